@@ -1,0 +1,103 @@
+"""Masked tokens and samples that stand at different places of their chunks.
+
+A masked token is absent: it takes no place in a chunk. `Slots` lays every sample's present tokens out
+without gaps, shifted so that the chunk boundaries of all samples fall on the same slots; absent slots
+before and after are marked. With no mask and one common position, the usual case, nothing is moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from titans_ts.kernels.state import Weights
+
+__all__ = ["Slots"]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The layout of one call's tokens on the grid of chunks; build it with :meth:`build`."""
+
+    chunks: list[tuple[int, int]]
+    """Slots `[start, stop)` of every chunk touched."""
+    end: Tensor
+    """`[B]` int64 on the CPU: tokens since the boundary before the first chunk, after this call."""
+    chunk_size: int
+    offset: int
+    """Position of slot 0 in the first chunk."""
+    source: Tensor | None = None
+    """`[B, N]`: which token lies in a slot; None when token t lies in slot t."""
+    present: Tensor | None = None
+    """`[B, N]` bool: which slots hold a token."""
+    slot: Tensor | None = None
+    """`[B, T]`: in which slot a token lies."""
+    mask: Tensor | None = None
+    """`[B, T]` bool: which tokens are present."""
+
+    @classmethod
+    def build(cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int) -> Slots:
+        """Lay out `length` tokens after `position` `[B]`, of which `mask` `[B, T]` are present."""
+        first = int(position[0]) if len(position) else 0
+        if mask is None and bool((position == first).all()):
+            chunks, start = [], 0
+            while start < length:
+                stop = min(length, start + chunk_size - (first + start) % chunk_size)
+                chunks.append((start, stop))
+                start = stop
+            return cls(chunks, position + length, chunk_size, first)
+
+        if mask is None:
+            mask = torch.ones(len(position), length, dtype=torch.bool)
+        device = mask.device
+        slot = position.to(device)[:, None] + mask.long().cumsum(1) - 1
+        end = position + mask.sum(1).cpu()
+        n_slots = int(end.max()) if len(end) else 0
+        source = torch.full((len(position), n_slots + 1), length, device=device)
+        tokens = torch.arange(length, device=device).expand_as(mask)
+        source.scatter_(1, slot.masked_fill(~mask, n_slots), tokens)  # the absent go to a spare slot
+        source = source[:, :n_slots]
+        chunks = [(s, min(n_slots, s + chunk_size)) for s in range(0, n_slots, chunk_size)]
+        present = source < length
+        source = source.clamp_max(length - 1)
+        return cls(chunks, end, chunk_size, 0, source, present, slot.clamp_min(0), mask)
+
+    @property
+    def final_position(self) -> Tensor:
+        """`[B]`: tokens since each sample's last chunk boundary, after this call."""
+        return self.end % self.chunk_size
+
+    def place(self, x: Tensor) -> Tensor:
+        """Tokens `[B, T, ...]` to slots `[B, N, ...]`; absent slots are zero."""
+        if self.source is None or self.present is None:
+            return x
+        present = self.present.reshape(*self.present.shape, *[1] * (x.ndim - 2))
+        return torch.where(present, _gather(x, self.source), 0)
+
+    def pick(self, y: Tensor) -> Tensor:
+        """Slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
+        if self.slot is None or self.mask is None:
+            return y
+        mask = self.mask.reshape(*self.mask.shape, *[1] * (y.ndim - 2))
+        return torch.where(mask, _gather(y, self.slot), 0)
+
+    def present_in(self, start: int, stop: int) -> Tensor | None:
+        """`[B, 1, L]`: which of the slots of a chunk hold a token; None for all."""
+        return None if self.present is None else self.present[:, None, start:stop]
+
+    def at_boundary(self, stop: int, weights: Weights, anchor: Weights) -> Weights:
+        """Where gradients are taken after slot `stop`: the samples that filled a chunk move on."""
+        if (self.offset + stop) % self.chunk_size:
+            return anchor
+        if self.source is None:
+            return weights
+        full = (self.end >= stop).to(weights[0].device)[:, None, None, None]
+        return tuple(torch.where(full, w, a) for w, a in zip(weights, anchor, strict=True))
+
+
+def _gather(x: Tensor, index: Tensor) -> Tensor:
+    """`out[b, i] = x[b, index[b, i]]` for x `[B, T, ...]`."""
+    index = index.reshape(*index.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
+    return x.gather(1, index)

@@ -1,0 +1,115 @@
+"""The neural memory token by token: the definition of correct.
+
+Every other implementation has this signature and is compared with this one. It follows
+arXiv 2501.00663, equations 8 to 15, one line of code for one line of mathematics; `README.md` beside
+this file maps the symbols. It is differentiable in every input, works in any floating dtype and is
+slow: it forms the gradient of the loss with respect to every weight for every token.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
+
+__all__ = ["loss_gradient", "recurrent_memory"]
+
+
+def recurrent_memory(
+    q: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    forget: Tensor | None,
+    momentum: Tensor | None,
+    lr: Tensor,
+    initial: Weights,
+    state: MemoryState | None = None,
+    *,
+    mask: Tensor | None = None,
+    chunk_size: int = 16,
+    forget_to: str = "init",
+) -> MemoryOutput:
+    """Write every token into the memory and read the memory after it.
+
+    Parameters are those of :func:`titans_ts.kernels.neural_memory`.
+    """
+    batch_size, length, heads = lr.shape
+    weights, surprise, anchor, position = state or initial_state(initial, batch_size)
+    target = initial if forget_to == "init" else tuple(torch.zeros_like(w) for w in initial)
+    present = torch.ones_like(lr[..., 0], dtype=torch.bool) if mask is None else mask
+    forget = torch.zeros_like(lr) if forget is None else forget
+    keeps_momentum = momentum is not None
+    momentum = momentum if keeps_momentum else torch.zeros_like(lr)
+
+    reads, norms = [], []
+    for t in range(length):
+        alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, momentum, lr))
+        here = present[:, t, None, None, None]  # [B, 1, 1, 1]
+        gradient = loss_gradient(anchor, k[:, t], v[:, t])
+
+        written = tuple(eta * s - theta * g for s, g in zip(surprise, gradient, strict=True))
+        moved = tuple(
+            (1 - alpha) * w + alpha * w0 + s
+            for w, w0, s in zip(weights, target, written, strict=True)
+        )
+        surprise = _where(here & keeps_momentum, written, surprise)
+        weights = _where(here, moved, weights)
+
+        position = position + present[:, t].cpu()
+        boundary = (position == chunk_size).to(lr.device)[:, None, None, None]
+        anchor = _where(boundary, weights, anchor)
+        position = position % chunk_size
+
+        norm = torch.stack([g.square().sum((-1, -2)) for g in gradient]).sum(0).sqrt()  # [B, H]
+        norms.append(torch.where(here[..., 0, 0], norm, 0))
+        if q is not None:
+            y = _forward(weights, q[:, t])[-1]  # [B, H, V]
+            reads.append(torch.where(here[..., 0], y, 0))
+
+    y = None
+    if q is not None:
+        y = torch.stack(reads, 1) if reads else v.new_zeros(batch_size, 0, heads, v.shape[-1])
+    total = torch.stack(norms, 1) if norms else lr.new_zeros(batch_size, 0, heads)
+    return MemoryOutput(y, MemoryState(weights, surprise, anchor, position), total)
+
+
+def loss_gradient(weights: Weights, k: Tensor, v: Tensor) -> Weights:
+    """Gradient of l(M; x) = |M(k) - v|^2 with respect to every layer of M, by back-propagation.
+
+    Parameters
+    ----------
+    weights : Weights
+        M, `[B, H, d_in, d_out]` a layer.
+    k, v : Tensor
+        One token's key `[B, H, K]` and value `[B, H, V]`.
+
+    Returns
+    -------
+    Weights
+        The gradients, shaped as `weights`.
+    """
+    *inputs, output = _forward(weights, k)
+    error = 2 * (output - v)  # dl/dz of the last layer
+    gradient = []
+    for layer in reversed(range(len(weights))):
+        x = inputs[layer] if layer == 0 else F.silu(inputs[layer])
+        gradient.append(x[..., :, None] * error[..., None, :])
+        if layer:
+            s, z = torch.sigmoid(inputs[layer]), inputs[layer]
+            error = (weights[layer] @ error[..., None])[..., 0] * (s + z * s * (1 - s))
+    return tuple(reversed(gradient))
+
+
+def _forward(weights: Weights, x: Tensor) -> list[Tensor]:
+    """The input, then every layer's output before its activation, `[B, H, d]` each."""
+    outputs = [x]
+    for layer, w in enumerate(weights):
+        x = outputs[-1] if layer == 0 else F.silu(outputs[-1])
+        outputs.append((x[..., None, :] @ w)[..., 0, :])
+    return outputs
+
+
+def _where(condition: Tensor, yes: Weights, no: Weights) -> Weights:
+    return tuple(torch.where(condition, a, b) for a, b in zip(yes, no, strict=True))
