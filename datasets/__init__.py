@@ -1,0 +1,26 @@
+"""Windows, splits, benchmark series and made-up ones.
+
+This package stands alone: it imports nothing of the rest of titans_ts.
+"""
+
+from __future__ import annotations
+
+from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
+from titans_ts.datasets.fetch import load_dataset
+from titans_ts.datasets.registry import DATASETS, Dataset
+from titans_ts.datasets.splits import Split, literature_split, ratio_split
+from titans_ts.datasets.synthetic import make_series
+from titans_ts.datasets.windows import SlidingWindows
+
+__all__ = [
+    "DATASETS",
+    "DEMO_SEASON_LENGTH",
+    "Dataset",
+    "SlidingWindows",
+    "Split",
+    "literature_split",
+    "load_dataset",
+    "load_demo",
+    "make_series",
+    "ratio_split",
+]

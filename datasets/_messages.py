@@ -1,0 +1,36 @@
+"""Wording shared by the errors of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["unknown_name"]
+
+
+def unknown_name(argument: str, name: object, known: Iterable[str], mend: str = "") -> str:
+    """Return the message for a name that is not among the known ones.
+
+    Parameters
+    ----------
+    argument
+        Name of the argument at fault.
+    name
+        The value seen.
+    known
+        The accepted names.
+    mend
+        A closing sentence on what else to do, if there is something.
+
+    Examples
+    --------
+    >>> unknown_name("name", "etth1", ["ETTh1", "weather"])
+    "name='etth1' is not known; did you mean 'ETTh1'? Known names: ETTh1, weather."
+    """
+    choices = sorted(known)
+    # Compared without case: "etth1" for "ETTh1" is the commonest slip and difflib counts case.
+    folded = {choice.casefold(): choice for choice in choices}
+    close = get_close_matches(str(name).casefold(), folded, n=1)
+    hint = f"; did you mean {folded[close[0]]!r}?" if close else "."
+    message = f"{argument}={name!r} is not known{hint} Known names: {', '.join(choices)}."
+    return f"{message} {mend}" if mend else message

@@ -1,0 +1,220 @@
+"""Every default, once: frozen dataclasses that a model is built from and saved with."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+__all__ = [
+    "BackboneConfig",
+    "ClassifierConfig",
+    "ForecasterConfig",
+    "MemoryConfig",
+    "TrainingConfig",
+    "from_dict",
+    "to_dict",
+]
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """The neural long-term memory (arXiv 2501.00663, section 3)."""
+
+    depth: int = 2
+    """L_M, layers of the memory's MLP; 1 is a linear memory."""
+    expansion: int = 2
+    """Width of the MLP's hidden layers, in head widths."""
+    chunk_size: int = 16
+    """b, tokens that share a gradient point: shorter learns faster, longer computes faster."""
+    conv_size: int = 4
+    """Taps of the causal depthwise convolution after each of the q, k and v projections."""
+    momentum: bool = True
+    """Whether past surprise carries over (eta)."""
+    forget: bool = True
+    """Whether the memory decays (alpha)."""
+    forget_to: str = "init"
+    """Towards what: "init", the learned initial memory, or "zero", as the paper writes it."""
+    write: bool = True
+    """False never writes: the control that shows what the memory adds."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "depth", "expansion", "chunk_size", "conv_size")
+        _one_of(self, "forget_to", ("init", "zero"))
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A stack of Titans blocks (arXiv 2501.00663, section 4)."""
+
+    variant: str = "mac"
+    """Which block: a key of `titans_ts.nn.BLOCKS`."""
+    d_model: int = 64
+    """D, width of a token."""
+    n_layers: int = 2
+    """Number of blocks."""
+    n_heads: int = 4
+    """H, heads of the attention and of the memory."""
+    ff_expansion: int = 2
+    """Hidden width of the feed-forward sub-block, in model widths."""
+    n_persistent: int = 4
+    """N_p, learned tokens of persistent memory."""
+    window: int = 64
+    """Tokens a sliding-window attention sees, itself included (MAG, MAL, SWA)."""
+    segment_length: int = 64
+    """Tokens in a segment of MAC."""
+    dropout: float = 0.1
+    """Dropped share of each sub-block's output, and inside the feed-forward."""
+    gradient_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of storing its activations."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "d_model", "n_layers", "n_heads", "ff_expansion", "window")
+        _at_least(self, 1, "segment_length")
+        _at_least(self, 0, "n_persistent")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; it must lie in [0, 1)")
+        if self.d_model % (2 * self.n_heads):
+            raise ValueError(
+                f"d_model is {self.d_model} and n_heads {self.n_heads}; "
+                "d_model must be an even multiple of n_heads"
+            )
+
+
+@dataclass(frozen=True)
+class ForecasterConfig:
+    """A forecasting model: scaler, patch tokenizer, backbone and head."""
+
+    context_length: int = 96
+    """Steps of history a forecast reads."""
+    prediction_length: int = 24
+    """Steps it forecasts."""
+    n_variates: int = 1
+    """C, number of series in a frame."""
+    patch_length: int = 16
+    """Steps in a token."""
+    patch_stride: int = 8
+    """Steps between the starts of two tokens."""
+    channel_mixing: bool = False
+    """One token for all variates together, instead of one sequence a variate."""
+    instance_norm: bool = True
+    """Reversible normalisation of every window by its own mean and deviation."""
+    quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    """Levels of the forecast quantiles, increasing, in (0, 1)."""
+    head_dropout: float = 0.2
+    """Dropped share of the head's input."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "context_length", "prediction_length", "n_variates")
+        _at_least(self, 1, "patch_length", "patch_stride")
+        levels = self.quantile_levels
+        if not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
+            raise ValueError(
+                f"quantile_levels is {levels!r}; give increasing levels strictly between 0 and 1"
+            )
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """A sequence classifier: nucleotide tokenizer, backbone and head."""
+
+    n_classes: int = 2
+    """Number of classes."""
+    tokenizer: str = "nucleotide"
+    """How a sequence becomes tokens: a key of `titans_ts.nn.DNA_TOKENIZERS`."""
+    kernel_size: int = 9
+    """Nucleotides a token sees: width of the convolution that embeds them."""
+    head_dropout: float = 0.2
+    """Dropped share of the head's input."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 2, "n_classes")
+        _at_least(self, 1, "kernel_size")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    max_epochs: int = 30
+    """Passes over the training samples at most."""
+    batch_size: int = 64
+    """Samples in a step."""
+    learning_rate: float = 1e-3
+    """Peak of the one-cycle schedule of AdamW."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient of all weights."""
+    patience: int = 5
+    """Epochs without a better validation loss before training stops."""
+    validation_fraction: float = 0.2
+    """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_epochs", "batch_size", "patience")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction!r}; it must lie in [0, 1)"
+            )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain dictionaries, ready for json."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+    """Build a configuration from :func:`to_dict`'s result, nested ones included.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown; it is named, with the known ones.
+
+    Examples
+    --------
+    >>> from_dict(MemoryConfig, {"depth": 3}).depth
+    3
+    >>> from_dict(MemoryConfig, {"dept": 3})
+    Traceback (most recent call last):
+    ...
+    ValueError: MemoryConfig has no key 'dept'; known: chunk_size, conv_size, depth, expansion, \
+forget, forget_to, momentum, write
+    """
+    known = typing.get_type_hints(cls)
+    for key in values:
+        if key not in known:
+            raise ValueError(
+                f"{cls.__name__} has no key {key!r}; known: {', '.join(sorted(known))}"
+            )
+    return cls(**{key: _convert(known[key], value) for key, value in values.items()})
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return from_dict(kind, value) if isinstance(value, dict) else value
+    if isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple:
+        return tuple(value)
+    return value
+
+
+def _at_least(config: Any, low: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{name} is {value!r}; it must be an integer of at least {low}")
+
+
+def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(config, name) not in choices:
+        raise ValueError(f"{name} is {getattr(config, name)!r}; choose one of {list(choices)}")

@@ -1,0 +1,124 @@
+"""The backbone: a stack of Titans blocks that reads a stream of tokens in pieces of any length."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from titans_ts.config import BackboneConfig
+from titans_ts.nn.blocks import Block
+from titans_ts.nn.packing import Packing
+
+__all__ = ["BackboneOutput", "TitansBackbone"]
+
+
+class BackboneOutput(NamedTuple):
+    """Output y `[B, T, D]`, the state of every block, and surprise `[B, T, n_layers, H]`."""
+
+    y: Tensor
+    state: tuple[Any, ...]
+    surprise: Tensor
+
+
+class TitansBackbone(nn.Module):
+    """A stack of Titans blocks (arXiv 2501.00663, section 4), causal and streaming.
+
+    Parameters
+    ----------
+    config : BackboneConfig, optional
+        Which blocks, how many and how wide.
+
+    Examples
+    --------
+    >>> backbone = TitansBackbone(BackboneConfig(variant="mag", d_model=32))
+    >>> x = torch.randn(2, 50, 32)
+    >>> y, state = backbone.eval()(x)
+    >>> first, state = backbone(x[:, :20])
+    >>> rest, state = backbone(x[:, 20:], state)
+    >>> torch.allclose(torch.cat([first, rest], 1), y, atol=1e-4)
+    True
+    """
+
+    def __init__(self, config: BackboneConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or BackboneConfig()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
+
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+        """The state at the beginning of `batch_size` streams."""
+        return tuple(block.initial_state(batch_size) for block in self.blocks)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: tuple[Any, ...] | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Read the next tokens of every stream.
+
+        Parameters
+        ----------
+        x : Tensor
+            Tokens `[B, T, D]`.
+        state : tuple, optional
+            Where the streams stand, as returned before; default: at their beginning.
+        mask : Tensor, optional
+            `[B, T]` bool, True where a token is present. The others are absent, whatever they hold:
+            they change nothing, and their output is zero.
+
+        Returns
+        -------
+        tuple[Tensor, tuple]
+            `[B, T, D]` and the state after it. Any split of a stream gives the same outputs.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit.
+        """
+        y, state, _ = self.run(x, state, mask)
+        return y, state
+
+    def run(
+        self,
+        x: Tensor,
+        state: tuple[Any, ...] | None = None,
+        mask: Tensor | None = None,
+    ) -> BackboneOutput:
+        """As :meth:`forward`, and return the surprise of every token, block and memory head too."""
+        self._check(x, mask)
+        state = self.initial_state(x.shape[0]) if state is None else state
+        packing = None if mask is None else Packing(mask.bool())
+        lengths = None if packing is None else packing.lengths
+        y = x if packing is None else packing.pack(x)
+        states, surprises = [], []
+        for block, block_state in zip(self.blocks, state, strict=True):
+            if x.shape[1] == 0:
+                states.append(block_state)
+                continue
+            if self.config.gradient_checkpointing and torch.is_grad_enabled():
+                result = checkpoint(block, y, block_state, lengths, use_reentrant=False)
+            else:
+                result = block(y, block_state, lengths)
+            y, block_state, surprise = result
+            states.append(block_state)
+            surprises.append(surprise)
+        y = self.norm(y)
+        surprise = torch.stack(surprises, 2) if surprises else x.new_zeros(*x.shape[:2], 0, 0)
+        if packing is not None:
+            y, surprise = packing.unpack(y), packing.unpack(surprise)
+        return BackboneOutput(y, tuple(states), surprise)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.config.d_model:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected [B, T, {self.config.d_model}]"
+            )
+        if mask is not None and mask.shape != x.shape[:2]:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}"
+            )

@@ -1,0 +1,245 @@
+"""The Titans blocks (arXiv 2501.00663, section 4): how memory and attention mix a stream of tokens.
+
+A mixer maps tokens `[B, T, D]` and a state to `(y [B, T, D], state, surprise [B, T, M])` where M is
+the number of memory heads. Tokens absent from a sample stand at the end, as `lengths` `[B]` says
+(:class:`titans_ts.nn.TitansBackbone` moves them there). Adding a variant is one class and one row of
+`BLOCKS`; the contract tests iterate `BLOCKS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from titans_ts.config import BackboneConfig
+from titans_ts.kernels import Weights
+from titans_ts.kernels.ragged import Slots
+from titans_ts.nn.attention import AttentionCache, SegmentAttention, SlidingWindowAttention
+from titans_ts.nn.layers import FeedForward
+from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
+from titans_ts.nn.packing import prefix_mask
+from titans_ts.nn.state import repeat_state
+
+__all__ = ["BLOCKS", "LMM", "MAC", "MAG", "MAL", "SWA", "Block", "Mixer", "MixerOutput"]
+
+
+class MixerOutput(NamedTuple):
+    """Output `[B, T, D]`, the mixer's own kind of state, and surprise `[B, T, M]`."""
+
+    y: Tensor
+    state: Any
+    surprise: Tensor
+
+
+class Mixer(nn.Module, ABC):
+    """What mixes tokens along the stream in a :class:`Block`."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.persistent = nn.Parameter(torch.randn(1, config.n_persistent, config.d_model))
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> Any:
+        """The state at the beginning of `batch_size` streams."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
+        """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
+
+
+class LMM(Mixer):
+    """The memory alone: y = M([P; x]), with P written once, before the stream."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
+
+    def initial_state(self, batch_size: int) -> NeuralMemoryState:
+        return repeat_state(self.memory(self.persistent).state, batch_size)
+
+    def forward(
+        self, x: Tensor, state: NeuralMemoryState, lengths: Tensor | None = None
+    ) -> MixerOutput:
+        return MixerOutput(*self.memory(x, state, _mask(x, lengths)))
+
+
+class SWA(Mixer):
+    """Sliding-window attention alone: the control without a long-term memory."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
+
+    def initial_state(self, batch_size: int) -> AttentionCache:
+        return self.attention.initial_state(batch_size)
+
+    def forward(
+        self, x: Tensor, state: AttentionCache, lengths: Tensor | None = None
+    ) -> MixerOutput:
+        persistent = self.persistent.expand(len(x), -1, -1)
+        y, state = self.attention(x, persistent, state, lengths)
+        return MixerOutput(y, state, x.new_zeros(*x.shape[:2], 0))
+
+
+class MAGState(NamedTuple):
+    """State of :class:`MAG`."""
+
+    memory: NeuralMemoryState
+    attention: AttentionCache
+
+
+class MAG(Mixer):
+    """Memory as gate: y = SWA([P; x]), o = y gated by M([P; x])."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
+        self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
+        self.gate = Gate(config.d_model)
+
+    def initial_state(self, batch_size: int) -> MAGState:
+        memory = repeat_state(self.memory(self.persistent).state, batch_size)
+        return MAGState(memory, self.attention.initial_state(batch_size))
+
+    def forward(self, x: Tensor, state: MAGState, lengths: Tensor | None = None) -> MixerOutput:
+        persistent = self.persistent.expand(len(x), -1, -1)
+        y, attention = self.attention(x, persistent, state.attention, lengths)
+        m, memory, surprise = self.memory(x, state.memory, _mask(x, lengths))
+        return MixerOutput(self.gate(y, m), MAGState(memory, attention), surprise)
+
+
+class MALState(NamedTuple):
+    """State of :class:`MAL`; `persistent` `[B, N_p, D]` is what the memory made of P."""
+
+    memory: NeuralMemoryState
+    attention: AttentionCache
+    persistent: Tensor
+
+
+class MAL(Mixer):
+    """Memory as layer: y = M([P; x]), o = SWA(y)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
+        self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
+
+    def initial_state(self, batch_size: int) -> MALState:
+        y, memory, _ = self.memory(self.persistent)
+        attention = self.attention.initial_state(batch_size)
+        return MALState(
+            repeat_state(memory, batch_size), attention, self.norm(y).expand(batch_size, -1, -1)
+        )
+
+    def forward(self, x: Tensor, state: MALState, lengths: Tensor | None = None) -> MixerOutput:
+        y, memory, surprise = self.memory(x, state.memory, _mask(x, lengths))
+        y, attention = self.attention(self.norm(y), state.persistent, state.attention, lengths)
+        return MixerOutput(y, MALState(memory, attention, state.persistent), surprise)
+
+
+class MACState(NamedTuple):
+    """State of :class:`MAC`, the unfinished segment included."""
+
+    memory: NeuralMemoryState
+    start: Weights
+    """The memory as it stood at the segment's start, which the segment reads."""
+    read_conv: Tensor
+    """The query convolution's last inputs on the stream of x."""
+    attention: AttentionCache
+    """Keys and values of the segment so far."""
+    position: Tensor
+    """`[B]` int64 on the CPU: tokens of the unfinished segment."""
+
+
+class MAC(Mixer):
+    """Memory as context, a segment S at a time, causal.
+
+    h = M.read(S), M as it stood at the segment's start; y = Attention([P; h; S]); the memory then
+    writes and reads y token by token, r = M(y), and o = y gated by r.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.segment_length = config.segment_length
+        self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
+        self.attention = SegmentAttention(config.d_model, config.n_heads, config.segment_length)
+        self.gate = Gate(config.d_model)
+
+    def initial_state(self, batch_size: int) -> MACState:
+        memory = self.memory.initial_state(batch_size)
+        return MACState(
+            memory,
+            memory.memory.weights,
+            self.memory.q_conv.initial_state(batch_size),
+            self.attention.initial_state(batch_size),
+            torch.zeros(batch_size, dtype=torch.long),
+        )
+
+    def forward(self, x: Tensor, state: MACState, lengths: Tensor | None = None) -> MixerOutput:
+        memory, start, conv, cache, position = state
+        slots = Slots.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
+        tokens = slots.place(x)
+        persistent = self.persistent.expand(len(x), -1, -1)
+        outputs, surprises = [], []
+        for first, stop in slots.chunks:
+            s = tokens[:, first:stop]
+            present = None if slots.present is None else slots.present[:, first:stop]
+            h, conv = self.memory.read(s, start, conv, present)
+            place = (slots.offset + first) % self.segment_length
+            y, cache = self.attention(s, h, persistent, cache, place, present)
+            r, memory, surprise = self.memory(y, memory, present)
+            start = slots.at_boundary(stop, memory.memory.weights, start)
+            outputs.append(self.gate(y, r))
+            surprises.append(surprise)
+        state = MACState(memory, start, conv, cache, slots.final_position)
+        y, surprise = (slots.pick(torch.cat(parts, 1)) for parts in (outputs, surprises))
+        return MixerOutput(y, state, surprise)
+
+
+class Gate(nn.Module):
+    """The paper's gating of two streams: both normalised with learned vectors, then o = y * SiLU(m)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.y_norm, self.m_norm = (nn.RMSNorm(d_model, eps=1e-6) for _ in range(2))
+
+    def forward(self, y: Tensor, m: Tensor) -> Tensor:
+        """Gate y `[B, T, D]` by m `[B, T, D]`."""
+        return self.y_norm(y) * F.silu(self.m_norm(m))
+
+
+BLOCKS: dict[str, type[Mixer]] = {"lmm": LMM, "mac": MAC, "mag": MAG, "mal": MAL, "swa": SWA}
+"""Every variant by name."""
+
+
+class Block(nn.Module):
+    """Mixer and feed-forward, each behind a norm and beside a residual connection."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        if config.variant not in BLOCKS:
+            raise ValueError(f"variant is {config.variant!r}; choose one of {sorted(BLOCKS)}")
+        self.mixer_norm, self.ff_norm = (nn.RMSNorm(config.d_model, eps=1e-6) for _ in range(2))
+        self.mixer = BLOCKS[config.variant](config)
+        self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The mixer's state at the beginning of `batch_size` streams."""
+        return self.mixer.initial_state(batch_size)
+
+    def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
+        """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
+        y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
+        x = x + self.dropout(y)
+        x = x + self.dropout(self.ff(self.ff_norm(x)))
+        return MixerOutput(x, state, surprise)
+
+
+def _mask(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+    return None if lengths is None else prefix_mask(lengths, x.shape[1])

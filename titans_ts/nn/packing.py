@@ -1,0 +1,47 @@
+"""Masked tokens are absent: the present ones are moved to the front, and back again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Packing", "prefix_mask", "take"]
+
+
+class Packing:
+    """Moves the present tokens of every sample to the front.
+
+    Parameters
+    ----------
+    mask : Tensor
+        `[B, T]` bool, True where a token is present.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+        order = torch.argsort((~mask).long(), dim=1, stable=True)
+        self._order, self._place = order, torch.argsort(order, dim=1)
+        self.lengths = mask.sum(1)  # [B]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """`[B, T, ...]` in stream order to present tokens first; the absent ones become zero."""
+        return self._select(take(x, self._order), prefix_mask(self.lengths, x.shape[1]))
+
+    def unpack(self, y: Tensor) -> Tensor:
+        """Undo :meth:`pack`; masked tokens become zero."""
+        return self._select(take(y, self._place), self.mask)
+
+    @staticmethod
+    def _select(x: Tensor, keep: Tensor) -> Tensor:
+        return torch.where(keep.reshape(*keep.shape, *[1] * (x.ndim - 2)), x, 0)
+
+
+def prefix_mask(lengths: Tensor, size: int) -> Tensor:
+    """`[B, size]` bool: True for the first `lengths[b]` places."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """`out[b, i] = x[b, index[b, i]]` for x `[B, T, ...]` and index `[B, N]`."""
+    index = index.reshape(*index.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
+    return x.gather(1, index)
