@@ -47,7 +47,7 @@ def chunked_memory(
     inputs = [None if x is None else slots.place(x).transpose(1, 2) for x in (q, k, v)]
     gates = [None if g is None else slots.place(g).transpose(1, 2) for g in (forget, momentum, lr)]
 
-    weights, momenta, anchor = state.weights, state.momentum, state.anchor
+    weights, momenta, anchor = (_shared(w) for w in (state.weights, state.momentum, state.anchor))
     reads, norms = [], []
     for start, stop in slots.chunks:
         tokens = _Tokens(*(_cut(x, start, stop) for x in (*inputs, *gates)))
@@ -115,11 +115,11 @@ class _Chunk(NamedTuple):
         y = q
         for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
             y = y if layer == 0 else F.silu(y)
-            z = beta * (y @ weights[layer]) - ((y @ x.mT) * C) @ e
+            z = beta * _apply(y, weights[layer]) - ((y @ x.mT) * C) @ e
             if carry is not None:
-                z = z + carry * (y @ momentum[layer])
+                z = z + carry * _apply(y, momentum[layer])
             if target is not None:
-                z = z + (1 - beta) * (y @ target[layer])
+                z = z + (1 - beta) * _apply(y, target[layer])
             y = z
         return y
 
@@ -146,13 +146,13 @@ def _backpropagate(weights: Weights, k: Tensor, v: Tensor) -> tuple[list[Tensor]
     """Inputs X^l and errors E^l of every layer, `[B, H, L, d]`: grad_i of layer l is X^l_i (x) E^l_i."""
     inputs, before = [k], []
     for w in weights:
-        before.append(inputs[-1] @ w)
+        before.append(_apply(inputs[-1], w))
         inputs.append(F.silu(before[-1]))
     error = 2 * (before[-1] - v)
     errors = [error]
     for w, z in zip(reversed(weights[1:]), reversed(before[:-1]), strict=True):
         sigma = torch.sigmoid(z)
-        error = (error @ w.mT) * (sigma * (1 + z * (1 - sigma)))  # SiLU'(z)
+        error = _apply(error, w.mT) * (sigma * (1 + z * (1 - sigma)))  # SiLU'(z)
         errors.append(error)
     return inputs[:-1], errors[::-1]
 
@@ -191,6 +191,21 @@ def _decays(retain: Tensor | None, like: Tensor, present: Tensor | None) -> tupl
     total = log.double().cumsum(-1)
     difference = total[..., :, None] - total[..., None, :]
     return total.to(like.dtype), difference.masked_fill(~lower, -torch.inf).to(like.dtype).exp()
+
+
+def _shared(weights: Weights) -> Weights:
+    """Weights `[B, H, d_in, d_out]`, as `[H, d_in, d_out]` where one tensor serves the whole batch.
+
+    So it is at a stream's beginning; training on windows of a chunk or two is that first chunk.
+    """
+    return tuple(w[0] if len(w) > 1 and w.stride(0) == 0 else w for w in weights)
+
+
+def _apply(x: Tensor, w: Tensor) -> Tensor:
+    """x `[B, H, L, d_in]` times a layer, `[B, H, d_in, d_out]` or the same for all `[H, ...]`."""
+    if w.ndim == 4:
+        return x @ w
+    return (x.transpose(0, 1).flatten(1, 2) @ w).unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
 def _cut(x: Tensor | None, start: int, stop: int) -> Tensor | None:

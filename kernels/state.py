@@ -68,5 +68,5 @@ def initial_state(initial: Weights, batch_size: int) -> MemoryState:
         Number of samples B.
     """
     weights = tuple(w.expand(batch_size, *w.shape) for w in initial)
-    momentum = tuple(torch.zeros_like(w) for w in weights)
+    momentum = tuple(torch.zeros_like(w).expand(batch_size, *w.shape) for w in initial)
     return MemoryState(weights, momentum, weights, torch.zeros(batch_size, dtype=torch.long))

@@ -23,7 +23,7 @@ class AttentionCache(NamedTuple):
     keys: Tensor
     values: Tensor
     count: Tensor
-    """`[B]` int64."""
+    """`[B]` int64 on the CPU."""
 
 
 class _Attention(nn.Module):
@@ -40,8 +40,7 @@ class _Attention(nn.Module):
         """An empty cache for `batch_size` streams."""
         width = self.q_proj.out_features // self.n_heads
         empty = self.q_proj.weight.new_zeros(batch_size, self.cache_size, self.n_heads, width)
-        count = torch.zeros(batch_size, dtype=torch.long, device=empty.device)
-        return AttentionCache(empty, empty, count)
+        return AttentionCache(empty, empty, torch.zeros(batch_size, dtype=torch.long))
 
     def _heads(self, proj: nn.Module, x: Tensor) -> Tensor:
         return proj(x).unflatten(-1, (self.n_heads, -1))  # [B, T, H, d]
@@ -90,13 +89,22 @@ class SlidingWindowAttention(_Attention):
         """
         batch, length, _ = x.shape
         cache = self.initial_state(batch) if cache is None else cache
-        past = self.cache_size
         keys = torch.cat([cache.keys.to(x.dtype), self._heads(self.k_proj, x)], 1)
         values = torch.cat([cache.values.to(x.dtype), self._heads(self.v_proj, x)], 1)
+        new = length if lengths is None else lengths.cpu()
+        after = AttentionCache(
+            last_tokens(keys, self.cache_size, lengths),
+            last_tokens(values, self.cache_size, lengths),
+            (cache.count + new).clamp_max(self.cache_size),
+        )
 
         # Queries in blocks; each block sees `past` tokens before it and itself.
+        past = self.cache_size
         block = min(length, past + 1)
         n_blocks = -(-length // block)
+        if n_blocks == 1:  # leave out what no sample has cached
+            past = int(cache.count.max())
+            keys, values = (t[:, self.cache_size - past :] for t in (keys, values))
         padding = (0, 0, 0, 0, 0, n_blocks * block - length)
         q = F.pad(self._heads(self.q_proj, x), padding).unflatten(1, (n_blocks, block))
         k, v = (F.pad(t, padding).unfold(1, past + block, block).mT for t in (keys, values))
@@ -107,19 +115,14 @@ class SlidingWindowAttention(_Attention):
         q = torch.cat([rotate(q, place[past:]), q], -1)
         k = F.pad(rotate(k, place), (0, k.shape[-1]))  # [B, N, H, past + block, 2 d]
 
-        sight = (place >= place[:block, None]) & (place <= place[past:, None])
+        reach = place[past:, None] - place  # [block, past + block]
+        sight = (reach >= 0) & (reach <= self.cache_size)
         sight = sight.expand(batch, n_blocks, 1, -1, -1).clone()
-        sight[:, 0] &= place >= past - cache.count[:, None, None, None]  # what the cache lacks
+        missing = past - cache.count.to(x.device)  # slots that hold nothing yet
+        sight[:, 0] &= place >= missing[:, None, None, None]
         y = self._attend(q, k, v, sight, persistent)
         y = y.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length]
-
-        new = length if lengths is None else lengths
-        cache = AttentionCache(
-            last_tokens(keys, past, lengths),
-            last_tokens(values, past, lengths),
-            (cache.count + new).clamp_max(past),
-        )
-        return self.out_proj(y), cache
+        return self.out_proj(y), after
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, sight: Tensor, persistent: Tensor

@@ -1,0 +1,196 @@
+"""The neural memory as a layer of its own: what it computes, its masks, pieces and reads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from titans_ts.config import MemoryConfig
+from titans_ts.kernels import recurrent_memory
+from titans_ts.nn.memory import NeuralMemory
+from titans_ts.nn.state import flatten_state
+
+B, T, D, HEADS, CHUNK, CONV = 3, 40, 12, 3, 6, 4
+ROUNDING = 1e-12  # float64: two ways to compute the same differ by about 1e-15 a step
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    memory = NeuralMemory(D, HEADS, MemoryConfig(**({"chunk_size": CHUNK} | changes))).double()
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return memory
+
+
+def tokens(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_mask(seed=2):
+    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(seed)) > 0.4
+    mask[1, :15] = False
+    return mask
+
+
+def assert_same_state(actual, expected, tolerance=ROUNDING):
+    actual, expected = flatten_state(actual), flatten_state(expected)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape, name
+        assert value.numel() == 0 or (actual[name] - value).abs().max() <= tolerance, name
+
+
+def naive(memory, x):
+    """The layer written once more for one sample `[T, D]`, a loop over taps, heads and tokens."""
+    parameters = {name: p.detach() for name, p in memory.named_parameters()}
+    config, width = memory.config, D // HEADS
+
+    def project(name):
+        y = x @ parameters[f"{name}_proj.weight"].T
+        weight = parameters[f"{name}_conv.weight"][:, 0]  # [D, taps], the last tap is the present
+        filtered = torch.zeros_like(y)
+        for t in range(len(x)):
+            for tap in range(CONV):
+                if t - tap >= 0:
+                    filtered[t] += weight[:, CONV - 1 - tap] * y[t - tap]
+        heads = (filtered * torch.sigmoid(filtered)).reshape(len(x), HEADS, width)
+        return heads / heads.norm(dim=-1, keepdim=True)
+
+    def gate(name):
+        bias = parameters[f"{name}_gate.bias"]
+        return torch.sigmoid(x @ parameters[f"{name}_gate.weight"].T + bias)
+
+    momentum = gate("momentum")
+    y, state, surprise = recurrent_memory(
+        *(project(name)[None] for name in "qkv"),
+        gate("forget")[None],
+        momentum[None],
+        (gate("lr") * (1 - momentum) / config.chunk_size)[None],
+        tuple(parameters[f"initial.{layer}"] for layer in range(config.depth)),
+        chunk_size=config.chunk_size,
+    )
+    y = y[0] / (y[0].square().mean(-1, keepdim=True) + 1e-6).sqrt() * parameters["norm.weight"]
+    gated = y.reshape(len(x), D) * F.silu(x @ parameters["gate_proj.weight"].T)
+    return gated @ parameters["out_proj.weight"].T, state, surprise[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_is_its_definition(depth):
+    memory, x = build(depth=depth), tokens(B, T, D)
+    y, state, surprise = memory(x)
+    for b in range(B):
+        expected, expected_state, expected_surprise = naive(memory, x[b])
+        assert (y[b] - expected).abs().max() < ROUNDING
+        assert (surprise[b] - expected_surprise).abs().max() < ROUNDING
+        for ours, theirs in zip(state.memory.weights, expected_state.weights, strict=True):
+            assert (ours[b] - theirs[0]).abs().max() < ROUNDING
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("step", [1, 2, 7, 13])
+def test_any_split_is_one_pass(step, masked):
+    memory, x = build(), tokens(B, T, D)
+    mask = random_mask() if masked else torch.ones(B, T, dtype=torch.bool)
+    y, expected, surprise = memory(x, None, mask)
+    state, ys, surprises = None, [], []
+    for start in range(0, T, step):
+        part = slice(start, start + step)
+        out, state, norm = memory(x[:, part], state, mask[:, part] if masked else None)
+        ys.append(out)
+        surprises.append(norm)
+    assert (torch.cat(ys, 1) - y).abs().max() < ROUNDING
+    assert (torch.cat(surprises, 1) - surprise).abs().max() < ROUNDING
+    assert_same_state(state, expected)
+
+
+def test_an_empty_piece_changes_nothing():
+    memory, x = build(), tokens(B, T, D)
+    for seen in (0, 17):
+        _, state, _ = memory(x[:, :seen]) if seen else (None, memory.initial_state(B), None)
+        y, after, surprise = memory(x[:, :0], state)
+        assert y.shape == (B, 0, D)
+        assert surprise.shape == (B, 0, HEADS)
+        assert_same_state(after, state, 0.0)
+
+
+def test_masked_tokens_are_absent():
+    memory, mask = build(), random_mask()
+    x = torch.where(mask[..., None], tokens(B, T, D), torch.nan)
+    y, state, surprise = memory(x, None, mask)
+    assert not y[~mask].any()
+    assert not surprise[~mask].any()
+    for b in range(B):
+        alone, alone_state, alone_surprise = memory(x[b : b + 1, mask[b]])
+        assert (y[b, mask[b]] - alone[0]).abs().max() < ROUNDING
+        assert (surprise[b, mask[b]] - alone_surprise[0]).abs().max() < ROUNDING
+        for name, value in flatten_state(alone_state).items():
+            assert (flatten_state(state)[name][b] - value[0]).abs().max() < ROUNDING, name
+
+
+def test_an_all_masked_piece_leaves_the_state():
+    memory = build()
+    for state in (memory.initial_state(B), memory(tokens(B, 17, D)).state):
+        nothing = torch.full((B, 5, D), torch.nan, dtype=torch.float64)
+        y, after, surprise = memory(nothing, state, torch.zeros(B, 5, dtype=torch.bool))
+        assert not y.any()
+        assert not surprise.any()
+        assert_same_state(after, state, 0.0)
+
+
+def test_read_is_the_memory_as_it_stands():
+    """A frozen memory's forward pass is a read; reading neither writes nor depends on the pieces."""
+    memory, x = build(), tokens(B, T, D)
+    _, state, _ = memory(x)
+    before = {name: value.clone() for name, value in flatten_state(state).items()}
+    weights = state.memory.weights
+    probe = tokens(B, 11, D, seed=5)
+    y, conv = memory.read(probe, weights, state.q_conv)
+    for name, value in flatten_state(state).items():
+        assert torch.equal(value, before[name]), name
+
+    q = F.silu(_filter(memory, probe, state.q_conv)).unflatten(-1, (HEADS, -1))
+    q = q / q.norm(dim=-1, keepdim=True)
+    hidden = torch.einsum("bthi,bhio->btho", q, weights[0])
+    answer = torch.einsum("bthi,bhio->btho", F.silu(hidden), weights[1])
+    answer = answer / (answer.square().mean(-1, keepdim=True) + 1e-6).sqrt() * memory.norm.weight
+    expected = memory.out_proj(answer.flatten(2) * F.silu(memory.gate_proj(probe)))
+    assert (y - expected).abs().max() < ROUNDING
+
+    first, middle = memory.read(probe[:, :4], weights, state.q_conv)
+    rest, end = memory.read(probe[:, 4:], weights, middle)
+    assert (torch.cat([first, rest], 1) - y).abs().max() < ROUNDING
+    assert (end - conv).abs().max() < ROUNDING
+
+
+def _filter(memory, x, conv):
+    stream = torch.cat([conv, x @ memory.q_proj.weight.T], 1)
+    return sum(
+        stream[:, tap : tap + x.shape[1]] * memory.q_conv.weight[:, 0, tap] for tap in range(CONV)
+    )
+
+
+def test_masked_reads_are_absent():
+    memory, x, mask = build(), tokens(B, T, D), random_mask()
+    weights, conv = memory(x).state.memory.weights, memory.q_conv.initial_state(B)
+    y, after = memory.read(torch.where(mask[..., None], x, torch.nan), weights, conv, mask)
+    assert not y[~mask].any()
+    for b in range(B):
+        one = tuple(w[b : b + 1] for w in weights)
+        alone, alone_conv = memory.read(x[b : b + 1, mask[b]], one, conv[b : b + 1])
+        assert (y[b, mask[b]] - alone[0]).abs().max() < ROUNDING
+        assert (after[b] - alone_conv[0]).abs().max() < ROUNDING
+
+
+def test_gates_start_where_the_defaults_say():
+    """Half-lives between 14 and 760 tokens, half a step, half the momentum."""
+    torch.manual_seed(0)
+    memory = NeuralMemory(64, 4)
+    alpha = torch.sigmoid(memory.forget_gate.bias)
+    half_lives = torch.log(torch.tensor(0.5)) / torch.log1p(-alpha)
+    assert half_lives.round().tolist() == pytest.approx([14, 54, 205, 760], abs=1)
+    forget, momentum, lr = memory._gates(torch.randn(8, 100, 64))
+    assert (torch.logit(forget) - memory.forget_gate.bias).abs().mean() < 0.1
+    assert (momentum - 0.5).abs().mean() < 0.05
+    assert (lr * 16 - 0.25).abs().mean() < 0.02

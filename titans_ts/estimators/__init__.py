@@ -1,0 +1,6 @@
+"""Estimators with scikit-learn's interface."""
+
+from titans_ts.estimators.classifier import TitansClassifier
+from titans_ts.estimators.forecaster import TitansForecaster
+
+__all__ = ["TitansClassifier", "TitansForecaster"]

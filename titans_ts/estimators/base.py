@@ -1,0 +1,165 @@
+"""What the estimators share: devices, seeds and the model directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from titans_ts.config import BackboneConfig, MemoryConfig, TrainingConfig, from_dict
+from titans_ts.nn.checkpoint import load_directory, save_directory
+
+__all__ = ["TitansEstimator"]
+
+Estimator = TypeVar("Estimator", bound="TitansEstimator")
+
+
+class TitansEstimator(BaseEstimator):
+    """Base of the estimators; `__init__` of a subclass stores its arguments and does nothing else."""
+
+    model_: nn.Module
+    history_: list[dict[str, float]]
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to a directory (safetensors and json, never pickle).
+
+        Parameters
+        ----------
+        path : str or Path
+            The directory; a model saved there before is replaced, anything else is refused.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If `path` holds something that is not a saved model, or a parameter cannot be saved.
+        """
+        check_is_fitted(self, "model_")
+        fitted, tensors = self._fitted()
+        tensors = tensors | {f"model.{k}": v for k, v in self.model_.state_dict().items()}
+        config = {
+            "estimator": type(self).__name__,
+            "params": _plain(self.get_params(deep=False)),
+            "fitted": fitted | {"history": self.history_},
+        }
+        save_directory(path, config, tensors)
+
+    @classmethod
+    def load(cls: type[Estimator], path: str | Path, *, device: str | None = None) -> Estimator:
+        """Read an estimator written by :meth:`save`.
+
+        Parameters
+        ----------
+        path : str or Path
+            The directory.
+        device : str, optional
+            Where to compute; default: as it was saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If `path` is no model directory.
+        ValueError
+            If it was truncated or changed, is of a newer version or of another estimator.
+        """
+        config, tensors = load_directory(path)
+        damaged = f"path {str(path)!r} holds a damaged model"
+        if config.get("estimator") != cls.__name__:
+            raise ValueError(
+                f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}"
+            )
+        try:
+            params = {k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()}
+            self = cls(**params | ({} if device is None else {"device": device}))
+            self.history_ = config["fitted"].pop("history")
+            weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
+            self._restore(config["fitted"], tensors)
+            self.model_.load_state_dict(weights)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{damaged}: {error}") from error
+        self.model_.to(self._device()).eval()
+        return self
+
+    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Fitted attributes: what json can hold, and tensors."""
+        raise NotImplementedError
+
+    def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Undo :meth:`_fitted`, and build `model_`."""
+        raise NotImplementedError
+
+    def _config(self, cls: type[Any], **values: Any) -> Any:
+        """A configuration from the estimator's parameters of the same names, and `values`."""
+        params = self.get_params(deep=False)
+        names = {f.name for f in dataclasses.fields(cls)}
+        chosen = {k: v for k, v in params.items() if k in names} | values
+        return cls(**{k: v.item() if isinstance(v, np.generic) else v for k, v in chosen.items()})
+
+    def _backbone_config(self) -> BackboneConfig:
+        """The backbone's configuration: parameters of its own names, then `backbone_options`."""
+        params = self.get_params(deep=False)
+        options = dict(params["backbone_options"] or {})
+        memory = from_dict(MemoryConfig, dict(options.pop("memory", {})))
+        memory = dataclasses.replace(
+            memory, depth=params["memory_depth"], chunk_size=params["chunk_size"]
+        )
+        names = {f.name for f in dataclasses.fields(BackboneConfig)}
+        values = {k: v for k, v in params.items() if k in names}
+        return from_dict(BackboneConfig, values | options | {"memory": memory})
+
+    def _training_config(self) -> TrainingConfig:
+        config: TrainingConfig = self._config(TrainingConfig)
+        return config
+
+    def _device(self) -> torch.device:
+        """Where to compute; "auto" takes an accelerator if there is one."""
+        device = self.get_params(deep=False)["device"]
+        if device == "auto":
+            if torch.accelerator.is_available():
+                found = torch.accelerator.current_accelerator()
+                return torch.device("cpu") if found is None else found
+            return torch.device("cpu")
+        try:
+            return torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f'device is {device!r}; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
+            ) from error
+
+    def _accelerator(self) -> dict[str, Any]:
+        """Lightning's words for :meth:`_device`."""
+        device = self._device()
+        return {"accelerator": device.type, "devices": 1 if device.index is None else [device.index]}
+
+    @contextmanager
+    def _seeded(self) -> Iterator[torch.Generator]:
+        """Random numbers from `random_state`; torch's global generator is left as it was."""
+        state = self.get_params(deep=False)["random_state"]
+        seed = int(check_random_state(state).randint(2**31 - 1))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield torch.Generator().manual_seed(seed)
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as json holds them; what only matters in training is left out."""
+    plain = {}
+    for name, value in params.items():
+        if name == "trainer_kwargs":
+            value = None
+        elif isinstance(value, np.generic):
+            value = value.item()
+        elif name == "random_state" and not isinstance(value, int):
+            value = None
+        plain[name] = value
+    return plain

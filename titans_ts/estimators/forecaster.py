@@ -1,0 +1,435 @@
+"""Forecasting with `fit` and `predict`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from titans_ts.config import (
+    BackboneConfig,
+    ForecasterConfig,
+    MemoryConfig,
+    TrainingConfig,
+)
+from titans_ts.datasets import SlidingWindows
+from titans_ts.estimators.base import TitansEstimator
+from titans_ts.estimators.series import Series, read_series, read_windows
+from titans_ts.nn.models import ForecastingModel
+from titans_ts.training import batches, forecast_loss, train
+
+__all__ = ["TitansForecaster"]
+
+Array = NDArray[np.float64]
+
+
+class TitansForecaster(TitansEstimator):
+    """Forecast a multivariate series with a Titans backbone.
+
+    Parameters
+    ----------
+    prediction_length : int
+        H, steps to forecast.
+    context_length : int
+        L, steps of history a forecast reads.
+    variant : {"mac", "mag", "mal", "lmm", "swa"}
+        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
+    d_model, n_layers, n_heads : int
+        Width of a token, number of blocks, and of heads.
+    memory_depth : int
+        L_M, layers of the memory's MLP.
+    chunk_size : int
+        Tokens that share a gradient point in the memory.
+    dropout, head_dropout : float
+        Dropped share inside the backbone, and before the head.
+    patch_length, patch_stride : int
+        Steps in a token, and between the starts of two.
+    channel_mixing : bool
+        One token for all variates together, instead of one stream a variate.
+    instance_norm : bool
+        Normalise every window by its own mean and deviation.
+    quantile_levels : tuple of float
+        Levels of the quantiles forecast beside the mean.
+    max_epochs, batch_size : int
+        Passes over the training windows at most, and windows in a step.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    patience : int
+        Epochs without a better validation loss before training stops.
+    validation_fraction : float
+        Share of the rows, at the end, held out for early stopping.
+    device : str
+        "auto", or a torch device.
+    random_state : int, RandomState or None
+        Seed; with an int, CPU runs repeat exactly.
+    progress_bar : bool
+        Whether to show one while fitting.
+    backbone_options : dict, optional
+        More of :class:`titans_ts.config.BackboneConfig`, for instance
+        ``{"n_persistent": 8, "memory": {"forget": False}}``.
+    trainer_kwargs : dict, optional
+        More arguments for `lightning.pytorch.Trainer`.
+
+    Attributes
+    ----------
+    model_ : ForecastingModel
+        The trained model, in units of `scale_`.
+    mean_, scale_ : ndarray
+        `[C]`, mean and deviation of the training rows.
+    history_ : list of dict
+        Losses of every epoch.
+    n_features_in_ : int
+        C, number of variates.
+    feature_names_in_ : ndarray
+        Their names, if a frame was fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.sin(np.arange(300) / 4)[:, None]
+    >>> forecaster = TitansForecaster(
+    ...     prediction_length=8, context_length=32, d_model=16, n_heads=2, n_layers=1,
+    ...     max_epochs=1, random_state=0, progress_bar=False,
+    ... )
+    >>> forecaster.fit(X).predict().shape                 # the 8 steps after X
+    (8, 1)
+    >>> forecaster.predict_quantiles(X[:100]).shape       # ... after its first 100 rows
+    (8, 1, 3)
+    """
+
+    model_: ForecastingModel
+
+    def __init__(
+        self,
+        prediction_length: int = ForecasterConfig.prediction_length,
+        context_length: int = ForecasterConfig.context_length,
+        *,
+        variant: str = BackboneConfig.variant,
+        d_model: int = BackboneConfig.d_model,
+        n_layers: int = BackboneConfig.n_layers,
+        n_heads: int = BackboneConfig.n_heads,
+        memory_depth: int = MemoryConfig.depth,
+        chunk_size: int = MemoryConfig.chunk_size,
+        dropout: float = BackboneConfig.dropout,
+        head_dropout: float = ForecasterConfig.head_dropout,
+        patch_length: int = ForecasterConfig.patch_length,
+        patch_stride: int = ForecasterConfig.patch_stride,
+        channel_mixing: bool = ForecasterConfig.channel_mixing,
+        instance_norm: bool = ForecasterConfig.instance_norm,
+        quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
+        max_epochs: int = TrainingConfig.max_epochs,
+        batch_size: int = TrainingConfig.batch_size,
+        learning_rate: float = TrainingConfig.learning_rate,
+        weight_decay: float = TrainingConfig.weight_decay,
+        patience: int = TrainingConfig.patience,
+        validation_fraction: float = TrainingConfig.validation_fraction,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        progress_bar: bool = True,
+        backbone_options: dict[str, Any] | None = None,
+        trainer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.prediction_length = prediction_length
+        self.context_length = context_length
+        self.variant = variant
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.memory_depth = memory_depth
+        self.chunk_size = chunk_size
+        self.dropout = dropout
+        self.head_dropout = head_dropout
+        self.patch_length = patch_length
+        self.patch_stride = patch_stride
+        self.channel_mixing = channel_mixing
+        self.instance_norm = instance_norm
+        self.quantile_levels = quantile_levels
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+        self.progress_bar = progress_bar
+        self.backbone_options = backbone_options
+        self.trainer_kwargs = trainer_kwargs
+
+    def fit(self, X: Any, y: Any = None) -> TitansForecaster:
+        """Train on every window of a series.
+
+        The last `validation_fraction` of the rows (at least `prediction_length`) choose the best
+        epoch; the level and deviation of the rows before scale the variates. A series too short to
+        hold a validation part out trains for `max_epochs`.
+
+        Parameters
+        ----------
+        X : array [T, C] or [T], Series, or wide DataFrame
+            Rows in time order; NaN is missing. A DatetimeIndex must be regular.
+        y : None
+            Ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or a parameter cannot be used; the message names it and how to mend it.
+        """
+        config, training = self._forecaster_config(1), self._training_config()
+        length, horizon = config.context_length, config.prediction_length
+        series = read_series(X, min_rows=length + horizon)
+        n_rows, n_variates = series.values.shape
+        n_train = n_rows - _validation_rows(n_rows, length, horizon, training.validation_fraction)
+        self.mean_, self.scale_ = _level_and_spread(series.values[:n_train])
+        self._remember(series)
+        values = self._scaled(series.values)
+        config = self._forecaster_config(n_variates)
+        with self._seeded() as generator:
+            self.model_ = ForecastingModel(config)
+            windows = _Windows(SlidingWindows(values[:n_train], length, horizon))
+            validation = None
+            if n_train < n_rows:
+                tail = SlidingWindows(values[n_train - length :], length, horizon)
+                validation = batches(_Windows(tail), 4 * training.batch_size)
+            self.history_ = train(
+                self.model_,
+                forecast_loss,
+                batches(windows, training.batch_size, generator),
+                validation,
+                training,
+                progress_bar=self.progress_bar,
+                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+            )
+        self.model_.to(self._device())
+        return self
+
+    def predict(self, X: Any = None) -> Any:
+        """Forecast the mean of the next `prediction_length` steps.
+
+        Parameters
+        ----------
+        X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
+            History of at least `context_length` rows, of which the last are read; or a batch of
+            windows. Default: the series that was fitted.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch.
+            A variate with nothing observed in training and in the window is NaN.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used.
+        """
+        series, windows = self._history(X)
+        point, _ = self._forecast(windows)
+        return point if series is None else series.answer(point[0])
+
+    def predict_quantiles(self, X: Any = None) -> Any:
+        """Forecast the quantiles of the next `prediction_length` steps.
+
+        Parameters
+        ----------
+        X : optional
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        array or DataFrame
+            `[H, C, Q]` for an array, columns (variate, quantile) for a frame, `[N, H, C, Q]` for a
+            batch. Quantiles never cross.
+        """
+        series, windows = self._history(X)
+        _, quantiles = self._forecast(windows)
+        if series is None:
+            return quantiles
+        return series.answer_quantiles(quantiles[0], tuple(self.quantile_levels))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """R^2 of the forecasts of every window of X, averaged over the variates.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            At least `context_length + prediction_length` rows.
+        y : None
+            Ignored.
+        """
+        check_is_fitted(self, "model_")
+        columns = getattr(self, "_columns", None) if isinstance(X, pd.DataFrame) else None
+        minimum = self.context_length + self.prediction_length
+        series = read_series(X, min_rows=minimum, columns=columns)
+        self._check_variates(series.values.shape[1])
+        windows = SlidingWindows(
+            self._scaled(series.values), self.context_length, self.prediction_length
+        )
+        past, future = windows[:]
+        forecast = (self._forecast_scaled(past)[0] * self.scale_ + self.mean_).reshape(
+            -1, future.shape[-1]
+        )
+        actual = (future * self.scale_ + self.mean_).reshape(forecast.shape)
+        scores = []
+        for variate in range(actual.shape[1]):
+            known = ~np.isnan(actual[:, variate]) & ~np.isnan(forecast[:, variate])
+            if known.sum() > 1:
+                scores.append(r2_score(actual[known, variate], forecast[known, variate]))
+        if not scores:
+            raise ValueError("X has no observed value to compare forecasts with")
+        return float(np.mean(scores))
+
+    def _forecaster_config(self, n_variates: int) -> ForecasterConfig:
+        levels = tuple(float(q) for q in self.quantile_levels)
+        config: ForecasterConfig = self._config(
+            ForecasterConfig,
+            n_variates=n_variates,
+            quantile_levels=levels,
+            backbone=self._backbone_config(),
+        )
+        return config
+
+    def _remember(self, series: Series) -> None:
+        """Keep what forecasting from the end of the fitted series needs."""
+        self.n_features_in_ = series.values.shape[1]
+        self._columns = series.columns if series.kind == "frame" else None
+        if self._columns is not None and all(isinstance(c, str) for c in self._columns):
+            self.feature_names_in_ = np.array(self._columns, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        tail = slice(-self.context_length, None)
+        index = None if series.index is None else series.index[tail]
+        self._tail = Series(series.values[tail].copy(), series.kind, series.columns, index)
+
+    def _history(self, X: Any) -> tuple[Series | None, Array]:
+        """The series to answer for (None for a batch) and windows `[N, L, C]` in its own units."""
+        check_is_fitted(self, "model_")
+        if X is None:
+            return self._tail, self._tail.values[None]
+        if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
+            return None, read_windows(X, self.context_length, self.n_features_in_)
+        columns = self._columns if isinstance(X, pd.DataFrame) else None
+        series = read_series(X, min_rows=self.context_length, columns=columns)
+        self._check_variates(series.values.shape[1])
+        return series, series.values[None, -self.context_length :]
+
+    def _check_variates(self, n_variates: int) -> None:
+        if n_variates != self.n_features_in_:
+            raise ValueError(
+                f"X has {n_variates} variates, but {self.n_features_in_} were fitted; "
+                "give the same ones in the same order"
+            )
+
+    def _scaled(self, values: Array) -> NDArray[np.float32]:
+        scaled: NDArray[np.float32] = ((values - self.mean_) / self.scale_).astype(np.float32)
+        return scaled
+
+    def _forecast(self, windows: Array) -> tuple[Array, Array]:
+        """Mean `[N, H, C]` and quantiles `[N, H, C, Q]`, in the series' own units."""
+        point, quantiles = self._forecast_scaled(self._scaled(windows))
+        scale, mean = self.scale_, self.mean_
+        return point * scale + mean, quantiles * scale[:, None] + mean[:, None]
+
+    def _forecast_scaled(self, past: NDArray[np.float32]) -> tuple[Array, Array]:
+        device = self._device()
+        points, quantiles = [], []
+        self.model_.eval()
+        with torch.inference_mode():
+            for some in torch.from_numpy(np.ascontiguousarray(past)).split(256):
+                point, quantile = self.model_(some.to(device))
+                points.append(point.cpu().double().numpy())
+                quantiles.append(quantile.cpu().double().numpy())
+        return np.concatenate(points), np.concatenate(quantiles)
+
+    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        tail = self._tail
+        fitted: dict[str, Any] = {"kind": tail.kind, "n_variates": self.n_features_in_}
+        if tail.columns is not None:
+            if not all(isinstance(c, (str, int, np.integer)) for c in tail.columns):
+                raise ValueError(
+                    f"the columns {list(tail.columns)} cannot be saved; rename them to strings"
+                )
+            fitted["columns"] = [c if isinstance(c, str) else int(c) for c in tail.columns]
+        if tail.index is not None:
+            fitted["index"] = _describe_index(tail.index)
+        tensors = {
+            "mean": torch.from_numpy(self.mean_),
+            "scale": torch.from_numpy(self.scale_),
+            "tail": torch.from_numpy(tail.values),
+        }
+        return fitted, tensors
+
+    def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.mean_, self.scale_ = tensors["mean"].numpy(), tensors["scale"].numpy()
+        columns = tuple(fitted["columns"]) if "columns" in fitted else None
+        values = tensors["tail"].numpy()
+        index = _rebuild_index(fitted["index"], len(values)) if "index" in fitted else None
+        self._remember(Series(values, fitted["kind"], columns, index))
+        self.model_ = ForecastingModel(self._forecaster_config(fitted["n_variates"]))
+
+
+class _Windows:
+    """Windows of a series as tensors, a batch at a time."""
+
+    def __init__(self, windows: SlidingWindows) -> None:
+        self._windows = windows
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        past, future = self._windows[np.asarray(indices)]
+        return torch.from_numpy(past), torch.from_numpy(future)
+
+
+def _validation_rows(n_rows: int, length: int, horizon: int, fraction: float) -> int:
+    """Rows to hold out at the end: none if that would leave no window to train on."""
+    if fraction == 0:
+        return 0
+    n_validation = max(int(fraction * n_rows), horizon)
+    return n_validation if n_rows - n_validation >= length + horizon else 0
+
+
+def _level_and_spread(values: Array) -> tuple[Array, Array]:
+    """Mean and population deviation of the observed values of every variate, `[C]` each.
+
+    A variate never observed has no level: NaN, and so are its forecasts.
+    """
+    count = (~np.isnan(values)).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nansum(values, 0) / count
+        spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / count)
+    return mean, np.where(spread > 0, spread, 1.0)
+
+
+def _describe_index(index: pd.Index) -> dict[str, Any]:
+    name = None if index.name is None else str(index.name)
+    if isinstance(index, pd.PeriodIndex):
+        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
+    if isinstance(index, pd.DatetimeIndex):
+        zone = None if index.tz is None else str(index.tz)
+        start = index[0].isoformat()
+        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
+    step = int(index[1] - index[0])
+    return {"kind": "number", "start": int(index[0]), "step": step, "name": name}
+
+
+def _rebuild_index(description: dict[str, Any], length: int) -> pd.Index:
+    kind, start, name = (description[key] for key in ("kind", "start", "name"))
+    if kind == "period":
+        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
+    if kind == "time":
+        stamp = pd.Timestamp(start)
+        if description["zone"] is not None:
+            stamp = stamp.tz_convert(description["zone"])
+        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
+    step = description["step"]
+    return pd.RangeIndex(start, start + length * step, step, name=name)

@@ -1,0 +1,155 @@
+"""Models and states on disk: safetensors and json, never pickle; nothing half-written is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from titans_ts.nn.state import flatten_state, unflatten_state
+
+__all__ = ["load_directory", "load_state", "save_directory", "save_state"]
+
+FORMAT = 1
+"""Version of the directory format; a reader refuses a newer one."""
+_CONFIG, _TENSORS = "config.json", "model.safetensors"
+
+State = TypeVar("State")
+
+
+def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a model directory: `config.json` and `model.safetensors`.
+
+    The directory is written aside and renamed, so a crash leaves the former one or the new one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory; one that holds a saved model is replaced, anything else is refused.
+    config : dict
+        What json can hold.
+    tensors : dict of str to Tensor
+        Weights, buffers and state by name.
+
+    Raises
+    ------
+    ValueError
+        If `path` exists and is not a saved model.
+    """
+    path = Path(path)
+    if path.exists() and not (path / _CONFIG).is_file() and (path.is_file() or any(path.iterdir())):
+        raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
+    payload = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
+    header = {"format": FORMAT, "sha256": hashlib.sha256(payload).hexdigest()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        (aside / "new").mkdir()
+        (aside / "new" / _TENSORS).write_bytes(payload)
+        (aside / "new" / _CONFIG).write_text(json.dumps(header | config, indent=2) + "\n")
+        if path.exists():
+            path.rename(aside / "old")
+        (aside / "new").rename(path)
+    finally:
+        if not path.exists() and (aside / "old").exists():
+            (aside / "old").rename(path)
+        shutil.rmtree(aside)
+
+
+def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a model directory written by :func:`save_directory`.
+
+    Returns
+    -------
+    tuple[dict, dict]
+        The configuration and the tensors.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` is no model directory.
+    ValueError
+        If it was truncated or changed, or written by a newer version.
+    """
+    path = Path(path)
+    for name in (_CONFIG, _TENSORS):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"path {str(path)!r} holds no {name}; give a saved model")
+    damaged = f"path {str(path)!r} holds a damaged model"
+    try:
+        config = json.loads((path / _CONFIG).read_text())
+        version, digest = config.pop("format"), config.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{damaged}: {_CONFIG} cannot be read ({error}); save it again") from error
+    if not isinstance(version, int) or version > FORMAT:
+        raise ValueError(
+            f"path {str(path)!r} has format {version!r}, newer than {FORMAT}; upgrade titans-ts"
+        )
+    if hashlib.sha256((path / _TENSORS).read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{damaged}: {_TENSORS} was truncated or changed; save it again")
+    return config, load_file(path / _TENSORS)
+
+
+def save_state(path: str | Path, state: object) -> None:
+    """Write a stream's state to a file, so that another process can go on.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; it is written aside and renamed.
+    state : tuple
+        As returned by a backbone or a layer.
+    """
+    path = Path(path)
+    payload = save({k: v.detach().cpu().contiguous() for k, v in flatten_state(state).items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def load_state(path: str | Path, like: State) -> State:
+    """Read a state written by :func:`save_state`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    like : tuple
+        A state of the same model, for instance `backbone.initial_state(batch_size)`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, or a tensor is missing or has another shape than in `like`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path {str(path)!r} is no file; give one written by save_state")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"path {str(path)!r} holds a damaged state: {error}") from error
+    for name, expected in flatten_state(like).items():
+        if name in tensors and tensors[name].shape != expected.shape:
+            raise ValueError(
+                f"the state's {name!r} has shape {tuple(tensors[name].shape)}, "
+                f"but this model's has {tuple(expected.shape)}"
+            )
+        if name in tensors:
+            tensors[name] = tensors[name].to(expected.device)
+    return unflatten_state(tensors, like)

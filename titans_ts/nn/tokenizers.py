@@ -1,0 +1,152 @@
+"""From raw input to tokens: patches of a series, nucleotides of a sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["DNA_TOKENIZERS", "NucleotideTokenizer", "PatchTokenizer", "encode_nucleotides"]
+
+
+class PatchTokenizer(nn.Module):
+    """Cut a series into patches, one token each (Nie et al., "PatchTST", ICLR 2023).
+
+    The last patch ends at the last step; what the first patches lack in front counts as missing.
+    A token sees the patch's values and which of them were observed; a patch with none observed is
+    absent.
+
+    Parameters
+    ----------
+    length, patch_length, patch_stride : int
+        Steps of the series, of a patch, and between the starts of two patches.
+    n_variates : int
+        Variates that share a token.
+    d_model : int
+        D, width of a token.
+    """
+
+    def __init__(
+        self, length: int, patch_length: int, patch_stride: int, n_variates: int, d_model: int
+    ) -> None:
+        super().__init__()
+        self.patch_length, self.patch_stride = patch_length, patch_stride
+        self.n_patches = -(-max(0, length - patch_length) // patch_stride) + 1
+        self._front = patch_length + (self.n_patches - 1) * patch_stride - length
+        self.embed = nn.Linear(2 * patch_length * n_variates, d_model)
+
+    def forward(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of a series.
+
+        Parameters
+        ----------
+        x, observed : Tensor
+            Values and which of them are known (bool), `[B, T, C]`.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            Tokens `[B, P, D]`, and which are present, `[B, P]` bool.
+        """
+        both = torch.stack([torch.where(observed, x, 0), observed.to(x.dtype)], -1)
+        both = F.pad(both, (0, 0, 0, 0, self._front, 0))
+        patches = both.unfold(1, self.patch_length, self.patch_stride)  # [B, P, C, 2, patch]
+        present = patches[:, :, :, 1].flatten(2).any(-1)
+        return self.embed(patches.flatten(2)), present
+
+
+LETTERS = "ACGTN"
+_CODES = np.full(256, 255, dtype=np.uint8)
+for _code, _letter in enumerate(LETTERS):
+    _CODES[[ord(_letter), ord(_letter.lower())]] = _code
+_CODES[[ord("U"), ord("u")]] = LETTERS.index("T")
+for _letter in "RYSWKMBDHV":  # ambiguous IUPAC letters
+    _CODES[[ord(_letter), ord(_letter.lower())]] = LETTERS.index("N")
+
+
+def encode_nucleotides(sequence: str) -> NDArray[np.uint8]:
+    """Codes of a DNA sequence: A, C, G, T, N are 0 to 4.
+
+    Case is ignored, U counts as T, and the ambiguous IUPAC letters count as N.
+
+    Parameters
+    ----------
+    sequence : str
+        A non-empty sequence.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        `[T]`.
+
+    Raises
+    ------
+    ValueError
+        If the sequence is empty or has a letter outside IUPAC; it names the letter and its place.
+
+    Examples
+    --------
+    >>> encode_nucleotides("acgtRN")
+    array([0, 1, 2, 3, 4, 4], dtype=uint8)
+    >>> encode_nucleotides("ACX")
+    Traceback (most recent call last):
+    ...
+    ValueError: the sequence has 'X' at position 2; use the IUPAC letters ACGTNURYSWKMBDHV
+    """
+    if not sequence:
+        raise ValueError("the sequence is empty; drop it, or give at least one nucleotide")
+    letters = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
+    codes = _CODES[letters]
+    bad = np.flatnonzero(codes == 255)
+    if len(bad):
+        raise ValueError(
+            f"the sequence has {sequence[bad[0]]!r} at position {bad[0]}; "
+            f"use the IUPAC letters {LETTERS}URYSWKMBDHV"
+        )
+    return codes
+
+
+class NucleotideTokenizer(nn.Module):
+    """One token a nucleotide: learned motifs over the nucleotides up to it, and its position.
+
+    A causal convolution over one-hot letters (N is a quarter of each), so that a token sees itself
+    and the `kernel_size - 1` nucleotides before it.
+
+    Parameters
+    ----------
+    d_model : int
+        D, width of a token.
+    kernel_size : int
+        Nucleotides a token sees.
+    """
+
+    def __init__(self, d_model: int, kernel_size: int) -> None:
+        super().__init__()
+        one_hot = torch.cat([torch.eye(4), torch.full((1, 4), 0.25)])
+        self.register_buffer("one_hot", one_hot, persistent=False)
+        self.embed = nn.Conv1d(4, d_model, kernel_size)
+        self.position = nn.Linear(d_model, d_model, bias=False)
+
+    one_hot: Tensor
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Tokens `[B, T, D]` of codes `[B, T]` (int64, 0 to 4)."""
+        x = self.one_hot[codes].mT  # [B, 4, T]
+        x = F.pad(x, (self.embed.kernel_size[0] - 1, 0))
+        tokens = self.embed(x).mT
+        return tokens + self.position(_sinusoids(tokens))
+
+
+DNA_TOKENIZERS: dict[str, type[NucleotideTokenizer]] = {"nucleotide": NucleotideTokenizer}
+"""How a DNA sequence becomes tokens, by name."""
+
+
+def _sinusoids(tokens: Tensor) -> Tensor:
+    """Sines and cosines of a token's position, `[T, D]` (Vaswani et al., 2017, section 3.5)."""
+    _, length, width = tokens.shape
+    position = torch.arange(length, device=tokens.device, dtype=torch.float32)
+    rate = 10000.0 ** (-torch.arange(width // 2, device=tokens.device) / (width // 2))
+    angle = position[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], -1).to(tokens.dtype)

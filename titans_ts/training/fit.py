@@ -1,0 +1,109 @@
+"""Train a model with Lightning, quietly, and leave nothing behind but the best weights."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from titans_ts.config import TrainingConfig
+
+__all__ = ["train"]
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    training: DataLoader[Any],
+    validation: DataLoader[Any] | None,
+    config: TrainingConfig,
+    *,
+    accelerator: str = "auto",
+    progress_bar: bool = True,
+    trainer_kwargs: dict[str, Any] | None = None,
+) -> list[dict[str, float]]:
+    """Train a model in place and return one record an epoch.
+
+    The model ends with the weights of its best epoch on the validation batches (of its last epoch
+    without them).
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; it is trained in place.
+    loss : callable
+        `loss(model, batch)` -> scalar Tensor.
+    training, validation : DataLoader
+        Batches to train on, and to stop early by.
+    config : TrainingConfig
+        Epochs, learning rate and patience.
+    accelerator : str
+        Lightning's name of the device.
+    progress_bar : bool
+        Whether to show one.
+    trainer_kwargs : dict, optional
+        More arguments for `lightning.pytorch.Trainer`; they win over ours.
+
+    Returns
+    -------
+    list of dict
+        `epoch`, `train_loss`, `validation_loss` (if any) and `seconds` since the start.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes NaN or infinite.
+    """
+    # Importing Lightning takes seconds, so nothing else in the package does it.
+    import lightning.pytorch as pl
+
+    from titans_ts.training.module import KeepBest, TrainingModule
+
+    with _quiet():
+        options = dict(trainer_kwargs or {})
+        keep = KeepBest(config.patience)
+        callbacks = [keep, *(options.pop("callbacks", None) or [])]
+        trainer = pl.Trainer(
+            **{
+                "max_epochs": config.max_epochs,
+                "accelerator": accelerator,
+                "devices": 1,
+                "gradient_clip_val": config.gradient_clip,
+                "logger": False,
+                "enable_checkpointing": False,
+                "enable_model_summary": False,
+                "enable_progress_bar": progress_bar,
+                "num_sanity_val_steps": 0,
+                "callbacks": callbacks,
+            }
+            | options
+        )
+        trainer.fit(TrainingModule(model, loss, config), training, validation)
+    if keep.best is not None:
+        model.load_state_dict(keep.best)
+    model.eval()
+    return keep.history
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice about loggers, workers and hardware is not the user's concern."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

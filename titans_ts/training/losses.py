@@ -1,0 +1,44 @@
+"""What training minimises: `loss(model, batch)` is the mean over the batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["classification_loss", "forecast_loss", "pinball_loss"]
+
+
+def forecast_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Squared error of the mean plus pinball loss of the quantiles, over the observed targets.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A :class:`titans_ts.nn.ForecastingModel`.
+    batch : tuple[Tensor, Tensor]
+        Past `[B, L, C]` and future `[B, H, C]`; NaN is missing and does not count.
+    """
+    past, future = batch
+    point, quantiles = model(past)
+    observed = ~future.isnan()
+    target = torch.where(observed, future, 0)
+    count = observed.sum().clamp_min(1)
+    loss = ((point - target).square() * observed).sum() / count
+    if quantiles.shape[-1]:
+        levels = torch.as_tensor(model.config.quantile_levels, device=target.device)
+        pinball = pinball_loss(quantiles, target, levels).mean(-1)
+        loss = loss + (pinball * observed).sum() / count
+    return loss
+
+
+def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """Twice the pinball loss of quantiles `[..., Q]` at `levels` `[Q]`: at 0.5, the absolute error."""
+    error = target[..., None] - quantiles
+    return 2 * torch.maximum(levels * error, (levels - 1) * error)
+
+
+def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`."""
+    codes, lengths, labels = batch
+    return F.cross_entropy(model(codes, lengths), labels)

@@ -1,0 +1,89 @@
+"""The one place that knows Lightning: a thin module, and the callback that keeps the best weights."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from titans_ts.config import TrainingConfig
+
+__all__ = ["KeepBest", "TrainingModule"]
+
+
+class TrainingModule(pl.LightningModule):
+    """A model, its loss and its optimiser: AdamW under a one-cycle schedule."""
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], config: TrainingConfig
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.config = model, loss, config
+
+    def training_step(self, batch: Any) -> Tensor:
+        """Loss of a batch."""
+        loss = self.loss(self.model, batch)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch: Any) -> None:
+        """Log the loss of a batch that is not trained on."""
+        loss = self.loss(self.model, batch)
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, warmed up over a tenth of the steps and annealed to nothing; no decay on vectors."""
+        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
+        vectors = [p for p in self.model.parameters() if p.ndim < 2]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=self.config.learning_rate,
+        )
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.config.learning_rate,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.1,
+        )
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class KeepBest(pl.Callback):
+    """Record every epoch, keep the weights with the best validation loss, stop when it stalls."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] | None = None
+        self._best_loss, self._stalled, self._started = float("inf"), 0, time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Compare the epoch with the best so far."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": float(trainer.current_epoch), **metrics}
+        row["seconds"] = time.perf_counter() - self._started
+        self.history.append(row)
+        loss = metrics.get("validation_loss", metrics["train_loss"])
+        if loss != loss or loss == float("inf"):
+            raise FloatingPointError(
+                f"training diverged: loss is {loss} after epoch {trainer.current_epoch}; "
+                "lower learning_rate, or look for extreme values in the data"
+            )
+        if "validation_loss" not in metrics:
+            return
+        if loss < self._best_loss:
+            self._best_loss, self._stalled = loss, 0
+            assert isinstance(module, TrainingModule)
+            self.best = copy.deepcopy(module.model.state_dict())
+            return
+        self._stalled += 1
+        if self._stalled >= self.patience:
+            trainer.should_stop = True
