@@ -11,6 +11,8 @@ Inside this module tokens run along the last axis but one: q, k, v are `[B, H, T
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -44,13 +46,14 @@ def chunked_memory(
     state = state or initial_state(initial, k.shape[0])
     target = initial if forget_to == "init" else None
     slots = Slots.build(state.position, mask, k.shape[1], chunk_size)
-    inputs = [None if x is None else slots.place(x).transpose(1, 2) for x in (q, k, v)]
-    gates = [None if g is None else slots.place(g).transpose(1, 2) for g in (forget, momentum, lr)]
+    everything = _Tokens(q, k, v, forget, momentum, lr).map(
+        lambda x: slots.place(x).transpose(1, 2)
+    )
 
     weights, momenta, anchor = (_shared(w) for w in (state.weights, state.momentum, state.anchor))
     reads, norms = [], []
     for start, stop in slots.chunks:
-        tokens = _Tokens(*(_cut(x, start, stop) for x in (*inputs, *gates)))
+        tokens = everything.map(partial(_cut, start, stop))
         chunk = _Chunk.prepare(tokens, slots.present_in(start, stop), anchor)
         norms.append(chunk.surprise())
         if tokens.q is not None:
@@ -58,6 +61,7 @@ def chunked_memory(
         weights, momenta = chunk.write(weights, momenta, target)
         anchor = slots.at_boundary(stop, weights, anchor)
 
+    weights, momenta, anchor = (_batched(w, len(k)) for w in (weights, momenta, anchor))
     final = MemoryState(weights, momenta, anchor, slots.final_position)
     y = None
     if q is not None:
@@ -75,6 +79,10 @@ class _Tokens(NamedTuple):
     forget: Tensor | None
     momentum: Tensor | None
     lr: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> _Tokens:
+        """Apply a function to each of them."""
+        return _Tokens(*(None if x is None else function(x) for x in self))  # type: ignore[arg-type]
 
 
 class _Coefficients(NamedTuple):
@@ -109,7 +117,9 @@ class _Chunk(NamedTuple):
             square = square + x.square().sum(-1) * e.square().sum(-1)
         return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
 
-    def read(self, q: Tensor, weights: Weights, momentum: Weights, target: Weights | None) -> Tensor:
+    def read(
+        self, q: Tensor, weights: Weights, momentum: Weights, target: Weights | None
+    ) -> Tensor:
         """M_t(q_t) for every t, `[B, H, L, V]`."""
         beta, C, carry, *_ = self.shares
         y = q
@@ -132,7 +142,7 @@ class _Chunk(NamedTuple):
         new_weights, new_momentum = [], []
         for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
             w, s = beta * weights[layer] - x.mT @ (C * e), momentum[layer]
-            if carry is not None and decay is not None:
+            if carry is not None and D is not None and decay is not None:
                 w = w + carry[..., -1:, :] * s
                 s = decay * s - x.mT @ (D * e)
             if target is not None:
@@ -193,6 +203,10 @@ def _decays(retain: Tensor | None, like: Tensor, present: Tensor | None) -> tupl
     return total.to(like.dtype), difference.masked_fill(~lower, -torch.inf).to(like.dtype).exp()
 
 
+def _cut(start: int, stop: int, x: Tensor) -> Tensor:
+    return x[:, :, start:stop]
+
+
 def _shared(weights: Weights) -> Weights:
     """Weights `[B, H, d_in, d_out]`, as `[H, d_in, d_out]` where one tensor serves the whole batch.
 
@@ -201,12 +215,13 @@ def _shared(weights: Weights) -> Weights:
     return tuple(w[0] if len(w) > 1 and w.stride(0) == 0 else w for w in weights)
 
 
+def _batched(weights: Weights, batch_size: int) -> Weights:
+    """Undo :func:`_shared`."""
+    return tuple(w.expand(batch_size, *w.shape[-3:]) for w in weights)
+
+
 def _apply(x: Tensor, w: Tensor) -> Tensor:
     """x `[B, H, L, d_in]` times a layer, `[B, H, d_in, d_out]` or the same for all `[H, ...]`."""
     if w.ndim == 4:
         return x @ w
     return (x.transpose(0, 1).flatten(1, 2) @ w).unflatten(1, (len(x), -1)).transpose(0, 1)
-
-
-def _cut(x: Tensor | None, start: int, stop: int) -> Tensor | None:
-    return None if x is None else x[:, :, start:stop]

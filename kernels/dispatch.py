@@ -175,7 +175,8 @@ def _check(
     if k.ndim != 4:
         raise ValueError(f"k has shape {tuple(k.shape)}; expected [B, T, H, K]")
     batch, length, heads, width = k.shape
-    shapes = {"v": (v, (batch, length, heads, initial[-1].shape[-1]))}
+    shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+    shapes["v"] = (v, (batch, length, heads, initial[-1].shape[-1]))
     if q is not None:
         shapes["q"] = (q, (batch, length, heads, width))
     for name, gate in (("forget", forget), ("momentum", momentum), ("lr", lr)):

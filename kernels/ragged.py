@@ -57,7 +57,9 @@ class Slots:
         n_slots = int(end.max()) if len(end) else 0
         source = torch.full((len(position), n_slots + 1), length, device=device)
         tokens = torch.arange(length, device=device).expand_as(mask)
-        source.scatter_(1, slot.masked_fill(~mask, n_slots), tokens)  # the absent go to a spare slot
+        source.scatter_(
+            1, slot.masked_fill(~mask, n_slots), tokens
+        )  # the absent go to a spare slot
         source = source[:, :n_slots]
         chunks = [(s, min(n_slots, s + chunk_size)) for s in range(0, n_slots, chunk_size)]
         present = source < length

@@ -40,12 +40,11 @@ def recurrent_memory(
     target = initial if forget_to == "init" else tuple(torch.zeros_like(w) for w in initial)
     present = torch.ones_like(lr[..., 0], dtype=torch.bool) if mask is None else mask
     forget = torch.zeros_like(lr) if forget is None else forget
-    keeps_momentum = momentum is not None
-    momentum = momentum if keeps_momentum else torch.zeros_like(lr)
+    etas = torch.zeros_like(lr) if momentum is None else momentum
 
     reads, norms = [], []
     for t in range(length):
-        alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, momentum, lr))
+        alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, etas, lr))
         here = present[:, t, None, None, None]  # [B, 1, 1, 1]
         gradient = loss_gradient(anchor, k[:, t], v[:, t])
 
@@ -54,7 +53,8 @@ def recurrent_memory(
             (1 - alpha) * w + alpha * w0 + s
             for w, w0, s in zip(weights, target, written, strict=True)
         )
-        surprise = _where(here & keeps_momentum, written, surprise)
+        if momentum is not None:
+            surprise = _where(here, written, surprise)
         weights = _where(here, moved, weights)
 
         position = position + present[:, t].cpu()
@@ -65,8 +65,8 @@ def recurrent_memory(
         norm = torch.stack([g.square().sum((-1, -2)) for g in gradient]).sum(0).sqrt()  # [B, H]
         norms.append(torch.where(here[..., 0, 0], norm, 0))
         if q is not None:
-            y = _forward(weights, q[:, t])[-1]  # [B, H, V]
-            reads.append(torch.where(here[..., 0], y, 0))
+            read = _forward(weights, q[:, t])[-1]  # [B, H, V]
+            reads.append(torch.where(here[..., 0], read, 0))
 
     y = None
     if q is not None:

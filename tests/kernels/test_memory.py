@@ -156,9 +156,7 @@ def test_recurrent_is_the_rule_with_gradients_by_autograd(depth, chunk_size, for
         reads.append(mlp(weights, q))
         norms.append(torch.stack([g.square().sum((-1, -2)) for g in gradient]).sum(0).sqrt())
 
-    result = recurrent_memory(
-        **inputs, initial=initial, chunk_size=chunk_size, forget_to=forget_to
-    )
+    result = recurrent_memory(**inputs, initial=initial, chunk_size=chunk_size, forget_to=forget_to)
     assert_same(
         {"y": result.y, "surprise": result.surprise, "w": result.state.weights[-1]},
         {"y": torch.stack(reads, 1), "surprise": torch.stack(norms, 1), "w": weights[-1]},

@@ -569,7 +569,9 @@ def test_detach_state_cuts_the_graph(variant):
     y.sum().backward()
     assert first.grad is None
     trained = sum(p.grad is not None for p in backbone.parameters())
-    assert trained > 0.7 * len(list(backbone.parameters()))  # P and M_0 were read in the first piece
+    assert trained > 0.7 * len(
+        list(backbone.parameters())
+    )  # P and M_0 were read in the first piece
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

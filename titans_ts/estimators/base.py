@@ -79,7 +79,9 @@ class TitansEstimator(BaseEstimator):
                 f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}"
             )
         try:
-            params = {k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()}
+            params = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()
+            }
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
             weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
@@ -139,7 +141,10 @@ class TitansEstimator(BaseEstimator):
     def _accelerator(self) -> dict[str, Any]:
         """Lightning's words for :meth:`_device`."""
         device = self._device()
-        return {"accelerator": device.type, "devices": 1 if device.index is None else [device.index]}
+        return {
+            "accelerator": device.type,
+            "devices": 1 if device.index is None else [device.index],
+        }
 
     @contextmanager
     def _seeded(self) -> Iterator[torch.Generator]:

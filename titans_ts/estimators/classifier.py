@@ -219,7 +219,9 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind
         if kind not in "biufUO" or not all(isinstance(c, (str, np.generic)) for c in self.classes_):
-            raise ValueError(f"the classes {list(self.classes_)} cannot be saved; use str or numbers")
+            raise ValueError(
+                f"the classes {list(self.classes_)} cannot be saved; use str or numbers"
+            )
         return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}, {}
 
     def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:

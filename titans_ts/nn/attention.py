@@ -22,7 +22,7 @@ class AttentionCache(NamedTuple):
 
     keys: Tensor
     values: Tensor
-    count: Tensor
+    filled: Tensor
     """`[B]` int64 on the CPU."""
 
 
@@ -95,7 +95,7 @@ class SlidingWindowAttention(_Attention):
         after = AttentionCache(
             last_tokens(keys, self.cache_size, lengths),
             last_tokens(values, self.cache_size, lengths),
-            (cache.count + new).clamp_max(self.cache_size),
+            (cache.filled + new).clamp_max(self.cache_size),
         )
 
         # Queries in blocks; each block sees `past` tokens before it and itself.
@@ -103,7 +103,7 @@ class SlidingWindowAttention(_Attention):
         block = min(length, past + 1)
         n_blocks = -(-length // block)
         if n_blocks == 1:  # leave out what no sample has cached
-            past = int(cache.count.max())
+            past = int(cache.filled.max())
             keys, values = (t[:, self.cache_size - past :] for t in (keys, values))
         padding = (0, 0, 0, 0, 0, n_blocks * block - length)
         q = F.pad(self._heads(self.q_proj, x), padding).unflatten(1, (n_blocks, block))
@@ -118,15 +118,13 @@ class SlidingWindowAttention(_Attention):
         reach = place[past:, None] - place  # [block, past + block]
         sight = (reach >= 0) & (reach <= self.cache_size)
         sight = sight.expand(batch, n_blocks, 1, -1, -1).clone()
-        missing = past - cache.count.to(x.device)  # slots that hold nothing yet
+        missing = past - cache.filled.to(x.device)  # slots that hold nothing yet
         sight[:, 0] &= place >= missing[:, None, None, None]
         y = self._attend(q, k, v, sight, persistent)
         y = y.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length]
         return self.out_proj(y), after
 
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, sight: Tensor, persistent: Tensor
-    ) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, sight: Tensor, persistent: Tensor) -> Tensor:
         n_blocks = q.shape[1]
         p_k, p_v = (
             self._heads(proj, persistent).transpose(1, 2)[:, None].expand(-1, n_blocks, -1, -1, -1)
@@ -173,7 +171,7 @@ class SegmentAttention(_Attention):
         persistent : Tensor
             `[B, N_p, D]`.
         cache : AttentionCache
-            Keys and values of the segment so far; `count` is not used.
+            Keys and values of the segment so far; `filled` is not used.
         place : int
             Where in the segment the first of the tokens stands.
         present : Tensor, optional
@@ -210,7 +208,7 @@ class SegmentAttention(_Attention):
         def store(cached: Tensor, filled: Tensor) -> Tensor:
             return torch.cat([filled.flatten(1, 2), cached[:, 2 * stop :].to(filled.dtype)], 1)
 
-        cache = AttentionCache(store(cache.keys, keys), store(cache.values, values), cache.count)
+        cache = AttentionCache(store(cache.keys, keys), store(cache.values, values), cache.filled)
         return self.out_proj(y.transpose(1, 2).flatten(2)), cache
 
 

@@ -45,7 +45,8 @@ class TitansBackbone(nn.Module):
     def __init__(self, config: BackboneConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or BackboneConfig()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        blocks = [Block(config) for _ in range(config.n_layers)]
+        self.blocks: Any = nn.ModuleList(blocks)  # of Block, which nn.ModuleList cannot say
         self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
@@ -119,6 +120,4 @@ class TitansBackbone(nn.Module):
                 f"x has shape {tuple(x.shape)}; expected [B, T, {self.config.d_model}]"
             )
         if mask is not None and mask.shape != x.shape[:2]:
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}"
-            )
+            raise ValueError(f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}")

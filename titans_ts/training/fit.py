@@ -18,7 +18,7 @@ __all__ = ["train"]
 
 def train(
     model: nn.Module,
-    loss: Callable[[nn.Module, Any], Tensor],
+    loss: Callable[[Any, Any], Tensor],
     training: DataLoader[Any],
     validation: DataLoader[Any] | None,
     config: TrainingConfig,
@@ -68,21 +68,19 @@ def train(
         options = dict(trainer_kwargs or {})
         keep = KeepBest(config.patience)
         callbacks = [keep, *(options.pop("callbacks", None) or [])]
-        trainer = pl.Trainer(
-            **{
-                "max_epochs": config.max_epochs,
-                "accelerator": accelerator,
-                "devices": 1,
-                "gradient_clip_val": config.gradient_clip,
-                "logger": False,
-                "enable_checkpointing": False,
-                "enable_model_summary": False,
-                "enable_progress_bar": progress_bar,
-                "num_sanity_val_steps": 0,
-                "callbacks": callbacks,
-            }
-            | options
-        )
+        settings: dict[str, Any] = {
+            "max_epochs": config.max_epochs,
+            "accelerator": accelerator,
+            "devices": 1,
+            "gradient_clip_val": config.gradient_clip,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "enable_progress_bar": progress_bar,
+            "num_sanity_val_steps": 0,
+            "callbacks": callbacks,
+        }
+        trainer = pl.Trainer(**settings | options)
         trainer.fit(TrainingModule(model, loss, config), training, validation)
     if keep.best is not None:
         model.load_state_dict(keep.best)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from titans_ts.nn.models import ForecastingModel, SequenceClassifier
 
 __all__ = ["classification_loss", "forecast_loss", "pinball_loss"]
 
 
-def forecast_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Squared error of the mean plus pinball loss of the quantiles, over the observed targets.
 
     Parameters
     ----------
-    model : nn.Module
-        A :class:`titans_ts.nn.ForecastingModel`.
+    model : ForecastingModel
+        The model.
     batch : tuple[Tensor, Tensor]
         Past `[B, L, C]` and future `[B, H, C]`; NaN is missing and does not count.
     """
@@ -38,7 +40,7 @@ def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
     return 2 * torch.maximum(levels * error, (levels - 1) * error)
 
 
-def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def classification_loss(model: SequenceClassifier, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`."""
     codes, lengths, labels = batch
     return F.cross_entropy(model(codes, lengths), labels)

@@ -20,7 +20,7 @@ class TrainingModule(pl.LightningModule):
     """A model, its loss and its optimiser: AdamW under a one-cycle schedule."""
 
     def __init__(
-        self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], config: TrainingConfig
+        self, model: nn.Module, loss: Callable[[Any, Any], Tensor], config: TrainingConfig
     ) -> None:
         super().__init__()
         self.model, self.loss, self.config = model, loss, config

@@ -1,0 +1,119 @@
+"""Streams of any length and content: finite, bounded, and afterwards still able to learn.
+
+The setting of the memory's own stability is that of `kernels/README.md`: unit keys and values, and
+theta = sigmoid(0) (1 - eta) / chunk, which is what `NeuralMemory` starts with.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from titans_ts.config import BackboneConfig
+from titans_ts.kernels import neural_memory
+from titans_ts.nn.backbone import TitansBackbone
+from titans_ts.nn.blocks import BLOCKS
+from titans_ts.nn.state import flatten_state
+
+WIDTH, HIDDEN, CHUNK = 32, 64, 16
+NOISE, PAIRS, PRESENTED = 20_000, 8, 2048
+
+
+@pytest.fixture(scope="module")
+def noise_then_pairs():
+    """20 000 unlearnable tokens, then eight pairs over and over: keys and values `[1, T, 1, d]`."""
+    generator = torch.Generator().manual_seed(0)
+
+    def unit(n):
+        return F.normalize(torch.randn(n, WIDTH, generator=generator), dim=-1)
+
+    again = torch.arange(PRESENTED) % PAIRS
+    k, v = (torch.cat([unit(NOISE), unit(PAIRS)[again]])[None, :, None] for _ in range(2))
+    return k, v
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5, 0.9])
+@pytest.mark.parametrize("forget_to", ["init", "zero"])
+@torch.inference_mode()
+def test_a_deep_memory_survives_noise_if_it_forgets_towards_init(
+    noise_then_pairs, momentum, forget_to
+):
+    """Why "init" is the default: towards zero both layers decay until no gradient passes either."""
+    k, v = noise_then_pairs
+    generator = torch.Generator().manual_seed(1)
+    initial = tuple(
+        torch.randn(1, i, o, generator=generator) / i**0.5
+        for i, o in ((WIDTH, HIDDEN), (HIDDEN, WIDTH))
+    )
+    gate = torch.ones(1, NOISE + PRESENTED, 1)
+    eta = momentum or 0.0
+    result = neural_memory(
+        k, k, v, 0.001 * gate, None if momentum is None else momentum * gate,
+        torch.sigmoid(torch.zeros(())) * (1 - eta) / CHUNK * gate,
+        initial, chunk_size=CHUNK, forget_to=forget_to,
+    )  # fmt: skip
+    error = (result.y - v).square().sum(-1)[0, -PAIRS * CHUNK :].mean()
+    assert result.y.isfinite().all()
+    if forget_to == "init":
+        assert error < 0.05  # 0 is perfect, 1 is a memory that answers nothing
+        assert result.y.square().sum(-1).sqrt().max() < 1.5  # values are of length 1
+    else:
+        assert error > 0.9
+
+
+LENGTH = {"short": 10_000, "long": 100_000}
+PIECE = 5_000
+
+
+def streams(start, stop, length, d_model, dtype):
+    """Constant, ramp, alternating and spiked tokens `[4, T, D]`, each along its own directions."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(4, 1, d_model, generator=generator)
+    t = torch.arange(start, stop)
+    noise = torch.Generator().manual_seed(start)
+    shape = torch.stack(
+        [torch.ones(len(t)), t / length * 100, 1.0 - 2 * (t % 2), torch.zeros(len(t))]
+    )
+    x = shape[..., None] * direction
+    x[3] = torch.randn(len(t), d_model, generator=noise)
+    x[3] += 1e6 * (t % 997 == 500)[:, None] * direction[3]
+    return x.to(dtype)
+
+
+def largest(state):
+    """Largest absolute value of every tensor of a state, stream by stream `[4]`."""
+    tensors = flatten_state(state)
+    return {n: x.float().abs().flatten(1).amax(1) for n, x in tensors.items() if x.ndim > 1}
+
+
+@pytest.mark.parametrize("variant", sorted(BLOCKS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("span", ["short", pytest.param("long", marks=pytest.mark.slow)])
+@torch.inference_mode()
+def test_long_awkward_streams_stay_bounded(variant, dtype, span):
+    torch.manual_seed(0)
+    config = BackboneConfig(variant=variant)
+    backbone = TitansBackbone(config).to(dtype).eval()
+    length, early = LENGTH[span], LENGTH[span] // 10
+    state, reference = None, None
+    for start in range(0, length, min(PIECE, early)):
+        stop = start + min(PIECE, early)
+        y, state, surprise = backbone.run(
+            streams(start, stop, length, config.d_model, dtype), state
+        )
+        assert y.isfinite().all()
+        # y leaves an RMSNorm of unit weights: no entry can exceed sqrt(D), up to bfloat16's 2^-8
+        assert y.abs().max() <= config.d_model**0.5 * 1.01
+        assert y.float().square().mean(-1).sqrt().sub(1).abs().max() < 0.02
+        assert surprise.isfinite().all()
+        if stop == early:
+            reference = largest(state)
+    final = largest(state)
+    for name, value in final.items():
+        assert value.isfinite().all(), name
+        if ".weights." in name or ".momentum." in name or ".anchor." in name:
+            # a bounded memory has settled after a tenth of the stream; one that grows by a constant
+            # or by a factor a token would stand at 10 times that or more
+            floor = 0.1 if ".momentum." in name else 1.0
+            assert (value <= 3 * reference[name].clamp_min(floor)).all(), name
