@@ -82,6 +82,8 @@ def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = 
         frame = X.to_frame() if isinstance(X, pd.Series) else X
         kind = "series" if isinstance(X, pd.Series) else "frame"
         frame = _select(frame, columns)
+        if frame.shape[1] == 0:
+            raise ValueError("X has no column; give at least one variate")
         values = np.column_stack([_numeric(frame.iloc[:, i]) for i in range(frame.shape[1])])
         series = Series(values, kind, tuple(frame.columns), frame.index)
     else:
@@ -89,6 +91,8 @@ def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = 
         if values.ndim not in (1, 2):
             raise ValueError(f"X has shape {values.shape}; give a series [T] or [T, C]")
         kind = "vector" if values.ndim == 1 else "array"
+        if values.size == 0:
+            raise ValueError(f"X has shape {values.shape}; give at least one row and one variate")
         series = Series(values.reshape(len(values), -1), kind)
     _check_values(series.values, series.columns)
     if len(series.values) < min_rows:
@@ -156,8 +160,6 @@ def _numeric(column: pd.Series) -> Array:
 
 
 def _check_values(values: Array, columns: tuple[Any, ...] | None) -> None:
-    if values.shape[1] == 0:
-        raise ValueError("X has no column; give at least one variate")
     bad = np.argwhere(np.isinf(values))
     if len(bad):
         row, column = bad[0]

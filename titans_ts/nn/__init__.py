@@ -1,1 +1,32 @@
 """Layers: the neural memory, attention, the Titans blocks, tokenizers, heads and whole models."""
+
+from titans_ts.nn.attention import SegmentAttention, SlidingWindowAttention
+from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
+from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
+from titans_ts.nn.checkpoint import load_state, save_state
+from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
+from titans_ts.nn.models import ForecastingModel, SequenceClassifier
+from titans_ts.nn.state import detach_state
+from titans_ts.nn.tokenizers import DNA_TOKENIZERS, NucleotideTokenizer, PatchTokenizer
+
+__all__ = [
+    "BLOCKS",
+    "DNA_TOKENIZERS",
+    "BackboneOutput",
+    "Block",
+    "ForecastingModel",
+    "Mixer",
+    "MixerOutput",
+    "NeuralMemory",
+    "NeuralMemoryOutput",
+    "NeuralMemoryState",
+    "NucleotideTokenizer",
+    "PatchTokenizer",
+    "SegmentAttention",
+    "SequenceClassifier",
+    "SlidingWindowAttention",
+    "TitansBackbone",
+    "detach_state",
+    "load_state",
+    "save_state",
+]

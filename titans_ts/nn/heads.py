@@ -28,12 +28,15 @@ class ForecastHead(nn.Module):
         self.shape = (prediction_length, n_outputs)
         self.dropout = nn.Dropout(dropout)
         self.point = nn.Linear(d_in, prediction_length * n_outputs)
-        self.quantiles = nn.Linear(d_in, prediction_length * n_outputs * n_quantiles)
+        n_values = prediction_length * n_outputs * n_quantiles
+        self.quantiles = nn.Linear(d_in, n_values) if n_values else None
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Point `[B, H, C]` and quantiles `[B, H, C, Q]`, which never cross, of `[B, P, D]`."""
         x = self.dropout(tokens.flatten(1))
         point = self.point(x).unflatten(-1, self.shape)
+        if self.quantiles is None:
+            return point, point.new_empty(*point.shape, 0)
         quantiles = self.quantiles(x).unflatten(-1, (*self.shape, -1))
         return point, quantiles.sort(-1).values
 

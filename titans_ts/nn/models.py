@@ -88,6 +88,7 @@ class SequenceClassifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
+        self.config = config
         if config.tokenizer not in DNA_TOKENIZERS:
             raise ValueError(
                 f"tokenizer is {config.tokenizer!r}; choose one of {sorted(DNA_TOKENIZERS)}"

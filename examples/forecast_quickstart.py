@@ -1,0 +1,72 @@
+"""Forecast tomorrow's weather, say how sure the forecast is, and keep the model.
+
+Reads the hourly weather of New York that comes with the package, so it needs no network. A small
+model learns from two and a half months, forecasts every day of the ten days after them, and is
+compared with the simplest honest rival: "tomorrow will be like today".
+
+    python examples/forecast_quickstart.py
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from titans_ts import TitansForecaster
+from titans_ts.baselines import seasonal_naive
+from titans_ts.datasets import DEMO_SEASON_LENGTH, SlidingWindows, load_demo
+from titans_ts.metrics import mean_absolute_error
+
+CONTEXT, HORIZON, TEST_ROWS = 96, 24, 240
+
+
+def main() -> None:
+    torch.set_num_threads(1)  # more threads than free cores is slower, not faster
+    frame = load_demo().iloc[-2040:]  # a DataFrame [T, C]; the hours not measured are NaN
+    train = frame.iloc[:-TEST_ROWS]
+    print(f"{frame.shape[1]} variates, {len(frame)} hours; the last {TEST_ROWS} are for the test")
+
+    forecaster = TitansForecaster(
+        prediction_length=HORIZON,
+        context_length=CONTEXT,
+        patch_length=24,
+        patch_stride=12,
+        d_model=32,
+        n_layers=1,
+        max_epochs=6,
+        learning_rate=3e-3,
+        random_state=0,
+        progress_bar=False,
+    )
+    forecaster.fit(train)
+
+    # Every window of the test rows: past [N, L, C] and what came after it, [N, H, C].
+    rows = frame.iloc[-TEST_ROWS - CONTEXT :].to_numpy()
+    past, future = SlidingWindows(rows, CONTEXT, HORIZON)[:]
+    ours = mean_absolute_error(future, forecaster.predict(past))
+    naive = mean_absolute_error(future, seasonal_naive(past, HORIZON, DEMO_SEASON_LENGTH))
+    print(f"\nmean absolute error of {len(past)} forecasts of {HORIZON} hours")
+    for name, a, b in zip(frame.columns, ours, naive, strict=True):
+        print(f"  {name:12s} titans {a:6.3f}   seasonal naive {b:6.3f}")
+    print(f"on average {1 - np.mean(ours / naive):.1%} lower than seasonal naive")
+
+    quantiles = forecaster.predict_quantiles(past)  # [N, H, C, Q], levels 0.1, 0.5, 0.9
+    inside = (future >= quantiles[..., 0]) & (future <= quantiles[..., -1])
+    share = inside[~np.isnan(future)].mean()
+    print(f"{share:.0%} of the hours fell between the 10 % and the 90 % quantile")
+
+    # After the last row of a frame: a frame again, its index continued hour by hour.
+    print("\nnext hours:")
+    print(forecaster.predict(frame).head(3).round(1).to_string())
+    print(forecaster.predict_quantiles(frame)["temperature"].head(3).round(1).to_string())
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weather"
+        forecaster.save(path)
+        same = TitansForecaster.load(path).predict(frame).equals(forecaster.predict(frame))
+    print(f"\nsaved and loaded, it forecasts the same: {same}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The `titans-ts` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from titans_ts.estimators import TitansForecaster
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Forecast time series with models whose memory learns while it reads.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Threads = Annotated[
+    int, typer.Option(help="Processor threads; more than the free cores is much slower.", min=1)
+]
+Seed = Annotated[int, typer.Option(help="Seed: the same seed gives the same forecast.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+) -> None:
+    if version:
+        import titans_ts
+
+        typer.echo(f"titans-ts {titans_ts.__version__}")
+        raise typer.Exit
+
+
+@app.command(short_help="Forecast every column of a file.")
+def forecast(
+    csv: Annotated[
+        Path, typer.Argument(help="A .csv, .csv.gz or .parquet file, a column a variate.")
+    ],
+    prediction_length: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
+    context_length: Annotated[
+        int | None,
+        typer.Option(help="Steps of history a forecast reads.  [default: 4 x prediction length]"),
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Column with the time.  [default: the first of dates]")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
+    ] = None,
+    season_length: Annotated[
+        int | None,
+        typer.Option(help="Steps in a season.  [default: usual for the frequency]", min=1),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
+    ] = None,
+    max_epochs: Annotated[int, typer.Option(help="Passes over the data at most.", min=1)] = 10,
+    out: Annotated[Path, typer.Option(help="Folder for forecast.csv and forecast.png.")] = Path(
+        "."
+    ),
+    report: Annotated[
+        Path | None, typer.Option(help="Write a self-contained HTML report to this file.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Forecast every column of a file, and say how good the forecasts were so far.
+
+    A tail of the rows is held out: the model trains without it, and its forecasts of the tail are
+    compared with repeating the last season. Then it forecasts what comes after the last row.
+    """
+    from titans_ts.estimators import TitansForecaster
+    from titans_ts.pipelines.ingest import read_frame
+
+    names = None if columns is None else [c.strip() for c in columns.split(",")]
+    frame = read_frame(csv, time_column=time_column, columns=names, say=typer.echo)
+    forecaster = TitansForecaster(
+        prediction_length=prediction_length,
+        context_length=4 * prediction_length if context_length is None else context_length,
+        max_epochs=max_epochs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    if variant is not None:
+        forecaster.set_params(variant=variant)
+    _run(frame, forecaster, season_length, out, report, save, threads)
+
+
+@app.command(short_help="See it work: New York's weather, offline, in a minute.")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Forecast a day of the weather of New York from the hours before, in about a minute, offline."""
+    from titans_ts.datasets import DEMO_SEASON_LENGTH, load_demo
+    from titans_ts.estimators import TitansForecaster
+
+    forecaster = TitansForecaster(
+        prediction_length=24,
+        context_length=168,
+        patch_length=24,
+        patch_stride=12,
+        d_model=32,
+        max_epochs=6,
+        learning_rate=2e-3,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    _run(load_demo(), forecaster, DEMO_SEASON_LENGTH, out, out / "report.html", None, threads)
+
+
+def _run(
+    frame: pd.DataFrame,
+    forecaster: TitansForecaster,
+    season_length: int | None,
+    out: Path,
+    report: Path | None,
+    save: Path | None,
+    threads: int,
+) -> None:
+    """Fit, measure, write and tell; both commands end here."""
+    import torch
+
+    from titans_ts.pipelines.forecast import run_forecast, write_forecast
+
+    torch.set_num_threads(threads)
+    typer.echo(
+        f"{frame.shape[1]} variates, {len(frame)} rows, {frame.index[0]} to {frame.index[-1]}"
+    )
+    job = run_forecast(frame, forecaster, season_length=season_length)
+    typer.echo(
+        f"\nmean absolute error of {job.n_windows} forecasts of {len(job.forecast)} steps "
+        f"in the held-out tail (season of {job.season_length}):\n"
+    )
+    typer.echo(job.errors.to_string(float_format="{:.4g}".format))
+    word = "lower" if job.improvement > 0 else "higher"
+    typer.echo(f"\non average {abs(job.improvement):.1%} {word} than seasonal naive\n")
+    if save is not None:
+        forecaster.save(save)
+        typer.echo(f"wrote {save}/")
+    for path in write_forecast(job, out, report):
+        typer.echo(f"wrote {path}")
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends in one line, not in a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
+        typer.echo(f"titans-ts: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,109 @@
+"""From a file to a regular wide frame; whatever is changed on the way is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+__all__ = ["read_frame"]
+
+
+def read_frame(
+    path: str | Path,
+    *,
+    time_column: str | None = None,
+    columns: list[str] | None = None,
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Read a CSV or Parquet file into a wide frame with a regular time index.
+
+    Rows are sorted by time, repeated stamps averaged, and gaps become missing values (NaN); each is
+    reported through `say`. Columns that are not numbers are left out, and named.
+
+    Parameters
+    ----------
+    path : str or Path
+        `.csv`, `.csv.gz` or `.parquet`.
+    time_column : str, optional
+        The column with the time; default: the first whose values are dates.
+    columns : list of str, optional
+        The variates to keep; default: every numeric column.
+    say : callable
+        Receives one line for everything worth knowing.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file, a column or a frequency is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if frame.empty:
+        raise ValueError(f"{path}: it has no rows")
+    frame = _set_time(frame, time_column, say)
+    frame = _choose(frame, columns, say)
+    return _regularise(frame, say) if isinstance(frame.index, pd.DatetimeIndex) else frame
+
+
+def _set_time(
+    frame: pd.DataFrame, time_column: str | None, say: Callable[[str], None]
+) -> pd.DataFrame:
+    if time_column is not None and time_column not in frame:
+        raise ValueError(f"there is no column {time_column!r}; the file has {list(frame.columns)}")
+    for name in [time_column] if time_column is not None else list(frame.columns):
+        column = frame[name]
+        if time_column is None and pd.api.types.is_numeric_dtype(column):
+            continue
+        stamps = pd.to_datetime(column, errors="coerce", format="mixed")
+        if stamps.notna().all():
+            return frame.drop(columns=name).set_index(pd.DatetimeIndex(stamps, name=name))
+        if time_column is not None:
+            row = int(stamps.isna().argmax())
+            raise ValueError(
+                f"column {name!r} holds {column.iloc[row]!r} in row {row}, which is no date"
+            )
+    say("no column of dates found: the rows are taken as equally spaced, in order")
+    return frame
+
+
+def _choose(
+    frame: pd.DataFrame, columns: list[str] | None, say: Callable[[str], None]
+) -> pd.DataFrame:
+    if columns is not None:
+        unknown = [c for c in columns if c not in frame]
+        if unknown:
+            raise ValueError(f"there is no column {unknown[0]!r}; the file has {list(frame)}")
+        return frame[columns]
+    numeric = frame.select_dtypes("number")
+    left_out = [str(c) for c in frame.columns if c not in numeric]
+    if left_out:
+        say(f"left out, not numbers: {', '.join(left_out)}")
+    if numeric.shape[1] == 0:
+        raise ValueError(f"no column of numbers to forecast; the file has {list(frame)}")
+    return numeric
+
+
+def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame:
+    if not frame.index.is_monotonic_increasing:
+        say("the rows were not in order of time: sorted")
+        frame = frame.sort_index()
+    repeated = int(frame.index.duplicated().sum())
+    if repeated:
+        say(f"{repeated} repeated stamps: averaged")
+        frame = frame.groupby(level=0).mean()
+    if len(frame) < 3 or pd.infer_freq(frame.index) is not None:
+        return frame.asfreq(pd.infer_freq(frame.index)) if len(frame) >= 3 else frame
+    step = frame.index.to_series().diff().mode().iloc[0]
+    regular = pd.date_range(frame.index[0], frame.index[-1], freq=step, name=frame.index.name)
+    misplaced = len(frame.index.difference(regular))
+    if misplaced:
+        raise ValueError(
+            f"{misplaced} stamps, the first {frame.index.difference(regular)[0]}, do not lie on the "
+            f"usual step of {step}; resample the file first"
+        )
+    say(f"{len(regular) - len(frame)} rows missing at a step of {step}: taken as missing values")
+    return frame.reindex(regular)

@@ -1,0 +1,136 @@
+"""TitansClassifier: learning, unequal lengths, labels, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from titans_ts import TitansClassifier
+from titans_ts.nn import NucleotideTokenizer
+from titans_ts.nn.tokenizers import encode_nucleotides
+
+
+def small(**params):
+    defaults = {
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+        "max_epochs": 2,
+        "random_state": 0,
+        "progress_bar": False,
+    }
+    return TitansClassifier(**(defaults | params))
+
+
+def planted(n, rng, motif="TATAAT"):
+    """Random sequences of 20 to 60 letters; every second holds the motif somewhere."""
+    sequences, labels = [], np.arange(n) % 2
+    for label in labels:
+        letters = rng.choice(list("ACGT"), rng.integers(20, 60))
+        if label:
+            place = rng.integers(0, len(letters) - len(motif))
+            letters[place : place + len(motif)] = list(motif)
+        sequences.append("".join(letters))
+    return sequences, labels
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    sequences, labels = planted(60, np.random.default_rng(0))
+    return small().fit(sequences, np.where(labels, "promoter", "other"))
+
+
+def test_it_finds_a_planted_motif():
+    rng = np.random.default_rng(0)
+    sequences, labels = planted(900, rng)
+    classifier = small(max_epochs=8, learning_rate=0.01, batch_size=32).fit(sequences, labels)
+    assert classifier.score(*planted(300, rng)) > 0.9
+
+
+def test_probabilities_do_not_depend_on_what_stands_beside_a_sequence(fitted):
+    """Padding is masked: alone, in a batch and in another order, the answer is the same."""
+    sequences = ["ACGTACGT", "A", "GGGTATAATCC" * 9, "TTTTTTTTTTTTTTTTTTTTTTTT"]
+    together = fitted.predict_proba(sequences)
+    np.testing.assert_allclose(together.sum(1), 1)
+    alone = np.concatenate([fitted.predict_proba([s]) for s in sequences])
+    np.testing.assert_allclose(together, alone, atol=1e-6)  # float32 sums in another order
+    np.testing.assert_allclose(fitted.predict_proba(sequences[::-1])[::-1], together, atol=1e-6)
+    assert list(fitted.predict(sequences)) == list(fitted.classes_[together.argmax(1)])
+
+
+def test_case_u_and_ambiguous_letters(fitted):
+    forms = ["ACGTTNN", "acgttnn", "ACGUURY"]
+    p = fitted.predict_proba(forms)
+    np.testing.assert_allclose(p, p[[0, 0, 0]], atol=1e-7)
+    np.testing.assert_array_equal(encode_nucleotides("ACGTNacgtnUuRYSWKMBDHV")[10:12], [3, 3])
+
+
+def test_list_array_and_series_are_the_same(fitted):
+    sequences = ["ACGT", "TTTTAA"]
+    expected = fitted.predict_proba(sequences)
+    for form in (np.array(sequences), np.array(sequences, dtype=object), pd.Series(sequences)):
+        np.testing.assert_array_equal(fitted.predict_proba(form), expected)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2] * 8, [True, False, True] * 8, list("xyz") * 8])
+def test_labels_of_any_kind_come_back(labels, tmp_path):
+    sequences = ["ACGT", "TTTTAA", "GGGGGGG"] * 8
+    classifier = small(max_epochs=1).fit(sequences, labels)
+    np.testing.assert_array_equal(classifier.classes_, np.unique(labels))
+    classifier.save(tmp_path / "m")
+    loaded = TitansClassifier.load(tmp_path / "m")
+    assert loaded.classes_.dtype == classifier.classes_.dtype
+    np.testing.assert_array_equal(loaded.predict(sequences), classifier.predict(sequences))
+    assert set(loaded.predict(sequences)) <= set(labels)
+
+
+def test_a_class_with_one_sequence_trains():
+    classifier = small(max_epochs=1).fit(["ACGT"] * 10 + ["TTTT"], ["a"] * 10 + ["b"])
+    assert list(classifier.classes_) == ["a", "b"]
+
+
+def test_a_token_sees_its_nucleotide_and_those_before_it():
+    import torch
+
+    tokenizer = NucleotideTokenizer(d_model=8, kernel_size=3)
+    codes = torch.tensor([[0, 1, 2, 3, 0, 1]])
+    before = tokenizer(codes)
+    codes[0, 3] = 2
+    moved = (tokenizer(codes) - before).abs().amax((0, 2)) > 0
+    assert moved.tolist() == [False, False, False, True, True, True]
+
+
+GOOD = ["ACGT", "TTTT"], [0, 1]
+FIT = {
+    "string": ("ACGT", [0], TypeError, "X is a str; give a list, array or Series"),
+    "not str": (["ACGT", 3], [0, 1], TypeError, r"X\[1\] is 3, a int; give a str"),
+    "nan": (["ACGT", np.nan], [0, 1], TypeError, r"X\[1\] is nan"),
+    "none": ([], [], ValueError, r"X has shape \(0,\); give N >= 1 sequences"),
+    "empty": (["ACGT", ""], [0, 1], ValueError, r"X\[1\]: the sequence is empty; drop it"),
+    "letter": (["AC-T", "A"], [0, 1], ValueError, r"X\[0\]: the sequence has '-' at position 2"),
+    "unicode": (["ACGT", "AĀ"], [0, 1], ValueError, r"X\[1\]: the sequence has 'Ā' at position 1"),
+    "count": (["A", "C"], [0, 1, 1], ValueError, r"y has shape \(3,\), but X has 2 sequences"),
+    "label": (["A", "C"], [0, np.nan], ValueError, r"y\[1\] is missing"),
+    "one class": (["A", "C"], [1, 1], ValueError, "y has the single class .*1.*; at least two"),
+    "continuous": (["A", "C"], [0.1, 0.7], ValueError, "continuous"),
+}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_bad_sequences_and_labels(name):
+    X, y, error, message = FIT[name]
+    with pytest.raises(error, match=message):
+        small().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"tokenizer": "bpe"}, r"tokenizer is 'bpe'; choose one of \['nucleotide'\]"),
+        ({"kernel_size": 0}, "kernel_size is 0"),
+    ],
+)
+def test_bad_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(*GOOD)

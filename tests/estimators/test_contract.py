@@ -1,0 +1,246 @@
+"""What scikit-learn and users expect of every estimator; a new one is tested by its row in CASES."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import TimeSeriesSplit, cross_val_score
+
+from titans_ts import TitansClassifier, TitansForecaster
+
+SMALL = {
+    "d_model": 16,
+    "n_heads": 2,
+    "n_layers": 1,
+    "max_epochs": 2,
+    "random_state": 0,
+    "progress_bar": False,
+}
+
+
+def series(n_rows=160, n_variates=2):
+    t = np.arange(n_rows)[:, None] / np.array([3.0, 5.0])[:n_variates]
+    return np.sin(t) * [1.0, 100.0][:n_variates] + [0.0, 1000.0][:n_variates]
+
+
+def sequences():
+    rng = np.random.default_rng(0)
+    return ["".join(rng.choice(list("ACGTN"), rng.integers(5, 30))) for _ in range(40)]
+
+
+CASES = {
+    "forecaster": (
+        TitansForecaster(prediction_length=4, context_length=24, patch_length=8, **SMALL),
+        (series(),),
+        lambda f: f.predict(),
+    ),
+    "classifier": (
+        TitansClassifier(**SMALL),
+        (sequences(), ["a", "b", "c", "b"] * 10),
+        lambda c: c.predict_proba(sequences()),
+    ),
+}
+
+
+@pytest.fixture(params=sorted(CASES), scope="module")
+def case(request):
+    estimator, data, answer = CASES[request.param]
+    return clone(estimator), data, answer
+
+
+@pytest.fixture(scope="module")
+def fitted(case):
+    estimator, data, _ = case
+    return clone(estimator).fit(*data)
+
+
+def test_parameters_are_stored_as_given_and_cloned(case):
+    estimator, _, _ = case
+    params = estimator.get_params()
+    again = type(estimator)(**params)
+    assert again.get_params() == params
+    assert clone(estimator).get_params() == params
+    assert estimator.set_params(d_model=32).d_model == 32
+    estimator.set_params(d_model=16)
+    with pytest.raises(ValueError, match="Invalid parameter 'width'"):
+        estimator.set_params(width=1)
+
+
+def test_not_fitted_is_said(case, tmp_path):
+    estimator, data, answer = case
+    for call in (answer, lambda e: e.save(tmp_path / "m"), lambda e: e.score(*data)):
+        with pytest.raises(NotFittedError):
+            call(clone(estimator))
+
+
+def test_fit_returns_self_and_does_not_change_parameters_or_input(case):
+    estimator, data, _ = case
+    estimator = clone(estimator)
+    params, before = copy.deepcopy(estimator.get_params()), copy.deepcopy(data)
+    assert estimator.fit(*data) is estimator
+    assert estimator.get_params() == params
+    for x, y in zip(data, before, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_same_seed_same_answer_and_global_generator_untouched(case, fitted):
+    estimator, data, answer = case
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    torch.manual_seed(123)
+    again = clone(estimator).fit(*data)
+    assert torch.equal(torch.rand(3), expected)
+    np.testing.assert_array_equal(answer(again), answer(fitted))
+    other = clone(estimator).set_params(random_state=1).fit(*data)
+    assert not np.array_equal(answer(other), answer(fitted))
+
+
+def test_pickle_and_directory_answer_the_same(case, fitted, tmp_path):
+    _, _, answer = case
+    expected = answer(fitted)
+    np.testing.assert_array_equal(answer(pickle.loads(pickle.dumps(fitted))), expected)
+    fitted.save(tmp_path / "model")
+    fitted.save(tmp_path / "model")  # a saved model may be replaced
+    loaded = type(fitted).load(tmp_path / "model")
+    np.testing.assert_array_equal(answer(loaded), expected)
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.history_ == fitted.history_
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def edit(change):
+    def apply(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return apply
+
+
+def truncate(name, keep):
+    def apply(folder):
+        (folder / name).write_bytes((folder / name).read_bytes()[:keep])
+
+    return apply
+
+
+def tamper(folder):
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (truncate("model.safetensors", 100), ValueError, "truncated or changed"),
+        (tamper, ValueError, "truncated or changed"),
+        (truncate("config.json", 40), ValueError, "config.json cannot be read"),
+        (lambda f: (f / "config.json").unlink(), FileNotFoundError, "holds no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "holds no model"),
+        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 1; upgrade"),
+        (edit(lambda c: c.update(estimator="Other")), ValueError, "holds a Other, not a Titans"),
+        (edit(lambda c: c["params"].update(width=3)), ValueError, "damaged model"),
+        (edit(lambda c: c["params"].update(d_model=32)), ValueError, "damaged model"),
+        (edit(lambda c: c.pop("fitted")), ValueError, "damaged model"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else None,
+)
+def test_damaged_model_directory(fitted, tmp_path, damage, error, message):
+    fitted.save(tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(error, match=message):
+        type(fitted).load(tmp_path / "model")
+
+
+def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
+    fitted, tmp_path, monkeypatch
+):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not a saved model; choose another"):
+        fitted.save(tmp_path / "work")
+    assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
+
+    fitted.save(tmp_path / "model")
+    before = (tmp_path / "model" / "config.json").read_text()
+    monkeypatch.setattr("json.dumps", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fitted.save(tmp_path / "model")
+    assert (tmp_path / "model" / "config.json").read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "work"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"variant": "mab"}, r"variant is 'mab'; choose one of \['lmm', 'mac', 'mag'"),
+        ({"d_model": 15}, "d_model is 15 and n_heads 2; d_model must be an even multiple"),
+        ({"n_layers": 0}, "n_layers is 0; it must be an integer of at least 1"),
+        ({"n_layers": 1.5}, "n_layers is 1.5; it must be an integer"),
+        ({"memory_depth": 0}, "depth is 0; it must be an integer of at least 1"),
+        ({"dropout": 1.0}, r"dropout is 1.0; it must lie in \[0, 1\)"),
+        ({"max_epochs": 0}, "max_epochs is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
+        ({"validation_fraction": 1.0}, r"validation_fraction is 1.0; it must lie in \[0, 1\)"),
+        ({"device": "gpu7"}, 'device is \'gpu7\'; give "auto", "cpu"'),
+        ({"backbone_options": {"widow": 3}}, "BackboneConfig has no key 'widow'; known: d_model"),
+        ({"backbone_options": {"memory": {"dept": 3}}}, "MemoryConfig has no key 'dept'"),
+    ],
+)
+def test_bad_parameters_are_named(case, params, message):
+    estimator, data, _ = case
+    with pytest.raises(ValueError, match=message):
+        clone(estimator).set_params(**params).fit(*data)
+
+
+def test_backbone_options_reach_the_model(case):
+    estimator, data, _ = case
+    options = {"n_persistent": 7, "memory": {"expansion": 3, "forget": False}}
+    model = clone(estimator).set_params(backbone_options=options, chunk_size=5).fit(*data).model_
+    config = model.config.backbone
+    assert (config.n_persistent, config.memory.expansion, config.memory.forget) == (7, 3, False)
+    assert config.memory.chunk_size == 5
+
+
+def test_diverging_training_is_an_error(case):
+    estimator, data, _ = case
+    estimator = clone(estimator).set_params(
+        learning_rate=1e38, trainer_kwargs={"gradient_clip_val": None}, max_epochs=20
+    )
+    with pytest.raises(FloatingPointError, match="training diverged.*lower learning_rate"):
+        estimator.fit(*data)
+
+
+def test_cross_validation_runs(case):
+    estimator, data, _ = case
+    splits = TimeSeriesSplit(2) if isinstance(estimator, TitansForecaster) else 2
+    scores = cross_val_score(estimator, *data, cv=splits, error_score="raise")
+    assert scores.shape == (2,)
+    assert np.isfinite(scores).all()
+
+
+def test_trainer_kwargs_reach_lightning_and_are_not_changed(case):
+    estimator, data, _ = case
+    import lightning.pytorch as pl
+
+    class Count(pl.Callback):
+        epochs = 0
+
+        def on_train_epoch_end(self, trainer, module):
+            self.epochs += 1
+
+    kwargs = {"callbacks": [Count()], "max_epochs": 3}
+    estimator = clone(estimator, safe=False).set_params(trainer_kwargs=kwargs).fit(*data)
+    assert kwargs["callbacks"][0].epochs == 3 == len(estimator.history_)

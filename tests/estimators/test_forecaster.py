@@ -1,0 +1,335 @@
+"""TitansForecaster: forms of input, missing values, learning, bad input."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from titans_ts import TitansForecaster
+from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, TrainingConfig
+from titans_ts.datasets import load_dataset, make_series
+
+H, L = 4, 24
+
+
+def small(**params):
+    defaults = {
+        "prediction_length": H,
+        "context_length": L,
+        "patch_length": 8,
+        "patch_stride": 4,
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+        "max_epochs": 2,
+        "random_state": 0,
+        "progress_bar": False,
+    }
+    return TitansForecaster(**(defaults | params))
+
+
+def wide(n_rows=160, freq="h"):
+    return make_series(n_rows, 3, freq=freq, seasons=(12,), random_state=1)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return wide()
+
+
+@pytest.fixture(scope="module")
+def fitted(frame):
+    return small().fit(frame)
+
+
+def test_every_form_of_the_same_series_gives_the_same_forecast(frame, fitted):
+    expected = fitted.predict().to_numpy()
+    assert expected.shape == (H, 3)
+    np.testing.assert_array_equal(fitted.predict(frame), expected)
+    np.testing.assert_array_equal(fitted.predict(frame[frame.columns[::-1]]), expected)
+    np.testing.assert_array_equal(fitted.predict(frame.to_numpy()), expected)
+    np.testing.assert_array_equal(fitted.predict(frame.to_numpy()[None, -L:])[0], expected)
+    np.testing.assert_array_equal(small().fit(frame.to_numpy()).predict(), expected)
+    vector = small().fit(frame["y0"].to_numpy())
+    assert vector.predict().shape == (H,)
+    assert vector.predict_quantiles().shape == (H, 3)
+    answer = small().fit(frame["y0"]).predict()
+    assert isinstance(answer, pd.Series)
+    assert answer.name == "y0"
+    np.testing.assert_array_equal(answer, vector.predict())
+
+
+@pytest.mark.parametrize("freq", ["h", "15min", "D", "B", "W", "MS", "ME", "QE", "YE"])
+def test_the_index_goes_on_at_its_frequency(freq, tmp_path):
+    frame = wide(40, "h")
+    index = pd.date_range("2000-01-31", periods=40 + H, freq=freq, name="when")
+    frame.index = pd.DatetimeIndex(index[:40].to_numpy(), name="when")  # without its freq
+    forecaster = small().set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    pd.testing.assert_index_equal(forecaster.predict().index, index[40:], exact="equiv")
+    assert forecaster.predict_quantiles().index.equals(index[40:])
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict())
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.period_range("2000-01", periods=44, freq="M"),
+        pd.RangeIndex(10, 10 + 2 * 44, 2),
+        pd.date_range("2024-03-30", periods=44, freq="h", tz="Europe/Berlin"),
+    ],
+    ids=["period", "range", "zone"],
+)
+def test_other_indices_go_on_too(index, tmp_path):
+    frame = wide(40)
+    frame.index = index[:40]
+    forecaster = small().set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    assert forecaster.predict().index.equals(index[40:])
+    forecaster.save(tmp_path / "m")
+    assert TitansForecaster.load(tmp_path / "m").predict().index.equals(index[40:])
+
+
+def test_quantiles_are_ordered_and_labelled(frame, fitted):
+    quantiles = fitted.predict_quantiles()
+    assert list(quantiles.columns) == [(v, q) for v in frame.columns for q in (0.1, 0.5, 0.9)]
+    values = fitted.predict_quantiles(frame.to_numpy())
+    assert values.shape == (H, 3, 3)
+    np.testing.assert_array_equal(values.reshape(H, -1), quantiles)
+    assert (np.diff(values, axis=-1) >= 0).all()
+    batch = np.stack([frame.to_numpy()[i : i + L] for i in range(5)])
+    assert fitted.predict_quantiles(batch).shape == (5, H, 3, 3)
+    assert small(quantile_levels=()).fit(frame).predict_quantiles(batch).shape == (5, H, 3, 0)
+
+
+def test_it_learns_a_season_and_its_spread():
+    """On a noisy sine the error nears the noise, and 80 % of the truth lies in the 80 % interval."""
+    rng = np.random.default_rng(0)
+    t = np.arange(2400)
+    X = (10 * np.sin(t / 4) + rng.normal(0, 1, 2400))[:, None]
+    forecaster = small(max_epochs=12, learning_rate=1e-2, patience=12).fit(X[:2000])
+    windows = np.stack([X[i : i + L + H] for i in range(2000, 2370)])
+    past, future = windows[:, :L], windows[:, L:]
+    error = np.sqrt(np.mean((forecaster.predict(past) - future) ** 2))
+    assert error < 1.5  # the noise is 1.0; repeating the last value gives over 10
+    quantiles = forecaster.predict_quantiles(past)
+    inside = (future >= quantiles[..., 0]) & (future <= quantiles[..., 2])
+    assert 0.7 < inside.mean() < 0.9
+    assert forecaster.score(X[2000:]) > 0.95
+    losses = [row["validation_loss"] for row in forecaster.history_]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_the_scale_of_a_variate_does_not_matter(frame, fitted):
+    scaled = small().fit(frame * [1.0, 1e6, 1e-6] + [0.0, 1e7, 0.0]).predict()
+    expected = fitted.predict() * [1.0, 1e6, 1e-6] + [0.0, 1e7, 0.0]
+    # scaling moves the float32 inputs by an ulp, and two epochs of training amplify that
+    np.testing.assert_allclose(scaled, expected, rtol=1e-3)
+
+
+def test_the_best_epoch_is_kept(frame):
+    forecaster = small(max_epochs=12, learning_rate=0.03, patience=3).fit(frame)
+    losses = [row["validation_loss"] for row in forecaster.history_]
+    assert len(losses) <= np.argmin(losses) + 1 + 3
+    forecaster.set_params(validation_fraction=0.2)
+    short = clone(forecaster).set_params(max_epochs=1).fit(frame)
+    assert "validation_loss" in short.history_[0]
+    none = clone(forecaster).set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    assert "validation_loss" not in none.history_[0]
+
+
+def test_level_and_spread_come_from_the_training_rows_only(frame):
+    changed = frame.copy()
+    changed.iloc[-32:] += 1e3  # the validation part: a fifth of 160 rows
+    a, b = (small(max_epochs=1).fit(x) for x in (frame, changed))
+    np.testing.assert_array_equal(a.mean_, b.mean_)
+    np.testing.assert_allclose(a.mean_, frame.iloc[:128].mean())
+    np.testing.assert_allclose(a.scale_, frame.iloc[:128].std(ddof=0))
+
+
+def test_missing_values_are_masked_not_filled(frame):
+    """What stands in a missing place cannot matter, and half a series missing still trains."""
+    rng = np.random.default_rng(0)
+    holes = frame.mask(rng.random(frame.shape) < 0.5)
+    forecaster = small().fit(holes)
+    assert np.isfinite(forecaster.predict()).all().all()
+    zeros = forecaster.predict(holes.fillna(0.0))
+    assert not np.allclose(zeros, forecaster.predict(holes))
+    front = frame.copy()
+    front.iloc[-L : -L // 2] = np.nan  # whole patches missing: their tokens are absent
+    assert np.isfinite(forecaster.predict(front)).all().all()
+
+
+def test_constant_and_never_observed_variates(frame):
+    X = frame.assign(flat=5.0, empty=np.nan)
+    forecast = small().fit(X).predict()
+    np.testing.assert_allclose(forecast["flat"], 5.0, atol=0.05)
+    assert forecast["empty"].isna().all()  # nothing is known of it, and nothing is made up
+    assert np.isfinite(forecast[frame.columns]).all().all()
+
+
+def test_channel_mixing_lets_variates_see_each_other(frame):
+    for mixing in (True, False):
+        forecaster = small(channel_mixing=mixing).fit(frame)
+        changed = frame.copy()
+        changed["y2"] = changed["y2"].to_numpy()[::-1]
+        moved = forecaster.predict(changed)["y0"] - forecaster.predict(frame)["y0"]
+        assert (moved.abs().max() > 1e-6) == mixing
+
+
+def test_options_of_the_scaler_and_short_series():
+    frame = wide(L + H)  # one window: no validation part can be held out
+    forecaster = small(instance_norm=False).fit(frame)
+    assert "validation_loss" not in forecaster.history_[0]
+    assert forecaster.predict().shape == (H, 3)
+
+
+def test_defaults_stand_in_the_configuration_only():
+    """Every default of the estimator is the one of the dataclass that has the parameter."""
+    where = {"memory_depth": (MemoryConfig, "depth"), "chunk_size": (MemoryConfig, "chunk_size")}
+    for name, parameter in inspect.signature(TitansForecaster.__init__).parameters.items():
+        for config in (BackboneConfig, ForecasterConfig, TrainingConfig):
+            if hasattr(config, name):
+                where[name] = (config, name)
+        if name in where:
+            config, field = where[name]
+            assert parameter.default == getattr(config, field), name
+
+
+def gap(frame):
+    return frame.drop(frame.index[7])
+
+
+def stamp(frame, row, value):
+    index = frame.index.to_numpy().copy()
+    index[row] = value
+    return frame.set_axis(pd.DatetimeIndex(index), axis=0)
+
+
+FIT = {
+    "None": (lambda f: None, TypeError, r"X is None; give an array \[T, C\]"),
+    "text": (lambda f: "data.csv", TypeError, "X is 'data.csv'; give an array"),
+    "strings": (lambda f: [["a"], ["b"]], TypeError, "not numeric"),
+    "3-d": (lambda f: np.zeros((2, 3, 4)), ValueError, r"X has shape \(2, 3, 4\); give a series"),
+    "inf": (
+        lambda f: f.replace(f.iloc[3, 1], np.inf),
+        ValueError,
+        "infinite in row 3, column 'y1'",
+    ),
+    "short": (lambda f: f[: L + H - 1], ValueError, "X has 27 rows; at least 28 are needed"),
+    "no column": (lambda f: f[[]], ValueError, "X has no column"),
+    "text column": (lambda f: f.assign(x="a"), TypeError, "column 'x' has dtype .*convert it"),
+    "time column": (
+        lambda f: f.reset_index(names="when"),
+        TypeError,
+        "column 'when' has dtype datetime64.*set it as the index",
+    ),
+    "twice a column": (
+        lambda f: f.set_axis(["a", "b", "a"], axis=1),
+        ValueError,
+        "the column 'a' more than once",
+    ),
+    "column levels": (
+        lambda f: f.set_axis(pd.MultiIndex.from_product([["a"], [*"xyz"]]), axis=1),
+        ValueError,
+        "columns of several levels",
+    ),
+    "unsorted": (lambda f: f[::-1], ValueError, "the index of X has .* before .*; sort it"),
+    "duplicate": (
+        lambda f: f.iloc[[0, 1, 1, *range(2, 160)]],
+        ValueError,
+        "2024-01-01 01:00:00 twice; sort it and drop duplicates",
+    ),
+    "gap": (gap, ValueError, r"lacks 2024-01-01 07:00:00 at frequency 'h'.*asfreq\('h'\)"),
+    "between": (
+        lambda f: stamp(f, 5, np.datetime64("2024-01-01T05:30")),
+        ValueError,
+        "lacks 2024-01-01 05:00:00",
+    ),
+    "NaT": (lambda f: stamp(f, 5, np.datetime64("NaT")), ValueError, "has NaT; drop"),
+    "names": (
+        lambda f: f.set_axis([str(i) for i in range(160)], axis=0),
+        TypeError,
+        "the index of X has dtype .*give a DatetimeIndex",
+    ),
+    "number gap": (
+        lambda f: f.set_axis([*range(100), *range(101, 161)], axis=0),
+        ValueError,
+        "has a gap: 101 follows 99",
+    ),
+}
+PREDICT = {
+    "short": (lambda f: f[: L - 1], ValueError, "X has 23 rows; at least 24 are needed"),
+    "lacks": (lambda f: f.drop(columns="y1"), ValueError, "X lacks the column 'y1'; fit saw"),
+    "unknown": (lambda f: f.assign(z=1.0), ValueError, "X has the unknown column 'z'; fit saw"),
+    "variates": (lambda f: f.to_numpy()[:, :2], ValueError, "X has 2 variates, but 3 were fitted"),
+    "windows": (
+        lambda f: np.zeros((5, L + 1, 3)),
+        ValueError,
+        r"X has shape \(5, 25, 3\); a batch of windows is \[N, 24, 3\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_bad_series_to_fit(frame, name):
+    make, error, message = FIT[name]
+    with pytest.raises(error, match=message):
+        small().fit(make(frame))
+
+
+@pytest.mark.parametrize("name", PREDICT)
+def test_bad_series_to_predict_from(frame, fitted, name):
+    make, error, message = PREDICT[name]
+    with pytest.raises(error, match=message):
+        fitted.predict(make(frame))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"prediction_length": 0}, "prediction_length is 0; it must be an integer of at least 1"),
+        ({"context_length": 2.0}, "context_length is 2.0; it must be an integer"),
+        ({"quantile_levels": (0.9, 0.1)}, r"quantile_levels is \(0.9, 0.1\); give increasing"),
+        ({"quantile_levels": (0.0, 0.5)}, "strictly between 0 and 1"),
+        ({"patch_stride": 0}, "patch_stride is 0"),
+    ],
+)
+def test_bad_parameters(frame, params, message):
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(frame)
+
+
+def test_columns_that_json_cannot_hold_are_refused(frame, tmp_path):
+    odd = frame.set_axis([1.5, "a", "b"], axis=1)
+    forecaster = small(max_epochs=1).fit(odd)
+    with pytest.raises(ValueError, match="the columns .* cannot be saved"):
+        forecaster.save(tmp_path / "m")
+    numbers = small(max_epochs=1).fit(frame.set_axis([1, 2, 3], axis=1))
+    numbers.save(tmp_path / "m")
+    assert list(TitansForecaster.load(tmp_path / "m").predict().columns) == [1, 2, 3]
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TITANS_TS_DATA"), reason="TITANS_TS_DATA does not name the real data sets"
+)
+def test_a_minute_of_training_on_etth1_beats_repeating_the_last_day():
+    """Standard borders, a small model, five epochs on a fifth of the windows; benchmarks/ has the rest."""
+    frame = load_dataset("ETTh1")[["HUFL", "MUFL", "OT"]]
+    forecaster = TitansForecaster(
+        prediction_length=24, context_length=96, d_model=16, n_heads=2, n_layers=1, max_epochs=5,
+        learning_rate=5e-3, batch_size=32, random_state=0, progress_bar=False,
+    )  # fmt: skip
+    forecaster.fit(frame.iloc[6240:8640])
+    test = frame.to_numpy()[11520 - 96 : 14400]
+    windows = np.stack([test[i : i + 120] for i in range(0, len(test) - 119, 10)])
+    past, future = windows[:, :96], windows[:, 96:]
+    scale = forecaster.scale_
+    error = np.mean(((forecaster.predict(past) - future) / scale) ** 2)
+    naive = np.mean(((past[:, -24:] - future) / scale) ** 2)
+    assert error < 0.9 * naive

@@ -1,0 +1,128 @@
+"""The command line as a person uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from titans_ts import TitansForecaster
+from titans_ts.datasets import make_series
+from titans_ts.pipelines import read_frame
+from titans_ts.pipelines.cli import app, main
+
+TINY = ["--prediction-length", "4", "--max-epochs", "1", "--quiet"]
+
+
+@pytest.fixture
+def csv(tmp_path):
+    frame = make_series(200, 2, freq="h", seasons=(12,), random_state=0)
+    path = tmp_path / "data.csv"
+    frame.rename_axis("when").assign(note="x").to_csv(path)
+    return path
+
+
+def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
+    out, report, model = (tmp_path / name for name in ("out", "page/report.html", "model"))
+    result = CliRunner().invoke(
+        app,
+        ["forecast", str(csv), *TINY, "--out", str(out), "--report", str(report)]
+        + ["--save", str(model)],
+    )
+    assert result.exit_code == 0, result.output
+    assert "left out, not numbers: note" in result.output
+    assert "seasonal naive" in result.output
+    table = pd.read_csv(out / "forecast.csv", index_col=0, parse_dates=True)
+    assert list(table)[:4] == ["y0", "y0_q0.1", "y0_q0.5", "y0_q0.9"]
+    index = pd.read_csv(csv, index_col=0, parse_dates=True).index
+    assert list(table.index) == list(pd.date_range(index[-1], periods=5, freq="h")[1:])
+    assert (out / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    page = report.read_text()
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    assert "seasonal-naive" in page
+    loaded = TitansForecaster.load(model)
+    frame = read_frame(csv)
+    np.testing.assert_allclose(loaded.predict(frame)["y0"], table["y0"], rtol=1e-5)
+
+
+def test_same_seed_same_table(csv, tmp_path):
+    tables = []
+    for name in ("a", "b"):
+        arguments = ["forecast", str(csv), *TINY, "--out", str(tmp_path / name)]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        tables.append((tmp_path / name / "forecast.csv").read_text())
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.csv", *TINY], "titans-ts: absent.csv: no such file"),
+        (["{csv}", *TINY, "--columns", "y7"], "there is no column 'y7'; the file has"),
+        (["{csv}", *TINY, "--time-column", "t"], "there is no column 't'"),
+        (["{csv}", *TINY, "--time-column", "note"], "holds 'x' in row 0, which is no date"),
+        (["{csv}", *TINY, "--variant", "mab"], "variant is 'mab'; choose one of"),
+        (["{csv}", "--prediction-length", "90", "--quiet"], "the series has 200 rows; holding out"),
+    ],
+)
+def test_mistakes_end_in_one_line(csv, arguments, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = [a.format(csv=csv) for a in arguments]
+    monkeypatch.setattr(sys, "argv", ["titans-ts", "forecast", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv"]
+
+
+def test_files_as_they_come(tmp_path):
+    """Unsorted, repeated and missing stamps are mended, and each is said."""
+    frame = make_series(50, 1, freq="h", random_state=0).rename_axis("t").reset_index()
+    rows = [3, 1, 2, 0, 0, *range(4, 20), *range(22, 50)]
+    messy = frame.iloc[rows].copy()
+    messy.iloc[4, 1] += 2.0
+    messy.to_csv(tmp_path / "m.csv.gz", index=False)
+    lines = []
+    read = read_frame(tmp_path / "m.csv.gz", say=lines.append)
+    assert [line.split(":")[0] for line in lines] == [
+        "the rows were not in order of time",
+        "1 repeated stamps",
+        "2 rows missing at a step of 0 days 01",
+    ]
+    assert read["y0"].isna().sum() == 2
+    assert read.index.equals(pd.date_range("2024-01-01", periods=50, freq="h", name="t"))
+    assert read["y0"].iloc[0] == pytest.approx(frame["y0"].iloc[0] + 1.0)
+    np.testing.assert_allclose(read["y0"].iloc[22:], frame["y0"].iloc[22:])
+
+    frame.drop(columns="t").to_csv(tmp_path / "n.csv", index=False)
+    lines.clear()
+    assert isinstance(read_frame(tmp_path / "n.csv", say=lines.append).index, pd.RangeIndex)
+    assert lines == ["no column of dates found: the rows are taken as equally spaced, in order"]
+
+    odd = frame.assign(t=frame["t"].where(frame.index != 7, frame["t"] + pd.Timedelta("7min")))
+    odd.to_csv(tmp_path / "o.csv", index=False)
+    with pytest.raises(ValueError, match="1 stamps, the first 2024-01-01 07:07:00, do not lie on"):
+        read_frame(tmp_path / "o.csv")
+
+
+def test_help_and_version():
+    help_text = CliRunner().invoke(app, ["forecast", "--help"]).output
+    assert "--prediction-length" in help_text
+    assert "--report" in help_text
+    assert CliRunner().invoke(app, ["--version"]).output.startswith("titans-ts ")
+
+
+def test_the_installed_command_runs():
+    command = Path(sys.executable).parent / "titans-ts"
+    result = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    assert "forecast" in result.stdout
+    assert "demo" in result.stdout

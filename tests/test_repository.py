@@ -1,0 +1,145 @@
+"""The repository keeps its own rules: packages, imports, names and start-up time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {  # a package may import those before it; datasets stands alone
+    "titans_ts.config": set(),
+    "titans_ts.kernels": set(),
+    "titans_ts.datasets": set(),
+    "titans_ts.metrics": set(),
+    "titans_ts.baselines": set(),
+    "titans_ts.plots": set(),
+    "titans_ts.nn": {"config", "kernels"},
+    "titans_ts.training": {"config", "nn"},
+    "titans_ts.estimators": {"config", "datasets", "nn", "training"},
+    "titans_ts.pipelines": {
+        *("config", "datasets", "nn", "training", "estimators"),
+        *("metrics", "baselines", "plots", "report"),
+    },
+    "titans_ts.report": set(),
+}
+
+
+def modules():
+    """Every module by dotted name, once (the folders are linked into titans_ts)."""
+    for path in sorted((ROOT / "titans_ts").glob("*.py")):
+        yield f"titans_ts.{path.stem}", path
+    for folder in ("nn", "training", "estimators"):
+        for path in sorted((ROOT / "titans_ts" / folder).glob("**/*.py")):
+            yield f"titans_ts.{folder}.{path.stem}", path
+    for folder in ("kernels", "datasets", "pipelines"):
+        for path in sorted((ROOT / folder).glob("**/*.py")):
+            yield f"titans_ts.{folder}.{path.stem}", path
+
+
+def imports(tree):
+    """Modules imported at run time: what stands under TYPE_CHECKING is not."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in ast.walk(node):
+                child.skip = True
+    for node in ast.walk(tree):
+        if getattr(node, "skip", False):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+
+
+def test_packages_on_disk_are_the_packages_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = set(project["tool"]["setuptools"]["packages"])
+    on_disk = {"titans_ts"}
+    for folder in (ROOT / "titans_ts").iterdir():
+        if (folder / "__init__.py").is_file():
+            on_disk.add(f"titans_ts.{folder.name}")
+    assert declared == on_disk
+    for name in ("kernels", "datasets", "pipelines"):
+        assert (ROOT / "titans_ts" / name).is_symlink()
+        assert (ROOT / "titans_ts" / name).resolve() == ROOT / name
+
+
+def test_imports_follow_the_layers():
+    for name, path in modules():
+        layer = ".".join(name.split(".")[:2])
+        if layer == "titans_ts.__init__":
+            continue
+        allowed = {f"titans_ts.{x}" for x in LAYERS[layer]} | {layer}
+        for imported in imports(ast.parse(path.read_text())):
+            if imported.split(".")[0] in {"kernels", "datasets", "pipelines"}:
+                pytest.fail(f"{name} imports {imported} without titans_ts.")
+            if imported.split(".")[0] == "titans_ts" and imported != "titans_ts":
+                assert ".".join(imported.split(".")[:2]) in allowed, f"{name} imports {imported}"
+
+
+def test_public_names_are_sorted_and_exist():
+    import importlib
+
+    def key(name):  # constants, classes, functions, as ruff sorts them
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+    for name, path in modules():
+        module = importlib.import_module(name.removesuffix(".__init__"))
+        assert hasattr(module, "__all__"), f"{name} has no __all__"
+        assert list(module.__all__) == sorted(module.__all__, key=key), name
+        tree = ast.parse(path.read_text())
+        defined = {
+            node.name
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"
+        }
+        for public in module.__all__:
+            assert hasattr(module, public), f"{name}.{public}"
+        if path.name != "__init__.py":
+            assert defined & set(module.__all__) or module.__all__, name
+
+
+HEAVY = ("lightning", "matplotlib", "gluonts", "optuna", "pooch", "typer")
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, titans_ts; print([m for m in {HEAVY} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_prediction_needs_no_training_engine(tmp_path):
+    """A saved model forecasts in a fresh process that never imports Lightning."""
+    code = """
+import sys
+import numpy as np
+from titans_ts import TitansForecaster
+print(TitansForecaster.load(sys.argv[1]).predict(np.zeros((16, 1))).shape, "lightning" in sys.modules)
+"""
+    import numpy as np
+
+    from titans_ts import TitansForecaster
+
+    forecaster = TitansForecaster(
+        2, 16, d_model=8, n_heads=2, n_layers=1, max_epochs=1, random_state=0, progress_bar=False
+    )
+    forecaster.fit(np.sin(np.arange(60))[:, None]).save(tmp_path / "m")
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == "(2, 1) False"
