@@ -40,7 +40,7 @@ class MemoryConfig:
     forget_to: str = "init"
     """Towards what: "init", the learned initial memory, or "zero", as the paper writes it."""
     write: bool = True
-    """False never writes: the control that shows what the memory adds."""
+    """False never writes nor forgets: the control that shows what the memory adds."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "depth", "expansion", "chunk_size", "conv_size")

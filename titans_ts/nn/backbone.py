@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from titans_ts.config import BackboneConfig
 from titans_ts.nn.blocks import Block
 from titans_ts.nn.packing import Packing
+from titans_ts.nn.state import flatten_state
 
 __all__ = ["BackboneOutput", "TitansBackbone"]
 
@@ -91,16 +92,17 @@ class TitansBackbone(nn.Module):
         mask: Tensor | None = None,
     ) -> BackboneOutput:
         """As :meth:`forward`, and return the surprise of every token, block and memory head too."""
-        self._check(x, mask)
+        self._check(x, state, mask)
+        if x.shape[1] == 0:
+            surprise = x.new_zeros(*x.shape[:2], len(self.blocks), self.config.n_heads)
+            state = self.initial_state(len(x)) if state is None else state
+            return BackboneOutput(x, state, surprise)
         state = self.initial_state(x.shape[0]) if state is None else state
         packing = None if mask is None else Packing(mask.bool())
         lengths = None if packing is None else packing.lengths
         y = x if packing is None else packing.pack(x)
         states, surprises = [], []
         for block, block_state in zip(self.blocks, state, strict=True):
-            if x.shape[1] == 0:
-                states.append(block_state)
-                continue
             if self.config.gradient_checkpointing and torch.is_grad_enabled():
                 result = checkpoint(block, y, block_state, lengths, use_reentrant=False)
             else:
@@ -108,16 +110,22 @@ class TitansBackbone(nn.Module):
             y, block_state, surprise = result
             states.append(block_state)
             surprises.append(surprise)
-        y = self.norm(y)
-        surprise = torch.stack(surprises, 2) if surprises else x.new_zeros(*x.shape[:2], 0, 0)
+        y, surprise = self.norm(y), torch.stack(surprises, 2)
         if packing is not None:
             y, surprise = packing.unpack(y), packing.unpack(surprise)
         return BackboneOutput(y, tuple(states), surprise)
 
-    def _check(self, x: Tensor, mask: Tensor | None) -> None:
+    def _check(self, x: Tensor, state: tuple[Any, ...] | None, mask: Tensor | None) -> None:
         if x.ndim != 3 or x.shape[-1] != self.config.d_model:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected [B, T, {self.config.d_model}]"
             )
+        if state is not None:
+            sizes = {len(part) for part in flatten_state(state).values()}
+            if sizes != {len(x)}:
+                raise ValueError(
+                    f"state holds {sorted(sizes)} streams, but x has {len(x)}; "
+                    "carry the state of the same batch"
+                )
         if mask is not None and mask.shape != x.shape[:2]:
             raise ValueError(f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}")

@@ -197,6 +197,10 @@ class MAC(Mixer):
             outputs.append(self.gate(y, r))
             surprises.append(surprise)
         state = MACState(memory, start, conv, cache, slots.final_position)
+        if not outputs:  # no token is present
+            return MixerOutput(
+                torch.zeros_like(x), state, x.new_zeros(*x.shape[:2], self.memory.n_heads)
+            )
         y, surprise = (slots.pick(torch.cat(parts, 1)) for parts in (outputs, surprises))
         return MixerOutput(y, state, surprise)
 

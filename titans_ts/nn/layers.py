@@ -42,6 +42,8 @@ class CausalConv(nn.Module):
         tuple[Tensor, Tensor]
             The filtered tokens, shaped as x, and the new state.
         """
+        if x.shape[1] == 0:
+            return x, state
         stream = torch.cat([state.to(x.dtype), x], 1)
         y = F.conv1d(stream.mT, self.weight, groups=self.weight.shape[0]).mT
         return y, last_tokens(stream, state.shape[1], lengths)

@@ -80,8 +80,9 @@ class NeuralMemory(nn.Module):
             CausalConv(d_model, config.conv_size) for _ in range(3)
         )
         # Heads start with half-lives of the memory between 14 and 760 tokens.
-        self.forget_gate = _gate(d_model, torch.linspace(-3, -7, n_heads), config.forget)
-        self.momentum_gate = _gate(d_model, torch.zeros(n_heads), config.momentum)
+        forget, momentum = config.forget and config.write, config.momentum and config.write
+        self.forget_gate = _gate(d_model, torch.linspace(-3, -7, n_heads), forget)
+        self.momentum_gate = _gate(d_model, torch.zeros(n_heads), momentum)
         self.lr_gate = _gate(d_model, torch.zeros(n_heads), config.write)
         width = d_model // n_heads
         widths = [width] + [config.expansion * width] * (config.depth - 1) + [width]
@@ -188,10 +189,10 @@ class NeuralMemory(nn.Module):
 
     def _gates(self, x: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """alpha, eta and theta, `[B, T, H]`."""
+        if self.lr_gate is None:
+            return None, None, x.new_zeros(*x.shape[:2], self.n_heads)
         forget = None if self.forget_gate is None else torch.sigmoid(self.forget_gate(x))
         momentum = None if self.momentum_gate is None else torch.sigmoid(self.momentum_gate(x))
-        if self.lr_gate is None:
-            return forget, momentum, x.new_zeros(*x.shape[:2], self.n_heads)
         lr = torch.sigmoid(self.lr_gate(x)) / self.config.chunk_size
         return forget, momentum, lr if momentum is None else lr * (1 - momentum)
 
