@@ -65,7 +65,7 @@ class BackboneConfig:
     """N_p, learned tokens of persistent memory."""
     window: int = 64
     """Tokens a sliding-window attention sees, itself included (MAG, MAL, SWA)."""
-    segment_length: int = 64
+    segment_length: int = 32
     """Tokens in a segment of MAC."""
     dropout: float = 0.1
     """Dropped share of each sub-block's output, and inside the feed-forward."""

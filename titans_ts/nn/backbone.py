@@ -94,7 +94,8 @@ class TitansBackbone(nn.Module):
         """As :meth:`forward`, and return the surprise of every token, block and memory head too."""
         self._check(x, state, mask)
         if x.shape[1] == 0:
-            surprise = x.new_zeros(*x.shape[:2], len(self.blocks), self.config.n_heads)
+            heads = self.blocks[0].mixer.memory_heads
+            surprise = x.new_zeros(*x.shape[:2], len(self.blocks), heads)
             state = self.initial_state(len(x)) if state is None else state
             return BackboneOutput(x, state, surprise)
         state = self.initial_state(x.shape[0]) if state is None else state

@@ -40,6 +40,8 @@ class Mixer(nn.Module, ABC):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
+        self.memory_heads = config.n_heads
+        """M, the heads that report surprise."""
         self.persistent = nn.Parameter(torch.randn(1, config.n_persistent, config.d_model))
 
     @abstractmethod
@@ -72,6 +74,7 @@ class SWA(Mixer):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
+        self.memory_heads = 0
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
 
     def initial_state(self, batch_size: int) -> AttentionCache:
@@ -82,7 +85,7 @@ class SWA(Mixer):
     ) -> MixerOutput:
         persistent = self.persistent.expand(len(x), -1, -1)
         y, state = self.attention(x, persistent, state, lengths)
-        return MixerOutput(y, state, x.new_zeros(*x.shape[:2], 0))
+        return MixerOutput(y, state, x.new_zeros(*x.shape[:2], self.memory_heads))
 
 
 class MAGState(NamedTuple):
@@ -199,7 +202,7 @@ class MAC(Mixer):
         state = MACState(memory, start, conv, cache, slots.final_position)
         if not outputs:  # no token is present
             return MixerOutput(
-                torch.zeros_like(x), state, x.new_zeros(*x.shape[:2], self.memory.n_heads)
+                torch.zeros_like(x), state, x.new_zeros(*x.shape[:2], self.memory_heads)
             )
         y, surprise = (slots.pick(torch.cat(parts, 1)) for parts in (outputs, surprises))
         return MixerOutput(y, state, surprise)
