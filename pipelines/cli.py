@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,6 +136,8 @@ def _run(
     threads: int,
 ) -> None:
     """Fit, measure, write and tell; both commands end here."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("the picture needs matplotlib: pip install 'titans-ts[plots]'")
     import torch
 
     from titans_ts.pipelines.forecast import run_forecast, write_forecast
@@ -162,6 +165,6 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line, not in a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         typer.echo(f"titans-ts: {error}", err=True)
         sys.exit(2)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from titans_ts.baselines import seasonal_naive, usual_season
+from titans_ts.baselines import seasonal_naive
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators import TitansForecaster
+from titans_ts.frequency import usual_season
 from titans_ts.metrics import mean_absolute_error
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]

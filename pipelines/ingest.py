@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from titans_ts.frequency import guess_frequency
+
 __all__ = ["read_frame"]
 
 
@@ -95,15 +97,18 @@ def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame
     if repeated:
         say(f"{repeated} repeated stamps: averaged")
         frame = frame.groupby(level=0).mean()
-    if len(frame) < 3 or pd.infer_freq(frame.index) is not None:
-        return frame.asfreq(pd.infer_freq(frame.index)) if len(frame) >= 3 else frame
-    step = frame.index.to_series().diff().mode().iloc[0]
-    regular = pd.date_range(frame.index[0], frame.index[-1], freq=step, name=frame.index.name)
-    misplaced = len(frame.index.difference(regular))
-    if misplaced:
+    freq = guess_frequency(frame.index)
+    if freq is None:
+        return frame  # the forecaster says what is wrong with it
+    regular = pd.date_range(frame.index[0], frame.index[-1], freq=freq, name=frame.index.name)
+    misplaced = frame.index.difference(regular)
+    if len(misplaced):
         raise ValueError(
-            f"{misplaced} stamps, the first {frame.index.difference(regular)[0]}, do not lie on the "
-            f"usual step of {step}; resample the file first"
+            f"{len(misplaced)} stamps, the first {misplaced[0]}, do not lie on the usual frequency "
+            f"{freq!r}; resample the file first"
         )
-    say(f"{len(regular) - len(frame)} rows missing at a step of {step}: taken as missing values")
+    if len(regular) > len(frame):
+        say(
+            f"{len(regular) - len(frame)} rows missing at frequency {freq!r}: taken as missing values"
+        )
     return frame.reindex(regular)

@@ -19,15 +19,16 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.config": set(),
     "titans_ts.kernels": set(),
     "titans_ts.datasets": set(),
+    "titans_ts.frequency": set(),
     "titans_ts.metrics": set(),
     "titans_ts.baselines": set(),
     "titans_ts.plots": set(),
     "titans_ts.nn": {"config", "kernels"},
     "titans_ts.training": {"config", "nn"},
-    "titans_ts.estimators": {"config", "datasets", "nn", "training"},
+    "titans_ts.estimators": {"config", "datasets", "frequency", "nn", "training"},
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),
-        *("metrics", "baselines", "plots", "report"),
+        *("frequency", "metrics", "baselines", "plots", "report"),
     },
     "titans_ts.report": set(),
 }

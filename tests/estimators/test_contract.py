@@ -171,6 +171,9 @@ def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
     (tmp_path / "work" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not a saved model; choose another"):
         fitted.save(tmp_path / "work")
+    (tmp_path / "work" / "config.json").write_text('{"mine": 1}')  # not enough to be a model
+    with pytest.raises(ValueError, match="is not a saved model; choose another"):
+        fitted.save(tmp_path / "work")
     assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
 
     fitted.save(tmp_path / "model")
@@ -217,7 +220,7 @@ def test_backbone_options_reach_the_model(case):
 def test_diverging_training_is_an_error(case):
     estimator, data, _ = case
     estimator = clone(estimator).set_params(
-        learning_rate=1e38, trainer_kwargs={"gradient_clip_val": None}, max_epochs=20
+        learning_rate=1e30, trainer_kwargs={"gradient_clip_val": None}, max_epochs=20
     )
     with pytest.raises(FloatingPointError, match="training diverged.*lower learning_rate"):
         estimator.fit(*data)

@@ -333,3 +333,31 @@ def test_a_minute_of_training_on_etth1_beats_repeating_the_last_day():
     error = np.mean(((forecaster.predict(past) - future) / scale) ** 2)
     naive = np.mean(((past[:, -24:] - future) / scale) ** 2)
     assert error < 0.9 * naive
+
+
+@pytest.mark.parametrize("freq", ["MS", "h", None])
+def test_a_context_of_one_or_two_rows_has_the_fitted_frequency(freq, tmp_path):
+    frame = wide(40)
+    index = (
+        pd.RangeIndex(0, 129, 3) if freq is None else pd.date_range("2024", periods=43, freq=freq)
+    )
+    frame.index = index[:40]
+    for length in (1, 2):
+        forecaster = small(context_length=length, patch_length=1, patch_stride=1, max_epochs=1)
+        forecaster.set_params(prediction_length=3).fit(frame)
+        assert forecaster.predict().index.equals(index[40:])
+        recent = frame.iloc[-length:]
+        recent.index = pd.Index(recent.index.to_numpy())
+        assert forecaster.predict(recent).index.equals(index[40:])
+        forecaster.save(tmp_path / "m")
+        assert TitansForecaster.load(tmp_path / "m").predict().index.equals(index[40:])
+
+
+def test_numpy_parameters_are_saved_and_odd_ones_named(frame, tmp_path):
+    levels = np.array([0.2, 0.8])
+    forecaster = small(quantile_levels=levels, max_epochs=1).fit(frame)
+    forecaster.save(tmp_path / "m")
+    assert TitansForecaster.load(tmp_path / "m").quantile_levels == (0.2, 0.8)
+    forecaster.set_params(backbone_options={"window": {1, 2}})
+    with pytest.raises(ValueError, match="backbone_options is .* which cannot be saved"):
+        forecaster.save(tmp_path / "m")

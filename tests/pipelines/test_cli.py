@@ -96,7 +96,7 @@ def test_files_as_they_come(tmp_path):
     assert [line.split(":")[0] for line in lines] == [
         "the rows were not in order of time",
         "1 repeated stamps",
-        "2 rows missing at a step of 0 days 01",
+        "2 rows missing at frequency 'h'",
     ]
     assert read["y0"].isna().sum() == 2
     assert read.index.equals(pd.date_range("2024-01-01", periods=50, freq="h", name="t"))
@@ -112,6 +112,15 @@ def test_files_as_they_come(tmp_path):
     odd.to_csv(tmp_path / "o.csv", index=False)
     with pytest.raises(ValueError, match="1 stamps, the first 2024-01-01 07:07:00, do not lie on"):
         read_frame(tmp_path / "o.csv")
+
+
+def test_a_missing_month_is_a_missing_value(tmp_path):
+    frame = make_series(60, 1, freq="MS", random_state=0).rename_axis("t")
+    frame.drop(frame.index[30]).to_csv(tmp_path / "m.csv")
+    lines = []
+    read = read_frame(tmp_path / "m.csv", say=lines.append)
+    assert lines == ["1 rows missing at frequency 'MS': taken as missing values"]
+    assert read["y0"].isna().to_numpy().nonzero()[0].tolist() == [30]
 
 
 def test_help_and_version():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,8 @@ class TitansEstimator(BaseEstimator):
         """Random numbers from `random_state`; torch's global generator is left as it was."""
         state = self.get_params(deep=False)["random_state"]
         seed = int(check_random_state(state).randint(2**31 - 1))
-        with torch.random.fork_rng():
+        device = self._device()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
 
@@ -160,11 +162,17 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters as json holds them; what only matters in training is left out."""
     plain = {}
     for name, value in params.items():
-        if name == "trainer_kwargs":
+        if name == "trainer_kwargs" or (name == "random_state" and not isinstance(value, int)):
             value = None
-        elif isinstance(value, np.generic):
-            value = value.item()
-        elif name == "random_state" and not isinstance(value, int):
-            value = None
-        plain[name] = value
+        try:
+            plain[name] = json.loads(json.dumps(value, default=_unwrap))
+        except TypeError as error:
+            raise ValueError(f"{name} is {value!r}, which cannot be saved: {error}") from error
     return plain
+
+
+def _unwrap(value: Any) -> Any:
+    """A numpy number or array as json knows it."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"json cannot hold a {type(value).__name__}")

@@ -266,9 +266,8 @@ class TitansForecaster(TitansEstimator):
             Ignored.
         """
         check_is_fitted(self, "model_")
-        columns = getattr(self, "_columns", None) if isinstance(X, pd.DataFrame) else None
         minimum = self.context_length + self.prediction_length
-        series = read_series(X, min_rows=minimum, columns=columns)
+        series = read_series(X, min_rows=minimum, like=self._tail)
         self._check_variates(series.values.shape[1])
         windows = SlidingWindows(
             self._scaled(series.values), self.context_length, self.prediction_length
@@ -300,9 +299,9 @@ class TitansForecaster(TitansEstimator):
     def _remember(self, series: Series) -> None:
         """Keep what forecasting from the end of the fitted series needs."""
         self.n_features_in_ = series.values.shape[1]
-        self._columns = series.columns if series.kind == "frame" else None
-        if self._columns is not None and all(isinstance(c, str) for c in self._columns):
-            self.feature_names_in_ = np.array(self._columns, dtype=object)
+        columns = series.columns if series.kind == "frame" else None
+        if columns is not None and all(isinstance(c, str) for c in columns):
+            self.feature_names_in_ = np.array(columns, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         tail = slice(-self.context_length, None)
@@ -316,8 +315,7 @@ class TitansForecaster(TitansEstimator):
             return self._tail, self._tail.values[None]
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
             return None, read_windows(X, self.context_length, self.n_features_in_)
-        columns = self._columns if isinstance(X, pd.DataFrame) else None
-        series = read_series(X, min_rows=self.context_length, columns=columns)
+        series = read_series(X, min_rows=self.context_length, like=self._tail)
         self._check_variates(series.values.shape[1])
         return series, series.values[None, -self.context_length :]
 
@@ -418,8 +416,7 @@ def _describe_index(index: pd.Index) -> dict[str, Any]:
         zone = None if index.tz is None else str(index.tz)
         start = index[0].isoformat()
         return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
-    step = int(index[1] - index[0])
-    return {"kind": "number", "start": int(index[0]), "step": step, "name": name}
+    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
 
 
 def _rebuild_index(description: dict[str, Any], length: int) -> pd.Index:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from titans_ts.frequency import guess_frequency
+
 __all__ = ["Series", "read_series", "read_windows"]
 
 Array = NDArray[np.float64]
@@ -34,9 +36,9 @@ class Series:
         if isinstance(index, pd.DatetimeIndex):
             future = pd.date_range(index[-1], periods=steps + 1, freq=index.freq)[1:]
             return future.rename(index.name)
-        step = int(index[-1] - index[-2])
-        start = int(index[-1]) + step
-        return pd.RangeIndex(start, start + steps * step, step, name=index.name)
+        assert isinstance(index, pd.RangeIndex)
+        start = index[-1] + index.step
+        return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
 
     def answer(self, values: Array) -> Any:
         """A forecast `[H, C]` in the form of the series."""
@@ -60,7 +62,7 @@ class Series:
         )
 
 
-def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = None) -> Series:
+def read_series(X: Any, *, min_rows: int = 2, like: Series | None = None) -> Series:
     """Read a series from an array `[T]` or `[T, C]`, a pandas Series or a wide DataFrame.
 
     Parameters
@@ -69,8 +71,9 @@ def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = 
         Rows in time order; NaN is missing.
     min_rows : int
         Rows needed.
-    columns : tuple, optional
-        The columns a frame must have; they are put in this order.
+    like : Series, optional
+        The series that was fitted: a frame must have its columns, and is put in their order; an index
+        too short to tell its frequency has that one's.
 
     Raises
     ------
@@ -81,7 +84,8 @@ def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = 
     if isinstance(X, (pd.DataFrame, pd.Series)):
         frame = X.to_frame() if isinstance(X, pd.Series) else X
         kind = "series" if isinstance(X, pd.Series) else "frame"
-        frame = _select(frame, columns)
+        named = like is not None and like.kind == kind == "frame"
+        frame = _select(frame, like.columns if like is not None and named else None)
         if frame.shape[1] == 0:
             raise ValueError("X has no column; give at least one variate")
         values = np.column_stack([_numeric(frame.iloc[:, i]) for i in range(frame.shape[1])])
@@ -101,7 +105,8 @@ def read_series(X: Any, *, min_rows: int = 2, columns: tuple[Any, ...] | None = 
             "(give more history, or shorten context_length or prediction_length)"
         )
     if series.index is not None:
-        series = Series(series.values, series.kind, series.columns, _regular(series.index))
+        known = None if like is None else like.index
+        series = Series(series.values, series.kind, series.columns, _regular(series.index, known))
     return series
 
 
@@ -169,7 +174,7 @@ def _check_values(values: Array, columns: tuple[Any, ...] | None) -> None:
         )
 
 
-def _regular(index: pd.Index) -> pd.Index:
+def _regular(index: pd.Index, known: pd.Index | None) -> pd.Index:
     """The index with its frequency, or an error that says where it is not regular."""
     stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
@@ -185,11 +190,15 @@ def _regular(index: pd.Index) -> pd.Index:
             f"the index of X has {index[i]} {found}; sort it and drop duplicates "
             "(X[~X.index.duplicated()].sort_index())"
         )
+    known_step = getattr(known, "step", 1)
     if isinstance(index, pd.DatetimeIndex):
-        return _with_frequency(index)
-    steps = np.diff(stamps.asi8 if isinstance(stamps, pd.DatetimeIndex) else stamps.to_numpy())
+        return _with_frequency(index, getattr(known, "freq", None))
     if isinstance(index, pd.PeriodIndex):
-        steps = np.array([step.n for step in index[1:] - index[:-1]])
+        steps = np.array([step.n for step in index[1:] - index[:-1]], dtype=np.int64)
+    else:
+        steps = np.diff(index.to_numpy())
+    if not len(steps):
+        return index if isinstance(index, pd.PeriodIndex) else _numbers(index, known_step)
     kinds, counts = np.unique(steps, return_counts=True)
     odd = np.flatnonzero(steps != kinds[counts.argmax()])
     if len(odd):
@@ -197,30 +206,31 @@ def _regular(index: pd.Index) -> pd.Index:
             f"the index of X has a gap: {index[odd[0] + 1]} follows {index[odd[0]]}; "
             "reindex it so that the rows between are NaN, which is missing data"
         )
-    return index
+    return index if isinstance(index, pd.PeriodIndex) else _numbers(index, int(steps[0]))
 
 
-def _with_frequency(index: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    if index.freq is not None or len(index) < 2:
+def _numbers(index: pd.Index, step: int) -> pd.RangeIndex:
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
+    """The index with its frequency; one too short to tell has the frequency given."""
+    if index.freq is not None:
         return index
-    if len(index) == 2:
-        return pd.DatetimeIndex(index, freq=index[1] - index[0])
-    freq = pd.infer_freq(index)
-    if freq is not None:
-        return pd.DatetimeIndex(index, freq=freq)
-    # Somewhere a stamp is off: take the frequency of a clean stretch to say where.
-    stretch = max(1, len(index) // 50)
-    guesses = (pd.infer_freq(index[i : i + 10]) for i in range(0, max(1, len(index) - 9), stretch))
-    guess = next((g for g in guesses if g is not None), None) if len(index) >= 10 else None
+    if len(index) < 3 and freq is None:
+        return pd.DatetimeIndex(index, freq=index[1] - index[0]) if len(index) == 2 else index
+    guess = freq if len(index) < 3 else guess_frequency(index)
     if guess is None:
         raise ValueError(
             f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
             "resample it (X.resample(...).mean())"
         )
-    expected = pd.date_range(index[0], index[-1], freq=guess)
+    expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
     missing, extra = expected.difference(index), index.difference(expected)
-    what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
-    raise ValueError(
-        f"the index of X {what} at frequency {guess!r}; make it regular (X.asfreq({guess!r}) sets "
-        "the rows between to NaN, which is missing data)"
-    )
+    if len(missing) or len(extra):
+        what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
+        raise ValueError(
+            f"the index of X {what} at frequency {guess!r}; make it regular "
+            f"(X.asfreq({guess!r}) sets the rows between to NaN, which is missing data)"
+        )
+    return expected

@@ -28,7 +28,8 @@ State = TypeVar("State")
 def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a model directory: `config.json` and `model.safetensors`.
 
-    The directory is written aside and renamed, so a crash leaves the former one or the new one.
+    The directory is written aside and renamed, so an error leaves the former one or the new one, and
+    nothing half-written.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
         If `path` exists and is not a saved model.
     """
     path = Path(path)
-    if path.exists() and not (path / _CONFIG).is_file() and (path.is_file() or any(path.iterdir())):
+    if path.exists() and not _replaceable(path):
         raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
     payload = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     header = {"format": FORMAT, "sha256": hashlib.sha256(payload).hexdigest()}
@@ -62,6 +63,21 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
         if not path.exists() and (aside / "old").exists():
             (aside / "old").rename(path)
         shutil.rmtree(aside)
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether nothing is lost by replacing a path: an empty folder, or a saved model alone."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    if not names:
+        return True
+    if names - {_CONFIG, _TENSORS} or _CONFIG not in names:
+        return False
+    try:
+        return "format" in json.loads((path / _CONFIG).read_text())
+    except (ValueError, TypeError):
+        return False
 
 
 def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -111,14 +127,12 @@ def save_state(path: str | Path, state: object) -> None:
     path = Path(path)
     payload = save({k: v.detach().cpu().contiguous() for k, v in flatten_state(state).items()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        aside.write_bytes(payload)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def load_state(path: str | Path, like: State) -> State:

@@ -55,7 +55,8 @@ class NeuralMemory(nn.Module):
     -----
     Stable by construction: keys and values have length one, and a token is written with
     ``theta = sigmoid(.) (1 - eta) / chunk_size``, so that a chunk of equal tokens makes at most one
-    step of size two against a loss whose curvature is two. `kernels/README.md` has the measurements.
+    step of size one against a loss whose curvature is two, the edge of stability; measured in
+    `kernels/README.md`.
 
     Examples
     --------

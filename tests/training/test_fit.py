@@ -1,0 +1,92 @@
+"""The training engine: schedule, best weights, losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from titans_ts.config import ForecasterConfig, TrainingConfig
+from titans_ts.nn import ForecastingModel
+from titans_ts.training import batches, forecast_loss, pinball_loss, train
+
+
+class Line:
+    """y = 2x, and targets of a second set that only get worse."""
+
+    def __init__(self, n, slope=2.0):
+        self.x = torch.linspace(-1, 1, n)[:, None]
+        self.y = slope * self.x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, indices):
+        return self.x[indices], self.y[indices]
+
+
+def squared(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 20, 37])
+def test_any_number_of_steps_trains(steps):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    config = TrainingConfig(max_epochs=steps, learning_rate=0.01)
+    history = train(model, squared, batches(Line(4), 4), None, config, progress_bar=False)
+    assert len(history) == steps
+    assert [row["epoch"] for row in history] == list(range(steps))
+
+
+def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(model.weight)
+    config = TrainingConfig(max_epochs=200, learning_rate=0.05, patience=4, weight_decay=0.0)
+    loaders = batches(Line(32), 8), batches(Line(8, slope=1.0), 8)
+    history = train(model, squared, *loaders, config, progress_bar=False)
+    losses = [row["validation_loss"] for row in history]
+    assert len(losses) == int(np.argmin(losses)) + 1 + 4
+    kept = squared(model, Line(8, slope=1.0)[torch.arange(8)]).item()
+    assert kept == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_random_order_is_the_generators():
+    order = [
+        torch.cat([x[:, 0] for x, _ in batches(Line(10), 3, torch.Generator().manual_seed(s))])
+        for s in (0, 0, 1)
+    ]
+    assert torch.equal(order[0], order[1])
+    assert not torch.equal(order[0], order[2])
+    assert torch.equal(order[0].sort().values, Line(10).x[:, 0])
+    assert [len(x) for x, _ in batches(Line(10), 3)] == [3, 3, 3, 1]
+
+
+def test_pinball_loss_is_minimal_at_the_quantile():
+    target = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    levels = torch.tensor([0.1, 0.5, 0.9], dtype=torch.double)
+    at = torch.quantile(target, levels)
+    best = pinball_loss(at.expand(len(target), 3), target, levels).mean(0)
+    for shift in (-0.1, 0.1):
+        assert (
+            pinball_loss((at + shift).expand(len(target), 3), target, levels).mean(0) > best
+        ).all()
+    error = (target - at[1]).abs().mean()
+    assert best[1] == pytest.approx(error.item())
+
+
+def test_missing_targets_do_not_count():
+    torch.manual_seed(0)
+    model = ForecastingModel(ForecasterConfig(16, 3, n_variates=2)).eval()
+    past, future = torch.randn(4, 16, 2), torch.randn(4, 3, 2)
+    future[0], future[1:, 1] = float("nan"), float("nan")
+    loss = forecast_loss(model, (past, future))
+    point, quantiles = model(past)
+    seen = (point - future)[~future.isnan()].square().mean()
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    pinball = pinball_loss(quantiles, future, levels)[~future.isnan()].mean()
+    assert loss.item() == pytest.approx((seen + pinball).item(), rel=1e-5)
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    assert all(g is None or g.isfinite().all() for g in gradients)
+    assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")))) == 0
