@@ -67,7 +67,10 @@ def forecast(
     variant: Annotated[
         str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
     ] = None,
-    max_epochs: Annotated[int, typer.Option(help="Passes over the data at most.", min=1)] = 10,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for forecast.csv and forecast.png.")] = Path(
         "."
     ),

@@ -143,8 +143,8 @@ class ClassifierConfig:
 class TrainingConfig:
     """How a model is trained."""
 
-    max_epochs: int = 30
-    """Passes over the training samples at most."""
+    max_epochs: int | None = None
+    """Passes over the training samples at most; None makes about 640 steps, in 10 to 400 passes."""
     batch_size: int = 64
     """Samples in a step."""
     learning_rate: float = 1e-3
@@ -153,19 +153,37 @@ class TrainingConfig:
     """AdamW's decoupled weight decay."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all weights."""
-    patience: int = 5
-    """Epochs without a better validation loss before training stops."""
+    patience: int | None = None
+    """Epochs without a better validation loss before training stops; None is a fifth of all."""
     validation_fraction: float = 0.2
     """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "max_epochs", "batch_size", "patience")
+        _at_least(self, 1, "batch_size")
+        for name in ("max_epochs", "patience"):
+            if getattr(self, name) is not None:
+                _at_least(self, 1, name)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction!r}; it must lie in [0, 1)"
             )
+
+    def epochs_and_patience(self, n_steps: int) -> tuple[int, int]:
+        """Epochs to train for and to wait, where an epoch has `n_steps` steps.
+
+        A short series has a step or two an epoch, and needs many; a long one learns in a few.
+
+        Examples
+        --------
+        >>> TrainingConfig().epochs_and_patience(2), TrainingConfig().epochs_and_patience(500)
+        ((320, 64), (10, 3))
+        """
+        epochs = self.max_epochs
+        if epochs is None:
+            epochs = min(400, max(10, -(-640 // n_steps)))
+        return epochs, max(3, epochs // 5) if self.patience is None else self.patience
 
 
 def to_dict(config: Any) -> dict[str, Any]:

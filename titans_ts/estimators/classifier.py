@@ -44,12 +44,14 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         Tokens that share a gradient point in the memory.
     dropout, head_dropout : float
         Dropped share inside the backbone, and before the head.
-    max_epochs, batch_size : int
-        Passes over the training sequences at most, and sequences in a step.
+    max_epochs : int or None
+        Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
+    batch_size : int
+        Sequences in a step.
     learning_rate, weight_decay : float
         Of AdamW.
-    patience : int
-        Epochs without a better validation loss before training stops.
+    patience : int or None
+        Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
         Share of the sequences, drawn by class, held out for early stopping.
     device : str
@@ -98,11 +100,11 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         chunk_size: int = MemoryConfig.chunk_size,
         dropout: float = BackboneConfig.dropout,
         head_dropout: float = ClassifierConfig.head_dropout,
-        max_epochs: int = TrainingConfig.max_epochs,
+        max_epochs: int | None = TrainingConfig.max_epochs,
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
         weight_decay: float = TrainingConfig.weight_decay,
-        patience: int = TrainingConfig.patience,
+        patience: int | None = TrainingConfig.patience,
         validation_fraction: float = TrainingConfig.validation_fraction,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

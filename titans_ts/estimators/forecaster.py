@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -27,6 +26,9 @@ from titans_ts.training import batches, forecast_loss, train
 __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
+
+_BATCH = 256
+"""Windows forecast at a time."""
 
 
 class TitansForecaster(TitansEstimator):
@@ -56,12 +58,14 @@ class TitansForecaster(TitansEstimator):
         Normalise every window by its own mean and deviation.
     quantile_levels : tuple of float
         Levels of the quantiles forecast beside the mean.
-    max_epochs, batch_size : int
-        Passes over the training windows at most, and windows in a step.
+    max_epochs : int or None
+        Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
+    batch_size : int
+        Windows in a step.
     learning_rate, weight_decay : float
         Of AdamW.
-    patience : int
-        Epochs without a better validation loss before training stops.
+    patience : int or None
+        Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
         Share of the rows, at the end, held out for early stopping.
     device : str
@@ -123,11 +127,11 @@ class TitansForecaster(TitansEstimator):
         channel_mixing: bool = ForecasterConfig.channel_mixing,
         instance_norm: bool = ForecasterConfig.instance_norm,
         quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
-        max_epochs: int = TrainingConfig.max_epochs,
+        max_epochs: int | None = TrainingConfig.max_epochs,
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
         weight_decay: float = TrainingConfig.weight_decay,
-        patience: int = TrainingConfig.patience,
+        patience: int | None = TrainingConfig.patience,
         validation_fraction: float = TrainingConfig.validation_fraction,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -167,7 +171,7 @@ class TitansForecaster(TitansEstimator):
 
         The last `validation_fraction` of the rows (at least `prediction_length`) choose the best
         epoch; the level and deviation of the rows before scale the variates. A series too short to
-        hold a validation part out trains for `max_epochs`.
+        hold a validation part out trains for all its epochs.
 
         Parameters
         ----------
@@ -272,19 +276,25 @@ class TitansForecaster(TitansEstimator):
         windows = SlidingWindows(
             self._scaled(series.values), self.context_length, self.prediction_length
         )
-        past, future = windows[:]
-        forecast = (self._forecast_scaled(past)[0] * self.scale_ + self.mean_).reshape(
-            -1, future.shape[-1]
-        )
-        actual = (future * self.scale_ + self.mean_).reshape(forecast.shape)
-        scores = []
-        for variate in range(actual.shape[1]):
-            known = ~np.isnan(actual[:, variate]) & ~np.isnan(forecast[:, variate])
-            if known.sum() > 1:
-                scores.append(r2_score(actual[known, variate], forecast[known, variate]))
-        if not scores:
+        n_variates = self.n_features_in_
+        count, total, squares, residual = (np.zeros(n_variates) for _ in range(4))
+        for start in range(0, len(windows), _BATCH):
+            past, future = windows[start : start + _BATCH]
+            error = future - self._forecast_scaled(past)[0]
+            known = ~np.isnan(error)
+            actual = np.where(known, future, 0).astype(np.float64)
+            count += known.sum((0, 1))
+            total += actual.sum((0, 1))
+            squares += (actual**2).sum((0, 1))
+            residual += np.where(known, error**2, 0).sum((0, 1))
+        if not count.any():
             raise ValueError("X has no observed value to compare forecasts with")
-        return float(np.mean(scores))
+        seen = count > 0
+        spread = squares[seen] - total[seen] ** 2 / count[seen]
+        # a variate that never moves: 1 if it is hit exactly, else 0, as scikit-learn's r2_score
+        flat = spread <= 1e-12 * np.maximum(squares[seen], 1)
+        r2 = 1 - residual[seen] / np.where(flat, 1, spread)
+        return float(np.where(flat, residual[seen] == 0, r2).mean())
 
     def _forecaster_config(self, n_variates: int) -> ForecasterConfig:
         levels = tuple(float(q) for q in self.quantile_levels)
@@ -341,7 +351,7 @@ class TitansForecaster(TitansEstimator):
         points, quantiles = [], []
         self.model_.eval()
         with torch.inference_mode():
-            for some in torch.from_numpy(np.ascontiguousarray(past)).split(256):
+            for some in torch.from_numpy(np.ascontiguousarray(past)).split(_BATCH):
                 point, quantile = self.model_(some.to(device))
                 points.append(point.cpu().double().numpy())
                 quantiles.append(quantile.cpu().double().numpy())

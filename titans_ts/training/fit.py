@@ -66,10 +66,11 @@ def train(
 
     with _quiet():
         options = dict(trainer_kwargs or {})
-        keep = KeepBest(config.patience)
+        epochs, patience = config.epochs_and_patience(len(training))
+        keep = KeepBest(patience)
         callbacks = [keep, *(options.pop("callbacks", None) or [])]
         settings: dict[str, Any] = {
-            "max_epochs": config.max_epochs,
+            "max_epochs": epochs,
             "accelerator": accelerator,
             "devices": 1,
             "gradient_clip_val": config.gradient_clip,

@@ -1,0 +1,97 @@
+"""Metrics, baselines, frequencies and configurations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from titans_ts.baselines import seasonal_naive
+from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, from_dict, to_dict
+from titans_ts.frequency import guess_frequency, usual_season
+from titans_ts.metrics import mean_absolute_error, mean_squared_error
+
+
+def test_errors_are_scikit_learns_without_missing_values():
+    rng = np.random.default_rng(0)
+    actual, forecast = rng.normal(size=(2, 7, 5, 3))
+    flat = actual.reshape(-1, 3), forecast.reshape(-1, 3)
+    for ours, theirs in (
+        (mean_absolute_error, sk.mean_absolute_error),
+        (mean_squared_error, sk.mean_squared_error),
+    ):
+        expected = theirs(*flat, multioutput="raw_values")
+        np.testing.assert_allclose(ours(actual, forecast), expected)
+    actual[:, :, 2] = np.nan
+    actual[0, 0, 0] = np.nan
+    known = mean_absolute_error(actual, forecast)
+    assert np.isnan(known[2])
+    first = np.abs(actual - forecast)[:, :, 0].ravel()[1:]
+    assert known[0] == pytest.approx(first.mean())
+    with pytest.raises(ValueError, match=r"actual has shape \(7, 5, 3\) and forecast \(5, 3\)"):
+        mean_absolute_error(actual, forecast[0])
+
+
+def test_seasonal_naive_repeats_the_last_season_and_looks_further_back_for_what_is_missing():
+    past = np.arange(10.0)[:, None] * [1.0, 10.0]
+    forecast = seasonal_naive(past, 7, 3)
+    np.testing.assert_array_equal(forecast[:, 0], [7, 8, 9, 7, 8, 9, 7])
+    np.testing.assert_array_equal(forecast[:, 1], forecast[:, 0] * 10)
+    past[8, 0] = past[7, 1] = past[4, 1] = np.nan
+    forecast = seasonal_naive(np.stack([past, past]), 3, 3)
+    np.testing.assert_array_equal(forecast[1, :, 0], [7, 5, 9])
+    np.testing.assert_array_equal(forecast[0, :, 1], [10, 80, 90])
+    for season in (0, 11):
+        with pytest.raises(ValueError, match=f"season_length is {season}; it must lie between"):
+            seasonal_naive(past, 3, season)
+
+
+@pytest.mark.parametrize(
+    ("freq", "season"),
+    [
+        ("h", 24), ("30min", 48), ("15min", 96), ("10min", 144), ("D", 7), ("B", 5), ("W", 52),
+        ("W-WED", 52), ("MS", 12), ("ME", 12), ("QE", 4), ("QS-OCT", 4), ("YE", 1), ("7h", 1),
+        (None, 1),
+    ],
+)  # fmt: skip
+def test_usual_season(freq, season):
+    assert usual_season(freq) == season
+
+
+def test_guess_frequency_forgives_a_gap():
+    for freq in ("h", "MS", "B"):
+        index = pd.date_range("2024-01-01", periods=60, freq=freq)
+        assert guess_frequency(index) == freq
+        assert guess_frequency(index.delete([3, 40])) == freq
+    rng = np.random.default_rng(0)
+    scattered = pd.DatetimeIndex(
+        pd.Timestamp("2024") + pd.to_timedelta(rng.random(50).cumsum(), "D")
+    )
+    assert guess_frequency(scattered) is None
+    assert guess_frequency(index[:2]) is None
+
+
+def test_configurations_go_through_json():
+    config = ForecasterConfig(
+        quantile_levels=(0.2, 0.8), backbone=BackboneConfig(memory=MemoryConfig(depth=3))
+    )
+    assert from_dict(ForecasterConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"contxt_length": 3},
+            "ForecasterConfig has no key 'contxt_length'; known: backbone, channel",
+        ),
+        ({"backbone": {"depth": 3}}, "BackboneConfig has no key 'depth'"),
+        ({"backbone": {"memory": {"width": 3}}}, "MemoryConfig has no key 'width'"),
+    ],
+)
+def test_unknown_keys_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(ForecasterConfig, values)
