@@ -198,7 +198,7 @@ def _decays(retain: Tensor | None, like: Tensor, present: Tensor | None) -> tupl
     log = retain.clamp_min(torch.finfo(like.dtype).tiny).log()
     if present is not None:
         log = log * present
-    total = log.double().cumsum(-1)
+    total = (log if log.device.type == "mps" else log.double()).cumsum(-1)  # MPS has no float64
     difference = total[..., :, None] - total[..., None, :]
     return total.to(like.dtype), difference.masked_fill(~lower, -torch.inf).to(like.dtype).exp()
 

@@ -189,8 +189,20 @@ def _check(
         shapes[f"initial[{layer}]"] = (w, (heads, d_in, w.shape[-1]))
         d_in = w.shape[-1]
     if state is not None:
-        for layer, (w, w0) in enumerate(zip(state.weights, initial, strict=True)):
-            shapes[f"state.weights[{layer}]"] = (w, (batch, *w0.shape))
+        for field in ("weights", "momentum", "anchor"):
+            layers = getattr(state, field)
+            if len(layers) != len(initial):
+                raise ValueError(
+                    f"state.{field} has {len(layers)} layers, but initial has {len(initial)}"
+                )
+            for layer, (w, w0) in enumerate(zip(layers, initial, strict=True)):
+                shapes[f"state.{field}[{layer}]"] = (w, (batch, *w0.shape))
+        shapes["state.position"] = (state.position, (batch,))
+        if bool((state.position >= chunk_size).any()):
+            raise ValueError(
+                f"state.position is {state.position.tolist()}, past a chunk of {chunk_size}; "
+                "go on with the chunk_size the state was made with"
+            )
     for name, (tensor, expected) in shapes.items():
         if tuple(tensor.shape) != expected:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from titans_ts.kernels.state import Weights
 
-__all__ = ["Slots"]
+__all__ = ["Slots", "take"]
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Slots:
         if self.source is None or self.present is None:
             return x
         present = self.present.reshape(*self.present.shape, *[1] * (x.ndim - 2))
-        return torch.where(present, _gather(x, self.source), 0)
+        return torch.where(present, take(x, self.source), 0)
 
     def pick(self, y: Tensor) -> Tensor:
         """Slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
         if self.slot is None or self.mask is None:
             return y
         mask = self.mask.reshape(*self.mask.shape, *[1] * (y.ndim - 2))
-        return torch.where(mask, _gather(y, self.slot), 0)
+        return torch.where(mask, take(y, self.slot), 0)
 
     def present_in(self, start: int, stop: int) -> Tensor | None:
         """`[B, 1, L]`: which of the slots of a chunk hold a token; None for all."""
@@ -99,7 +99,7 @@ class Slots:
         return tuple(torch.where(full, w, a) for w, a in zip(weights, anchor, strict=True))
 
 
-def _gather(x: Tensor, index: Tensor) -> Tensor:
-    """`out[b, i] = x[b, index[b, i]]` for x `[B, T, ...]`."""
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """`out[b, i] = x[b, index[b, i]]` for x `[B, T, ...]` and index `[B, N]`."""
     index = index.reshape(*index.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)

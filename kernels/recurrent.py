@@ -42,6 +42,11 @@ def recurrent_memory(
     forget = torch.zeros_like(lr) if forget is None else forget
     etas = torch.zeros_like(lr) if momentum is None else momentum
 
+    if mask is not None:  # whatever stands in a masked place, its gradient is zero
+        forget, etas, lr = (torch.where(mask[..., None], g, 0) for g in (forget, etas, lr))
+        k, v = (torch.where(mask[..., None, None], x, 0) for x in (k, v))
+        q = None if q is None else torch.where(mask[..., None, None], q, 0)
+
     reads, norms = [], []
     for t in range(length):
         alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, etas, lr))
@@ -62,7 +67,8 @@ def recurrent_memory(
         anchor = _where(boundary, weights, anchor)
         position = position % chunk_size
 
-        norm = torch.stack([g.square().sum((-1, -2)) for g in gradient]).sum(0).sqrt()  # [B, H]
+        square = torch.stack([g.square().sum((-1, -2)) for g in gradient]).sum(0)  # [B, H]
+        norm = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
         norms.append(torch.where(here[..., 0, 0], norm, 0))
         if q is not None:
             read = _forward(weights, q[:, t])[-1]  # [B, H, V]

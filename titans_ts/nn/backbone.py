@@ -121,6 +121,10 @@ class TitansBackbone(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected [B, T, {self.config.d_model}]"
             )
+        if state is not None and len(state) != len(self.blocks):
+            raise ValueError(
+                f"state is of {len(state)} blocks, but this backbone has {len(self.blocks)}"
+            )
         if state is not None:
             sizes = {len(part) for part in flatten_state(state).values()}
             if sizes != {len(x)}:

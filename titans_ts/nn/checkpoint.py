@@ -158,6 +158,10 @@ def load_state(path: str | Path, like: State) -> State:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"path {str(path)!r} holds a damaged state: {error}") from error
+    for name in tensors.keys() - flatten_state(like).keys():
+        raise ValueError(
+            f"the state has {name!r}, which this model's has not; it is another model's"
+        )
     for name, expected in flatten_state(like).items():
         if name in tensors and tensors[name].shape != expected.shape:
             raise ValueError(

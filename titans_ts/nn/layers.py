@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from titans_ts.nn.packing import take
+from titans_ts.kernels.ragged import take
 
 __all__ = ["CausalConv", "FeedForward", "last_tokens", "rotate"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from titans_ts.config import ClassifierConfig, ForecasterConfig
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.heads import ClassHead, ForecastHead
+from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.scalers import instance_scale
 from titans_ts.nn.tokenizers import DNA_TOKENIZERS, PatchTokenizer
 
@@ -114,7 +114,7 @@ class SequenceClassifier(nn.Module):
         Tensor
             `[B, n_classes]`.
         """
-        mask = torch.arange(codes.shape[1], device=codes.device) < lengths[:, None]
+        mask = prefix_mask(lengths, codes.shape[1])
         ragged = None if mask.all() else mask
         y, _ = self.backbone(self.dropout(self.tokenizer(codes)), mask=ragged)
         return self.head(y, mask)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Packing", "prefix_mask", "take"]
+from titans_ts.kernels.ragged import take
+
+__all__ = ["Packing", "prefix_mask"]
 
 
 class Packing:
@@ -39,9 +41,3 @@ class Packing:
 def prefix_mask(lengths: Tensor, size: int) -> Tensor:
     """`[B, size]` bool: True for the first `lengths[b]` places."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """`out[b, i] = x[b, index[b, i]]` for x `[B, T, ...]` and index `[B, N]`."""
-    index = index.reshape(*index.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
-    return x.gather(1, index)
