@@ -20,7 +20,6 @@ from titans_ts import TitansForecaster
 from titans_ts.baselines import seasonal_naive
 from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_dataset
 
-
 SETTINGS = {
     "n_layers": 1,
     "dropout": 0.3,

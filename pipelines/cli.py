@@ -46,9 +46,7 @@ def _root(
 
 @app.command(short_help="Forecast every column of a file.")
 def forecast(
-    csv: Annotated[
-        Path, typer.Argument(help="A .csv, .csv.gz or .parquet file, a column a variate.")
-    ],
+    csv: Annotated[Path, typer.Argument(metavar="CSV", help="A .csv, .csv.gz or .parquet file.")],
     prediction_length: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
     context_length: Annotated[
         int | None,
@@ -143,8 +141,13 @@ def _run(
         raise ModuleNotFoundError("the picture needs matplotlib: pip install 'titans-ts[plots]'")
     import torch
 
+    from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.pipelines.forecast import run_forecast, write_forecast
 
+    if save is not None:
+        check_replaceable(save)
+    for folder in (out, report.parent if report is not None else out):
+        folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
     typer.echo(
         f"{frame.shape[1]} variates, {len(frame)} rows, {frame.index[0]} to {frame.index[-1]}"
@@ -155,13 +158,14 @@ def _run(
         f"in the held-out tail (season of {job.season_length}):\n"
     )
     typer.echo(job.errors.to_string(float_format="{:.4g}".format))
-    word = "lower" if job.improvement > 0 else "higher"
-    typer.echo(f"\non average {abs(job.improvement):.1%} {word} than seasonal naive\n")
+    if job.improvement == job.improvement:
+        word = "lower" if job.improvement > 0 else "higher"
+        typer.echo(f"\non average {abs(job.improvement):.1%} {word} than seasonal naive\n")
+    for path in write_forecast(job, out, report):
+        typer.echo(f"wrote {path}")
     if save is not None:
         forecaster.save(save)
         typer.echo(f"wrote {save}/")
-    for path in write_forecast(job, out, report):
-        typer.echo(f"wrote {path}")
 
 
 def main() -> None:

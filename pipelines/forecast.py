@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from titans_ts.baselines import seasonal_naive
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators import TitansForecaster
+from titans_ts.files import replace_file
 from titans_ts.frequency import usual_season
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
@@ -43,8 +45,12 @@ class ForecastJob:
 
     @property
     def improvement(self) -> float:
-        """How much lower the error is than seasonal-naive's, averaged over variates (0.2 = 20 %)."""
-        return float(1 - (self.errors["titans"] / self.errors["seasonal naive"]).mean())
+        """How much lower the error is than seasonal-naive's, averaged over variates (0.2 = 20 %).
+
+        Variates that the seasonal-naive forecast hits exactly do not count; NaN if none is left.
+        """
+        errors = self.errors[self.errors["seasonal naive"] > 0]
+        return float(1 - (errors["titans"] / errors["seasonal naive"]).mean())
 
 
 def run_forecast(
@@ -82,16 +88,22 @@ def run_forecast(
         )
     if season_length is None:
         season_length = usual_season(getattr(frame.index, "freq", None))
-    season_length = min(season_length, context)
+    if season_length > n_train:
+        raise ValueError(
+            f"season_length is {season_length}, but only {n_train} rows come before the held-out "
+            "tail; give a shorter one"
+        )
     forecaster.fit(frame.iloc[:n_train])
+    forecaster.set_history(frame)
 
-    tail = frame.iloc[n_train - context :].to_numpy(dtype=np.float64)
-    windows = SlidingWindows(tail, context, horizon)
+    before = max(context, season_length)
+    tail = frame.iloc[n_train - before :].to_numpy(dtype=np.float64)
+    windows = SlidingWindows(tail, before, horizon)
     errors = _rolling_errors(windows, forecaster, season_length)
     return ForecastJob(
         history=frame,
-        forecast=forecaster.predict(frame),
-        quantiles=forecaster.predict_quantiles(frame),
+        forecast=forecaster.predict(),
+        quantiles=forecaster.predict_quantiles(),
         backcast=forecaster.predict(frame.iloc[:-horizon]),
         errors=errors.set_axis(frame.columns, axis=0),
         n_windows=len(windows),
@@ -110,7 +122,8 @@ def _rolling_errors(
     for start in range(0, len(windows), _BATCH):
         past, future = windows[start : start + _BATCH]
         naive = seasonal_naive(past, windows.prediction_length, season_length)
-        error = np.abs(np.stack([forecaster.predict(past), naive]) - future)  # [2, N, H, C]
+        titans = forecaster.predict(past[:, -forecaster.context_length :])
+        error = np.abs(np.stack([titans, naive]) - future)  # [2, N, H, C]
         known = ~np.isnan(error).any(0)
         total += np.where(known, error, 0).sum((1, 2))
         count += known.sum((0, 1))
@@ -132,19 +145,18 @@ def write_forecast(
     from titans_ts.report import forecast_report
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     table, picture = folder / "forecast.csv", folder / "forecast.png"
-    _table(job).to_csv(table, float_format="%.6g")
+    replace_file(table, _table(job).to_csv(float_format="%.10g").encode())
     figure = plot_forecast(
         job.history, job.forecast, job.quantiles, job.backcast, job.forecaster.context_length
     )
-    figure.savefig(picture, dpi=120)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    replace_file(picture, buffer.getvalue())
     written = [table, picture]
     if report is not None:
-        path = Path(report)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(forecast_report(job, figure), encoding="utf-8")
-        written.append(path)
+        replace_file(report, forecast_report(job, buffer.getvalue()).encode())
+        written.append(Path(report))
     return written
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,12 +45,39 @@ def read_frame(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    frame = _read(path, say)
     if frame.empty:
         raise ValueError(f"{path}: it has no rows")
-    frame = _set_time(frame, time_column, say)
+    if not isinstance(frame.index, pd.DatetimeIndex):
+        frame = _set_time(frame, time_column, say)
     frame = _choose(frame, columns, say)
     return _regularise(frame, say) if isinstance(frame.index, pd.DatetimeIndex) else frame
+
+
+def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        head = file.read(65_536)
+    encoding = "utf-8-sig"
+    try:
+        head.decode(encoding, "strict" if len(head) < 65_536 else "ignore")
+        header = head.decode(encoding, "ignore").split("\n")[0]
+    except UnicodeDecodeError:
+        encoding, header = "latin-1", head.decode("latin-1").split("\n")[0]
+        say("the file is not UTF-8: read as Latin-1")
+    separator = max(",;\t|", key=header.count)
+    decimal = "," if separator == ";" and b"." not in head and head.count(b",") else "."
+    try:
+        frame = pd.read_csv(path, sep=separator, decimal=decimal, encoding=encoding)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).strip().replace("\n", " ")
+        raise ValueError(f"{path}: it cannot be read as a table ({reason})") from error
+    first = frame.columns[0] if len(frame.columns) else ""
+    if str(first).startswith("Unnamed") and (frame[first] == range(len(frame))).all():
+        frame = frame.drop(columns=first)  # row numbers, as pandas writes them
+    return frame
 
 
 def _set_time(
@@ -57,19 +86,49 @@ def _set_time(
     if time_column is not None and time_column not in frame:
         raise ValueError(f"there is no column {time_column!r}; the file has {list(frame.columns)}")
     for name in [time_column] if time_column is not None else list(frame.columns):
-        column = frame[name]
-        if time_column is None and pd.api.types.is_numeric_dtype(column):
+        if time_column is None and pd.api.types.is_numeric_dtype(frame[name]):
             continue
-        stamps = pd.to_datetime(column, errors="coerce", format="mixed")
-        if stamps.notna().all():
+        stamps = _dates(frame[name])
+        unread = stamps.isna()
+        if not unread.any():
             return frame.drop(columns=name).set_index(pd.DatetimeIndex(stamps, name=name))
-        if time_column is not None:
-            row = int(stamps.isna().argmax())
+        if time_column is not None or unread.mean() < 0.5:
+            row = int(unread.argmax())
             raise ValueError(
-                f"column {name!r} holds {column.iloc[row]!r} in row {row}, which is no date"
+                f"column {name!r} holds {frame[name].iloc[row]!r} in row {row}, which is no date"
             )
     say("no column of dates found: the rows are taken as equally spaced, in order")
     return frame
+
+
+def _dates(column: pd.Series) -> pd.Series:
+    """A column as dates, read in one way throughout: ISO, or with the month or the day first.
+
+    Where both of the last read every cell, the one that gives rows in order at one frequency is right.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    text = column.astype("string")
+    iso = pd.to_datetime(text, errors="coerce", format="ISO8601")
+    if iso.notna().mean() > 0.5:
+        return iso
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it falls back to a parser of its own
+        ways = [
+            pd.to_datetime(text, errors="coerce", dayfirst=dayfirst) for dayfirst in (False, True)
+        ]
+    ways.sort(key=lambda stamps: stamps.isna().sum())  # stable: the month first, all else equal
+    complete = [stamps for stamps in ways if stamps.notna().all()]
+    if len(complete) == 2 and not complete[0].equals(complete[1]):
+        regular = [w for w in complete if pd.infer_freq(pd.DatetimeIndex(w.sort_values()))]
+        if len(regular) != 1:
+            example = str(column.iloc[int((complete[0] != complete[1]).argmax())])
+            raise ValueError(
+                f"column {column.name!r} holds {example!r}, which may have the day or the month "
+                "first; write dates as YYYY-MM-DD"
+            )
+        return regular[0]
+    return ways[0]
 
 
 def _choose(

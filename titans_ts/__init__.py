@@ -5,9 +5,13 @@
 `titans_ts.datasets` the data and `titans_ts.pipelines` the command line.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-from titans_ts.estimators import TitansClassifier, TitansForecaster
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from titans_ts.estimators import TitansClassifier, TitansForecaster
 
 __all__ = ["TitansClassifier", "TitansForecaster", "__version__"]
 
@@ -15,3 +19,16 @@ try:
     __version__ = version("titans-ts")
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0.0.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators when they are first used: pandas and scikit-learn cost a second."""
+    if name in ("TitansClassifier", "TitansForecaster"):
+        import titans_ts.estimators
+
+        return getattr(titans_ts.estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

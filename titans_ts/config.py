@@ -45,6 +45,7 @@ class MemoryConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "depth", "expansion", "chunk_size", "conv_size")
         _one_of(self, "forget_to", ("init", "zero"))
+        _switch(self, "momentum", "forget", "write")
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class BackboneConfig:
         _at_least(self, 1, "d_model", "n_layers", "n_heads", "ff_expansion", "window")
         _at_least(self, 1, "segment_length")
         _at_least(self, 0, "n_persistent")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must lie in [0, 1)")
+        _share(self, "dropout")
         if self.d_model % (2 * self.n_heads):
             raise ValueError(
                 f"d_model is {self.d_model} and n_heads {self.n_heads}; "
@@ -113,8 +113,14 @@ class ForecasterConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
+        _share(self, "head_dropout")
+        _switch(self, "channel_mixing", "instance_norm")
         levels = self.quantile_levels
-        if not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
+        if not (
+            isinstance(levels, tuple)
+            and all(isinstance(q, (int, float)) and 0 < q < 1 for q in levels)
+            and list(levels) == sorted(set(levels))
+        ):
             raise ValueError(
                 f"quantile_levels is {levels!r}; give increasing levels strictly between 0 and 1"
             )
@@ -137,6 +143,7 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         _at_least(self, 2, "n_classes")
         _at_least(self, 1, "kernel_size")
+        _share(self, "head_dropout")
 
 
 @dataclass(frozen=True)
@@ -163,12 +170,11 @@ class TrainingConfig:
         for name in ("max_epochs", "patience"):
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)
-        if not self.learning_rate > 0:
+        _share(self, "validation_fraction")
+        if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction is {self.validation_fraction!r}; it must lie in [0, 1)"
-            )
+        if not isinstance(self.weight_decay, (int, float)) or not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is {self.weight_decay!r}; it must not be negative")
 
     def epochs_and_patience(self, n_steps: int) -> tuple[int, int]:
         """Epochs to train for and to wait, where an epoch has `n_steps` steps.
@@ -210,6 +216,8 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
 forget, forget_to, momentum, write
     """
     known = typing.get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is given as {values!r}; give a dict of its fields")
     for key in values:
         if key not in known:
             raise ValueError(
@@ -220,7 +228,7 @@ forget, forget_to, momentum, write
 
 def _convert(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return from_dict(kind, value) if isinstance(value, dict) else value
+        return value if isinstance(value, kind) else from_dict(kind, value)
     if isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple:
         return tuple(value)
     return value
@@ -231,6 +239,18 @@ def _at_least(config: Any, low: int, *names: str) -> None:
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name} is {value!r}; it must be an integer of at least {low}")
+
+
+def _share(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name} is {value!r}; it must lie in [0, 1)")
+
+
+def _switch(config: Any, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name} is {getattr(config, name)!r}; it must be True or False")
 
 
 def _one_of(config: Any, name: str, choices: tuple[str, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
@@ -12,7 +14,7 @@ _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
 
 
 def guess_frequency(index: pd.DatetimeIndex) -> str | None:
-    """Frequency of an index, from its first clean stretch of ten stamps where one is off somewhere.
+    """Frequency of an index; where a stamp is off somewhere, that of most of its stretches of ten.
 
     Parameters
     ----------
@@ -22,7 +24,7 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     Returns
     -------
     str or None
-        A pandas frequency; None if there is no such stretch.
+        A pandas frequency; None if there is none, or most rows would be missing at it.
 
     Examples
     --------
@@ -36,8 +38,14 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     if whole is not None or len(index) < 10:
         return whole
     stretch = max(1, len(index) // 50)
-    guesses = (pd.infer_freq(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
-    return next((guess for guess in guesses if guess is not None), None)
+    found = (pd.infer_freq(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
+    guesses = Counter(guess for guess in found if guess is not None)
+    if not guesses:
+        return None
+    guess = guesses.most_common(1)[0][0]
+    first = pd.date_range(index[0], periods=2, freq=guess)
+    too_fine = (index[-1] - index[0]) / (first[1] - first[0]) > 10 * len(index)
+    return None if too_fine else guess  # filling nine rows in ten would invent a series
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
@@ -51,7 +59,8 @@ def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
     if freq is None:
         return 1
     offset = to_offset(freq)
-    name = offset.name.split("-")[0].rstrip("SE") if offset.name not in ("s", "h") else offset.name
+    name = str(offset.rule_code).split("-")[0]
+    name = name if name in ("s", "h") else name.rstrip("SE")
     if name in _PER_YEAR:
         return max(1, _PER_YEAR[name] // offset.n)
     if name == "D":

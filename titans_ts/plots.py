@@ -79,7 +79,8 @@ def plot_forecast(
             )
         axes.plot(_x(forecast), forecast[name], color=FORECAST, lw=1.6, label="forecast")
         axes.axvline(_x(recent)[-1], color=INK, lw=0.6, ls=":")
-        axes.set_title(str(name), loc="left", fontsize=10, fontweight="bold", color=INK)
+        title = axes.set_title(str(name), loc="left", fontsize=10, fontweight="bold", color=INK)
+        title.set_parse_math(False)  # a name may hold a dollar sign
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25, lw=0.6)
         axes.margins(x=0.01)

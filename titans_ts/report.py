@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
+import math
 from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from titans_ts.pipelines.forecast import ForecastJob
 
 __all__ = ["forecast_report"]
@@ -46,18 +44,16 @@ small {{ color: #6b6d80 }}
 """
 
 
-def forecast_report(job: ForecastJob, figure: Figure) -> str:
+def forecast_report(job: ForecastJob, picture: bytes) -> str:
     """Return a page that needs nothing beside itself.
 
     Parameters
     ----------
     job : ForecastJob
         What :func:`titans_ts.pipelines.run_forecast` returned.
-    figure : Figure
-        What :func:`titans_ts.plots.plot_forecast` drew.
+    picture : bytes
+        A PNG of what :func:`titans_ts.plots.plot_forecast` drew.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
     history, horizon = job.history, len(job.forecast)
     errors = job.errors.assign(change=job.errors["titans"] / job.errors["seasonal naive"] - 1)
     formats = {"titans": "{:.4g}".format, "seasonal naive": "{:.4g}".format}
@@ -76,7 +72,7 @@ def forecast_report(job: ForecastJob, figure: Figure) -> str:
             f"{history.index[0]} to {history.index[-1]}"
         ),
         verdict=_verdict(job.improvement),
-        picture=base64.b64encode(buffer.getvalue()).decode(),
+        picture=base64.b64encode(picture).decode(),
         n_windows=f"{job.n_windows:,}",
         horizon=horizon,
         n_test=job.n_windows + horizon - 1,
@@ -88,6 +84,8 @@ def forecast_report(job: ForecastJob, figure: Figure) -> str:
 
 
 def _verdict(improvement: float) -> str:
+    if math.isnan(improvement):
+        return "The seasonal-naive forecast makes no error here; there is nothing to improve on."
     better = improvement > 0
     return (
         f'On average <b class="{"good" if better else "bad"}">{abs(improvement):.1%} '

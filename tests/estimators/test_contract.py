@@ -150,10 +150,9 @@ def tamper(folder):
         (lambda f: (f / "config.json").unlink(), FileNotFoundError, "holds no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "holds no model"),
         (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 1; upgrade"),
-        (edit(lambda c: c.update(estimator="Other")), ValueError, "holds a Other, not a Titans"),
-        (edit(lambda c: c["params"].update(width=3)), ValueError, "damaged model"),
-        (edit(lambda c: c["params"].update(d_model=32)), ValueError, "damaged model"),
-        (edit(lambda c: c.pop("fitted")), ValueError, "damaged model"),
+        (edit(lambda c: c.update(estimator="Other")), ValueError, "truncated or changed"),
+        (edit(lambda c: c["params"].update(d_model=32)), ValueError, "truncated or changed"),
+        (edit(lambda c: c.pop("fitted")), ValueError, "truncated or changed"),
     ],
     ids=lambda x: x if isinstance(x, str) else None,
 )
@@ -162,6 +161,15 @@ def test_damaged_model_directory(fitted, tmp_path, damage, error, message):
     damage(tmp_path / "model")
     with pytest.raises(error, match=message):
         type(fitted).load(tmp_path / "model")
+
+
+def test_a_model_of_another_estimator_is_refused(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    other = TitansClassifier if isinstance(fitted, TitansForecaster) else TitansForecaster
+    with pytest.raises(
+        ValueError, match=f"holds a {type(fitted).__name__}, not a {other.__name__}"
+    ):
+        other.load(tmp_path / "model")
 
 
 def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
@@ -178,7 +186,11 @@ def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
 
     fitted.save(tmp_path / "model")
     before = (tmp_path / "model" / "config.json").read_text()
-    monkeypatch.setattr("json.dumps", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("titans_ts.nn.checkpoint.save", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fitted.save(tmp_path / "model")
+    monkeypatch.undo()
+    monkeypatch.setattr("pathlib.Path.write_text", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fitted.save(tmp_path / "model")
     assert (tmp_path / "model" / "config.json").read_text() == before
@@ -198,6 +210,13 @@ def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
         ({"validation_fraction": 1.0}, r"validation_fraction is 1.0; it must lie in \[0, 1\)"),
         ({"device": "gpu7"}, 'device is \'gpu7\'; give "auto", "cpu"'),
+        ({"learning_rate": "a"}, "learning_rate is 'a'; it must be positive"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must not be negative"),
+        ({"dropout": None}, "dropout is None; it must lie in"),
+        ({"head_dropout": 2.0}, r"head_dropout is 2.0; it must lie in \[0, 1\)"),
+        ({"device": "cuda:9"}, "device is 'cuda:9', but CUDA is not available"),
+        ({"backbone_options": [1]}, r"backbone_options is \[1\]; give a dict or None"),
+        ({"backbone_options": {"memory": {"momentum": "no"}}}, "momentum is 'no'; it must be True"),
         ({"backbone_options": {"widow": 3}}, "BackboneConfig has no key 'widow'; known: d_model"),
         ({"backbone_options": {"memory": {"dept": 3}}}, "MemoryConfig has no key 'dept'"),
     ],
@@ -247,3 +266,44 @@ def test_trainer_kwargs_reach_lightning_and_are_not_changed(case):
     kwargs = {"callbacks": [Count()], "max_epochs": 3}
     estimator = clone(estimator, safe=False).set_params(trainer_kwargs=kwargs).fit(*data)
     assert kwargs["callbacks"][0].epochs == 3 == len(estimator.history_)
+
+
+def test_parameters_set_after_fit_do_not_touch_the_fitted_model(case, fitted, tmp_path):
+    _, _, answer = case
+    changed = pickle.loads(pickle.dumps(fitted)).set_params(d_model=64, n_layers=3, variant="lmm")
+    np.testing.assert_array_equal(answer(changed), answer(fitted))
+    changed.save(tmp_path / "m")
+    np.testing.assert_array_equal(answer(type(fitted).load(tmp_path / "m")), answer(fitted))
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(case, fitted):
+    estimator, data, answer = case
+    bad = {"learning_rate": 1e30, "trainer_kwargs": {"gradient_clip_val": None}, "max_epochs": 20}
+    fresh = clone(estimator).set_params(**bad)
+    with pytest.raises(FloatingPointError):
+        fresh.fit(*data)
+    with pytest.raises(NotFittedError):
+        answer(fresh)
+    again = pickle.loads(pickle.dumps(fitted)).set_params(**bad)
+    with pytest.raises(FloatingPointError):
+        again.fit(*data)
+    np.testing.assert_array_equal(answer(again), answer(fitted))
+
+
+def test_fits_in_threads_repeat_exactly(case, fitted):
+    from concurrent.futures import ThreadPoolExecutor
+
+    estimator, data, answer = case
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: clone(estimator).fit(*data), range(2)))
+    for one in both:
+        np.testing.assert_array_equal(answer(one), answer(fitted))
+
+
+def test_other_precision_and_rare_validation(case):
+    estimator, data, answer = case
+    kwargs = {"precision": "64-true", "check_val_every_n_epoch": 3}
+    estimator = clone(estimator).set_params(trainer_kwargs=kwargs, max_epochs=7, patience=2)
+    fitted = estimator.fit(*data)
+    assert np.isfinite(answer(fitted)).all()
+    assert len(fitted.history_) == 7  # two epochs without validation are not two that stalled

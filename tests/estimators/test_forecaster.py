@@ -173,6 +173,50 @@ def test_constant_and_never_observed_variates(frame):
     assert np.isfinite(forecast[frame.columns]).all().all()
 
 
+def test_variates_that_hardly_move_appear_late_or_end_early(frame):
+    """Rounding is no spread; what training never saw takes its level from what came later."""
+    X = frame.assign(tenth=0.1, late=np.nan)
+    X.iloc[-12:, -1] = np.arange(12.0)
+    forecaster = small().fit(X)
+    assert forecaster.scale_[3] == 1.0
+    moved = X.assign(tenth=np.where(np.arange(len(X)) > 150, 1000.0, 0.1))
+    assert np.isfinite(forecaster.predict(moved)).all().all()
+
+    gone = frame.copy()
+    gone.iloc[-32:] = np.nan  # the validation part: nothing to compare with, so none is held out
+    assert "validation_loss" not in small().fit(gone).history_[0]
+    with pytest.raises(ValueError, match="X has no observed value"):
+        small().fit(frame * np.nan)
+
+
+def test_masked_arrays_are_missing_values(frame):
+    holes = np.ma.masked_array(
+        frame.to_numpy().copy(), np.random.default_rng(0).random(frame.shape) < 0.1
+    )
+    expected = small().fit(holes.filled(np.nan)).predict()
+    holes.data[holes.mask] = 1e8
+    np.testing.assert_array_equal(small().fit(holes).predict(), expected)
+
+
+def test_history_can_be_moved_on(frame, fitted):
+    moved = small().fit(frame).set_history(frame.iloc[:100])
+    pd.testing.assert_frame_equal(moved.predict(), fitted.predict(frame.iloc[:100]))
+
+
+def test_forecasting_many_windows_takes_bounded_memory():
+    """4 000 windows of 8 variates at once would take gigabytes; in groups, a few hundred MB."""
+    import resource
+
+    forecaster = small(context_length=96, n_layers=2, d_model=32, max_epochs=1, patch_length=4)
+    forecaster.fit(make_series(140, 8, random_state=0).to_numpy())
+    windows = np.zeros((2000, 96, 8))
+    forecaster.predict(windows[:300])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forecaster.predict(windows)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 200  # MB, of which 12 are the answer
+
+
 def test_channel_mixing_lets_variates_see_each_other(frame):
     for mixing in (True, False):
         forecaster = small(channel_mixing=mixing).fit(frame)
@@ -273,6 +317,7 @@ PREDICT = {
         ValueError,
         r"X has shape \(5, 25, 3\); a batch of windows is \[N, 24, 3\]",
     ),
+    "no window": (lambda f: np.zeros((0, L, 3)), ValueError, r"X has shape \(0, 24, 3\); a batch"),
 }
 
 
@@ -297,7 +342,9 @@ def test_bad_series_to_predict_from(frame, fitted, name):
         ({"context_length": 2.0}, "context_length is 2.0; it must be an integer"),
         ({"quantile_levels": (0.9, 0.1)}, r"quantile_levels is \(0.9, 0.1\); give increasing"),
         ({"quantile_levels": (0.0, 0.5)}, "strictly between 0 and 1"),
+        ({"quantile_levels": 0.5}, "quantile_levels is 0.5; give increasing levels"),
         ({"patch_stride": 0}, "patch_stride is 0"),
+        ({"instance_norm": "no"}, "instance_norm is 'no'; it must be True or False"),
     ],
 )
 def test_bad_parameters(frame, params, message):

@@ -26,7 +26,7 @@ class Line:
 
 
 def squared(model, batch):
-    return (model(batch[0]) - batch[1]).square().mean()
+    return (model(batch[0]) - batch[1]).square().mean(), len(batch[0])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 20, 37])
@@ -48,7 +48,7 @@ def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     history = train(model, squared, *loaders, config, progress_bar=False)
     losses = [row["validation_loss"] for row in history]
     assert len(losses) == int(np.argmin(losses)) + 1 + 4
-    kept = squared(model, Line(8, slope=1.0)[torch.arange(8)]).item()
+    kept = squared(model, Line(8, slope=1.0)[torch.arange(8)])[0].item()
     assert kept == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -81,7 +81,8 @@ def test_missing_targets_do_not_count():
     model = ForecastingModel(ForecasterConfig(16, 3, n_variates=2)).eval()
     past, future = torch.randn(4, 16, 2), torch.randn(4, 3, 2)
     future[0], future[1:, 1] = float("nan"), float("nan")
-    loss = forecast_loss(model, (past, future))
+    loss, weight = forecast_loss(model, (past, future))
+    assert weight == 12
     point, quantiles = model(past)
     seen = (point - future)[~future.isnan()].square().mean()
     levels = torch.tensor([0.1, 0.5, 0.9])
@@ -89,4 +90,4 @@ def test_missing_targets_do_not_count():
     assert loss.item() == pytest.approx((seen + pinball).item(), rel=1e-5)
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     assert all(g is None or g.isfinite().all() for g in gradients)
-    assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")))) == 0
+    assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")))) == (0, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from titans_ts.config import BackboneConfig, MemoryConfig, TrainingConfig, from_dict
+from titans_ts.config import BackboneConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.nn.checkpoint import load_directory, save_directory
 
 __all__ = ["TitansEstimator"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
+_TURN = threading.Lock()
 
 
 class TitansEstimator(BaseEstimator):
@@ -51,6 +54,7 @@ class TitansEstimator(BaseEstimator):
         config = {
             "estimator": type(self).__name__,
             "params": _plain(self.get_params(deep=False)),
+            "model": to_dict(self.model_.config),
             "fitted": fitted | {"history": self.history_},
         }
         save_directory(path, config, tensors)
@@ -86,7 +90,7 @@ class TitansEstimator(BaseEstimator):
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
             weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
-            self._restore(config["fitted"], tensors)
+            self._restore(config["model"], config["fitted"], tensors)
             self.model_.load_state_dict(weights)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{damaged}: {error}") from error
@@ -97,47 +101,49 @@ class TitansEstimator(BaseEstimator):
         """Fitted attributes: what json can hold, and tensors."""
         raise NotImplementedError
 
-    def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Undo :meth:`_fitted`, and build `model_`."""
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
+        """Undo :meth:`_fitted`, and build `model_` from its configuration."""
         raise NotImplementedError
 
     def _config(self, cls: type[Any], **values: Any) -> Any:
         """A configuration from the estimator's parameters of the same names, and `values`."""
         params = self.get_params(deep=False)
         names = {f.name for f in dataclasses.fields(cls)}
-        chosen = {k: v for k, v in params.items() if k in names} | values
-        return cls(**{k: v.item() if isinstance(v, np.generic) else v for k, v in chosen.items()})
+        return cls(**_numbers({k: v for k, v in params.items() if k in names} | values))
 
     def _backbone_config(self) -> BackboneConfig:
         """The backbone's configuration: parameters of its own names, then `backbone_options`."""
         params = self.get_params(deep=False)
-        options = dict(params["backbone_options"] or {})
-        memory = from_dict(MemoryConfig, dict(options.pop("memory", {})))
-        memory = dataclasses.replace(
-            memory, depth=params["memory_depth"], chunk_size=params["chunk_size"]
-        )
+        options = params["backbone_options"] or {}
+        if not isinstance(options, dict):
+            raise ValueError(f"backbone_options is {options!r}; give a dict or None")
+        options = dict(options)
+        memory = {"depth": params["memory_depth"], "chunk_size": params["chunk_size"]}
+        memory |= options.pop("memory", None) or {}
         names = {f.name for f in dataclasses.fields(BackboneConfig)}
         values = {k: v for k, v in params.items() if k in names}
-        return from_dict(BackboneConfig, values | options | {"memory": memory})
+        return from_dict(BackboneConfig, _numbers(values | options | {"memory": memory}))
 
     def _training_config(self) -> TrainingConfig:
         config: TrainingConfig = self._config(TrainingConfig)
         return config
 
     def _device(self) -> torch.device:
-        """Where to compute; "auto" takes an accelerator if there is one."""
+        """Where to compute; "auto" is CUDA where there is one, else the CPU."""
         device = self.get_params(deep=False)["device"]
         if device == "auto":
-            if torch.accelerator.is_available():
-                found = torch.accelerator.current_accelerator()
-                return torch.device("cpu") if found is None else found
-            return torch.device("cpu")
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            return torch.device(device)
+            chosen = torch.device(device)
         except (RuntimeError, TypeError) as error:
             raise ValueError(
                 f'device is {device!r}; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
             ) from error
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f'device is {device!r}, but CUDA is not available; give "cpu"')
+        return chosen
 
     def _accelerator(self) -> dict[str, Any]:
         """Lightning's words for :meth:`_device`."""
@@ -149,11 +155,14 @@ class TitansEstimator(BaseEstimator):
 
     @contextmanager
     def _seeded(self) -> Iterator[torch.Generator]:
-        """Random numbers from `random_state`; torch's global generator is left as it was."""
+        """Random numbers from `random_state`; torch's global generator is left as it was.
+
+        Its random numbers are the process's, so fits in several threads take turns.
+        """
         state = self.get_params(deep=False)["random_state"]
         seed = int(check_random_state(state).randint(2**31 - 1))
         device = self._device()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
 
@@ -162,13 +171,20 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters as json holds them; what only matters in training is left out."""
     plain = {}
     for name, value in params.items():
-        if name == "trainer_kwargs" or (name == "random_state" and not isinstance(value, int)):
+        if name == "trainer_kwargs" or (
+            name == "random_state" and not isinstance(value, numbers.Integral)
+        ):
             value = None
         try:
             plain[name] = json.loads(json.dumps(value, default=_unwrap))
         except TypeError as error:
             raise ValueError(f"{name} is {value!r}, which cannot be saved: {error}") from error
     return plain
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Numpy numbers as Python's own."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
 
 def _unwrap(value: Any) -> Any:

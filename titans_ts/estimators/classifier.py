@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from titans_ts.config import BackboneConfig, ClassifierConfig, MemoryConfig, TrainingConfig
+from titans_ts.config import (
+    BackboneConfig,
+    ClassifierConfig,
+    MemoryConfig,
+    TrainingConfig,
+    from_dict,
+)
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.nn.models import SequenceClassifier
 from titans_ts.nn.tokenizers import encode_nucleotides
@@ -23,6 +30,9 @@ from titans_ts.training import batches, classification_loss, train
 __all__ = ["TitansClassifier"]
 
 Codes = NDArray[np.uint8]
+
+_TOKENS = 32_768
+"""Tokens classified at a time."""
 
 
 class TitansClassifier(ClassifierMixin, TitansEstimator):
@@ -151,17 +161,19 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         """
         training = self._training_config()
         sequences = _read_sequences(X)
-        self.classes_, labels = _read_labels(y, len(sequences))
-        config = self._classifier_config()
+        classes, labels = _read_labels(y, len(sequences))
+        config: ClassifierConfig = self._config(
+            ClassifierConfig, n_classes=len(classes), backbone=self._backbone_config()
+        )
         with self._seeded() as generator:
-            self.model_ = SequenceClassifier(config)
+            model = SequenceClassifier(config)
             kept, held_out = _split(labels, training.validation_fraction, generator)
             validation = None
             if len(held_out):
                 dataset = _Sequences(sequences, labels, held_out)
                 validation = batches(dataset, 4 * training.batch_size)
-            self.history_ = train(
-                self.model_,
+            history = train(
+                model,
                 classification_loss,
                 batches(_Sequences(sequences, labels, kept), training.batch_size, generator),
                 validation,
@@ -169,7 +181,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
-        self.model_.to(self._device())
+        # only now: a fit that fails leaves the estimator as it was
+        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -206,17 +219,11 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         probabilities = np.empty((len(sequences), len(self.classes_)))
         self.model_.eval()
         with torch.inference_mode():
-            for some in np.array_split(order, -(-len(order) // 128)):
+            for some in _groups(order, [len(sequences[i]) for i in order]):
                 codes, lengths = _pad([sequences[i] for i in some])
                 logits = self.model_(codes.to(device), lengths.to(device))
                 probabilities[some] = logits.double().softmax(-1).cpu().numpy()
         return probabilities
-
-    def _classifier_config(self) -> ClassifierConfig:
-        config: ClassifierConfig = self._config(
-            ClassifierConfig, n_classes=len(self.classes_), backbone=self._backbone_config()
-        )
-        return config
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind
@@ -226,9 +233,21 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
             )
         return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}, {}
 
-    def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
-        self.model_ = SequenceClassifier(self._classifier_config())
+        self.model_ = SequenceClassifier(from_dict(ClassifierConfig, model))
+
+
+def _groups(order: NDArray[np.int64], lengths: list[int]) -> Iterator[NDArray[np.int64]]:
+    """Runs of sequences, in order of length, of at most 128 and `_TOKENS` tokens with padding."""
+    start = 0
+    for stop in range(1, len(order) + 1):
+        full = stop < len(order) and (stop - start + 1) * lengths[stop] > _TOKENS
+        if full or stop - start == 128 or stop == len(order):
+            yield order[start:stop]
+            start = stop
 
 
 class _Sequences:
@@ -258,7 +277,9 @@ def _pad(sequences: list[Codes]) -> tuple[Tensor, Tensor]:
 
 
 def _read_sequences(X: Any) -> list[Codes]:
-    if isinstance(X, (str, bytes)) or not isinstance(X, (list, tuple, np.ndarray, pd.Series)):
+    if isinstance(X, (str, bytes)) or not isinstance(
+        X, (list, tuple, np.ndarray, pd.Series, pd.Index)
+    ):
         raise TypeError(f"X is a {type(X).__name__}; give a list, array or Series of str")
     values = np.asarray(X, dtype=object)
     if values.ndim == 2 and values.shape[1] == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from titans_ts.config import (
     ForecasterConfig,
     MemoryConfig,
     TrainingConfig,
+    from_dict,
 )
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators.base import TitansEstimator
@@ -27,8 +29,8 @@ __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
 
-_BATCH = 256
-"""Windows forecast at a time."""
+_STREAMS = 1024
+"""Windows times variates forecast at a time: about 0.3 GB with the default model."""
 
 
 class TitansForecaster(TitansEstimator):
@@ -188,21 +190,22 @@ class TitansForecaster(TitansEstimator):
         config, training = self._forecaster_config(1), self._training_config()
         length, horizon = config.context_length, config.prediction_length
         series = read_series(X, min_rows=length + horizon)
-        n_rows, n_variates = series.values.shape
-        n_train = n_rows - _validation_rows(n_rows, length, horizon, training.validation_fraction)
-        self.mean_, self.scale_ = _level_and_spread(series.values[:n_train])
-        self._remember(series)
-        values = self._scaled(series.values)
-        config = self._forecaster_config(n_variates)
+        if np.isnan(series.values).all():
+            raise ValueError("X has no observed value; there is nothing to learn from")
+        config = dataclasses.replace(config, n_variates=series.values.shape[1])
+        n_rows = len(series.values)
+        n_train = n_rows - _validation_rows(series.values, config, training.validation_fraction)
+        mean, scale = _level_and_spread(series.values[:n_train], series.values)
+        values = ((series.values - mean) / scale).astype(np.float32)
         with self._seeded() as generator:
-            self.model_ = ForecastingModel(config)
+            model = ForecastingModel(config)
             windows = _Windows(SlidingWindows(values[:n_train], length, horizon))
             validation = None
             if n_train < n_rows:
                 tail = SlidingWindows(values[n_train - length :], length, horizon)
-                validation = batches(_Windows(tail), 4 * training.batch_size)
-            self.history_ = train(
-                self.model_,
+                validation = batches(_Windows(tail), _windows_at_once(config.n_variates))
+            history = train(
+                model,
                 forecast_loss,
                 batches(windows, training.batch_size, generator),
                 validation,
@@ -210,7 +213,24 @@ class TitansForecaster(TitansEstimator):
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
-        self.model_.to(self._device())
+        # only now: a fit that fails leaves the estimator as it was
+        self.model_, self.history_ = model.to(self._device()), history
+        self.mean_, self.scale_ = mean, scale
+        self._remember(series)
+        return self
+
+    def set_history(self, X: Any) -> TitansForecaster:
+        """Forecast from the end of another series from now on; nothing is learned from it.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`predict`, at least `context_length` rows.
+        """
+        series, _ = self._history(X)
+        if series is None:
+            raise ValueError("X is a batch of windows; give one series")
+        self._remember(series)
         return self
 
     def predict(self, X: Any = None) -> Any:
@@ -226,7 +246,7 @@ class TitansForecaster(TitansEstimator):
         -------
         array, Series or DataFrame
             `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch.
-            A variate with nothing observed in training and in the window is NaN.
+            A variate never observed in the fitted series is NaN.
 
         Raises
         ------
@@ -257,7 +277,7 @@ class TitansForecaster(TitansEstimator):
         _, quantiles = self._forecast(windows)
         if series is None:
             return quantiles
-        return series.answer_quantiles(quantiles[0], tuple(self.quantile_levels))
+        return series.answer_quantiles(quantiles[0], self.model_.config.quantile_levels)
 
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the forecasts of every window of X, averaged over the variates.
@@ -270,16 +290,17 @@ class TitansForecaster(TitansEstimator):
             Ignored.
         """
         check_is_fitted(self, "model_")
-        minimum = self.context_length + self.prediction_length
+        config = self.model_.config
+        minimum = config.context_length + config.prediction_length
         series = read_series(X, min_rows=minimum, like=self._tail)
         self._check_variates(series.values.shape[1])
-        windows = SlidingWindows(
-            self._scaled(series.values), self.context_length, self.prediction_length
-        )
+        scaled = self._scaled(series.values)
+        windows = SlidingWindows(scaled, config.context_length, config.prediction_length)
         n_variates = self.n_features_in_
         count, total, squares, residual = (np.zeros(n_variates) for _ in range(4))
-        for start in range(0, len(windows), _BATCH):
-            past, future = windows[start : start + _BATCH]
+        at_once = _windows_at_once(n_variates)
+        for start in range(0, len(windows), at_once):
+            past, future = windows[start : start + at_once]
             error = future - self._forecast_scaled(past)[0]
             known = ~np.isnan(error)
             actual = np.where(known, future, 0).astype(np.float64)
@@ -297,7 +318,9 @@ class TitansForecaster(TitansEstimator):
         return float(np.where(flat, residual[seen] == 0, r2).mean())
 
     def _forecaster_config(self, n_variates: int) -> ForecasterConfig:
-        levels = tuple(float(q) for q in self.quantile_levels)
+        levels: Any = self.quantile_levels
+        if isinstance(levels, (list, tuple, np.ndarray)):
+            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
         config: ForecasterConfig = self._config(
             ForecasterConfig,
             n_variates=n_variates,
@@ -314,20 +337,21 @@ class TitansForecaster(TitansEstimator):
             self.feature_names_in_ = np.array(columns, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        tail = slice(-self.context_length, None)
+        tail = slice(-self.model_.config.context_length, None)
         index = None if series.index is None else series.index[tail]
         self._tail = Series(series.values[tail].copy(), series.kind, series.columns, index)
 
     def _history(self, X: Any) -> tuple[Series | None, Array]:
         """The series to answer for (None for a batch) and windows `[N, L, C]` in its own units."""
         check_is_fitted(self, "model_")
+        context_length = self.model_.config.context_length
         if X is None:
             return self._tail, self._tail.values[None]
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
-            return None, read_windows(X, self.context_length, self.n_features_in_)
-        series = read_series(X, min_rows=self.context_length, like=self._tail)
+            return None, read_windows(X, context_length, self.n_features_in_)
+        series = read_series(X, min_rows=context_length, like=self._tail)
         self._check_variates(series.values.shape[1])
-        return series, series.values[None, -self.context_length :]
+        return series, series.values[None, -context_length:]
 
     def _check_variates(self, n_variates: int) -> None:
         if n_variates != self.n_features_in_:
@@ -351,7 +375,8 @@ class TitansForecaster(TitansEstimator):
         points, quantiles = [], []
         self.model_.eval()
         with torch.inference_mode():
-            for some in torch.from_numpy(np.ascontiguousarray(past)).split(_BATCH):
+            at_once = _windows_at_once(past.shape[-1])
+            for some in torch.from_numpy(np.ascontiguousarray(past)).split(at_once):
                 point, quantile = self.model_(some.to(device))
                 points.append(point.cpu().double().numpy())
                 quantiles.append(quantile.cpu().double().numpy())
@@ -359,13 +384,13 @@ class TitansForecaster(TitansEstimator):
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tail = self._tail
-        fitted: dict[str, Any] = {"kind": tail.kind, "n_variates": self.n_features_in_}
+        fitted: dict[str, Any] = {"kind": tail.kind}
         if tail.columns is not None:
-            if not all(isinstance(c, (str, int, np.integer)) for c in tail.columns):
+            if not all(c is None or isinstance(c, (str, int, np.integer)) for c in tail.columns):
                 raise ValueError(
                     f"the columns {list(tail.columns)} cannot be saved; rename them to strings"
                 )
-            fitted["columns"] = [c if isinstance(c, str) else int(c) for c in tail.columns]
+            fitted["columns"] = [int(c) if isinstance(c, np.integer) else c for c in tail.columns]
         if tail.index is not None:
             fitted["index"] = _describe_index(tail.index)
         tensors = {
@@ -375,13 +400,15 @@ class TitansForecaster(TitansEstimator):
         }
         return fitted, tensors
 
-    def _restore(self, fitted: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
+        self.model_ = ForecastingModel(from_dict(ForecasterConfig, model))
         self.mean_, self.scale_ = tensors["mean"].numpy(), tensors["scale"].numpy()
         columns = tuple(fitted["columns"]) if "columns" in fitted else None
         values = tensors["tail"].numpy()
         index = _rebuild_index(fitted["index"], len(values)) if "index" in fitted else None
         self._remember(Series(values, fitted["kind"], columns, index))
-        self.model_ = ForecastingModel(self._forecaster_config(fitted["n_variates"]))
 
 
 class _Windows:
@@ -398,24 +425,33 @@ class _Windows:
         return torch.from_numpy(past), torch.from_numpy(future)
 
 
-def _validation_rows(n_rows: int, length: int, horizon: int, fraction: float) -> int:
-    """Rows to hold out at the end: none if that would leave no window to train on."""
+def _windows_at_once(n_variates: int) -> int:
+    return max(1, _STREAMS // n_variates)
+
+
+def _validation_rows(values: Array, config: ForecasterConfig, fraction: float) -> int:
+    """Rows to hold out at the end: none if no window to train on, or nothing to compare, is left."""
     if fraction == 0:
         return 0
+    n_rows, horizon = len(values), config.prediction_length
     n_validation = max(int(fraction * n_rows), horizon)
-    return n_validation if n_rows - n_validation >= length + horizon else 0
+    too_short = n_rows - n_validation < config.context_length + horizon
+    return 0 if too_short or np.isnan(values[-n_validation:]).all() else n_validation
 
 
-def _level_and_spread(values: Array) -> tuple[Array, Array]:
+def _level_and_spread(training: Array, everything: Array) -> tuple[Array, Array]:
     """Mean and population deviation of the observed values of every variate, `[C]` each.
 
-    A variate never observed has no level: NaN, and so are its forecasts.
+    Of the training rows; of all where a variate is first seen later. One never observed has no level:
+    NaN, and so are its forecasts. One that only moves by rounding has spread 1.
     """
+    values = np.where(np.isnan(training).all(0), everything[-len(training) :], training)
     count = (~np.isnan(values)).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(values, 0) / count
         spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / count)
-    return mean, np.where(spread > 0, spread, 1.0)
+    moves = spread > 1e-7 * np.abs(mean)  # float32 cannot tell smaller ones
+    return mean, np.where(moves, spread, 1.0)
 
 
 def _describe_index(index: pd.Index) -> dict[str, Any]:

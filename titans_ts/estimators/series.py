@@ -84,12 +84,13 @@ def read_series(X: Any, *, min_rows: int = 2, like: Series | None = None) -> Ser
     if isinstance(X, (pd.DataFrame, pd.Series)):
         frame = X.to_frame() if isinstance(X, pd.Series) else X
         kind = "series" if isinstance(X, pd.Series) else "frame"
-        named = like is not None and like.kind == kind == "frame"
-        frame = _select(frame, like.columns if like is not None and named else None)
+        known = like.columns if like is not None and like.kind == kind == "frame" else None
+        frame = _select(frame, known)
         if frame.shape[1] == 0:
             raise ValueError("X has no column; give at least one variate")
         values = np.column_stack([_numeric(frame.iloc[:, i]) for i in range(frame.shape[1])])
-        series = Series(values, kind, tuple(frame.columns), frame.index)
+        columns = (X.name,) if isinstance(X, pd.Series) else tuple(frame.columns)
+        series = Series(np.ascontiguousarray(values), kind, columns, frame.index)
     else:
         values = _array(X)
         if values.ndim not in (1, 2):
@@ -105,15 +106,15 @@ def read_series(X: Any, *, min_rows: int = 2, like: Series | None = None) -> Ser
             "(give more history, or shorten context_length or prediction_length)"
         )
     if series.index is not None:
-        known = None if like is None else like.index
-        series = Series(series.values, series.kind, series.columns, _regular(series.index, known))
+        fitted = None if like is None else like.index
+        series = Series(series.values, series.kind, series.columns, _regular(series.index, fitted))
     return series
 
 
 def read_windows(X: Any, context_length: int, n_variates: int) -> Array:
     """Read a batch of windows `[N, context_length, C]`."""
     values = _array(X)
-    if values.shape[1:] != (context_length, n_variates):
+    if values.shape[1:] != (context_length, n_variates) or len(values) == 0:
         raise ValueError(
             f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_variates}]"
         )
@@ -125,7 +126,7 @@ def _array(X: Any) -> Array:
     if isinstance(X, (str, bytes)) or X is None:
         raise TypeError(f"X is {X!r}; give an array [T, C], a Series or a wide DataFrame")
     try:
-        values = np.asarray(X)
+        values = np.ma.filled(X.astype(float), np.nan) if np.ma.isMaskedArray(X) else np.asarray(X)
         if values.dtype.kind not in "fiub":
             raise TypeError(f"dtype {values.dtype}")
         return values.astype(np.float64)
@@ -154,9 +155,7 @@ def _select(frame: pd.DataFrame, columns: tuple[Any, ...] | None) -> pd.DataFram
 
 
 def _numeric(column: pd.Series) -> Array:
-    if column.dtype.kind in "fiub" or str(column.dtype) in {"Float32", "Float64"}:
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if pd.api.types.is_numeric_dtype(column.dtype):
+    if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     raise TypeError(
         f"column {column.name!r} has dtype {column.dtype}; convert it to numbers, "

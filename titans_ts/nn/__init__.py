@@ -3,7 +3,7 @@
 from titans_ts.nn.attention import SegmentAttention, SlidingWindowAttention
 from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
 from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
-from titans_ts.nn.checkpoint import load_state, save_state
+from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
 from titans_ts.nn.models import ForecastingModel, SequenceClassifier
 from titans_ts.nn.state import detach_state
@@ -27,6 +27,8 @@ __all__ = [
     "SlidingWindowAttention",
     "TitansBackbone",
     "detach_state",
+    "load_model",
     "load_state",
+    "save_model",
     "save_state",
 ]

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load, load_file, save
+from torch import Tensor, nn
 
+from titans_ts.config import from_dict, to_dict
+from titans_ts.files import replace_file
 from titans_ts.nn.state import flatten_state, unflatten_state
 
-__all__ = ["load_directory", "load_state", "save_directory", "save_state"]
+__all__ = [
+    "check_replaceable",
+    "load_directory",
+    "load_model",
+    "load_state",
+    "save_directory",
+    "save_model",
+    "save_state",
+]
 
 FORMAT = 1
 """Version of the directory format; a reader refuses a newer one."""
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 
 State = TypeVar("State")
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -46,10 +57,9 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
         If `path` exists and is not a saved model.
     """
     path = Path(path)
-    if path.exists() and not _replaceable(path):
-        raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
+    check_replaceable(path)
     payload = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
-    header = {"format": FORMAT, "sha256": hashlib.sha256(payload).hexdigest()}
+    header = {"format": FORMAT, "sha256": _digest(config, payload)}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -65,8 +75,19 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
         shutil.rmtree(aside)
 
 
+def check_replaceable(path: str | Path) -> None:
+    """Raise ValueError unless nothing but a saved model would be lost by saving one at `path`."""
+    if Path(path).exists() and not _replaceable(Path(path)):
+        raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
+
+
+def _digest(config: dict[str, Any], payload: bytes) -> str:
+    """Of the tensors and of the configuration, so that neither can be changed unnoticed."""
+    content = json.dumps(config, sort_keys=True).encode()
+    return hashlib.sha256(hashlib.sha256(payload).digest() + content).hexdigest()
+
+
 def _replaceable(path: Path) -> bool:
-    """Whether nothing is lost by replacing a path: an empty folder, or a saved model alone."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
@@ -109,9 +130,49 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         raise ValueError(
             f"path {str(path)!r} has format {version!r}, newer than {FORMAT}; upgrade titans-ts"
         )
-    if hashlib.sha256((path / _TENSORS).read_bytes()).hexdigest() != digest:
-        raise ValueError(f"{damaged}: {_TENSORS} was truncated or changed; save it again")
-    return config, load_file(path / _TENSORS)
+    payload = (path / _TENSORS).read_bytes()
+    if _digest(config, payload) != digest:
+        raise ValueError(f"{damaged}: it was truncated or changed; save it again")
+    return config, load(payload)
+
+
+def save_model(path: str | Path, model: nn.Module) -> None:
+    """Write a backbone or a whole model, with its configuration, to a directory.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory, as for :func:`save_directory`.
+    model : nn.Module
+        A :class:`titans_ts.nn.TitansBackbone`, or another model with a `config`.
+    """
+    config = {"model": type(model).__name__, "config": to_dict(model.config)}
+    save_directory(path, config, model.state_dict())
+
+
+def load_model(path: str | Path, cls: type[Model]) -> Model:
+    """Read a model written by :func:`save_model`, ready to evaluate.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory.
+    cls : type
+        The model's class.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`load_directory`; and if it holds a model of another class.
+    """
+    content, tensors = load_directory(path)
+    if content.get("model") != cls.__name__:
+        raise ValueError(f"path {str(path)!r} holds {content.get('model')}, not a {cls.__name__}")
+    kind = typing.get_type_hints(cls.__init__)["config"]
+    kind = next((k for k in typing.get_args(kind) if k is not type(None)), kind)
+    model = cls(from_dict(kind, content["config"]))
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def save_state(path: str | Path, state: object) -> None:
@@ -126,13 +187,7 @@ def save_state(path: str | Path, state: object) -> None:
     """
     path = Path(path)
     payload = save({k: v.detach().cpu().contiguous() for k, v in flatten_state(state).items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        aside.write_bytes(payload)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    replace_file(path, payload)
 
 
 def load_state(path: str | Path, like: State) -> State:

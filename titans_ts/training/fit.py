@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from titans_ts.config import TrainingConfig
@@ -18,12 +19,11 @@ __all__ = ["train"]
 
 def train(
     model: nn.Module,
-    loss: Callable[[Any, Any], Tensor],
+    loss: Callable[[Any, Any], tuple[Tensor, int]],
     training: DataLoader[Any],
     validation: DataLoader[Any] | None,
     config: TrainingConfig,
     *,
-    accelerator: str = "auto",
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> list[dict[str, float]]:
@@ -37,13 +37,11 @@ def train(
     model : nn.Module
         The model; it is trained in place.
     loss : callable
-        `loss(model, batch)` -> scalar Tensor.
+        `loss(model, batch)` -> the mean over the batch, a scalar Tensor, and of how many values.
     training, validation : DataLoader
         Batches to train on, and to stop early by.
     config : TrainingConfig
         Epochs, learning rate and patience.
-    accelerator : str
-        Lightning's name of the device.
     progress_bar : bool
         Whether to show one.
     trainer_kwargs : dict, optional
@@ -68,11 +66,10 @@ def train(
         options = dict(trainer_kwargs or {})
         epochs, patience = config.epochs_and_patience(len(training))
         keep = KeepBest(patience)
-        callbacks = [keep, *(options.pop("callbacks", None) or [])]
+        theirs = options.pop("callbacks", None) or []
+        callbacks = [keep, *(theirs if isinstance(theirs, (list, tuple)) else [theirs])]
         settings: dict[str, Any] = {
             "max_epochs": epochs,
-            "accelerator": accelerator,
-            "devices": 1,
             "gradient_clip_val": config.gradient_clip,
             "logger": False,
             "enable_checkpointing": False,
@@ -82,10 +79,13 @@ def train(
             "callbacks": callbacks,
         }
         trainer = pl.Trainer(**settings | options)
-        trainer.fit(TrainingModule(model, loss, config), training, validation)
+        try:
+            trainer.fit(TrainingModule(model, loss, config), training, validation)
+        except LinAlgError as error:  # of the memory's weights, which are not finite
+            raise FloatingPointError(f"training diverged: {error}; lower learning_rate") from error
     if keep.best is not None:
         model.load_state_dict(keep.best)
-    model.eval()
+    model.float().eval()  # a `precision` among the options may have changed it
     return keep.history
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: `loss(model, batch)` is the mean over the batch."""
+"""What training minimises: `loss(model, batch)` is a mean, and how many values it is a mean of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from titans_ts.nn.models import ForecastingModel, SequenceClassifier
 __all__ = ["classification_loss", "forecast_loss", "pinball_loss"]
 
 
-def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> Tensor:
+def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
     """Squared error of the mean plus pinball loss of the quantiles, over the observed targets.
 
     Parameters
@@ -25,13 +25,14 @@ def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> Tens
     point, quantiles = model(past)
     observed = ~future.isnan()
     target = torch.where(observed, future, 0)
-    count = observed.sum().clamp_min(1)
+    n_observed = int(observed.sum())
+    count = max(1, n_observed)
     loss = ((point - target).square() * observed).sum() / count
     if quantiles.shape[-1]:
         levels = torch.as_tensor(model.config.quantile_levels, device=target.device)
         pinball = pinball_loss(quantiles, target, levels).mean(-1)
         loss = loss + (pinball * observed).sum() / count
-    return loss
+    return loss, n_observed
 
 
 def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
@@ -40,7 +41,9 @@ def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
     return 2 * torch.maximum(levels * error, (levels - 1) * error)
 
 
-def classification_loss(model: SequenceClassifier, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def classification_loss(
+    model: SequenceClassifier, batch: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, int]:
     """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`."""
     codes, lengths, labels = batch
-    return F.cross_entropy(model(codes, lengths), labels)
+    return F.cross_entropy(model(codes, lengths), labels), len(labels)

@@ -22,21 +22,24 @@ class TrainingModule(pl.LightningModule):
     """A model, its loss and its optimiser: AdamW under a one-cycle schedule."""
 
     def __init__(
-        self, model: nn.Module, loss: Callable[[Any, Any], Tensor], config: TrainingConfig
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], tuple[Tensor, int]],
+        config: TrainingConfig,
     ) -> None:
         super().__init__()
         self.model, self.loss, self.config = model, loss, config
 
     def training_step(self, batch: Any) -> Tensor:
         """Loss of a batch."""
-        loss = self.loss(self.model, batch)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(batch[0]))
+        loss, weight = self.loss(self.model, batch)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=max(1, weight))
         return loss
 
     def validation_step(self, batch: Any) -> None:
         """Log the loss of a batch that is not trained on."""
-        loss = self.loss(self.model, batch)
-        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch[0]))
+        loss, weight = self.loss(self.model, batch)
+        self.log("validation_loss", loss, prog_bar=True, batch_size=max(1, weight))
 
     def configure_optimizers(self) -> Any:
         """AdamW, warmed up over a tenth of the steps and annealed to nothing; no decay on vectors."""
@@ -70,6 +73,11 @@ class KeepBest(pl.Callback):
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self._best_loss, self._stalled, self._started = float("inf"), 0, time.perf_counter()
+        self._validated = False
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Note that the validation loss is this epoch's."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Compare the epoch with the best so far."""
@@ -83,8 +91,9 @@ class KeepBest(pl.Callback):
                 f"training diverged: loss is {loss} after epoch {trainer.current_epoch}; "
                 "lower learning_rate, or look for extreme values in the data"
             )
-        if "validation_loss" not in metrics:
+        if not self._validated:
             return
+        self._validated = False
         if loss < self._best_loss:
             self._best_loss, self._stalled = loss, 0
             assert isinstance(module, TrainingModule)
