@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from titans_ts.estimators import TitansForecaster
 
-__all__ = ["app", "main"]
+__all__ = ["app", "demo", "forecast", "main"]
 
 app = typer.Typer(
     help="Forecast time series with models whose memory learns while it reads.",
@@ -38,9 +38,9 @@ def _root(
     ] = False,
 ) -> None:
     if version:
-        import titans_ts
+        from importlib.metadata import version as installed
 
-        typer.echo(f"titans-ts {titans_ts.__version__}")
+        typer.echo(f"titans-ts {installed('titans-ts')}")
         raise typer.Exit
 
 

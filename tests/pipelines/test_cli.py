@@ -48,7 +48,8 @@ def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
     assert "seasonal-naive" in page
     loaded = TitansForecaster.load(model)
     frame = read_frame(csv)
-    np.testing.assert_allclose(loaded.predict(frame)["y0"], table["y0"], rtol=1e-5)
+    np.testing.assert_allclose(loaded.predict(frame)["y0"], table["y0"])
+    assert list(loaded.predict().index) == list(table.index)
 
 
 def test_same_seed_same_table(csv, tmp_path):
@@ -112,6 +113,97 @@ def test_files_as_they_come(tmp_path):
     odd.to_csv(tmp_path / "o.csv", index=False)
     with pytest.raises(ValueError, match="1 stamps, the first 2024-01-01 07:07:00, do not lie on"):
         read_frame(tmp_path / "o.csv")
+
+
+def write(path, frame, form="%Y-%m-%d", **options):
+    frame = frame.rename_axis("t").reset_index()
+    frame.assign(t=frame["t"].dt.strftime(form)).to_csv(path, index=False, **options)
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d %b %Y"])
+@pytest.mark.parametrize("freq", ["D", "MS"])
+def test_dates_are_read_in_one_way_throughout(form, freq, tmp_path):
+    frame = make_series(300, 1, freq=freq, random_state=0, start="2000-01-01")
+    write(tmp_path / "d.csv", frame, form)
+    lines = []
+    read = read_frame(tmp_path / "d.csv", say=lines.append)
+    assert lines == []
+    assert list(read.index) == list(frame.index)
+
+
+def test_dates_that_can_be_read_in_two_ways_are_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("t,x\n01/02/2024,1\n05/03/2024,2\n04/07/2024,3\n")
+    with pytest.raises(ValueError, match="holds '01/02/2024', which may have the day or the month"):
+        read_frame(tmp_path / "d.csv")
+
+
+def test_separators_decimals_encodings_and_row_numbers(tmp_path):
+    frame = make_series(40, 2, freq="D", random_state=0)
+    write(tmp_path / "a.csv", frame.rename(columns={"y0": "Größe"}), sep=";", decimal=",")
+    (tmp_path / "b.csv").write_bytes((tmp_path / "a.csv").read_text().encode("latin-1"))
+    frame.reset_index(names="t").to_csv(tmp_path / "c.csv", sep="\t")  # with pandas' row numbers
+    for name, said in (("a.csv", 0), ("b.csv", 1), ("c.csv", 0)):
+        lines = []
+        read = read_frame(tmp_path / name, say=lines.append)
+        np.testing.assert_allclose(read.to_numpy(), frame.to_numpy(), rtol=1e-6)
+        assert len(lines) == said, lines
+    assert read_frame(tmp_path / "b.csv").columns[0] == "Größe"
+    (tmp_path / "e.csv").write_text("")
+    with pytest.raises(ValueError, match=r"e.csv: it cannot be read as a table \(No columns"):
+        read_frame(tmp_path / "e.csv")
+    (tmp_path / "f.csv").write_text("t,x\n2024-01-01,1\n,2\n2024-01-03,3\n2024-01-04,3\n")
+    with pytest.raises(ValueError, match="column 't' holds nan in row 1, which is no date"):
+        read_frame(tmp_path / "f.csv")
+
+
+def test_scattered_stamps_do_not_become_millions_of_rows(tmp_path):
+    fine = pd.date_range("2024-01-01", periods=12, freq="s")
+    index = fine.append(pd.date_range("2024-01-02", periods=300, freq="D"))
+    write(tmp_path / "s.csv", pd.DataFrame({"x": np.arange(312.0)}, index), "%Y-%m-%d %H:%M:%S")
+    with pytest.raises(ValueError, match="do not lie on the usual frequency 'D'"):
+        read_frame(tmp_path / "s.csv")
+
+
+def test_parquet(tmp_path):
+    pytest.importorskip("pyarrow", reason="pandas reads Parquet through pyarrow")
+    frame = make_series(40, 2, freq="h", random_state=0)
+    frame.to_parquet(tmp_path / "p.parquet")
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "p.parquet"), frame, check_freq=False)
+
+
+def test_awkward_columns_and_a_season_longer_than_the_context(tmp_path):
+    """A constant column, a name with dollars, large levels; the season is never shortened."""
+    frame = make_series(300, 1, freq="h", seasons=(24,), random_state=0)
+    frame = frame.rename(columns={"y0": r"50% $\foo$"}).assign(flat=3.0)
+    frame["large"] = 1e7 + frame.iloc[:, 0]
+    write(tmp_path / "a.csv", frame, "%Y-%m-%d %H:%M")
+    arguments = ["forecast", str(tmp_path / "a.csv"), *TINY, "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "season of 24" in result.output
+    assert "inf" not in result.output
+    table = pd.read_csv(tmp_path / "forecast.csv", index_col=0)
+    assert table["large"].nunique() == 4
+    assert (tmp_path / "forecast.png").is_file()
+
+
+def test_a_folder_that_cannot_take_the_model_is_refused_before_training(csv, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    where = ["--save", str(tmp_path / "mine"), "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["forecast", str(csv), *TINY, *where])
+    assert isinstance(result.exception, ValueError)
+    assert "is not a saved model" in str(result.exception)
+    assert "seasonal naive" not in result.output
+
+
+@pytest.mark.slow
+def test_the_demo_beats_the_seasonal_naive_forecast(tmp_path):
+    result = CliRunner().invoke(app, ["demo", "--quiet", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "% lower than seasonal naive" in result.output
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"forecast.csv", "forecast.png", "report.html"}
 
 
 def test_a_missing_month_is_a_missing_value(tmp_path):

@@ -24,7 +24,20 @@ from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.state import repeat_state
 
-__all__ = ["BLOCKS", "LMM", "MAC", "MAG", "MAL", "SWA", "Block", "Mixer", "MixerOutput"]
+__all__ = [
+    "BLOCKS",
+    "LMM",
+    "MAC",
+    "MAG",
+    "MAL",
+    "SWA",
+    "Block",
+    "MACState",
+    "MAGState",
+    "MALState",
+    "Mixer",
+    "MixerOutput",
+]
 
 
 class MixerOutput(NamedTuple):
@@ -102,7 +115,7 @@ class MAG(Mixer):
         super().__init__(config)
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
-        self.gate = Gate(config.d_model)
+        self.gate = _Gate(config.d_model)
 
     def initial_state(self, batch_size: int) -> MAGState:
         memory = repeat_state(self.memory(self.persistent).state, batch_size)
@@ -171,7 +184,7 @@ class MAC(Mixer):
         self.segment_length = config.segment_length
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
         self.attention = SegmentAttention(config.d_model, config.n_heads, config.segment_length)
-        self.gate = Gate(config.d_model)
+        self.gate = _Gate(config.d_model)
 
     def initial_state(self, batch_size: int) -> MACState:
         memory = self.memory.initial_state(batch_size)
@@ -208,7 +221,7 @@ class MAC(Mixer):
         return MixerOutput(y, state, surprise)
 
 
-class Gate(nn.Module):
+class _Gate(nn.Module):
     """The paper's gating of two streams: both normalised with learned vectors, then o = y * SiLU(m)."""
 
     def __init__(self, d_model: int) -> None:
