@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from titans_ts.config import BackboneConfig
+from titans_ts.config import BackboneConfig, MemoryConfig
 from titans_ts.kernels import neural_memory
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.blocks import BLOCKS
+from titans_ts.nn.memory import NeuralMemory
 from titans_ts.nn.state import flatten_state
 
 WIDTH, HIDDEN, CHUNK = 32, 64, 16
@@ -120,3 +121,30 @@ def test_long_awkward_streams_stay_bounded(variant, dtype, span):
             # or by a factor a token would stand at 10 times that or more
             floor = 0.1 if ".momentum." in name else 1.0
             assert (value <= 3 * reference[name].clamp_min(floor)).all(), name
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
+@pytest.mark.parametrize("lr_bias", [0.0, 10.0])
+@torch.inference_mode()
+def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
+    """Training may blow M_0 up, align it in all directions and saturate the gates: still stable.
+
+    Without the bound on M_0 (`LARGEST_STRETCH`) depth 2 is not finite at token 144 at scale 2.
+    """
+    torch.manual_seed(0)
+    for momentum_bias in (-10.0, 0.0, 3.0):
+        memory = NeuralMemory(WIDTH, 2, MemoryConfig(depth=depth))
+        for w in memory.initial:
+            w.mul_(scale)  # starts orthogonal: every direction at the bound
+        memory.lr_gate.bias.fill_(lr_bias)
+        memory.momentum_gate.bias.fill_(momentum_bias)
+        memory.forget_gate.bias.fill_(-10.0)
+        token = torch.randn(3, 1, WIDTH)
+        streams = torch.cat([token.expand(3, 1500, WIDTH), torch.randn(3, 1500, WIDTH)])
+        streams[1, ::2] *= -1  # alternating
+        streams[2, ::2] = token[0, 0]
+        y, state, _ = memory(streams)
+        assert y.isfinite().all()
+        for w in state.memory.weights:
+            assert w.abs().max() < 3  # orthogonal layers at the bound have entries of at most 1.4
