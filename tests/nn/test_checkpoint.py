@@ -15,6 +15,7 @@ from titans_ts.nn import (
     save_model,
     save_state,
 )
+from titans_ts.nn.state import flatten_state
 
 SMALL = BackboneConfig(d_model=16, n_heads=2, n_layers=1, memory=MemoryConfig(depth=3))
 MODELS = {
@@ -44,6 +45,17 @@ def test_a_model_comes_back_as_it_was(name, tmp_path):
     assert torch.equal(first(ours), first(theirs))
     with pytest.raises(ValueError, match=f"holds {type(model).__name__}, not a Linear"):
         load_model(tmp_path / "m", torch.nn.Linear)
+
+
+@pytest.mark.parametrize("length", [0, 16, 17])
+def test_a_state_can_be_saved_anywhere_in_a_chunk(length, tmp_path):
+    """At its start and at a boundary parts of a state are one tensor; in a file they are copies."""
+    backbone = TitansBackbone(BackboneConfig(variant="mac", d_model=16, n_heads=2))
+    _, state = backbone(torch.randn(2, length, 16))
+    save_state(tmp_path / "s", state)
+    loaded = flatten_state(load_state(tmp_path / "s", backbone.initial_state(2)))
+    for name, expected in flatten_state(state).items():
+        assert torch.equal(loaded[name], expected), name
 
 
 def test_a_state_of_another_model_is_refused(tmp_path):

@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     """
     path = Path(path)
     check_replaceable(path)
-    payload = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
+    payload = _serialise(tensors)
     header = {"format": FORMAT, "sha256": _digest(config, payload)}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -79,6 +80,13 @@ def check_replaceable(path: str | Path) -> None:
     """Raise ValueError unless nothing but a saved model would be lost by saving one at `path`."""
     if Path(path).exists() and not _replaceable(Path(path)):
         raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
+
+
+def _serialise(tensors: dict[str, Tensor]) -> bytes:
+    # Copies, because safetensors refuses tensors that share memory: at a chunk boundary the anchor is
+    # the weights.
+    form = torch.contiguous_format
+    return save({k: v.detach().cpu().clone(memory_format=form) for k, v in tensors.items()})
 
 
 def _digest(config: dict[str, Any], payload: bytes) -> str:
@@ -186,8 +194,7 @@ def save_state(path: str | Path, state: object) -> None:
         As returned by a backbone or a layer.
     """
     path = Path(path)
-    payload = save({k: v.detach().cpu().contiguous() for k, v in flatten_state(state).items()})
-    replace_file(path, payload)
+    replace_file(path, _serialise(flatten_state(state)))
 
 
 def load_state(path: str | Path, like: State) -> State:
