@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from titans_ts.frequency import guess_frequency
@@ -75,7 +76,7 @@ def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
         reason = str(error).strip().replace("\n", " ")
         raise ValueError(f"{path}: it cannot be read as a table ({reason})") from error
     first = frame.columns[0] if len(frame.columns) else ""
-    if str(first).startswith("Unnamed") and (frame[first] == range(len(frame))).all():
+    if str(first).startswith("Unnamed") and (frame[first] == np.arange(len(frame))).all():
         frame = frame.drop(columns=first)  # row numbers, as pandas writes them
     return frame
 
@@ -120,7 +121,7 @@ def _dates(column: pd.Series) -> pd.Series:
     ways.sort(key=lambda stamps: stamps.isna().sum())  # stable: the month first, all else equal
     complete = [stamps for stamps in ways if stamps.notna().all()]
     if len(complete) == 2 and not complete[0].equals(complete[1]):
-        regular = [w for w in complete if pd.infer_freq(pd.DatetimeIndex(w.sort_values()))]
+        regular = [w for w in complete if guess_frequency(pd.DatetimeIndex(w.sort_values()))]
         if len(regular) != 1:
             example = str(column.iloc[int((complete[0] != complete[1]).argmax())])
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 import pandas as pd
@@ -34,11 +35,11 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     """
     if len(index) < 3:
         return None
-    whole = pd.infer_freq(index)
+    whole = _infer(index)
     if whole is not None or len(index) < 10:
         return whole
     stretch = max(1, len(index) // 50)
-    found = (pd.infer_freq(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
+    found = (_infer(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
     guesses = Counter(guess for guess in found if guess is not None)
     if not guesses:
         return None
@@ -46,6 +47,13 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     first = pd.date_range(index[0], periods=2, freq=guess)
     too_fine = (index[-1] - index[0]) / (first[1] - first[0]) > 10 * len(index)
     return None if too_fine else guess  # filling nine rows in ten would invent a series
+
+
+def _infer(index: pd.DatetimeIndex) -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 3 announces that a later one returns an offset
+        freq = pd.infer_freq(index)
+    return freq if freq is None or isinstance(freq, str) else freq.freqstr
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:

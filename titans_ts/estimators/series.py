@@ -129,7 +129,7 @@ def _array(X: Any) -> Array:
         values = np.ma.filled(X.astype(float), np.nan) if np.ma.isMaskedArray(X) else np.asarray(X)
         if values.dtype.kind not in "fiub":
             raise TypeError(f"dtype {values.dtype}")
-        return values.astype(np.float64)
+        return np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"X is a {type(X).__name__} that is not numeric ({error}); "
