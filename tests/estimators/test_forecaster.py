@@ -301,6 +301,11 @@ FIT = {
         TypeError,
         "the index of X has dtype .*give a DatetimeIndex",
     ),
+    "period gap": (
+        lambda f: f.set_axis(pd.period_range("2000-01", periods=320, freq="M")[::2], axis=0),
+        ValueError,
+        "has a gap: 2000-03 follows 2000-01",
+    ),
     "number gap": (
         lambda f: f.set_axis([*range(100), *range(101, 161)], axis=0),
         ValueError,

@@ -21,6 +21,7 @@ from titans_ts.config import (
 )
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators.base import TitansEstimator
+from titans_ts.estimators.index import describe, rebuild
 from titans_ts.estimators.series import Series, read_series, read_windows
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.training import batches, forecast_loss, train
@@ -392,7 +393,7 @@ class TitansForecaster(TitansEstimator):
                 )
             fitted["columns"] = [int(c) if isinstance(c, np.integer) else c for c in tail.columns]
         if tail.index is not None:
-            fitted["index"] = _describe_index(tail.index)
+            fitted["index"] = describe(tail.index)
         tensors = {
             "mean": torch.from_numpy(self.mean_),
             "scale": torch.from_numpy(self.scale_),
@@ -407,7 +408,7 @@ class TitansForecaster(TitansEstimator):
         self.mean_, self.scale_ = tensors["mean"].numpy(), tensors["scale"].numpy()
         columns = tuple(fitted["columns"]) if "columns" in fitted else None
         values = tensors["tail"].numpy()
-        index = _rebuild_index(fitted["index"], len(values)) if "index" in fitted else None
+        index = rebuild(fitted["index"], len(values)) if "index" in fitted else None
         self._remember(Series(values, fitted["kind"], columns, index))
 
 
@@ -452,27 +453,3 @@ def _level_and_spread(training: Array, everything: Array) -> tuple[Array, Array]
         spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / count)
     moves = spread > 1e-7 * np.abs(mean)  # float32 cannot tell smaller ones
     return mean, np.where(moves, spread, 1.0)
-
-
-def _describe_index(index: pd.Index) -> dict[str, Any]:
-    name = None if index.name is None else str(index.name)
-    if isinstance(index, pd.PeriodIndex):
-        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
-    if isinstance(index, pd.DatetimeIndex):
-        zone = None if index.tz is None else str(index.tz)
-        start = index[0].isoformat()
-        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
-    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
-
-
-def _rebuild_index(description: dict[str, Any], length: int) -> pd.Index:
-    kind, start, name = (description[key] for key in ("kind", "start", "name"))
-    if kind == "period":
-        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
-    if kind == "time":
-        stamp = pd.Timestamp(start)
-        if description["zone"] is not None:
-            stamp = stamp.tz_convert(description["zone"])
-        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
-    step = description["step"]
-    return pd.RangeIndex(start, start + length * step, step, name=name)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.frequency import guess_frequency
+from titans_ts.estimators.index import continued, regular
 
 __all__ = ["Series", "read_series", "read_windows"]
 
@@ -27,26 +27,13 @@ class Series:
     columns: tuple[Any, ...] | None = None
     index: pd.Index | None = None
 
-    def future_index(self, steps: int) -> pd.Index:
-        """The index of the next `steps` rows, at the index's own frequency."""
-        index = self.index
-        assert index is not None
-        if isinstance(index, pd.PeriodIndex):
-            return pd.period_range(index[-1] + 1, periods=steps, freq=index.freq, name=index.name)
-        if isinstance(index, pd.DatetimeIndex):
-            future = pd.date_range(index[-1], periods=steps + 1, freq=index.freq)[1:]
-            return future.rename(index.name)
-        assert isinstance(index, pd.RangeIndex)
-        start = index[-1] + index.step
-        return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
-
     def answer(self, values: Array) -> Any:
         """A forecast `[H, C]` in the form of the series."""
         if self.kind == "array":
             return values
         if self.kind == "vector":
             return values[:, 0]
-        index = self.future_index(len(values))
+        index = continued(self.index, len(values))
         if self.kind == "series":
             name = None if self.columns is None else self.columns[0]
             return pd.Series(values[:, 0], index, name=name)
@@ -58,7 +45,7 @@ class Series:
             return values if self.kind == "array" else values[:, 0]
         columns = pd.MultiIndex.from_product([self.columns, levels], names=["variate", "quantile"])
         return pd.DataFrame(
-            values.reshape(len(values), -1), self.future_index(len(values)), columns
+            values.reshape(len(values), -1), continued(self.index, len(values)), columns
         )
 
 
@@ -107,7 +94,7 @@ def read_series(X: Any, *, min_rows: int = 2, like: Series | None = None) -> Ser
         )
     if series.index is not None:
         fitted = None if like is None else like.index
-        series = Series(series.values, series.kind, series.columns, _regular(series.index, fitted))
+        series = Series(series.values, series.kind, series.columns, regular(series.index, fitted))
     return series
 
 
@@ -171,65 +158,3 @@ def _check_values(values: Array, columns: tuple[Any, ...] | None) -> None:
         raise ValueError(
             f"X is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
         )
-
-
-def _regular(index: pd.Index, known: pd.Index | None) -> pd.Index:
-    """The index with its frequency, or an error that says where it is not regular."""
-    stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-    if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
-        raise TypeError(
-            f"the index of X has dtype {index.dtype}; "
-            "give a DatetimeIndex (pd.to_datetime), a PeriodIndex or whole numbers"
-        )
-    if stamps.hasnans:
-        raise ValueError("the index of X has NaT; drop those rows")
-    for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
-        found = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
-        raise ValueError(
-            f"the index of X has {index[i]} {found}; sort it and drop duplicates "
-            "(X[~X.index.duplicated()].sort_index())"
-        )
-    known_step = getattr(known, "step", 1)
-    if isinstance(index, pd.DatetimeIndex):
-        return _with_frequency(index, getattr(known, "freq", None))
-    if isinstance(index, pd.PeriodIndex):
-        steps = np.array([step.n for step in index[1:] - index[:-1]], dtype=np.int64)
-    else:
-        steps = np.diff(index.to_numpy())
-    if not len(steps):
-        return index if isinstance(index, pd.PeriodIndex) else _numbers(index, known_step)
-    kinds, counts = np.unique(steps, return_counts=True)
-    odd = np.flatnonzero(steps != kinds[counts.argmax()])
-    if len(odd):
-        raise ValueError(
-            f"the index of X has a gap: {index[odd[0] + 1]} follows {index[odd[0]]}; "
-            "reindex it so that the rows between are NaN, which is missing data"
-        )
-    return index if isinstance(index, pd.PeriodIndex) else _numbers(index, int(steps[0]))
-
-
-def _numbers(index: pd.Index, step: int) -> pd.RangeIndex:
-    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
-
-
-def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
-    """The index with its frequency; one too short to tell has the frequency given."""
-    if index.freq is not None:
-        return index
-    if len(index) < 3 and freq is None:
-        return pd.DatetimeIndex(index, freq=index[1] - index[0]) if len(index) == 2 else index
-    guess = freq if len(index) < 3 else guess_frequency(index)
-    if guess is None:
-        raise ValueError(
-            f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
-            "resample it (X.resample(...).mean())"
-        )
-    expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
-    missing, extra = expected.difference(index), index.difference(expected)
-    if len(missing) or len(extra):
-        what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
-        raise ValueError(
-            f"the index of X {what} at frequency {guess!r}; make it regular "
-            f"(X.asfreq({guess!r}) sets the rows between to NaN, which is missing data)"
-        )
-    return expected

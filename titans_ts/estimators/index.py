@@ -1,0 +1,129 @@
+"""Indices of series: made regular, continued into the future, described for json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from titans_ts.frequency import guess_frequency
+
+__all__ = ["continued", "describe", "rebuild", "regular"]
+
+
+def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
+    """Return an index with its frequency (a RangeIndex for whole numbers).
+
+    Parameters
+    ----------
+    index : Index
+        Of times, periods or whole numbers.
+    fitted : Index, optional
+        An index of the same series; one too short to tell its frequency has that one's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is of another kind, or not increasing at one frequency; the message says where.
+    """
+    stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
+        raise TypeError(
+            f"the index of X has dtype {index.dtype}; "
+            "give a DatetimeIndex (pd.to_datetime), a PeriodIndex or whole numbers"
+        )
+    if stamps.hasnans:
+        raise ValueError("the index of X has NaT; drop those rows")
+    for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
+        found = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
+        raise ValueError(
+            f"the index of X has {index[i]} {found}; sort it and drop duplicates "
+            "(X[~X.index.duplicated()].sort_index())"
+        )
+    if isinstance(index, pd.DatetimeIndex):
+        return _with_frequency(index, getattr(fitted, "freq", None))
+    if isinstance(index, pd.PeriodIndex):
+        steps = np.array([step.n for step in index[1:] - index[:-1]], dtype=np.int64)
+    else:
+        steps = np.diff(index.to_numpy())
+    if not len(steps):
+        return (
+            index
+            if isinstance(index, pd.PeriodIndex)
+            else _numbers(index, getattr(fitted, "step", 1))
+        )
+    kinds, counts = np.unique(steps, return_counts=True)
+    usual = 1 if isinstance(index, pd.PeriodIndex) else kinds[counts.argmax()]
+    odd = np.flatnonzero(steps != usual)
+    if len(odd):
+        raise ValueError(
+            f"the index of X has a gap: {index[odd[0] + 1]} follows {index[odd[0]]}; "
+            "reindex it so that the rows between are NaN, which is missing data"
+        )
+    return index if isinstance(index, pd.PeriodIndex) else _numbers(index, int(steps[0]))
+
+
+def _numbers(index: pd.Index, step: int) -> pd.RangeIndex:
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
+    """The index with its frequency; one too short to tell has the frequency given."""
+    if index.freq is not None:
+        return index
+    if len(index) < 3 and freq is None:
+        return pd.DatetimeIndex(index, freq=index[1] - index[0]) if len(index) == 2 else index
+    guess = freq if len(index) < 3 else guess_frequency(index)
+    if guess is None:
+        raise ValueError(
+            f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
+            "resample it (X.resample(...).mean())"
+        )
+    expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
+    missing, extra = expected.difference(index), index.difference(expected)
+    if len(missing) or len(extra):
+        what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
+        raise ValueError(
+            f"the index of X {what} at frequency {guess!r}; make it regular "
+            f"(X.asfreq({guess!r}) sets the rows between to NaN, which is missing data)"
+        )
+    return expected
+
+
+def continued(index: pd.Index | None, steps: int) -> pd.Index:
+    """The next `steps` places of a regular index."""
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(index[-1] + 1, periods=steps, freq=index.freq, name=index.name)
+    if isinstance(index, pd.DatetimeIndex):
+        future = pd.date_range(index[-1], periods=steps + 1, freq=index.freq)[1:]
+        return future.rename(index.name)
+    assert isinstance(index, pd.RangeIndex)
+    start = index[-1] + index.step
+    return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
+
+
+def describe(index: pd.Index) -> dict[str, Any]:
+    """What json needs to hold of a regular index."""
+    name = None if index.name is None else str(index.name)
+    if isinstance(index, pd.PeriodIndex):
+        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
+    if isinstance(index, pd.DatetimeIndex):
+        zone = None if index.tz is None else str(index.tz)
+        start = index[0].isoformat()
+        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
+    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
+
+
+def rebuild(description: dict[str, Any], length: int) -> pd.Index:
+    """Undo :func:`describe`, for an index of `length` rows."""
+    kind, start, name = (description[key] for key in ("kind", "start", "name"))
+    if kind == "period":
+        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
+    if kind == "time":
+        stamp = pd.Timestamp(start)
+        if description["zone"] is not None:
+            stamp = stamp.tz_convert(description["zone"])
+        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
+    step = description["step"]
+    return pd.RangeIndex(start, start + length * step, step, name=name)
