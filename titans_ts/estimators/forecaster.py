@@ -64,7 +64,7 @@ class TitansForecaster(TitansEstimator):
     max_epochs : int or None
         Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
-        Windows in a step.
+        Windows in a step; memory grows with it times the number of variates.
     learning_rate, weight_decay : float
         Of AdamW.
     patience : int or None
