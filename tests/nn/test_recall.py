@@ -87,6 +87,5 @@ def test_without_the_write_recall_is_chance(variant):
     assert accuracy_after_training(variant, write=False, steps=STEPS[variant]) < 2 * CHANCE
 
 
-@pytest.mark.slow
 def test_attention_alone_is_chance():
     assert accuracy_after_training("swa", write=True, steps=100) < 2 * CHANCE
