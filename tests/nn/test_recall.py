@@ -74,7 +74,7 @@ def accuracy_after_training(variant, write, steps):
         return (reader(*stream).argmax(-1) == answers).float().mean().item()
 
 
-STEPS = {"lmm": 150, "mac": 250, "mag": 200, "mal": 250}
+STEPS = {"lmm": 150, "mac": 450, "mag": 200, "mal": 250}
 
 
 @pytest.mark.parametrize("variant", STEPS)

@@ -1,7 +1,7 @@
 """Streams of any length and content: finite, bounded, and afterwards still able to learn.
 
 The setting of the memory's own stability is that of `kernels/README.md`: unit keys and values, and
-theta = sigmoid(0) (1 - eta) / chunk, which is what `NeuralMemory` starts with.
+theta = 0.5 (1 - eta) / chunk, the largest that `NeuralMemory` writes with.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def test_long_awkward_streams_stay_bounded(variant, dtype):
 def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
     """Training may blow M_0 up, align it in all directions and saturate the gates: still stable.
 
-    Without the bound on M_0 (`LARGEST_STRETCH`) depth 2 is not finite at token 144 at scale 2.
+    Without the bound on M_0 (`LARGEST_STRETCH`) depth 2 is not finite at token 144 at scale 2;
+    with twice the bound on theta, at token 240 of the wave at scale 1.
     """
     torch.manual_seed(0)
     for momentum_bias in (-10.0, 0.0, 3.0):
@@ -137,6 +138,7 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
         memory.lr_gate.bias.fill_(lr_bias)
         memory.momentum_gate.bias.fill_(momentum_bias)
         memory.forget_gate.bias.fill_(-10.0)
+        period = torch.arange(1500) // CHUNK % 2 * 2 - 1.0  # flips with every chunk
         token = torch.randn(3, 1, WIDTH)
         streams = torch.cat([token.expand(3, 1500, WIDTH), torch.randn(3, 1500, WIDTH)])
         streams[1, ::2] *= -1  # alternating
@@ -145,3 +147,24 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
         assert y.isfinite().all()
         for w in state.memory.weights:
             assert w.abs().max() < 3  # orthogonal layers at the bound have entries of at most 1.4
+
+        # The worst stream known: one key whose value changes sign as often as the gradient point.
+        memory = NeuralMemory(WIDTH, 1, MemoryConfig(depth=depth, conv_size=1))
+        half = WIDTH // 2
+        memory.k_proj.weight[:, half:] = 0
+        memory.v_proj.weight[:, :half] = 0
+        for w in memory.initial:
+            w.mul_(scale)
+        for gate, bias in (
+            (memory.lr_gate, lr_bias),
+            (memory.momentum_gate, momentum_bias),
+            (memory.forget_gate, -10.0),
+        ):
+            gate.weight.zero_()
+            gate.bias.fill_(bias)
+        wave = torch.randn(1, 1, WIDTH).repeat(1, 1500, 1)
+        wave[..., half:] *= period[:, None]
+        y, state, _ = memory(wave)
+        assert y.isfinite().all()
+        for w in state.memory.weights:
+            assert w.abs().max() < 3

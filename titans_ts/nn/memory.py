@@ -17,8 +17,7 @@ from titans_ts.nn.packing import Packing, prefix_mask
 __all__ = ["LARGEST_STRETCH", "NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
 LARGEST_STRETCH = 2**0.5
-"""Bound on the singular values of M_0's layers. With all of them at 1.4 the worst streams (constant,
-alternating) stay finite at saturated gates, depths 2 and 3; at 1.7 they do not."""
+"""Bound on the singular values of M_0's layers, and so on where the inner loop starts."""
 
 
 class NeuralMemoryState(NamedTuple):
@@ -58,9 +57,10 @@ class NeuralMemory(nn.Module):
     Notes
     -----
     Stable by construction: keys and values have length one; a token is written with
-    ``theta = sigmoid(.) (1 - eta) / chunk_size``, so that a chunk of equal tokens makes at most one
-    step of size one; and no layer of the learned M_0 stretches a vector by more than sqrt(2), since the
-    curvature of a deep memory's loss grows with its weights. Measured in `kernels/README.md`.
+    ``theta = sigmoid(.) (1 - eta) / (2 chunk_size)``, so that a chunk of equal tokens makes at most
+    half the step at which a linear memory starts to swing; and no layer of the learned M_0 stretches a
+    vector by more than sqrt(2), since the curvature of a deep memory's loss grows with its weights.
+    Measured in `kernels/README.md`.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class NeuralMemory(nn.Module):
         forget, momentum = config.forget and config.write, config.momentum and config.write
         self.forget_gate = _gate(d_model, torch.linspace(-3, -7, n_heads), forget)
         self.momentum_gate = _gate(d_model, torch.zeros(n_heads), momentum)
-        self.lr_gate = _gate(d_model, torch.zeros(n_heads), config.write)
+        self.lr_gate = _gate(d_model, torch.full((n_heads,), 2.0), config.write)
         width = d_model // n_heads
         widths = [width] + [config.expansion * width] * (config.depth - 1) + [width]
         self.initial = nn.ParameterList(_orthogonal(n_heads, i, o) for i, o in pairwise(widths))
@@ -194,7 +194,7 @@ class NeuralMemory(nn.Module):
             return None, None, x.new_zeros(*x.shape[:2], self.n_heads)
         forget = None if self.forget_gate is None else torch.sigmoid(self.forget_gate(x))
         momentum = None if self.momentum_gate is None else torch.sigmoid(self.momentum_gate(x))
-        lr = torch.sigmoid(self.lr_gate(x)) / self.config.chunk_size
+        lr = torch.sigmoid(self.lr_gate(x)) / (2 * self.config.chunk_size)
         return forget, momentum, lr if momentum is None else lr * (1 - momentum)
 
     def _output(self, y: Tensor, x: Tensor) -> Tensor:
@@ -208,16 +208,16 @@ class NeuralMemory(nn.Module):
             # half precision would round small updates away
             w = w.to(torch.promote_types(w.dtype, torch.float32))
             stretch = torch.linalg.matrix_norm(w, ord=2)[:, None, None]
-            layers.append(w * (LARGEST_STRETCH / stretch).clamp_max(1))
+            layers.append(w * (LARGEST_STRETCH / stretch.clamp_min(LARGEST_STRETCH)))
         return tuple(layers)
 
 
 def _orthogonal(n_heads: int, d_in: int, d_out: int) -> Tensor:
-    """Random `[H, d_in, d_out]` whose rows or columns are orthonormal: a key keeps its length."""
-    layer = torch.empty(n_heads, d_in, d_out)
+    """Random `[H, d_in, d_out]` whose rows or columns are orthonormal."""
+    layer = torch.empty(n_heads, d_in, d_out, dtype=torch.float32)
     for head in layer:
         nn.init.orthogonal_(head)
-    return layer
+    return layer.to(torch.get_default_dtype())
 
 
 def _gate(d_model: int, bias: Tensor, wanted: bool) -> nn.Linear | None:
