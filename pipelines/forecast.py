@@ -69,7 +69,8 @@ def run_forecast(
     forecaster : TitansForecaster
         Not yet fitted.
     season_length : int, optional
-        Steps in a season; default: what is usual at the index's frequency.
+        Steps in a season; default: what is usual at the index's frequency, 1 where that is longer than
+        the series.
     test_fraction : float
         Share of the rows in the tail (at least one forecast).
 
@@ -88,6 +89,7 @@ def run_forecast(
         )
     if season_length is None:
         season_length = usual_season(getattr(frame.index, "freq", None))
+        season_length = season_length if season_length <= n_train else 1
     if season_length > n_train:
         raise ValueError(
             f"season_length is {season_length}, but only {n_train} rows come before the held-out "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from titans_ts.frequency import guess_frequency
+from titans_ts.pipelines.dates import CLOCK, read_dates
 
 __all__ = ["read_frame"]
 
@@ -57,28 +59,70 @@ def read_frame(
 
 def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as file:
+        frame = pd.read_parquet(path)
+        return frame if isinstance(frame.index, pd.DatetimeIndex) else frame.reset_index(drop=True)
+    content = (gzip.open if path.suffix == ".gz" else open)(path, "rb")
+    with content as file:
         head = file.read(65_536)
     encoding = "utf-8-sig"
-    try:
-        head.decode(encoding, "strict" if len(head) < 65_536 else "ignore")
-        header = head.decode(encoding, "ignore").split("\n")[0]
-    except UnicodeDecodeError:
-        encoding, header = "latin-1", head.decode("latin-1").split("\n")[0]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif not _is_utf8(head):
+        encoding = "latin-1"
         say("the file is not UTF-8: read as Latin-1")
-    separator = max(",;\t|", key=header.count)
-    decimal = "," if separator == ";" and b"." not in head and head.count(b",") else "."
     try:
-        frame = pd.read_csv(path, sep=separator, decimal=decimal, encoding=encoding)
+        separator = _separator(head.decode(encoding, "ignore").splitlines()[:50], path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a separator ends each line
+            frame = pd.read_csv(path, sep=separator, encoding=encoding, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).strip().replace("\n", " ")
         raise ValueError(f"{path}: it cannot be read as a table ({reason})") from error
-    first = frame.columns[0] if len(frame.columns) else ""
+    first = frame.columns[0]
     if str(first).startswith("Unnamed") and (frame[first] == np.arange(len(frame))).all():
         frame = frame.drop(columns=first)  # row numbers, as pandas writes them
-    return frame
+    return frame if separator == "," else frame.apply(_decimal_commas)
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head[:-4].decode("utf-8")  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _separator(lines: list[str], path: Path) -> str:
+    """The one that cuts every line, outside quotes, into as many fields as the header has."""
+    best, most = ",", 1
+    for separator in ",;\t|":
+        counts = [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=separator) if row]
+        rows = csv.reader(lines[:-1] or lines, delimiter=separator)
+        trailing = all(row[-1] == "" for row in list(rows)[1:] if row)
+        same = all(c == counts[0] or (c == counts[0] + 1 and trailing) for c in counts)
+        if counts and same and counts[0] > most:
+            best, most = separator, counts[0]
+    if most == 1 and len(lines) > 1:
+        counts = [len(row) for row in csv.reader(lines, delimiter=",") if row]
+        odd = next((i for i, c in enumerate(counts) if c != counts[0]), None)
+        if odd is not None:
+            raise ValueError(
+                f"{path}: line {odd + 1} has {counts[odd]} fields, the header {counts[0]}; "
+                "give a table with one field a column"
+            )
+    return best
+
+
+def _decimal_commas(column: pd.Series) -> pd.Series:
+    """Text such as 1.234,5 as numbers; any other column as it is."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype("string").str.strip()
+    number = text.str.fullmatch(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?").fillna(True)
+    if not number.all() or not text.str.contains(",").any():
+        return column
+    plain = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    return pd.to_numeric(plain).astype(float)
 
 
 def _set_time(
@@ -86,50 +130,44 @@ def _set_time(
 ) -> pd.DataFrame:
     if time_column is not None and time_column not in frame:
         raise ValueError(f"there is no column {time_column!r}; the file has {list(frame.columns)}")
+    found: dict[Hashable, pd.Series] = {}
     for name in [time_column] if time_column is not None else list(frame.columns):
-        if time_column is None and pd.api.types.is_numeric_dtype(frame[name]):
-            continue
-        stamps = _dates(frame[name])
-        unread = stamps.isna()
-        if not unread.any():
-            return frame.drop(columns=name).set_index(pd.DatetimeIndex(stamps, name=name))
-        if time_column is not None or unread.mean() < 0.5:
-            row = int(unread.argmax())
-            raise ValueError(
-                f"column {name!r} holds {frame[name].iloc[row]!r} in row {row}, which is no date"
-            )
-    say("no column of dates found: the rows are taken as equally spaced, in order")
-    return frame
+        dates = read_dates(frame[name], say)
+        if dates is not None:
+            found[name] = dates
+    if not found:
+        if time_column is not None:
+            first = frame[time_column].iloc[0]
+            raise ValueError(f"column {time_column!r} holds {first!r} in row 0, which is no date")
+        say("no column of dates found: the rows are taken as equally spaced, in order")
+        return frame
+    name = max(found, key=lambda column: found[column].nunique())  # the first of the finest
+    stamps = found[name]
+    if stamps.isna().any():
+        row = int(stamps.isna().argmax())
+        raise ValueError(
+            f"column {name!r} holds {frame[name].iloc[row]!r} in row {row}, which is no date"
+        )
+    frame = frame.drop(columns=list(found))
+    clock = next((c for c in frame if _is_clock(frame[c])), None)
+    if clock is not None and stamps.duplicated().any():
+        say(f"the time is taken from {name!r} and {clock!r} together")
+        text = frame[clock].astype("string").str.strip()
+        stamps = stamps + pd.to_timedelta(text.where(text.str.count(":") == 2, text + ":00"))
+        frame = frame.drop(columns=clock)
+    repeated = float(stamps.duplicated().mean())
+    if repeated > 0.1:
+        raise ValueError(
+            f"column {name!r} repeats {repeated:.0%} of its dates; give one row a time "
+            "(one series a file, or name the column of the time)"
+        )
+    return frame.set_index(pd.DatetimeIndex(stamps, name=name))
 
 
-def _dates(column: pd.Series) -> pd.Series:
-    """A column as dates, read in one way throughout: ISO, or with the month or the day first.
-
-    Where both of the last read every cell, the one that gives rows in order at one frequency is right.
-    """
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return column
-    text = column.astype("string")
-    iso = pd.to_datetime(text, errors="coerce", format="ISO8601")
-    if iso.notna().mean() > 0.5:
-        return iso
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it falls back to a parser of its own
-        ways = [
-            pd.to_datetime(text, errors="coerce", dayfirst=dayfirst) for dayfirst in (False, True)
-        ]
-    ways.sort(key=lambda stamps: stamps.isna().sum())  # stable: the month first, all else equal
-    complete = [stamps for stamps in ways if stamps.notna().all()]
-    if len(complete) == 2 and not complete[0].equals(complete[1]):
-        regular = [w for w in complete if guess_frequency(pd.DatetimeIndex(w.sort_values()))]
-        if len(regular) != 1:
-            example = str(column.iloc[int((complete[0] != complete[1]).argmax())])
-            raise ValueError(
-                f"column {column.name!r} holds {example!r}, which may have the day or the month "
-                "first; write dates as YYYY-MM-DD"
-            )
-        return regular[0]
-    return ways[0]
+def _is_clock(column: pd.Series) -> bool:
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    return bool(column.astype("string").str.strip().str.fullmatch(CLOCK).fillna(False).all())
 
 
 def _choose(
@@ -156,7 +194,7 @@ def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame
     repeated = int(frame.index.duplicated().sum())
     if repeated:
         say(f"{repeated} repeated stamps: averaged")
-        frame = frame.groupby(level=0).mean()
+        frame = frame.groupby(level=0).mean(numeric_only=True)
     freq = guess_frequency(frame.index)
     if freq is None:
         return frame  # the forecaster says what is wrong with it

@@ -405,6 +405,29 @@ def test_a_context_of_one_or_two_rows_has_the_fitted_frequency(freq, tmp_path):
         assert TitansForecaster.load(tmp_path / "m").predict().index.equals(index[40:])
 
 
+def test_periods_of_several_months_and_frequencies_without_a_name(tmp_path):
+    frame = wide(40)
+    index = pd.period_range("2020-01", periods=43, freq="2M")
+    forecaster = small(max_epochs=1, prediction_length=3).fit(frame.set_axis(index[:40], axis=0))
+    assert forecaster.predict().index.equals(index[40:])
+    one = small(max_epochs=1, context_length=1, patch_length=1, patch_stride=1, prediction_length=3)
+    one.fit(frame.set_axis(index[:40], axis=0))
+    assert one.predict(frame.set_axis(index[:40], axis=0).iloc[-1:]).index.equals(index[40:])
+    for freq in (pd.DateOffset(days=2), pd.offsets.CustomBusinessDay(holidays=["2020-02-10"])):
+        index = pd.date_range("2020-01-01", periods=40, freq=freq)
+        forecaster = small(max_epochs=1).fit(frame.set_axis(index, axis=0))
+        if freq == pd.DateOffset(days=2):
+            assert forecaster.predict().index[0] == index[-1] + freq
+        with pytest.raises(ValueError, match="the frequency .* of the index cannot be saved"):
+            forecaster.save(tmp_path / "m")
+
+
+def test_a_large_offset_does_not_hide_movement(frame):
+    X = frame[["y0"]] * 100
+    forecast = small().fit(X + 1.7e9).predict() - 1.7e9
+    np.testing.assert_allclose(forecast, small().fit(X).predict(), rtol=1e-3, atol=1e-3)
+
+
 def test_numpy_parameters_are_saved_and_odd_ones_named(frame, tmp_path):
     levels = np.array([0.2, 0.8])
     forecaster = small(quantile_levels=levels, max_epochs=1).fit(frame)

@@ -133,7 +133,9 @@ def test_dates_are_read_in_one_way_throughout(form, freq, tmp_path):
 
 def test_dates_that_can_be_read_in_two_ways_are_refused(tmp_path):
     (tmp_path / "d.csv").write_text("t,x\n01/02/2024,1\n05/03/2024,2\n04/07/2024,3\n")
-    with pytest.raises(ValueError, match="holds '01/02/2024', which may have the day or the month"):
+    with pytest.raises(
+        ValueError, match="holds '01/02/2024', whose day, month and year can be read in"
+    ):
         read_frame(tmp_path / "d.csv")
 
 
@@ -162,6 +164,90 @@ def test_scattered_stamps_do_not_become_millions_of_rows(tmp_path):
     write(tmp_path / "s.csv", pd.DataFrame({"x": np.arange(312.0)}, index), "%Y-%m-%d %H:%M:%S")
     with pytest.raises(ValueError, match="do not lie on the usual frequency 'D'"):
         read_frame(tmp_path / "s.csv")
+
+
+FORMS = {
+    "year of two digits, day first": ("%d/%m/%y", "D"),
+    "year of two digits, month first": ("%m/%d/%y", "D"),
+    "year of two digits first": ("%y-%m-%d", "D"),
+    "day first with the time": ("%d.%m.%Y %H:%M", "h"),
+    "one number": ("%Y%m%d", "D"),
+    "ISO with a zone": ("%Y-%m-%dT%H:%M:%S+00:00", "h"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_other_ways_to_write_a_time(name, tmp_path):
+    form, freq = FORMS[name]
+    frame = make_series(400, 1, freq=freq, random_state=0, start="2001-01-01")
+    write(tmp_path / "d.csv", frame, form)
+    read = read_frame(tmp_path / "d.csv", say=lambda line: None)
+    assert list(read.index.tz_localize(None)) == list(frame.index)
+    assert list(read.columns) == ["y0"]
+
+
+def test_the_offset_may_change_within_a_column(tmp_path):
+    index = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"t": [s.isoformat() for s in index], "x": np.arange(60.0)})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    assert list(read_frame(tmp_path / "d.csv").index) == list(index.tz_convert("UTC"))
+
+
+def test_date_and_time_of_day_in_two_columns_in_any_order(tmp_path):
+    frame = make_series(400, 1, freq="15min", random_state=0)
+    date, clock = frame.index.strftime("%Y-%m-%d"), frame.index.strftime("%H:%M")
+    table = pd.DataFrame({"time": clock, "date": date, "x": frame["y0"].to_numpy()})
+    for columns in (["time", "date", "x"], ["date", "time", "x"]):
+        table[columns].to_csv(tmp_path / "d.csv", index=False)
+        lines = []
+        read = read_frame(tmp_path / "d.csv", say=lines.append)
+        assert lines == ["the time is taken from 'date' and 'time' together"]
+        assert list(read.index) == list(frame.index)
+        assert list(read.columns) == ["x"]
+    table[["time", "x"]].to_csv(tmp_path / "d.csv", index=False)
+    assert isinstance(read_frame(tmp_path / "d.csv").index, pd.RangeIndex)  # no day, no date
+
+
+def test_the_finest_column_of_dates_is_the_time_and_several_series_are_refused(tmp_path):
+    frame = make_series(40, 1, freq="D", random_state=0).rename_axis("date").reset_index()
+    frame.insert(0, "updated", "2025-01-01")
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    assert list(read_frame(tmp_path / "d.csv").index) == list(frame["date"])
+    both = pd.concat([frame.assign(item="a"), frame.assign(item="b")])
+    both.to_csv(tmp_path / "d.csv", index=False)
+    with pytest.raises(ValueError, match="'date' repeats 50% of its dates; give one row a time"):
+        read_frame(tmp_path / "d.csv")
+
+
+TABLES = {
+    "German": ("date;price;count\n01.01.2024;0,5;0\n02.01.2024;1.001,5;1\n13.01.2024;7;2\n", ";"),
+    "tab": ("date\tprice\tcount\n2024-01-01\t0,5\t0\n2024-01-02\t1001,5\t1\n2024-01-13\t7\t2\n", ""),
+    "commas in a name": (
+        'date;"price";count\n2024-01-01;0,5;0\n2024-01-02;1001,5;1\n2024-01-13;7;2\n', ""
+    ),
+    "separators in quotes": (
+        'date,price,count,note\n2024-01-01,0.5,0,"a;b;c;d"\n2024-01-02,1001.5,1,"a;b;c;d"\n'
+        '2024-01-13,7,2,"a;b;c;d"\n', ""
+    ),
+    "a separator at the end": (
+        "date,price,count\n2024-01-01,0.5,0,\n2024-01-02,1001.5,1,\n2024-01-13,7,2,\n", ""
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_as_programs_write_them(name, tmp_path):
+    (tmp_path / "d.csv").write_text(TABLES[name][0])
+    read = read_frame(tmp_path / "d.csv", say=lambda line: None).dropna()
+    assert read["price"].tolist() == [0.5, 1001.5, 7.0]
+    assert read["count"].tolist() == [0, 1, 2]
+    assert read.index[-1] == pd.Timestamp("2024-01-13")
+
+
+def test_rows_that_do_not_fit_the_header_are_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("date,a\n2024-01-01,1,2\n2024-01-02,1,2\n2024-01-03,3,4\n")
+    with pytest.raises(ValueError, match="line 2 has 3 fields, the header 2"):
+        read_frame(tmp_path / "d.csv")
 
 
 def test_parquet(tmp_path):

@@ -446,10 +446,11 @@ def _level_and_spread(training: Array, everything: Array) -> tuple[Array, Array]
     Of the training rows; of all where a variate is first seen later. One never observed has no level:
     NaN, and so are its forecasts. One that only moves by rounding has spread 1.
     """
-    values = np.where(np.isnan(training).all(0), everything[-len(training) :], training)
-    count = (~np.isnan(values)).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.nansum(values, 0) / count
-        spread = np.sqrt(np.nansum((values - mean) ** 2, 0) / count)
-    moves = spread > 1e-7 * np.abs(mean)  # float32 cannot tell smaller ones
+    mean, spread = (np.empty(training.shape[1]) for _ in range(2))
+    for variate in range(len(mean)):
+        values = training[:, variate]
+        values = everything[:, variate] if np.isnan(values).all() else values
+        seen = values[~np.isnan(values)]
+        mean[variate], spread[variate] = (seen.mean(), seen.std()) if len(seen) else (np.nan, 0)
+    moves = spread > 1e-12 * np.abs(mean)  # less is rounding in float64
     return mean, np.where(moves, spread, 1.0)

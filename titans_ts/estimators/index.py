@@ -44,7 +44,7 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
     if isinstance(index, pd.DatetimeIndex):
         return _with_frequency(index, getattr(fitted, "freq", None))
     if isinstance(index, pd.PeriodIndex):
-        steps = np.array([step.n for step in index[1:] - index[:-1]], dtype=np.int64)
+        steps = np.diff(index.asi8)
     else:
         steps = np.diff(index.to_numpy())
     if not len(steps):
@@ -54,7 +54,7 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
             else _numbers(index, getattr(fitted, "step", 1))
         )
     kinds, counts = np.unique(steps, return_counts=True)
-    usual = 1 if isinstance(index, pd.PeriodIndex) else kinds[counts.argmax()]
+    usual = index.freq.n if isinstance(index, pd.PeriodIndex) else kinds[counts.argmax()]
     odd = np.flatnonzero(steps != usual)
     if len(odd):
         raise ValueError(
@@ -104,7 +104,28 @@ def continued(index: pd.Index | None, steps: int) -> pd.Index:
 
 
 def describe(index: pd.Index) -> dict[str, Any]:
-    """What json needs to hold of a regular index."""
+    """What json needs to hold of a regular index.
+
+    Raises
+    ------
+    ValueError
+        If its frequency has no name from which pandas could make it again.
+    """
+    description = _describe(index)
+    try:
+        again = rebuild(description, len(index))
+        faithful = again.equals(index) and continued(again, 3).equals(continued(index, 3))
+    except ValueError:
+        faithful = False
+    if not faithful:
+        raise ValueError(
+            f"the frequency {index.freq!r} of the index cannot be saved; use one that pandas has a "
+            "name for, such as 'D' or 'B'"
+        )
+    return description
+
+
+def _describe(index: pd.Index) -> dict[str, Any]:
     name = None if index.name is None else str(index.name)
     if isinstance(index, pd.PeriodIndex):
         return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}

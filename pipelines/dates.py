@@ -1,0 +1,121 @@
+"""Reading a column of dates in one way throughout, or refusing to guess."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+
+import pandas as pd
+
+from titans_ts.frequency import guess_frequency
+
+__all__ = ["CLOCK", "read_dates"]
+
+CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+"""A time of day without a date."""
+
+_NUMERIC = re.compile(rf"(\d{{1,4}})([/.-])\d{{1,2}}\2(\d{{1,4}})(?:([ T]){CLOCK})?")
+
+
+def read_dates(column: pd.Series, say: Callable[[str], None]) -> pd.Series | None:
+    """Read a column as dates.
+
+    Parameters
+    ----------
+    column : Series
+        Text, dates, or whole numbers: YYYYMMDD, or seconds or milliseconds since 1970.
+    say : callable
+        Receives a line for what had to be assumed.
+
+    Returns
+    -------
+    Series or None
+        The dates, NaT where a cell is none; None if the column does not hold dates.
+
+    Raises
+    ------
+    ValueError
+        If the day and the month cannot be told apart.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    if pd.api.types.is_integer_dtype(column):
+        return _from_numbers(column, say)
+    if pd.api.types.is_numeric_dtype(column):
+        return None
+    text = column.astype("string").str.strip()
+    known = text.dropna()
+    if known.empty or known.str.fullmatch(CLOCK).mean() > 0.5:
+        return None  # a time of day alone would be read as today's
+    match = _NUMERIC.fullmatch(known.iloc[0])
+    dates = _from_text(text) if match is None else _from_parts(text, match)
+    return dates if dates.notna().mean() > 0.5 else None
+
+
+def _from_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series | None:
+    low, high = column.min(), column.max()
+    if low >= 19_000_101 and high <= 21_001_231:
+        dates = pd.to_datetime(column.astype("string"), format="%Y%m%d", errors="coerce")
+        return dates if dates.notna().all() else None
+    for unit, scale in (("s", 1), ("ms", 1000)):
+        if 3e8 * scale <= low and high <= 4.2e9 * scale and column.is_monotonic_increasing:
+            say(f"column {column.name!r} is taken as {unit} since 1970")
+            return pd.to_datetime(column, unit=unit)
+    return None
+
+
+def _from_parts(text: pd.Series, match: re.Match[str]) -> pd.Series:
+    """Dates of three numbers: every order that reads all cells, and of those the regular one."""
+    first, separator, last = match.group(1, 2, 3)
+    if len(first) == 4:
+        orders = ["%Y{}%m{}%d"]
+    elif len(last) == 4:
+        orders = ["%m{}%d{}%Y", "%d{}%m{}%Y"]
+    else:
+        orders = ["%m{}%d{}%y", "%d{}%m{}%y", "%y{}%m{}%d"]
+    clock = match.group(4)
+    ends = [""] if clock is None else [f"{clock}%H:%M", f"{clock}%H:%M:%S", f"{clock}%H:%M:%S.%f"]
+    forms = [order.format(separator, separator) + end for order in orders for end in ends]
+    ways = [pd.to_datetime(text, format=form, errors="coerce") for form in forms]
+    most = max(dates.notna().sum() for dates in ways)
+    best = [dates for dates in ways if dates.notna().sum() == most]
+    different = [
+        dates for i, dates in enumerate(best) if not any(dates.equals(d) for d in best[:i])
+    ]
+    if len(different) > 1:
+        regular = [d for d in different if _is_regular(d)]
+        in_order = [d for d in regular if d.is_monotonic_increasing]
+        regular = in_order or regular
+        if len(regular) != 1:
+            example = str(text.dropna().iloc[0])
+            raise ValueError(
+                f"column {text.name!r} holds {example!r}, whose day, month and year can be read in "
+                "more than one order; write dates as YYYY-MM-DD"
+            )
+        return regular[0]
+    return different[0]
+
+
+def _is_regular(dates: pd.Series) -> bool:
+    stamps = pd.DatetimeIndex(dates.dropna().sort_values().unique())
+    freq = guess_frequency(stamps)
+    if freq is None:
+        return False
+    return len(pd.date_range(stamps[0], stamps[-1], freq=freq).union(stamps)) < 1.2 * len(stamps)
+
+
+def _from_text(text: pd.Series) -> pd.Series:
+    """ISO 8601 with a zone, or months by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that pandas falls back to a parser of its own
+        for options in ({"format": "ISO8601"}, {}):
+            try:
+                dates = pd.to_datetime(text, errors="coerce", **options)
+            except ValueError:  # the offset from UTC changes within the column
+                dates = pd.to_datetime(text, errors="coerce", utc=True, **options)
+            if not pd.api.types.is_datetime64_any_dtype(dates):
+                dates = pd.to_datetime(text, errors="coerce", utc=True, **options)
+            if dates.notna().mean() > 0.5:
+                break
+    return dates
