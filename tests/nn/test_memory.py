@@ -195,3 +195,30 @@ def test_gates_start_where_the_defaults_say():
     assert (torch.logit(forget) - memory.forget_gate.bias).abs().mean() < 0.1
     assert (momentum - 0.5).abs().mean() < 0.05
     assert (lr * 16 - 0.22).abs().mean() < 0.02  # sigmoid(2) (1 - 0.5) / 2
+
+
+def test_training_under_autocast_warns_of_nothing_and_keeps_the_state_exact():
+    torch.manual_seed(0)
+    memory = NeuralMemory(32, 2)
+    x = torch.randn(2, 40, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state, _ = memory(x)
+        y.float().square().mean().backward()
+    assert state.memory.weights[0].dtype == torch.float32
+    exact = memory(x).y
+    assert (y.float() - exact).norm() / exact.norm() < 0.05  # bfloat16 projections, 2^-8 a product
+
+
+def test_half_precision_defaults_and_an_empty_initial_memory():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        memory = NeuralMemory(16, 2)
+        assert memory(torch.randn(1, 5, 16)).y.isfinite().all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    memory = NeuralMemory(16, 2)
+    with torch.no_grad():
+        for w in memory.initial:
+            w.zero_()
+    memory(torch.randn(1, 40, 16)).y.sum().backward()
+    assert all(w.grad.isfinite().all() for w in memory.initial)

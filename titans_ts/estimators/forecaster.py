@@ -231,6 +231,10 @@ class TitansForecaster(TitansEstimator):
         series, _ = self._history(X)
         if series is None:
             raise ValueError("X is a batch of windows; give one series")
+        if series.kind != self._tail.kind:
+            raise ValueError(
+                f"X is a {series.kind}, but a {self._tail.kind} was fitted; give the same"
+            )
         self._remember(series)
         return self
 

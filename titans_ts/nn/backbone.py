@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from titans_ts.config import BackboneConfig
 from titans_ts.nn.blocks import Block
+from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing
 from titans_ts.nn.state import flatten_state
 
@@ -48,7 +49,7 @@ class TitansBackbone(nn.Module):
         self.config = config = config or BackboneConfig()
         blocks = [Block(config) for _ in range(config.n_layers)]
         self.blocks: Any = nn.ModuleList(blocks)  # of Block, which nn.ModuleList cannot say
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
+        self.norm = Norm(config.d_model)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """The state at the beginning of `batch_size` streams."""

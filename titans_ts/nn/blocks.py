@@ -19,7 +19,7 @@ from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
 from titans_ts.kernels.ragged import Slots
 from titans_ts.nn.attention import AttentionCache, SegmentAttention, SlidingWindowAttention
-from titans_ts.nn.layers import FeedForward
+from titans_ts.nn.layers import FeedForward, Norm
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.state import repeat_state
@@ -142,7 +142,7 @@ class MAL(Mixer):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
+        self.norm = Norm(config.d_model)
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
 
     def initial_state(self, batch_size: int) -> MALState:
@@ -226,7 +226,7 @@ class _Gate(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.y_norm, self.m_norm = (nn.RMSNorm(d_model, eps=1e-6) for _ in range(2))
+        self.y_norm, self.m_norm = (Norm(d_model) for _ in range(2))
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         """Gate y `[B, T, D]` by m `[B, T, D]`."""
@@ -244,7 +244,7 @@ class Block(nn.Module):
         super().__init__()
         if config.variant not in BLOCKS:
             raise ValueError(f"variant is {config.variant!r}; choose one of {sorted(BLOCKS)}")
-        self.mixer_norm, self.ff_norm = (nn.RMSNorm(config.d_model, eps=1e-6) for _ in range(2))
+        self.mixer_norm, self.ff_norm = (Norm(config.d_model) for _ in range(2))
         self.mixer = BLOCKS[config.variant](config)
         self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
         self.dropout = nn.Dropout(config.dropout)

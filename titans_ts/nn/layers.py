@@ -7,7 +7,24 @@ from torch import Tensor, nn
 
 from titans_ts.kernels.ragged import take
 
-__all__ = ["CausalConv", "FeedForward", "last_tokens", "rotate"]
+__all__ = ["CausalConv", "FeedForward", "Norm", "last_tokens", "rotate"]
+
+
+class Norm(nn.RMSNorm):
+    """Root-mean-square norm over the last axis, in the weights' dtype also under autocast.
+
+    Parameters
+    ----------
+    width : int
+        Entries of the last axis.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x `[..., width]`."""
+        return super().forward(x.to(self.weight.dtype))
 
 
 class CausalConv(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory, read_memory
-from titans_ts.nn.layers import CausalConv
+from titans_ts.nn.layers import CausalConv, Norm
 from titans_ts.nn.packing import Packing, prefix_mask
 
 __all__ = ["LARGEST_STRETCH", "NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
@@ -56,7 +56,7 @@ class NeuralMemory(nn.Module):
 
     Notes
     -----
-    Stable by construction: keys and values have length one; a token is written with
+    Built to stay stable: keys and values have length one; a token is written with
     ``theta = sigmoid(.) (1 - eta) / (2 chunk_size)``, so that a chunk of equal tokens makes at most
     half the step at which a linear memory starts to swing; and no layer of the learned M_0 stretches a
     vector by more than sqrt(2), since the curvature of a deep memory's loss grows with its weights.
@@ -92,7 +92,7 @@ class NeuralMemory(nn.Module):
         width = d_model // n_heads
         widths = [width] + [config.expansion * width] * (config.depth - 1) + [width]
         self.initial = nn.ParameterList(_orthogonal(n_heads, i, o) for i, o in pairwise(widths))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = Norm(width)
 
     def initial_state(self, batch_size: int) -> NeuralMemoryState:
         """The state before the first token of `batch_size` streams."""
