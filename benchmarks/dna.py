@@ -38,6 +38,10 @@ def main() -> None:
     path = Path(os.environ.get("TITANS_TS_DATA", ".")) / FILES[args.task]
     frame = pd.read_csv(path, keep_default_na=False)
     sequences, labels = frame["sequence"].to_numpy(), frame["label"].to_numpy()
+    command = (
+        f"python benchmarks/dna.py --task {args.task} --variant {args.variant} "
+        f"--max-epochs {args.max_epochs} --folds {args.folds}"
+    )
     rows = []
     folds = StratifiedKFold(10, shuffle=True, random_state=0).split(sequences, labels)
     for fold, (train, test) in enumerate(folds):
@@ -63,14 +67,11 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
+        written = record(f"dna-{args.task}-{args.variant}", command, rows)  # kept if interrupted
     for key in ("accuracy", "accuracy_without_duplicates", "mcc"):
         values = [row[key] for row in rows]
         print(f"{key} {np.mean(values):.4f} +- {np.std(values):.4f} over {len(values)} folds")
-    command = (
-        f"python benchmarks/dna.py --task {args.task} --variant {args.variant} "
-        f"--max-epochs {args.max_epochs} --folds {args.folds}"
-    )
-    print(record(f"dna-{args.task}-{args.variant}", command, rows))
+    print(written)
 
 
 if __name__ == "__main__":
