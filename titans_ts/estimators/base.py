@@ -6,6 +6,7 @@ import dataclasses
 import json
 import numbers
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
 
 
-class TitansEstimator(BaseEstimator):
+class TitansEstimator(BaseEstimator, ABC):
     """Base of the estimators; `__init__` of a subclass stores its arguments and does nothing else."""
 
     model_: nn.Module
@@ -97,15 +98,15 @@ class TitansEstimator(BaseEstimator):
         self.model_.to(self._device()).eval()
         return self
 
+    @abstractmethod
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Fitted attributes: what json can hold, and tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         """Undo :meth:`_fitted`, and build `model_` from its configuration."""
-        raise NotImplementedError
 
     def _config(self, cls: type[Any], **values: Any) -> Any:
         """A configuration from the estimator's parameters of the same names, and `values`."""
