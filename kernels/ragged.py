@@ -14,7 +14,7 @@ from torch import Tensor
 
 from titans_ts.kernels.state import Weights
 
-__all__ = ["Slots", "take"]
+__all__ = ["Slots", "keep", "take"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class Slots:
         n_slots = int(end.max()) if len(end) else 0
         source = torch.full((len(position), n_slots + 1), length, device=device)
         tokens = torch.arange(length, device=device).expand_as(mask)
-        source.scatter_(
-            1, slot.masked_fill(~mask, n_slots), tokens
-        )  # the absent go to a spare slot
+        # the absent go to a spare slot
+        source.scatter_(1, slot.masked_fill(~mask, n_slots), tokens)
         source = source[:, :n_slots]
         chunks = [(s, min(n_slots, s + chunk_size)) for s in range(0, n_slots, chunk_size)]
         present = source < length
@@ -75,15 +74,13 @@ class Slots:
         """Tokens `[B, T, ...]` to slots `[B, N, ...]`; absent slots are zero."""
         if self.source is None or self.present is None:
             return x
-        present = self.present.reshape(*self.present.shape, *[1] * (x.ndim - 2))
-        return torch.where(present, take(x, self.source), 0)
+        return keep(take(x, self.source), self.present)
 
     def pick(self, y: Tensor) -> Tensor:
         """Slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
         if self.slot is None or self.mask is None:
             return y
-        mask = self.mask.reshape(*self.mask.shape, *[1] * (y.ndim - 2))
-        return torch.where(mask, take(y, self.slot), 0)
+        return keep(take(y, self.slot), self.mask)
 
     def present_in(self, start: int, stop: int) -> Tensor | None:
         """`[B, 1, L]`: which of the slots of a chunk hold a token; None for all."""
@@ -97,6 +94,11 @@ class Slots:
             return weights
         full = (self.end >= stop).to(weights[0].device)[:, None, None, None]
         return tuple(torch.where(full, w, a) for w, a in zip(weights, anchor, strict=True))
+
+
+def keep(x: Tensor, mask: Tensor) -> Tensor:
+    """Return x `[B, T, ...]` with zeros, whatever stood there, where `mask` `[B, T]` is False."""
+    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

@@ -96,9 +96,9 @@ def _separator(lines: list[str], path: Path) -> str:
     """The one that cuts every line, outside quotes, into as many fields as the header has."""
     best, most = ",", 1
     for separator in ",;\t|":
-        counts = [len(row) for row in csv.reader(lines[:-1] or lines, delimiter=separator) if row]
-        rows = csv.reader(lines[:-1] or lines, delimiter=separator)
-        trailing = all(row[-1] == "" for row in list(rows)[1:] if row)
+        rows = [row for row in csv.reader(lines[:-1] or lines, delimiter=separator) if row]
+        counts = [len(row) for row in rows]
+        trailing = all(row[-1] == "" for row in rows[1:])
         same = all(c == counts[0] or (c == counts[0] + 1 and trailing) for c in counts)
         if counts and same and counts[0] > most:
             best, most = separator, counts[0]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from titans_ts.frequency import guess_frequency
 
@@ -44,28 +45,24 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
     if isinstance(index, pd.DatetimeIndex):
         return _with_frequency(index, getattr(fitted, "freq", None))
     if isinstance(index, pd.PeriodIndex):
-        steps = np.diff(index.asi8)
-    else:
+        _check_steps(index, np.diff(index.asi8), index.freq.n)
+        return index
+    step = getattr(fitted, "step", 1)
+    if len(index) > 1:
         steps = np.diff(index.to_numpy())
-    if not len(steps):
-        return (
-            index
-            if isinstance(index, pd.PeriodIndex)
-            else _numbers(index, getattr(fitted, "step", 1))
-        )
-    kinds, counts = np.unique(steps, return_counts=True)
-    usual = index.freq.n if isinstance(index, pd.PeriodIndex) else kinds[counts.argmax()]
+        kinds, counts = np.unique(steps, return_counts=True)
+        step = int(kinds[counts.argmax()])
+        _check_steps(index, steps, step)
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:
     odd = np.flatnonzero(steps != usual)
     if len(odd):
         raise ValueError(
             f"the index of X has a gap: {index[odd[0] + 1]} follows {index[odd[0]]}; "
             "reindex it so that the rows between are NaN, which is missing data"
         )
-    return index if isinstance(index, pd.PeriodIndex) else _numbers(index, int(steps[0]))
-
-
-def _numbers(index: pd.Index, step: int) -> pd.RangeIndex:
-    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
 
 
 def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.ragged import take
+from titans_ts.kernels.ragged import keep, take
 
 __all__ = ["Packing", "prefix_mask"]
 
@@ -27,15 +27,11 @@ class Packing:
 
     def pack(self, x: Tensor) -> Tensor:
         """`[B, T, ...]` in stream order to present tokens first; the absent ones become zero."""
-        return self._select(take(x, self._order), prefix_mask(self.lengths, x.shape[1]))
+        return keep(take(x, self._order), prefix_mask(self.lengths, x.shape[1]))
 
     def unpack(self, y: Tensor) -> Tensor:
         """Undo :meth:`pack`; masked tokens become zero."""
-        return self._select(take(y, self._place), self.mask)
-
-    @staticmethod
-    def _select(x: Tensor, keep: Tensor) -> Tensor:
-        return torch.where(keep.reshape(*keep.shape, *[1] * (x.ndim - 2)), x, 0)
+        return keep(take(y, self._place), self.mask)
 
 
 def prefix_mask(lengths: Tensor, size: int) -> Tensor:
