@@ -1,24 +1,28 @@
-"""The neural memory as matrix products: exact, any depth, no per-token weights.
+"""The neural memory as matrix products: exact, any depth, no per-token weights, bounded training memory.
 
-Inside a chunk all gradients are taken at one point, so the weights after token t are a linear
-combination of what stood at the chunk's start and of the tokens' gradients, and each gradient is an
-outer product of a layer's input and its error. Reading therefore needs only `[L, L]` and `[L, d]`
-matrices; `README.md` beside this file derives the coefficients. Only the loop over chunks is
-sequential. Differentiable by autograd; cost per chunk and layer O(L d^2 + L^2 d).
+`chunk.py` holds what one chunk does, forward and backward, and `shares.py` the coefficients; here are the
+order in which chunks are taken and what is kept for the backward pass. The forward pass saves a few
+of the boundaries between chunks; the backward pass goes through the chunks in reverse and computes
+everything else again, so that training holds O(sqrt(T / b)) boundaries beside its inputs.
 
-Inside this module tokens run along the last axis but one: q, k, v are `[B, H, T, d]`, gates `[B, H, T]`.
+Samples are taken a block at a time and chunks one by one, so that what a chunk needs stays in the
+processor's cache. Outside, tokens are `[B, T, H, d]` and states `[B, H, d_in, d_out]`; inside a chunk
+they are `[n, L, d]` and `[n, d_in, d_out]` for n = H * B memories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+import itertools
+import operator
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from titans_ts.kernels.block import Block, Tokens, tokens_together
+from titans_ts.kernels.chunk import Boundary
+from titans_ts.kernels.once import differentiable_once
 from titans_ts.kernels.ragged import Slots
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
 
@@ -41,187 +45,261 @@ def chunked_memory(
 ) -> MemoryOutput:
     """Write every token into the memory and read the memory after it, a chunk at a time.
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`.
+    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Differentiable once.
     """
-    state = state or initial_state(initial, k.shape[0])
-    target = initial if forget_to == "init" else None
-    slots = Slots.build(state.position, mask, k.shape[1], chunk_size)
-    everything = _Tokens(q, k, v, forget, momentum, lr).map(
-        lambda x: slots.place(x).transpose(1, 2)
+    # Where forgetting leads to M_0, all that follows computes with the distance from there.
+    towards = forget_to == "init" and forget is not None
+    origin = initial if towards else tuple(torch.zeros_like(w) for w in initial)
+    begun = initial_state(initial, len(k)) if state is None else state
+    carried: list[Tensor] = []
+    if state is not None or not towards:  # a stream begins at a distance of zero
+        weights, momenta, anchor = (
+            [_shared(w) for w in layers] for layers in (begun.weights, begun.momentum, begun.anchor)
+        )
+        carried += map(torch.sub, anchor, origin)
+        distances = list(map(torch.sub, weights, origin))
+        if momentum is not None:
+            pairs = map(torch.broadcast_tensors, distances, momenta)
+            distances = [torch.cat(pair, 2) for pair in pairs]
+        carried = [*distances, *carried]
+    tensors = (q, k, v, forget, momentum, lr, *initial, *carried)
+    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    y, surprise, position, *final = _Chunked.apply(
+        *(len(initial), chunk_size, towards, save, begun.position, mask, *tensors)
     )
-
-    weights, momenta, anchor = (_shared(w) for w in (state.weights, state.momentum, state.anchor))
-    reads, norms = [], []
-    for start, stop in slots.chunks:
-        tokens = everything.map(partial(_cut, start, stop))
-        chunk = _Chunk.prepare(tokens, slots.present_in(start, stop), anchor)
-        norms.append(chunk.surprise())
-        if tokens.q is not None:
-            reads.append(chunk.read(tokens.q, weights, momenta, target))
-        weights, momenta = chunk.write(weights, momenta, target)
-        anchor = slots.at_boundary(stop, weights, anchor)
-
-    weights, momenta, anchor = (_batched(w, len(k)) for w in (weights, momenta, anchor))
-    final = MemoryState(weights, momenta, anchor, slots.final_position)
-    y = None
-    if q is not None:
-        y = slots.pick(torch.cat(reads, 2).transpose(1, 2)) if reads else torch.zeros_like(v)
-    total = slots.pick(torch.cat(norms, 2).transpose(1, 2)) if norms else torch.zeros_like(lr)
-    return MemoryOutput(y, final, total)
+    stacks, anchors = final[: len(initial)], final[len(initial) :]
+    kept = begun.momentum
+    if momentum is not None:
+        cut = (x.split(w0.shape[1], 2) for x, w0 in zip(stacks, initial, strict=True))
+        stacks, kept = zip(*cut, strict=True)
+        kept = tuple(s.contiguous() for s in kept)
+    after, anchored = (tuple(map(torch.add, layers, origin)) for layers in (stacks, anchors))
+    read = None if q is None else y
+    return MemoryOutput(read, MemoryState(after, kept, anchored, position), surprise)
 
 
-class _Tokens(NamedTuple):
-    """A chunk's queries, keys and values `[B, H, L, d]` and gates `[B, H, L]`."""
+def _shared(w: Tensor) -> Tensor:
+    """A layer of a state `[B, H, ..]`, or `[1, H, ..]` where one tensor serves the whole batch.
 
-    q: Tensor | None
-    k: Tensor
-    v: Tensor
-    forget: Tensor | None
-    momentum: Tensor | None
-    lr: Tensor
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> _Tokens:
-        """Apply a function to each of them."""
-        return _Tokens(*(None if x is None else function(x) for x in self))  # type: ignore[arg-type]
-
-
-class _Coefficients(NamedTuple):
-    """M_t = beta M + (1 - beta) M_0 + carry S - sum_i C[t, i] grad_i; S_L = decay S - sum_i D[i] grad_i.
-
-    The last three serve the momentum, and are None without it.
+    So it is at the beginning of a stream; training on windows of a chunk or two is that first chunk.
+    What was expanded gets its whole gradient. A leaf has one for every row, and is taken as it is.
     """
-
-    beta: Tensor  # [B, H, L, 1]
-    C: Tensor  # [B, H, L, L], lower triangular
-    carry: Tensor | None = None  # [B, H, L, 1]
-    D: Tensor | None = None  # [B, H, L, 1]
-    decay: Tensor | None = None  # [B, H, 1, 1]
+    alone = w.is_leaf and w.requires_grad
+    if w.shape[0] == 1 or w.stride(0) != 0 or alone or torch.compiler.is_compiling():
+        return w
+    return w[:1]
 
 
-class _Chunk(NamedTuple):
-    """What a chunk's tokens do to a memory: layer inputs and errors, and their shares."""
+class _Chunked(torch.autograd.Function):
+    """The two operators below as one differentiable function."""
 
-    inputs: list[Tensor]
-    errors: list[Tensor]
-    shares: _Coefficients
+    @staticmethod
+    def forward(
+        ctx: Any,
+        depth: int,
+        chunk_size: int,
+        towards: bool,
+        save: bool,
+        position: Tensor,
+        mask: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        forward = _forward_operator if torch.compiler.is_compiling() else _forward
+        outputs = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        n_layers = 2 * depth
+        ctx.set_materialize_grads(False)
+        ctx.options = (depth, chunk_size, towards)
+        ctx.n_tensors = len(tensors)
+        ctx.save_for_backward(position, mask, *tensors, *outputs[3 + n_layers :])
+        ctx.mark_non_differentiable(outputs[2])
+        return tuple(outputs[: 3 + n_layers])
 
-    @classmethod
-    def prepare(cls, tokens: _Tokens, present: Tensor | None, anchor: Weights) -> _Chunk:
-        inputs, errors = _backpropagate(anchor, tokens.k, tokens.v)
-        return cls(inputs, errors, _coefficients(tokens, present))
-
-    def surprise(self) -> Tensor:
-        """Norm of each token's gradient over all layers, `[B, H, L]`: |X (x) E| = |X| |E|."""
-        square = torch.zeros_like(self.inputs[0][..., 0])
-        for x, e in zip(self.inputs, self.errors, strict=True):
-            square = square + x.square().sum(-1) * e.square().sum(-1)
-        return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
-
-    def read(
-        self, q: Tensor, weights: Weights, momentum: Weights, target: Weights | None
-    ) -> Tensor:
-        """M_t(q_t) for every t, `[B, H, L, V]`."""
-        beta, C, carry, *_ = self.shares
-        y = q
-        for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
-            y = y if layer == 0 else F.silu(y)
-            z = beta * _apply(y, weights[layer]) - ((y @ x.mT) * C) @ e
-            if carry is not None:
-                z = z + carry * _apply(y, momentum[layer])
-            if target is not None:
-                z = z + (1 - beta) * _apply(y, target[layer])
-            y = z
-        return y
-
-    def write(
-        self, weights: Weights, momentum: Weights, target: Weights | None
-    ) -> tuple[Weights, Weights]:
-        """The weights and the momentum after the chunk."""
-        beta, C, carry, D, decay = self.shares
-        beta, C = beta[..., -1:, :], C[..., -1:, :].mT
-        new_weights, new_momentum = [], []
-        for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
-            w, s = beta * weights[layer] - x.mT @ (C * e), momentum[layer]
-            if carry is not None and D is not None and decay is not None:
-                w = w + carry[..., -1:, :] * s
-                s = decay * s - x.mT @ (D * e)
-            if target is not None:
-                w = w + (1 - beta) * target[layer]
-            new_weights.append(w)
-            new_momentum.append(s)
-        return tuple(new_weights), tuple(new_momentum)
+    @staticmethod
+    @differentiable_once
+    def backward(
+        ctx: Any, y: Tensor | None, surprise: Tensor | None, _: None, *final: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        position, mask, *rest = ctx.saved_tensors
+        tensors, saved = rest[: ctx.n_tensors], rest[ctx.n_tensors :]
+        backward = _backward_operator if torch.compiler.is_compiling() else _backward
+        outputs = [y, surprise, *final]
+        with torch.autocast(
+            tensors[1].device.type, enabled=False
+        ):  # it may be on around backward()
+            found = iter(backward(position, mask, tensors, saved, outputs, *ctx.options))
+        gradients = (None if x is None else next(found) for x in tensors)
+        return None, None, None, None, None, None, *gradients
 
 
-def _backpropagate(weights: Weights, k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs X^l and errors E^l of every layer, `[B, H, L, d]`: grad_i of layer l is X^l_i (x) E^l_i."""
-    inputs, before = [k], []
-    for w in weights:
-        before.append(_apply(inputs[-1], w))
-        inputs.append(F.silu(before[-1]))
-    error = 2 * (before[-1] - v)
-    errors = [error]
-    for w, z in zip(reversed(weights[1:]), reversed(before[:-1]), strict=True):
-        sigma = torch.sigmoid(z)
-        error = _apply(error, w.mT) * (sigma * (1 + z * (1 - sigma)))  # SiLU'(z)
-        errors.append(error)
-    return inputs[:-1], errors[::-1]
+def _forward(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+    save: bool,
+) -> list[Tensor]:
+    """Return y, surprise and position, the final layers, and what :func:`_backward` needs besides.
 
-
-def _coefficients(tokens: _Tokens, present: Tensor | None) -> _Coefficients:
-    """The shares with which a chunk's gradients and starting point enter each M_t and S_L."""
-    lr = tokens.lr if present is None else tokens.lr * present
-    A, LA = _decays(None if tokens.forget is None else 1 - tokens.forget, lr, present)
-    if present is not None:
-        LA = LA * present[..., None, :]  # M takes its share of S only where a token is present
-    if tokens.momentum is None:
-        return _Coefficients(A.exp()[..., None], LA * lr[..., None, :])
-    H, LH = _decays(tokens.momentum, lr, present)
-    return _Coefficients(
-        beta=A.exp()[..., None],
-        C=(LA @ LH) * lr[..., None, :],
-        carry=LA @ H.exp()[..., None],
-        D=(LH[..., -1, :] * lr)[..., None],
-        decay=H[..., -1, None, None].exp(),
-    )
-
-
-def _decays(retain: Tensor | None, like: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cumulative log of what is retained, `[B, H, L]`, and exp(A_t - A_s) for t >= s, `[B, H, L, L]`.
-
-    The difference of two long sums is taken in float64: in float32 a gate near 0 (log -87) leaves
-    64 * 87 * 6e-8 = 3e-4 of relative error in every later entry of its chunk.
+    `tensors` are the six of :class:`Tokens`, M_0, and the state's layers if a stream goes on.
     """
-    length = like.shape[-1]
-    lower = torch.ones(length, length, dtype=torch.bool, device=like.device).tril()
-    if retain is None:
-        return torch.zeros_like(like), lower.to(like.dtype).expand(*like.shape, length)
-    log = retain.clamp_min(torch.finfo(like.dtype).tiny).log()
-    if present is not None:
-        log = log * present
-    total = (log if log.device.type == "mps" else log.double()).cumsum(-1)  # MPS has no float64
-    difference = total[..., :, None] - total[..., None, :]
-    return total.to(like.dtype), difference.masked_fill(~lower, -torch.inf).to(like.dtype).exp()
+    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    call = _Call(slots, tensors, depth, towards)
+    tokens = call.tokens
+    y = tokens.v.new_zeros(0) if tokens.q is None else tokens.v.new_zeros(tokens.v.shape)
+    surprise = tokens.lr.new_zeros(tokens.lr.shape)
+    final = call.final()
+    saved: list[Tensor] = []
+    for rows in call.blocks():
+        block = call.block(rows)
+        storage = block.storage() if save else []
+        end = block.forward(None if tokens.q is None else y[rows], surprise[rows], storage)
+        for whole, w in zip(final, itertools.chain(*end), strict=True):
+            whole[rows].transpose(0, 1).copy_(w.unflatten(0, (whole.shape[1], -1)))
+        saved += storage
+    y = y if tokens.q is None else call.slots.pick(y)
+    return [y, call.slots.pick(surprise), call.slots.final_position, *final, *saved]
 
 
-def _cut(start: int, stop: int, x: Tensor) -> Tensor:
-    return x[:, :, start:stop]
+def _backward(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    saved: Sequence[Tensor],
+    outputs: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+) -> list[Tensor]:
+    """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
+    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    call = _Call(slots, tensors, depth, towards)
+    found = call.tokens.map(lambda x: x.new_zeros(x.shape))
+    initial = [w.new_zeros(w.shape) for w in call.initial]
+    state = [w.new_zeros(w.shape) for w in call.state]
+    y, surprise = (None if x is None else call.slots.place(x) for x in outputs[:2])
+    blocks = call.blocks()
+    each = len(saved) // max(1, len(blocks))
+    for i, rows in enumerate(blocks):
+        start = call.block(rows).backward(
+            None if y is None else y[rows],
+            None if surprise is None else surprise[rows],
+            call.end(outputs[2:], rows),
+            list(saved[i * each : (i + 1) * each]),
+            found.map(operator.itemgetter(rows)),
+            initial,
+        )
+        for whole, w in zip(state, itertools.chain(*start), strict=bool(state)):
+            part = whole if whole.shape[0] < len(position) else whole[rows]
+            part.transpose(0, 1).add_(w.unflatten(0, (part.shape[1], -1)))
+    return [*(call.slots.pick(x) for x in found if x is not None), *initial, *state]
 
 
-def _shared(weights: Weights) -> Weights:
-    """Weights `[B, H, d_in, d_out]`, as `[H, d_in, d_out]` where one tensor serves the whole batch.
+# Under torch.compile the two are opaque: one node of the graph each, instead of every chunk unrolled.
+_forward_operator = torch.library.custom_op(
+    "titans_ts::chunked_memory",
+    _forward,
+    mutates_args=(),
+    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+)
+_backward_operator = torch.library.custom_op(
+    "titans_ts::chunked_memory_backward",
+    _backward,
+    mutates_args=(),
+    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+)
 
-    So it is at a stream's beginning; training on windows of a chunk or two is that first chunk.
-    """
-    return tuple(w[0] if len(w) > 1 and w.stride(0) == 0 else w for w in weights)
+
+@_forward_operator.register_fake
+def _(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+    save: bool,
+) -> list[Tensor]:
+    call = _Call(Slots([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
+    q, k, v, *_ = call.tokens
+    y = v.new_empty(0 if q is None else v.shape)
+    saved = [w for rows in call.blocks() if save for w in call.block(rows).storage()]
+    return [y, k.new_empty(k.shape[:3]), torch.empty_like(position), *call.final(), *saved]
 
 
-def _batched(weights: Weights, batch_size: int) -> Weights:
-    """Undo :func:`_shared`."""
-    return tuple(w.expand(batch_size, *w.shape[-3:]) for w in weights)
+@_backward_operator.register_fake
+def _(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    saved: Sequence[Tensor],
+    outputs: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in tensors if x is not None]
 
 
-def _apply(x: Tensor, w: Tensor) -> Tensor:
-    """x `[B, H, L, d_in]` times a layer, `[B, H, d_in, d_out]` or the same for all `[H, ...]`."""
-    if w.ndim == 4:
-        return x @ w
-    return (x.transpose(0, 1).flatten(1, 2) @ w).unflatten(1, (len(x), -1)).transpose(0, 1)
+class _Call:
+    """The arguments of a call and the blocks of samples they are cut into."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        tensors: Sequence[Tensor | None],
+        depth: int,
+        towards: bool,
+    ) -> None:
+        self.slots, self.depth, self.towards = slots, depth, towards
+        tokens = Tokens(*tensors[:6])  # type: ignore[arg-type]
+        self.batch, length, self.heads = tokens.lr.shape
+        self.most = (length + slots.chunk_size - 2) // slots.chunk_size + 1
+        self.tokens = tokens.map(slots.place)
+        layers = [w for w in tensors[6:] if w is not None]
+        self.initial, self.state = layers[:depth], layers[depth:]
+        size = max(1, min(length, slots.chunk_size))
+        self.together = max(1, tokens_together(self.initial, size) // max(1, self.heads * size))
+
+    def blocks(self) -> list[slice]:
+        """The samples that are computed together."""
+        edges = [*range(0, self.batch, self.together), self.batch]
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def block(self, rows: slice) -> Block:
+        """Some of the samples."""
+
+        def fold(w: Tensor) -> Tensor:
+            """`[B, H, ..]` to `[n, ..]`; `[1, H, ..]`, which all samples share, to `[H, ..]`."""
+            w = w if w.shape[0] == 1 else w[rows]
+            return w.transpose(0, 1).reshape(-1, *w.shape[2:])
+
+        tokens = self.tokens.map(operator.itemgetter(rows))
+        start = self._boundary([fold(w) for w in self.state])
+        return Block(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
+
+    def final(self) -> list[Tensor]:
+        """Room for the layers of the final state."""
+        P = 1 if self.tokens.momentum is None else 2
+        return [
+            w.new_empty(self.batch, w.shape[0], rows * w.shape[1], w.shape[2])
+            for rows in (P, 1)
+            for w in self.initial
+        ]
+
+    def end(self, gradients: Sequence[Tensor | None], rows: slice) -> Boundary | None:
+        """The gradient of the final state of some samples, zero where there is none; None if all is."""
+        if all(w is None for w in gradients):
+            return None
+        layers = (
+            room[rows].zero_() if w is None else w[rows]
+            for w, room in zip(gradients, self.final(), strict=True)
+        )
+        return self._boundary([w.transpose(0, 1).flatten(0, 1).clone() for w in layers])
+
+    def _boundary(self, tensors: list[Tensor]) -> Boundary:
+        """A state's flat list of layers; of none, the beginning of a stream."""
+        return Boundary(tensors[: self.depth], tensors[self.depth :])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +14,24 @@ from torch import Tensor
 from titans_ts.kernels.chunked import chunked_memory
 from titans_ts.kernels.recurrent import recurrent_memory
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
+from titans_ts.kernels.step import step_memory
+from titans_ts.kernels.triton_memory import triton_memory, uncovered
 
 __all__ = ["IMPLEMENTATIONS", "explain", "neural_memory", "read_memory"]
 
 IMPLEMENTATIONS: dict[str, Callable[..., MemoryOutput]] = {
     "chunked": chunked_memory,
     "recurrent": recurrent_memory,
+    "triton": triton_memory,
 }
-"""Every implementation of the memory, by name; all have the signature of :func:`neural_memory`."""
+"""Every implementation of the memory, by name; all have the signature of :func:`neural_memory`.
+
+One more, the step of a single token without gradients, is taken by itself where it applies.
+"""
 
 _ENVIRONMENT = "TITANS_TS_IMPLEMENTATION"
 _FORGET_TO = ("init", "zero")
+_STEP = "step"
 
 
 def neural_memory(
@@ -90,19 +99,27 @@ def neural_memory(
     Source: arXiv 2501.00663, equations 8 to 15; forgetting towards M_0 is ours, see README.md here.
     """
     _check(q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to)
-    compute = IMPLEMENTATIONS[_choose(implementation)[0]]
-    dtype = torch.promote_types(v.dtype, torch.float32)
-    # A memory accumulates thousands of small updates: below float32 they round away.
+    tokens = (q, k, v, forget, momentum, lr)
+    name, _ = _choose(tokens, initial, state, mask, chunk_size, implementation)
+    compute: Callable[..., MemoryOutput] = step_memory if name == _STEP else IMPLEMENTATIONS[name]
+    # A memory accumulates thousands of small updates: below float32 they round away. (Triton's
+    # kernels raise the precision themselves, as they read.)
+    dtype = v.dtype if name == "triton" else torch.promote_types(v.dtype, torch.float32)
     with torch.autocast(v.device.type, enabled=False):
         y, final, surprise = compute(
-            *(None if x is None else x.to(dtype) for x in (q, k, v, forget, momentum, lr)),
-            tuple(w.to(dtype) for w in initial),
+            *(_in(dtype, x) for x in tokens),
+            tuple(_in(torch.promote_types(dtype, torch.float32), w) for w in initial),
             state,
             mask=mask,
             chunk_size=chunk_size,
             forget_to=forget_to,
         )
     return MemoryOutput(None if y is None else y.to(v.dtype), final, surprise)
+
+
+def _in(dtype: torch.dtype, x: Any) -> Any:
+    """A tensor, or None, in a dtype; as it is if it has it, since even asking torch takes a while."""
+    return x if x is None or x.dtype == dtype else x.to(dtype)
 
 
 def read_memory(q: Tensor, weights: Weights) -> Tensor:
@@ -127,30 +144,77 @@ def read_memory(q: Tensor, weights: Weights) -> Tensor:
     return y.transpose(1, 2).to(q.dtype)
 
 
-def explain(implementation: str | None = None) -> str:
-    """Say which implementation :func:`neural_memory` takes, and why.
+def explain(
+    q: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    forget: Tensor | None,
+    momentum: Tensor | None,
+    lr: Tensor,
+    initial: Weights,
+    state: MemoryState | None = None,
+    *,
+    mask: Tensor | None = None,
+    chunk_size: int = 16,
+    forget_to: str = "init",
+    implementation: str | None = None,
+) -> str:
+    """Say which implementation :func:`neural_memory` takes for the same arguments, and why.
 
     Examples
     --------
-    >>> explain("recurrent")
-    'recurrent: asked for by the argument `implementation`'
+    >>> k, gate, initial = torch.zeros(1, 8, 2, 4), torch.zeros(1, 8, 2), (torch.zeros(2, 4, 4),)
+    >>> explain(k, k, k, gate, gate, gate, initial)
+    'chunked: matrix products; not triton, as tensors are on cpu, not on a GPU'
     """
-    return ": ".join(_choose(implementation))
+    _check(q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to)
+    tokens = (q, k, v, forget, momentum, lr)
+    return ": ".join(_choose(tokens, initial, state, mask, chunk_size, implementation))
 
 
-def _choose(implementation: str | None) -> tuple[str, str]:
+def _choose(
+    tokens: tuple[Tensor | None, ...],
+    initial: Weights,
+    state: MemoryState | None,
+    mask: Tensor | None,
+    chunk_size: int,
+    implementation: str | None,
+) -> tuple[str, str]:
+    """The implementation's name and the reason for it."""
+    k, v = tokens[1:3]
+    assert k is not None
+    assert v is not None
     forced = os.environ.get(_ENVIRONMENT)
     if implementation is not None:
         name, reason = implementation, "asked for by the argument `implementation`"
     elif forced:
         name, reason = forced, f"asked for by the environment variable {_ENVIRONMENT}"
+    elif (
+        k.shape[1] == 1
+        and state is not None
+        and mask is None
+        and not torch.compiler.is_compiling()  # its positions decide what it does
+        and not _learns(tokens, initial, state)
+    ):
+        return _STEP, "one token and no gradient"
     else:
-        name, reason = "chunked", "matrix products on any device, any depth and dtype"
+        against: str | None = f"tensors are on {k.device.type}, not on a GPU"
+        if k.is_cuda:
+            against = uncovered(k, v, initial, chunk_size)
+        if against is None:
+            return "triton", "tensors are on a GPU"
+        name, reason = "chunked", f"matrix products; not triton, as {against}"
     if name not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is {name!r} ({reason}); choose one of {sorted(IMPLEMENTATIONS)}"
         )
     return name, reason
+
+
+def _learns(tokens: tuple[Tensor | None, ...], initial: Weights, state: MemoryState) -> bool:
+    """Whether a gradient may be asked of the result."""
+    tensors = itertools.chain(tokens, initial, *state[:3])
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def _check(
@@ -175,34 +239,38 @@ def _check(
     if k.ndim != 4:
         raise ValueError(f"k has shape {tuple(k.shape)}; expected [B, T, H, K]")
     batch, length, heads, width = k.shape
-    shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
-    shapes["v"] = (v, (batch, length, heads, initial[-1].shape[-1]))
-    if q is not None:
-        shapes["q"] = (q, (batch, length, heads, width))
-    for name, gate in (("forget", forget), ("momentum", momentum), ("lr", lr)):
-        if gate is not None:
-            shapes[name] = (gate, (batch, length, heads))
-    if mask is not None:
-        shapes["mask"] = (mask, (batch, length))
+    tokens = (batch, length, heads)
+    shapes: list[tuple[str, int | None, Tensor | None, tuple[int, ...]]] = [
+        ("v", None, v, (*tokens, initial[-1].shape[-1])),
+        ("q", None, q, (*tokens, width)),
+        ("forget", None, forget, tokens),
+        ("momentum", None, momentum, tokens),
+        ("lr", None, lr, tokens),
+        ("mask", None, mask, (batch, length)),
+    ]
     d_in = width
     for layer, w in enumerate(initial):
-        shapes[f"initial[{layer}]"] = (w, (heads, d_in, w.shape[-1]))
+        shapes.append(("initial", layer, w, (heads, d_in, w.shape[-1])))
         d_in = w.shape[-1]
     if state is not None:
-        for field in ("weights", "momentum", "anchor"):
-            layers = getattr(state, field)
+        for field, layers in zip(state._fields, state[:3], strict=False):
             if len(layers) != len(initial):
                 raise ValueError(
                     f"state.{field} has {len(layers)} layers, but initial has {len(initial)}"
                 )
-            for layer, (w, w0) in enumerate(zip(layers, initial, strict=True)):
-                shapes[f"state.{field}[{layer}]"] = (w, (batch, *w0.shape))
-        shapes["state.position"] = (state.position, (batch,))
-        if bool((state.position >= chunk_size).any()):
+            shapes += [
+                (f"state.{field}", layer, w, (batch, *w0.shape))
+                for layer, (w, w0) in enumerate(zip(layers, initial, strict=True))
+            ]
+        shapes.append(("state.position", None, state.position, (batch,)))
+    for name, index, tensor, expected in shapes:
+        if tensor is not None and tensor.shape != expected:
+            name = name if index is None else f"{name}[{index}]"
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
+    if state is not None and not torch.compiler.is_compiling():
+        position = state.position.tolist()
+        if any(p >= chunk_size for p in position):
             raise ValueError(
-                f"state.position is {state.position.tolist()}, past a chunk of {chunk_size}; "
+                f"state.position is {position}, past a chunk of {chunk_size}; "
                 "go on with the chunk_size the state was made with"
             )
-    for name, (tensor, expected) in shapes.items():
-        if tuple(tensor.shape) != expected:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")

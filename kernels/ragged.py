@@ -7,12 +7,10 @@ before and after are marked. With no mask and one common position, the usual cas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-
-from titans_ts.kernels.state import Weights
 
 __all__ = ["Slots", "keep", "take"]
 
@@ -40,8 +38,9 @@ class Slots:
     @classmethod
     def build(cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int) -> Slots:
         """Lay out `length` tokens after `position` `[B]`, of which `mask` `[B, T]` are present."""
-        first = int(position[0]) if len(position) else 0
-        if mask is None and bool((position == first).all()):
+        places = position.tolist()  # one call: a single token waits for it
+        first = places[0] if places else 0
+        if length == 0 or (mask is None and places.count(first) == len(places)):
             chunks, start = [], 0
             while start < length:
                 stop = min(length, start + chunk_size - (first + start) % chunk_size)
@@ -65,6 +64,16 @@ class Slots:
         source = source.clamp_max(length - 1)
         return cls(chunks, end, chunk_size, 0, source, present, slot.clamp_min(0), mask)
 
+    def __getitem__(self, rows: slice) -> Slots:
+        """The layout of some of the samples."""
+        source, present, slot, mask = (
+            None if x is None else x[rows]
+            for x in (self.source, self.present, self.slot, self.mask)
+        )
+        return replace(
+            self, end=self.end[rows], source=source, present=present, slot=slot, mask=mask
+        )
+
     @property
     def final_position(self) -> Tensor:
         """`[B]`: tokens since each sample's last chunk boundary, after this call."""
@@ -80,20 +89,9 @@ class Slots:
         """Slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
         if self.slot is None or self.mask is None:
             return y
+        if y.shape[1] == 0:  # not one token is present
+            return y.new_zeros(*self.mask.shape, *y.shape[2:])
         return keep(take(y, self.slot), self.mask)
-
-    def present_in(self, start: int, stop: int) -> Tensor | None:
-        """`[B, 1, L]`: which of the slots of a chunk hold a token; None for all."""
-        return None if self.present is None else self.present[:, None, start:stop]
-
-    def at_boundary(self, stop: int, weights: Weights, anchor: Weights) -> Weights:
-        """Where gradients are taken after slot `stop`: the samples that filled a chunk move on."""
-        if (self.offset + stop) % self.chunk_size:
-            return anchor
-        if self.source is None:
-            return weights
-        full = (self.end >= stop).to(weights[0].device)[:, None, None, None]
-        return tuple(torch.where(full, w, a) for w, a in zip(weights, anchor, strict=True))
 
 
 def keep(x: Tensor, mask: Tensor) -> Tensor:

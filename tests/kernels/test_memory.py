@@ -8,9 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.kernels.cases import (
+    B,
+    H,
+    K,
+    assert_same,
+    leaves,
+    make_inputs,
+    outputs,
+    run_with_gradients,
+)
 from titans_ts.kernels import (
     IMPLEMENTATIONS,
-    MemoryState,
     explain,
     initial_state,
     loss_gradient,
@@ -19,85 +28,8 @@ from titans_ts.kernels import (
     recurrent_memory,
 )
 
-B, H, K, V, HIDDEN = 2, 3, 4, 5, 6
-FAST = sorted(set(IMPLEMENTATIONS) - {"recurrent"})
-
-
-def make_inputs(length, depth, dtype=torch.float64, momentum=True, forget=True, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=dtype)
-
-    def unit(*shape):
-        return F.normalize(normal(*shape), dim=-1)
-
-    widths = [K] + [HIDDEN] * (depth - 1) + [V]
-    inputs = {
-        "q": unit(B, length, H, K),
-        "k": unit(B, length, H, K),
-        "v": unit(B, length, H, V),
-        "forget": torch.sigmoid(normal(B, length, H) - 3) if forget else None,
-        "momentum": torch.sigmoid(normal(B, length, H)) if momentum else None,
-        "lr": torch.sigmoid(normal(B, length, H)) / 20,
-    }
-    initial = tuple(normal(H, i, o) / i**0.5 for i, o in itertools.pairwise(widths))
-    state = MemoryState(
-        tuple(normal(B, *w.shape) / 3 for w in initial),
-        tuple(normal(B, *w.shape) / 50 for w in initial),
-        tuple(normal(B, *w.shape) / 3 for w in initial),
-        torch.tensor([0] * B),
-    )
-    return inputs, initial, state
-
-
-def leaves(inputs, initial, state):
-    """Every tensor a gradient may flow into, by name."""
-    named = {name: x for name, x in inputs.items() if x is not None}
-    for field, tensors in (
-        ("initial", initial),
-        ("weights", state.weights),
-        ("momentum_state", state.momentum),
-        ("anchor", state.anchor),
-    ):
-        named |= {f"{field}[{i}]": w for i, w in enumerate(tensors)}
-    return named
-
-
-def outputs(result):
-    """Everything a memory returns, by name."""
-    named = {"surprise": result.surprise} | ({} if result.y is None else {"y": result.y})
-    for field in ("weights", "momentum", "anchor"):
-        named |= {f"{field}[{i}]": w for i, w in enumerate(getattr(result.state, field))}
-    return named
-
-
-def run_with_gradients(implementation, inputs, initial, state, **options):
-    named = leaves(inputs, initial, state)
-    for x in named.values():
-        x.requires_grad_(True)
-    result = neural_memory(
-        **inputs, initial=initial, state=state, implementation=implementation, **options
-    )
-    out = outputs(result)
-    generator = torch.Generator().manual_seed(7)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum() for x in out.values()
-    )
-    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    gradients = {
-        n: torch.zeros_like(x) if g is None else g
-        for (n, x), g in zip(named.items(), gradients, strict=True)
-    }
-    return out, result.state.position, gradients
-
-
-def assert_same(actual, expected, tolerance):
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        scale = max(1.0, value.abs().max().item()) if value.numel() else 1.0
-        error = (actual[name] - value).abs().max().item() / scale if value.numel() else 0.0
-        assert error <= tolerance, f"{name}: {error:.1e} > {tolerance:.0e}"
+ANYWHERE = sorted(set(IMPLEMENTATIONS) - {"triton"})  # test_triton.py has the other
+FAST = sorted(set(ANYWHERE) - {"recurrent"})
 
 
 def mlp(weights, x):
@@ -169,7 +101,7 @@ def test_recurrent_is_the_rule_with_gradients_by_autograd(depth, chunk_size, for
     )
 
 
-@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", ANYWHERE)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("masked", [False, True])
 def test_outer_gradients_are_finite_differences(name, depth, masked):
@@ -234,7 +166,7 @@ def test_switches_match_recurrent(name, momentum, forget, forget_to, masked):
         assert_same(actual[2], expected[2], 1e-10)
 
 
-@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_gates_at_their_limits_are_exact(name):
     """forget = 1 clears the memory, momentum = 0 drops past surprise, also inside a chunk."""
     inputs, initial, state = make_inputs(20, 2)
@@ -247,7 +179,7 @@ def test_gates_at_their_limits_are_exact(name):
     assert all(g.isfinite().all() for g in gradients.values())
 
 
-@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_any_split_is_one_pass_and_masked_tokens_are_absent(name):
     """Random pieces (of length 0 and 1 too) of a masked stream == the present tokens alone."""
     generator = torch.Generator().manual_seed(0)
@@ -280,7 +212,7 @@ def test_any_split_is_one_pass_and_masked_tokens_are_absent(name):
                 assert (ours[b] - theirs[0]).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_half_precision_keeps_a_float32_state(name):
     inputs, initial, _ = make_inputs(40, 2, torch.float32)
     exact = neural_memory(**inputs, initial=initial, implementation=name)
@@ -293,7 +225,7 @@ def test_half_precision_keeps_a_float32_state(name):
     assert (rounded.y.float() - exact.y).norm() / exact.y.norm() < 0.01
 
 
-@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_gradients_are_finite_at_zero_tokens_and_under_a_mask_of_nan(name):
     inputs, initial, _state = make_inputs(9, 2)
     mask = torch.ones(B, 9, dtype=torch.bool)
@@ -323,12 +255,25 @@ def test_read_is_the_memory_and_writes_nothing():
 
 
 def test_dispatch_says_what_and_why(monkeypatch):
-    assert explain().startswith("chunked: ")
+    inputs, initial, state = make_inputs(1, 2)
+    call = {**inputs, "initial": initial}
+    assert (
+        explain(**call)
+        == "chunked: matrix products; not triton, as tensors are on cpu, not on a GPU"
+    )
+    assert explain(**call, state=state) == "step: one token and no gradient"
+    assert explain(**call, state=state, mask=torch.ones(B, 1).bool()).startswith("chunked: ")
+    learning = call | {"k": inputs["k"].clone().requires_grad_()}
+    assert explain(**learning, state=state).startswith("chunked: ")
     monkeypatch.setenv("TITANS_TS_IMPLEMENTATION", "recurrent")
-    assert explain() == "recurrent: asked for by the environment variable TITANS_TS_IMPLEMENTATION"
-    assert explain("chunked").startswith("chunked: asked for by the argument")
+    assert (
+        explain(**call, state=state)
+        == "recurrent: asked for by the environment variable TITANS_TS_IMPLEMENTATION"
+    )
+    asked = explain(**call, implementation="chunked")
+    assert asked == "chunked: asked for by the argument `implementation`"
     with pytest.raises(ValueError, match="implementation is 'fast'.*choose one of"):
-        explain("fast")
+        explain(**call, implementation="fast")
 
 
 @pytest.mark.parametrize(

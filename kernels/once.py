@@ -1,0 +1,32 @@
+"""Backward passes that are written out, and so cannot be differentiated themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+__all__ = ["differentiable_once"]
+
+
+def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the backward of an autograd function refuse `create_graph=True`, whatever the loss.
+
+    torch's own `once_differentiable` refuses only where the incoming gradient has a graph. For a loss
+    that is linear in the output it has none, and the result would silently end there.
+    """
+    once = once_differentiable(backward)
+
+    @wraps(backward)
+    def refuse_or_run(ctx: Any, *gradients: Any) -> Any:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "this can be differentiated once, but create_graph=True asks for more; of the functions"
+                " in titans_ts.kernels, implementation='recurrent' can be differentiated again"
+            )
+        return once(ctx, *gradients)
+
+    return refuse_or_run

@@ -1,0 +1,90 @@
+"""One token: the step of a stream, with nothing to lay out and no gradient to prepare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
+
+__all__ = ["step_memory"]
+
+
+def step_memory(
+    q: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    forget: Tensor | None,
+    momentum: Tensor | None,
+    lr: Tensor,
+    initial: Weights,
+    state: MemoryState,
+    *,
+    mask: None = None,
+    chunk_size: int = 16,
+    forget_to: str = "init",
+) -> MemoryOutput:
+    """Write one token and read the memory after it, without gradients.
+
+    Parameters are those of :func:`titans_ts.kernels.neural_memory` with T = 1, a state and no mask.
+    """
+    batch, _, heads, _ = k.shape
+    n = batch * heads
+
+    def token(x: Tensor) -> Tensor:
+        """`[B, 1, H, ..]` to `[n, 1, d]`."""
+        return x.reshape(n, 1, -1)
+
+    def fold(layers: Iterable[Tensor]) -> list[Tensor]:
+        """`[B, H, ..]` to `[n, ..]`."""
+        return [w.reshape(n, *w.shape[2:]) for w in layers]
+
+    anchor = fold(state.anchor)
+    inputs, before = [token(k)], []
+    for a in anchor[:-1]:
+        before.append(torch.bmm(inputs[-1], a))
+        inputs.append(F.silu(before[-1]))
+    errors = [torch.baddbmm(token(v), inputs[-1], anchor[-1], beta=-2, alpha=2)]  # 2 (M(k) - v)
+    for a, z in zip(reversed(anchor[1:]), reversed(before), strict=True):
+        errors.insert(0, torch.ops.aten.silu_backward(torch.bmm(errors[0], a.mT), z))
+
+    def gate(x: Tensor) -> Tensor:
+        """`[B, 1, H]` to `[B, H, 1, 1]`."""
+        return x.view(batch, heads, 1, 1)
+
+    after, kept = [], []
+    for x, e, w, s, w0 in zip(inputs, errors, state.weights, state.momentum, initial, strict=True):
+        row, column = ((e * -token(lr)).view(batch, heads, 1, -1), x.view(batch, heads, -1, 1))
+        written = (
+            row * column if momentum is None else torch.addcmul(s * gate(momentum), row, column)
+        )
+        if forget is not None:
+            w = torch.lerp(w, w0, gate(forget)) if forget_to == "init" else w * gate(1 - forget)
+        after.append(w + written)
+        kept.append(written)
+
+    y = None
+    if q is not None:
+        y = token(q)
+        for layer, w in enumerate(fold(after)):
+            y = torch.bmm(y if layer == 0 else F.silu(y), w)
+        y = y.view(batch, 1, heads, -1)
+
+    weights, position = tuple(after), state.position + 1
+    full = position == chunk_size
+    position = position.masked_fill_(full, 0)
+    anchor_after = state.anchor
+    if full.all():
+        anchor_after = weights
+    elif full.any():
+        here = full.to(k.device)[:, None, None, None]
+        anchor_after = tuple(
+            torch.where(here, w, a) for w, a in zip(weights, state.anchor, strict=True)
+        )
+    squares = [x.square().sum(-1) * e.square().sum(-1) for x, e in zip(inputs, errors, strict=True)]
+    norm = sum(squares[1:], squares[0]).sqrt_().view(batch, 1, heads)
+    surprise = state.momentum if momentum is None else tuple(kept)
+    return MemoryOutput(y, MemoryState(weights, surprise, anchor_after, position), norm)
