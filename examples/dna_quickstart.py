@@ -43,7 +43,7 @@ def main() -> None:
         n_layers=1,
         n_heads=2,
         kernel_size=len(MOTIF),
-        max_epochs=10,
+        max_epochs=20,
         batch_size=32,
         learning_rate=1e-2,
         random_state=0,

@@ -39,8 +39,10 @@ def attend(queries, keys, values):
     return torch.softmax(scores, 0) @ torch.stack(values)
 
 
-def heads(proj, x):
-    return (x @ proj.weight.T).reshape(*x.shape[:-1], HEADS, WIDTH)
+def heads(attention, x):
+    """Queries, keys and values."""
+    projected = (x @ rows.T for rows in attention.qkv_proj.weight.split(D))
+    return (y.reshape(*x.shape[:-1], HEADS, WIDTH) for y in projected)
 
 
 def dense_window(attention, x, persistent, window):
@@ -48,8 +50,7 @@ def dense_window(attention, x, persistent, window):
 
     Persistent tokens have no place in the stream: they meet the query as it is, unrotated.
     """
-    q, k, v = (heads(p, x) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-    p_k, p_v = heads(attention.k_proj, persistent), heads(attention.v_proj, persistent)
+    (q, k, v), (_, p_k, p_v) = heads(attention, x), heads(attention, persistent)
     out = torch.zeros_like(q)
     for t in range(len(x)):
         seen = range(max(0, t - window + 1), t + 1)
@@ -62,9 +63,8 @@ def dense_window(attention, x, persistent, window):
 
 def dense_segment(attention, x, recalled, persistent):
     """Attention inside one segment of one sample: P, h_1 .. h_t and x_1 .. x_t are in sight of t."""
-    q, k, v = (heads(p, x) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-    h_k, h_v = heads(attention.k_proj, recalled), heads(attention.v_proj, recalled)
-    p_k, p_v = heads(attention.k_proj, persistent), heads(attention.v_proj, persistent)
+    q, k, v = heads(attention, x)
+    (_, h_k, h_v), (_, p_k, p_v) = heads(attention, recalled), heads(attention, persistent)
     out = torch.zeros_like(q)
     for t in range(len(x)):
         for h in range(HEADS):
@@ -152,12 +152,13 @@ def mixer(variant, **memory):
     return block
 
 
-def normed(norm, x):
-    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+def normed(weight, x):
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
 
 
 def gated(gate, y, m):
-    return normed(gate.y_norm, y) * F.silu(normed(gate.m_norm, m))
+    y_weight, m_weight = gate.weight.split(D)
+    return normed(y_weight, y) * F.silu(normed(m_weight, m))
 
 
 def after_prefix(m, x):
@@ -179,13 +180,13 @@ def mag(m, x):
 
 
 def mal(m, x):
-    prefix, y = (normed(m.norm, part) for part in after_prefix(m, x))
+    prefix, y = (normed(m.norm.weight, part) for part in after_prefix(m, x))
     return dense_window(m.attention, y, prefix, WINDOW)
 
 
 def mac(m, x):
     state = m.memory.initial_state(1)
-    conv, outputs = m.memory.q_conv.initial_state(1), []
+    conv, outputs = state.conv[..., :D], []
     for s in x.split(SEGMENT):
         h, conv = m.memory.read(s[None], state.memory.weights, conv)
         y = dense_segment(m.attention, s, h[0], m.persistent[0])

@@ -187,12 +187,9 @@ def test_memory_reaches_beyond_attention_and_convolutions(variant):
 # ---- the outer gradient
 
 MEMORY_PARAMETERS = {
-    *(f"{name}_proj.weight" for name in ("q", "k", "v", "gate", "out")),
-    *(f"{name}_conv.weight" for name in "qkv"),
-    *(f"{name}_gate.{kind}" for name in ("forget", "momentum", "lr") for kind in ("weight", "bias")),
+    *("in_proj.weight", "gate_bias", "taps", "out_proj.weight", "norm.weight"),
     *(f"initial.{layer}" for layer in range(2)),
-    "norm.weight",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -362,7 +359,11 @@ def test_write_off_is_a_frozen_memory(variant, forget, forget_to):
 @pytest.mark.parametrize("switch", ["momentum", "forget"])
 def test_switches_switch(variant, switch):
     backbone = build(variant, {switch: False})
-    assert not any(f"{switch}_gate" in name for name, _ in backbone.named_parameters())
+    for block in backbone.blocks:
+        memory = block.mixer.memory
+        assert set(memory.gates) == {"lr", "forget", "momentum"} - {switch}
+        assert memory.gate_bias.shape == (2 * HEADS,)
+        assert memory.in_proj.weight.shape == (4 * D + 2 * HEADS, D)
     _, state = backbone(tokens(2, T, D))
     moves = any(s.any() for memory in memories(state) for s in memory.momentum)
     assert moves == (switch != "momentum")

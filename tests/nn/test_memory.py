@@ -46,21 +46,23 @@ def naive(memory, x):
     """The layer written once more for one sample `[T, D]`, a loop over taps, heads and tokens."""
     parameters = {name: p.detach() for name, p in memory.named_parameters()}
     config, width = memory.config, D // HEADS
+    out, *rows = parameters["in_proj.weight"].split([D, D, D, D, HEADS, HEADS, HEADS])
+    rows = dict(zip([*"qkv", *memory.gates], rows, strict=True))
+    taps = dict(zip("qkv", parameters["taps"].split(D, 1), strict=True))
+    biases = dict(zip(memory.gates, parameters["gate_bias"].split(HEADS), strict=True))
 
     def project(name):
-        y = x @ parameters[f"{name}_proj.weight"].T
-        weight = parameters[f"{name}_conv.weight"][:, 0]  # [D, taps], the last tap is the present
+        y = x @ rows[name].T
         filtered = torch.zeros_like(y)
         for t in range(len(x)):
-            for tap in range(CONV):
+            for tap in range(CONV):  # the last tap is the present
                 if t - tap >= 0:
-                    filtered[t] += weight[:, CONV - 1 - tap] * y[t - tap]
+                    filtered[t] += taps[name][CONV - 1 - tap] * y[t - tap]
         heads = (filtered * torch.sigmoid(filtered)).reshape(len(x), HEADS, width)
         return heads / heads.norm(dim=-1, keepdim=True)
 
     def gate(name):
-        bias = parameters[f"{name}_gate.bias"]
-        return torch.sigmoid(x @ parameters[f"{name}_gate.weight"].T + bias)
+        return torch.sigmoid(x @ rows[name].T + biases[name])
 
     momentum = gate("momentum")
     y, state, surprise = recurrent_memory(
@@ -72,7 +74,7 @@ def naive(memory, x):
         chunk_size=config.chunk_size,
     )
     y = y[0] / (y[0].square().mean(-1, keepdim=True) + 1e-6).sqrt() * parameters["norm.weight"]
-    gated = y.reshape(len(x), D) * F.silu(x @ parameters["gate_proj.weight"].T)
+    gated = y.reshape(len(x), D) * F.silu(x @ out.T)
     return gated @ parameters["out_proj.weight"].T, state, surprise[0]
 
 
@@ -146,34 +148,33 @@ def test_read_is_the_memory_as_it_stands():
     before = {name: value.clone() for name, value in flatten_state(state).items()}
     weights = state.memory.weights
     probe = tokens(B, 11, D, seed=5)
-    y, conv = memory.read(probe, weights, state.q_conv)
+    last = state.conv[..., :D]  # the queries'
+    y, conv = memory.read(probe, weights, last)
     for name, value in flatten_state(state).items():
         assert torch.equal(value, before[name]), name
 
-    q = F.silu(_filter(memory, probe, state.q_conv)).unflatten(-1, (HEADS, -1))
+    q = F.silu(_filter(memory, probe, last)).unflatten(-1, (HEADS, -1))
     q = q / q.norm(dim=-1, keepdim=True)
     hidden = torch.einsum("bthi,bhio->btho", q, weights[0])
     answer = torch.einsum("bthi,bhio->btho", F.silu(hidden), weights[1])
     answer = answer / (answer.square().mean(-1, keepdim=True) + 1e-6).sqrt() * memory.norm.weight
-    expected = memory.out_proj(answer.flatten(2) * F.silu(memory.gate_proj(probe)))
+    expected = memory.out_proj(answer.flatten(2) * F.silu(probe @ memory.in_proj.weight[:D].T))
     assert (y - expected).abs().max() < ROUNDING
 
-    first, middle = memory.read(probe[:, :4], weights, state.q_conv)
+    first, middle = memory.read(probe[:, :4], weights, last)
     rest, end = memory.read(probe[:, 4:], weights, middle)
     assert (torch.cat([first, rest], 1) - y).abs().max() < ROUNDING
     assert (end - conv).abs().max() < ROUNDING
 
 
 def _filter(memory, x, conv):
-    stream = torch.cat([conv, x @ memory.q_proj.weight.T], 1)
-    return sum(
-        stream[:, tap : tap + x.shape[1]] * memory.q_conv.weight[:, 0, tap] for tap in range(CONV)
-    )
+    stream = torch.cat([conv, x @ memory.in_proj.weight[D : 2 * D].T], 1)
+    return sum(stream[:, tap : tap + x.shape[1]] * memory.taps[tap, :D] for tap in range(CONV))
 
 
 def test_masked_reads_are_absent():
     memory, x, mask = build(), tokens(B, T, D), random_mask()
-    weights, conv = memory(x).state.memory.weights, memory.q_conv.initial_state(B)
+    weights, conv = memory(x).state.memory.weights, memory.initial_state(B).conv[..., :D]
     y, after = memory.read(torch.where(mask[..., None], x, torch.nan), weights, conv, mask)
     assert not y[~mask].any()
     for b in range(B):
@@ -187,12 +188,14 @@ def test_gates_start_where_the_defaults_say():
     """Half-lives between 14 and 760 tokens, most of the allowed step, half the momentum."""
     torch.manual_seed(0)
     memory = NeuralMemory(64, 4)
-    alpha = torch.sigmoid(memory.forget_gate.bias)
+    bias = dict(zip(memory.gates, memory.gate_bias.split(4), strict=True))
+    alpha = torch.sigmoid(bias["forget"])
     half_lives = torch.log(torch.tensor(0.5)) / torch.log1p(-alpha)
     assert half_lives[[0, -1]].tolist() == pytest.approx([14, 760], abs=1)
     assert (half_lives.diff() > 0).all()
-    forget, momentum, lr = memory._gates(torch.randn(8, 100, 64))
-    assert (torch.logit(forget) - memory.forget_gate.bias).abs().mean() < 0.1
+    logits = torch.randn(8, 100, 64) @ memory.in_proj.weight[4 * 64 :].T
+    forget, momentum, lr = memory._gates(logits)
+    assert (torch.logit(forget) - bias["forget"]).abs().mean() < 0.1
     assert (momentum - 0.5).abs().mean() < 0.05
     assert (lr * 16 - 0.22).abs().mean() < 0.02  # sigmoid(2) (1 - 0.5) / 2
 

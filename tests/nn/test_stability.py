@@ -135,9 +135,9 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
         memory = NeuralMemory(WIDTH, 2, MemoryConfig(depth=depth))
         for w in memory.initial:
             w.mul_(scale)  # starts orthogonal: every direction at the bound
-        memory.lr_gate.bias.fill_(lr_bias)
-        memory.momentum_gate.bias.fill_(momentum_bias)
-        memory.forget_gate.bias.fill_(-10.0)
+        biases = {"lr": lr_bias, "momentum": momentum_bias, "forget": -10.0}
+        bias = torch.tensor([biases[gate] for gate in memory.gates])
+        memory.gate_bias.copy_(bias.repeat_interleave(2))
         period = torch.arange(1500) // CHUNK % 2 * 2 - 1.0  # flips with every chunk
         token = torch.randn(3, 1, WIDTH)
         streams = torch.cat([token.expand(3, 1500, WIDTH), torch.randn(3, 1500, WIDTH)])
@@ -151,17 +151,13 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
         # The worst stream known: one key whose value changes sign as often as the gradient point.
         memory = NeuralMemory(WIDTH, 1, MemoryConfig(depth=depth, conv_size=1))
         half = WIDTH // 2
-        memory.k_proj.weight[:, half:] = 0
-        memory.v_proj.weight[:, :half] = 0
+        _, _, keys, values, *_ = memory.in_proj.weight.split(WIDTH)
+        keys[:, half:] = 0
+        values[:, :half] = 0
         for w in memory.initial:
             w.mul_(scale)
-        for gate, bias in (
-            (memory.lr_gate, lr_bias),
-            (memory.momentum_gate, momentum_bias),
-            (memory.forget_gate, -10.0),
-        ):
-            gate.weight.zero_()
-            gate.bias.fill_(bias)
+        memory.in_proj.weight[4 * WIDTH :].zero_()
+        memory.gate_bias.copy_(bias)
         wave = torch.randn(1, 1, WIDTH).repeat(1, 1500, 1)
         wave[..., half:] *= period[:, None]
         y, state, _ = memory(wave)

@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from titans_ts.nn.layers import last_tokens, rotate
+from titans_ts.nn.layers import constant, last_tokens, rotate, turns
 
 __all__ = ["AttentionCache", "SegmentAttention", "SlidingWindowAttention"]
 
 
 class AttentionCache(NamedTuple):
-    """Keys and values still in sight, `[B, N, H, d]`, before rotation, and how many of them count."""
+    """What is still in sight."""
 
-    keys: Tensor
-    values: Tensor
+    pairs: Tensor
+    """Keys and values, `[B, 2, H, N, d]`."""
     filled: Tensor
-    """`[B]` int64 on the CPU."""
+    """`[B]` int64 on the CPU: how many of the N count."""
 
 
 class _Attention(nn.Module):
@@ -32,18 +32,30 @@ class _Attention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, cache_size: int) -> None:
         super().__init__()
         self.n_heads, self.cache_size = n_heads, cache_size
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
-            nn.Linear(d_model, d_model, bias=False) for _ in range(4)
-        )
+        self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
     def initial_state(self, batch_size: int) -> AttentionCache:
         """An empty cache for `batch_size` streams."""
-        width = self.q_proj.out_features // self.n_heads
-        empty = self.q_proj.weight.new_zeros(batch_size, self.cache_size, self.n_heads, width)
-        return AttentionCache(empty, empty, torch.zeros(batch_size, dtype=torch.long))
+        weight = self.qkv_proj.weight
+        width = weight.shape[1] // self.n_heads
+        empty = weight.new_zeros(1, 2, self.n_heads, self.cache_size, width)
+        filled = torch.zeros(batch_size, dtype=torch.long)
+        return AttentionCache(empty.expand(batch_size, -1, -1, -1, -1), filled)
 
-    def _heads(self, proj: nn.Module, x: Tensor) -> Tensor:
-        return proj(x).unflatten(-1, (self.n_heads, -1))  # [B, T, H, d]
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of tokens `[..., D]`, `[..., 3, H, d]`."""
+        return self.qkv_proj(x).unflatten(-1, (3, self.n_heads, -1))
+
+    def _lasting(self, persistent: Tensor, batch_size: int) -> Tensor:
+        """Keys and values of persistent tokens `[B, N_p, D]`, `[B, 2, H, N_p, d]`."""
+        weight = self.qkv_proj.weight
+        pairs = F.linear(persistent, weight[weight.shape[1] :]).unflatten(-1, (2, self.n_heads, -1))
+        return pairs.permute(0, 2, 3, 1, 4).expand(batch_size, -1, -1, -1, -1)
+
+    def _output(self, y: Tensor) -> Tensor:
+        """Join the heads of `[B, H, T, d]`, `[B, T, D]`."""
+        return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
 class SlidingWindowAttention(_Attention):
@@ -76,7 +88,7 @@ class SlidingWindowAttention(_Attention):
         x : Tensor
             Tokens `[B, T, D]`.
         persistent : Tensor
-            Tokens always in sight, `[B, N_p, D]`.
+            Tokens always in sight, `[B, N_p, D]`, or `[1, N_p, D]` for all samples.
         cache : AttentionCache, optional
             What came before; default: nothing.
         lengths : Tensor, optional
@@ -89,51 +101,74 @@ class SlidingWindowAttention(_Attention):
         """
         batch, length, _ = x.shape
         cache = self.initial_state(batch) if cache is None else cache
-        keys = torch.cat([cache.keys.to(x.dtype), self._heads(self.k_proj, x)], 1)
-        values = torch.cat([cache.values.to(x.dtype), self._heads(self.v_proj, x)], 1)
-        new = length if lengths is None else lengths.cpu()
+        qkv = self._project(x).permute(0, 2, 3, 1, 4)  # [B, 3, H, T, d]
+        q, new = qkv[:, 0], qkv[:, 1:]
+        old, lasting = cache.pairs.to(new.dtype), self._lasting(persistent, batch)
+        if length == 1:
+            pairs = torch.cat([old, new, lasting], 3)
+            stream = pairs[:, :, :, : self.cache_size + 1]
+            y = self._attend_one(q, pairs, cache.filled)
+        else:
+            stream = torch.cat([old, new], 3)
+            y = self._attend(q, new, stream, lasting, cache.filled)
         after = AttentionCache(
-            last_tokens(keys, self.cache_size, lengths),
-            last_tokens(values, self.cache_size, lengths),
-            (cache.filled + new).clamp_max(self.cache_size),
+            last_tokens(stream.movedim(3, 1), self.cache_size, lengths).movedim(1, 3),
+            (cache.filled + (length if lengths is None else lengths.cpu())).clamp_max(
+                self.cache_size
+            ),
         )
+        return self._output(y), after
 
-        # Queries in blocks; each block sees `past` tokens before it and itself.
-        past = self.cache_size
-        block = min(length, past + 1)
+    def _attend_one(self, q: Tensor, pairs: Tensor, filled: Tensor) -> Tensor:
+        """One query; turned relative to it, all keys meet it as it is, as the persistent ones must."""
+        size, counts = self.cache_size, filled.tolist()
+        past = max(counts)  # leave out what no sample has cached
+        k, v = pairs[:, :, :, size - past :].unbind(1)
+        n_persistent = pairs.shape[3] - size - 1
+        cos, sin = _relative_turns(size, n_persistent, q.shape[-1], q.dtype, q.device)
+        k = rotate(k, cos[size - past :], sin[size - past :])
+        sight = None
+        if min(counts) < past:
+            missing = (past - filled).to(q.device)[:, None, None, None]
+            sight = torch.arange(k.shape[2], device=q.device) >= missing
+        return _attention(q, k, v, sight)
+
+    def _attend(
+        self, q: Tensor, new: Tensor, stream: Tensor, lasting: Tensor, filled: Tensor
+    ) -> Tensor:
+        """Queries in blocks; each block sees `past` tokens before it, and itself."""
+        size, length, counts = self.cache_size, q.shape[2], filled.tolist()
+        past, block = size, min(length, size + 1)
         n_blocks = -(-length // block)
-        if n_blocks == 1:  # leave out what no sample has cached
-            past = int(cache.filled.max())
-            keys, values = (t[:, self.cache_size - past :] for t in (keys, values))
-        padding = (0, 0, 0, 0, 0, n_blocks * block - length)
-        q = F.pad(self._heads(self.q_proj, x), padding).unflatten(1, (n_blocks, block))
-        k, v = (F.pad(t, padding).unfold(1, past + block, block).mT for t in (keys, values))
-        place = torch.arange(past + block, device=x.device)
-        q = q.transpose(2, 3)  # [B, N, H, block, d]
+        if n_blocks == 1:
+            past = max(counts)  # leave out what no sample has cached
+            seen = stream[:, :, :, size - past :] if past else new
+            q, seen = q[:, :, None], seen[:, :, :, None]
+        else:
+            absent = (0, 0, 0, n_blocks * block - length)
+            q = F.pad(q, absent).unflatten(2, (n_blocks, block))
+            seen = F.pad(stream, absent).unfold(3, past + block, block).mT
+        k, v = seen.unbind(1)  # [B, H, N, past + block, d], and q is [B, H, N, block, d]
+        p_k, p_v = lasting[:, :, :, None].expand(-1, -1, -1, n_blocks, -1, -1).unbind(1)
         # Scores against persistent tokens must not depend on where in a block a query falls, so they
         # take the query as it is: [rotated q, q] meets [rotated k, 0] and [0, persistent k].
-        q = torch.cat([rotate(q, place[past:]), q], -1)
-        k = F.pad(rotate(k, place), (0, k.shape[-1]))  # [B, N, H, past + block, 2 d]
-
-        reach = place[past:, None] - place  # [block, past + block]
-        sight = (reach >= 0) & (reach <= self.cache_size)
-        sight = sight.expand(batch, n_blocks, 1, -1, -1).clone()
-        missing = past - cache.filled.to(x.device)  # slots that hold nothing yet
-        sight[:, 0] &= place >= missing[:, None, None, None]
-        y = self._attend(q, k, v, sight, persistent)
-        y = y.transpose(2, 3).flatten(3).flatten(1, 2)[:, :length]
-        return self.out_proj(y), after
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, sight: Tensor, persistent: Tensor) -> Tensor:
-        n_blocks = q.shape[1]
-        p_k, p_v = (
-            self._heads(proj, persistent).transpose(1, 2)[:, None].expand(-1, n_blocks, -1, -1, -1)
-            for proj in (self.k_proj, self.v_proj)
-        )
+        cos, sin = _window_turns(size, q.shape[-1], q.dtype, q.device)
+        cos, sin = cos[: past + block], sin[: past + block]
+        q = torch.cat([rotate(q, cos[past:], sin[past:]), q], -1)
+        k = F.pad(rotate(k, cos, sin), (0, k.shape[-1]))
         k, v = torch.cat([F.pad(p_k, (p_k.shape[-1], 0)), k], 3), torch.cat([p_v, v], 3)
-        sight = F.pad(sight, (persistent.shape[1], 0), value=True)
-        flat = (t.flatten(0, 1) for t in (q, k, v, sight))
-        return _attention(*flat).unflatten(0, (-1, n_blocks))
+
+        place = torch.arange(past + block, device=q.device)
+        reach = place[past:, None] - place
+        sight = (reach >= 0) & (reach <= size)  # [block, past + block]
+        if min(counts) < past:  # slots that hold nothing yet
+            missing = (past - filled).to(q.device)
+            sight = sight.expand(*q.shape[:3], -1, -1).clone()
+            sight[:, :, 0] &= place >= missing[:, None, None, None]
+            sight = sight.flatten(0, 1)
+        sight = F.pad(sight, (p_k.shape[3], 0), value=True)
+        y = _attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), sight)
+        return y.unflatten(0, (-1, self.n_heads)).flatten(2, 3)[:, :, :length]
 
 
 class SegmentAttention(_Attention):
@@ -169,9 +204,9 @@ class SegmentAttention(_Attention):
         x, recalled : Tensor
             The segment's tokens from `place` on, and what the memory recalled for them, `[B, n, D]`.
         persistent : Tensor
-            `[B, N_p, D]`.
+            `[B, N_p, D]`, or `[1, N_p, D]` for all samples.
         cache : AttentionCache
-            Keys and values of the segment so far; `filled` is not used.
+            Keys, already rotated, and values of the segment so far; `filled` is not used.
         place : int
             Where in the segment the first of the tokens stands.
         present : Tensor, optional
@@ -183,34 +218,54 @@ class SegmentAttention(_Attention):
         tuple[Tensor, AttentionCache]
             `[B, n, D]` and the cache after it.
         """
-        stop = place + x.shape[1]
-        both = torch.stack([recalled, x], 2)  # [B, n, 2, D]
-
-        def extend(proj: nn.Module, cached: Tensor) -> Tensor:
-            """The segment's keys or values up to `stop`, `[B, stop, 2, H, d]`."""
-            old, new = cached.unflatten(1, (-1, 2)).to(x.dtype), self._heads(proj, both)
-            if present is not None:
-                new = torch.where(present[..., None, None, None], new, old[:, place:stop])
-            return torch.cat([old[:, :place], new], 1)
-
-        keys, values = extend(self.k_proj, cache.keys), extend(self.v_proj, cache.values)
-        position = torch.arange(stop, device=x.device)
-        q = rotate(self._heads(self.q_proj, x).transpose(1, 2), position[place:])  # [B, H, n, d]
-        k = rotate(keys.permute(0, 3, 2, 1, 4), position).flatten(2, 3)  # [B, H, 2 * stop, d]
-        v = values.permute(0, 3, 2, 1, 4).flatten(2, 3)
-        p_k, p_v = (
-            self._heads(proj, persistent).transpose(1, 2) for proj in (self.k_proj, self.v_proj)
-        )
-        sight = position <= position[place:, None]  # [n, stop]
-        sight = F.pad(sight.repeat(1, 2), (persistent.shape[1], 0), value=True)
-        y = _attention(q, torch.cat([p_k, k], 2), torch.cat([p_v, v], 2), sight)
-
-        def store(cached: Tensor, filled: Tensor) -> Tensor:
-            return torch.cat([filled.flatten(1, 2), cached[:, 2 * stop :].to(filled.dtype)], 1)
-
-        cache = AttentionCache(store(cache.keys, keys), store(cache.values, values), cache.filled)
-        return self.out_proj(y.transpose(1, 2).flatten(2)), cache
+        length = x.shape[1]
+        start, stop = 2 * place, 2 * (place + length)
+        qkv = self._project(torch.stack([recalled, x], 2))  # [B, n, 2, 3, H, d]
+        cos, sin = _segment_turns(self.cache_size // 2, qkv.shape[-1], qkv.dtype, qkv.device)
+        qkv = rotate(qkv, cos[place : place + length], sin[place : place + length])
+        qkv = qkv.permute(0, 3, 4, 1, 2, 5)  # [B, 3, H, n, 2, d]
+        q, new = qkv[:, 0, :, :, 1], qkv[:, 1:].flatten(3, 4)
+        old, lasting = cache.pairs.to(new.dtype), self._lasting(persistent, len(x))
+        if present is not None:
+            held = present.repeat_interleave(2, 1)[:, None, None, :, None]
+            new = torch.where(held, new, old[:, :, :, start:stop])
+        pairs = torch.cat([lasting, old[:, :, :, :start], new, old[:, :, :, stop:]], 3)
+        n_persistent = lasting.shape[3]
+        k, v = pairs[:, :, :, : n_persistent + stop].unbind(1)
+        sight = None
+        if length > 1:
+            position = torch.arange(place + length, device=x.device)
+            sight = (position <= position[place:, None]).repeat_interleave(2, 1)  # [n, stop]
+            sight = F.pad(sight, (n_persistent, 0), value=True)
+        y = self._output(_attention(q, k, v, sight))
+        return y, AttentionCache(pairs[:, :, :, n_persistent:], cache.filled)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=sight, scale=v.shape[-1] ** -0.5)
+
+
+@constant
+def _relative_turns(
+    past: int, n_persistent: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """For the keys of a window, seen from its newest, and for those of persistent tokens behind it."""
+    position = F.pad(torch.arange(-past, 1, device=device), (0, n_persistent))
+    return turns(position, width, dtype)  # [past + 1 + N_p, d]
+
+
+@constant
+def _window_turns(
+    past: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """For the keys of a block of `past + 1` tokens, and of the `past` before it."""
+    return turns(torch.arange(2 * past + 1, device=device), width, dtype)
+
+
+@constant
+def _segment_turns(
+    length: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """For queries, keys and values of a segment, `[length, 1, 3, 1, d]`; values are not turned."""
+    place = torch.arange(length, device=device)
+    return turns(torch.stack([place, place, 0 * place], 1)[:, None, :, None], width, dtype)

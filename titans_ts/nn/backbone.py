@@ -12,7 +12,6 @@ from titans_ts.config import BackboneConfig
 from titans_ts.nn.blocks import Block
 from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing
-from titans_ts.nn.state import flatten_state
 
 __all__ = ["BackboneOutput", "TitansBackbone"]
 
@@ -127,7 +126,7 @@ class TitansBackbone(nn.Module):
                 f"state is of {len(state)} blocks, but this backbone has {len(self.blocks)}"
             )
         if state is not None:
-            sizes = {len(part) for part in flatten_state(state).values()}
+            sizes = _batch_sizes(state)
             if sizes != {len(x)}:
                 raise ValueError(
                     f"state holds {sorted(sizes)} streams, but x has {len(x)}; "
@@ -135,3 +134,9 @@ class TitansBackbone(nn.Module):
                 )
         if mask is not None and mask.shape != x.shape[:2]:
             raise ValueError(f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}")
+
+
+def _batch_sizes(state: Any) -> set[int]:
+    if isinstance(state, Tensor):
+        return {state.shape[0]}
+    return set().union(*map(_batch_sizes, state))

@@ -19,6 +19,7 @@ from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
 from titans_ts.kernels.ragged import Slots
 from titans_ts.nn.attention import AttentionCache, SegmentAttention, SlidingWindowAttention
+from titans_ts.nn.fused import inverse_rms
 from titans_ts.nn.layers import FeedForward, Norm
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
@@ -96,8 +97,7 @@ class SWA(Mixer):
     def forward(
         self, x: Tensor, state: AttentionCache, lengths: Tensor | None = None
     ) -> MixerOutput:
-        persistent = self.persistent.expand(len(x), -1, -1)
-        y, state = self.attention(x, persistent, state, lengths)
+        y, state = self.attention(x, self.persistent, state, lengths)
         return MixerOutput(y, state, x.new_zeros(*x.shape[:2], self.memory_heads))
 
 
@@ -122,8 +122,7 @@ class MAG(Mixer):
         return MAGState(memory, self.attention.initial_state(batch_size))
 
     def forward(self, x: Tensor, state: MAGState, lengths: Tensor | None = None) -> MixerOutput:
-        persistent = self.persistent.expand(len(x), -1, -1)
-        y, attention = self.attention(x, persistent, state.attention, lengths)
+        y, attention = self.attention(x, self.persistent, state.attention, lengths)
         m, memory, surprise = self.memory(x, state.memory, _mask(x, lengths))
         return MixerOutput(self.gate(y, m), MAGState(memory, attention), surprise)
 
@@ -191,7 +190,7 @@ class MAC(Mixer):
         return MACState(
             memory,
             memory.memory.weights,
-            self.memory.q_conv.initial_state(batch_size),
+            memory.conv[..., : self.persistent.shape[-1]],
             self.attention.initial_state(batch_size),
             torch.zeros(batch_size, dtype=torch.long),
         )
@@ -200,16 +199,15 @@ class MAC(Mixer):
         memory, start, conv, cache, position = state
         slots = Slots.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
         tokens = slots.place(x)
-        persistent = self.persistent.expand(len(x), -1, -1)
         outputs, surprises = [], []
         for first, stop in slots.chunks:
             s = tokens[:, first:stop]
             present = None if slots.present is None else slots.present[:, first:stop]
             h, conv = self.memory.read(s, start, conv, present)
             place = (slots.offset + first) % self.segment_length
-            y, cache = self.attention(s, h, persistent, cache, place, present)
+            y, cache = self.attention(s, h, self.persistent, cache, place, present)
             r, memory, surprise = self.memory(y, memory, present)
-            start = slots.at_boundary(stop, memory.memory.weights, start)
+            start = self._start(slots, stop, memory.memory.weights, start)
             outputs.append(self.gate(y, r))
             surprises.append(surprise)
         state = MACState(memory, start, conv, cache, slots.final_position)
@@ -217,8 +215,20 @@ class MAC(Mixer):
             return MixerOutput(
                 torch.zeros_like(x), state, x.new_zeros(*x.shape[:2], self.memory_heads)
             )
-        y, surprise = (slots.pick(torch.cat(parts, 1)) for parts in (outputs, surprises))
+        y, surprise = (
+            slots.pick(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
+            for parts in (outputs, surprises)
+        )
         return MixerOutput(y, state, surprise)
+
+    def _start(self, slots: Slots, stop: int, weights: Weights, start: Weights) -> Weights:
+        """Where the memory is read after slot `stop`: the samples that ended a segment move on."""
+        if (slots.offset + stop) % self.segment_length:
+            return start
+        if slots.source is None:
+            return weights
+        full = (slots.end >= stop).to(weights[0].device)[:, None, None, None]
+        return tuple(torch.where(full, w, old) for w, old in zip(weights, start, strict=True))
 
 
 class _Gate(nn.Module):
@@ -226,11 +236,15 @@ class _Gate(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.y_norm, self.m_norm = (Norm(d_model) for _ in range(2))
+        self.weight = nn.Parameter(torch.ones(2 * d_model))
+        """Of y, then of m."""
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         """Gate y `[B, T, D]` by m `[B, T, D]`."""
-        return self.y_norm(y) * F.silu(self.m_norm(m))
+        weight = self.weight.view(2, -1)
+        both = torch.stack([y, m], 2)
+        y, m = (both * inverse_rms(both) * weight).to(weight.dtype).unbind(2)
+        return y * F.silu(m)
 
 
 BLOCKS: dict[str, type[Mixer]] = {"lmm": LMM, "mac": MAC, "mag": MAG, "mal": MAL, "swa": SWA}
@@ -247,7 +261,7 @@ class Block(nn.Module):
         self.mixer_norm, self.ff_norm = (Norm(config.d_model) for _ in range(2))
         self.mixer = BLOCKS[config.variant](config)
         self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def initial_state(self, batch_size: int) -> Any:
         """The mixer's state at the beginning of `batch_size` streams."""
@@ -256,9 +270,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
         """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
         y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
-        x = x + self.dropout(y)
-        x = x + self.dropout(self.ff(self.ff_norm(x)))
+        x = x + self._drop(y)
+        x = x + self._drop(self.ff(self.ff_norm(x)))
         return MixerOutput(x, state, surprise)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.training else x
 
 
 def _mask(x: Tensor, lengths: Tensor | None) -> Tensor | None:

@@ -1,16 +1,24 @@
-"""Small layers the blocks share: causal convolution with state, rotary positions, feed-forward."""
+"""Small layers the blocks share: norm, rotary positions, feed-forward."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.kernels.ragged import take
+from titans_ts.nn.fused import inverse_rms
 
-__all__ = ["CausalConv", "FeedForward", "Norm", "last_tokens", "rotate"]
+__all__ = ["FeedForward", "Norm", "constant", "last_tokens", "rotate", "turns"]
+
+Result = TypeVar("Result")
 
 
-class Norm(nn.RMSNorm):
+class Norm(nn.Module):
     """Root-mean-square norm over the last axis, in the weights' dtype also under autocast.
 
     Parameters
@@ -20,53 +28,13 @@ class Norm(nn.RMSNorm):
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x `[..., width]`."""
-        return super().forward(x.to(self.weight.dtype))
-
-
-class CausalConv(nn.Module):
-    """Depthwise causal convolution over tokens that carries its last inputs.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels, each with its own filter.
-    size : int
-        Taps; a token sees itself and `size - 1` before it.
-    """
-
-    def __init__(self, channels: int, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, 1, size))
-        nn.init.uniform_(self.weight, -(size**-0.5), size**-0.5)
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        """Zeros `[B, size - 1, channels]`: nothing came before."""
-        channels, _, size = self.weight.shape
-        return self.weight.new_zeros(batch_size, size - 1, channels)
-
-    def forward(
-        self, x: Tensor, state: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Filter x `[B, T, channels]`, of which the first `lengths` `[B]` tokens are present.
-
-        Returns
-        -------
-        tuple[Tensor, Tensor]
-            The filtered tokens, shaped as x, and the new state.
-        """
-        if x.shape[1] == 0:
-            return x, state
-        stream = torch.cat([state.to(x.dtype), x], 1)
-        y = x * self.weight[:, 0, -1]
-        for tap in range(
-            self.weight.shape[-1] - 1
-        ):  # cheaper than a grouped convolution's gradient
-            y = y + stream[:, tap : tap + x.shape[1]] * self.weight[:, 0, tap]
-        return y, last_tokens(stream, state.shape[1], lengths)
+        weight = self.weight
+        return (x * inverse_rms(x) * weight).to(weight.dtype)
 
 
 def last_tokens(stream: Tensor, size: int, lengths: Tensor | None) -> Tensor:
@@ -79,18 +47,34 @@ def last_tokens(stream: Tensor, size: int, lengths: Tensor | None) -> Tensor:
     return take(stream, lengths[:, None] + torch.arange(size, device=stream.device))
 
 
-def rotate(x: Tensor, position: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864) of x `[..., N, d]` at `position` `[N]`."""
-    half = x.shape[-1] // 2
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    rate = 10000.0 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
-    angle = position[:, None] * rate  # [N, d / 2]
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+def constant(make: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function of plain arguments make its tensors only once, as those for every token's call."""
+    # a tensor made in inference mode could not take part in training later
+    kept = lru_cache(maxsize=32)(torch.inference_mode(False)(make))
+
+    @wraps(make)
+    def get(*arguments: Any) -> Result:
+        return (make if torch.compiler.is_compiling() else kept)(*arguments)
+
+    return get
 
 
-class FeedForward(nn.Sequential):
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (arXiv 2104.09864) of x `[..., d]`, with what :func:`turns` returns."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def turns(position: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines by which :func:`rotate` turns vectors of d = `width` entries, `[..., d]`."""
+    exact, half = torch.promote_types(dtype, torch.float32), width // 2
+    rate = 10000.0 ** (-torch.arange(half, device=position.device, dtype=exact) / half)
+    angle = position[..., None] * rate
+    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+    # a pair (a, b) becomes (a, b) * (cos, cos) + (b, a) * (-sin, sin)
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+class FeedForward(nn.Module):
     """Linear, GELU, dropout, linear.
 
     Parameters
@@ -102,9 +86,12 @@ class FeedForward(nn.Sequential):
     """
 
     def __init__(self, d_model: int, expansion: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(d_model, expansion * d_model),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(expansion * d_model, d_model),
-        )
+        super().__init__()
+        self.up = nn.Linear(d_model, expansion * d_model)
+        self.down = nn.Linear(expansion * d_model, d_model)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens `[B, T, D]` to tokens."""
+        hidden = F.gelu(self.up(x))
+        return self.down(F.dropout(hidden, self.dropout) if self.training else hidden)

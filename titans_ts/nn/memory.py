@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory, read_memory
-from titans_ts.nn.layers import CausalConv, Norm
+from titans_ts.nn.fused import gated_norm, project
+from titans_ts.nn.initial import InitialMemory
+from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing, prefix_mask
 
-__all__ = ["LARGEST_STRETCH", "NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
-
-LARGEST_STRETCH = 2**0.5
-"""Bound on the singular values of M_0's layers, and so on where the inner loop starts."""
+__all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
 
 class NeuralMemoryState(NamedTuple):
-    """What a :class:`NeuralMemory` carries: its memory and the convolutions' last inputs."""
+    """What a :class:`NeuralMemory` carries: its memory and the convolution's last inputs."""
 
     memory: MemoryState
-    q_conv: Tensor
-    k_conv: Tensor
-    v_conv: Tensor
+    conv: Tensor
+    """`[B, conv_size - 1, 3 D]`: of queries, keys and values."""
 
 
 class NeuralMemoryOutput(NamedTuple):
@@ -78,27 +74,35 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"d_model is {d_model}; it must be a multiple of n_heads, {n_heads}")
         self.n_heads = n_heads
         self.config = config = config or MemoryConfig()
-        self.q_proj, self.k_proj, self.v_proj, self.gate_proj, self.out_proj = (
-            nn.Linear(d_model, d_model, bias=False) for _ in range(5)
-        )
-        self.q_conv, self.k_conv, self.v_conv = (
-            CausalConv(d_model, config.conv_size) for _ in range(3)
-        )
         # Heads start with half-lives of the memory between 14 and 760 tokens.
-        forget, momentum = config.forget and config.write, config.momentum and config.write
-        self.forget_gate = _gate(d_model, torch.linspace(-3, -7, n_heads), forget)
-        self.momentum_gate = _gate(d_model, torch.zeros(n_heads), momentum)
-        self.lr_gate = _gate(d_model, torch.full((n_heads,), 2.0), config.write)
+        starts = {"lr": torch.full((n_heads,), 2.0)}
+        if config.forget:
+            starts["forget"] = torch.linspace(-3, -7, n_heads)
+        if config.momentum:
+            starts["momentum"] = torch.zeros(n_heads)
+        self.gates = tuple(starts) if config.write else ()
+        """Which gates there are."""
+        # One matrix for all that is made of a token, since small products cost mostly their call:
+        # rows for the output's gate, for queries, keys and values, and for the gates.
+        rows = 4 * d_model + len(self.gates) * n_heads
+        self.in_proj = nn.Linear(d_model, rows, bias=False)
+        with torch.no_grad():  # the gates start nearly constant, and learn to look at the token
+            self.in_proj.weight[4 * d_model :].mul_(0.1)
+        biases = [starts[gate] for gate in self.gates]
+        self.gate_bias = nn.Parameter(torch.cat(biases)) if biases else None
+        self.taps = nn.Parameter(torch.empty(config.conv_size, 3 * d_model))
+        nn.init.uniform_(self.taps, -(config.conv_size**-0.5), config.conv_size**-0.5)
         width = d_model // n_heads
-        widths = [width] + [config.expansion * width] * (config.depth - 1) + [width]
-        self.initial = nn.ParameterList(_orthogonal(n_heads, i, o) for i, o in pairwise(widths))
+        hidden = [config.expansion * width] * (config.depth - 1)
+        self.initial = InitialMemory(n_heads, [width, *hidden, width])
         self.norm = Norm(width)
+        self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
     def initial_state(self, batch_size: int) -> NeuralMemoryState:
         """The state before the first token of `batch_size` streams."""
-        memory = initial_state(self._initial(), batch_size)
-        convs = (self.q_conv, self.k_conv, self.v_conv)
-        return NeuralMemoryState(memory, *(conv.initial_state(batch_size) for conv in convs))
+        taps, channels = self.taps.shape
+        conv = self.taps.new_zeros(batch_size, taps - 1, channels)
+        return NeuralMemoryState(initial_state(self.initial.weights(), batch_size), conv)
 
     def forward(
         self, x: Tensor, state: NeuralMemoryState | None = None, mask: Tensor | None = None
@@ -138,7 +142,7 @@ class NeuralMemory(nn.Module):
         weights : Weights
             The memory to read, for instance `state.memory.weights`.
         conv : Tensor
-            The query convolution's last inputs on this stream; `q_conv.initial_state(B)` at first.
+            The query convolution's last inputs on this stream, `[B, conv_size - 1, D]`; zeros at first.
         mask : Tensor, optional
             `[B, T]` bool, as for :meth:`forward`.
 
@@ -150,18 +154,22 @@ class NeuralMemory(nn.Module):
         packing = None if mask is None else Packing(mask)
         tokens = x if packing is None else packing.pack(x)
         lengths = None if packing is None else packing.lengths
-        q, conv = self._project(self.q_proj, self.q_conv, tokens, conv, lengths)
-        y = self._output(read_memory(q, weights), tokens)
+        D = x.shape[-1]
+        # the first rows of in_proj and the first columns of taps are the gate's and the queries'
+        weight, taps = self.in_proj.weight[: 2 * D], self.taps[:, :D]
+        gate, (q,), _, conv = project(tokens, conv, weight, taps, D // self.n_heads, lengths)
+        y = self._output(read_memory(q, weights), gate)
         return (y if packing is None else packing.unpack(y)), conv
 
     def _advance(
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
         state = self.initial_state(x.shape[0]) if state is None else state
-        q, q_conv = self._project(self.q_proj, self.q_conv, x, state.q_conv, lengths)
-        k, k_conv = self._project(self.k_proj, self.k_conv, x, state.k_conv, lengths)
-        v, v_conv = self._project(self.v_proj, self.v_conv, x, state.v_conv, lengths)
-        forget, momentum, lr = self._gates(x)
+        width = x.shape[-1] // self.n_heads
+        gate, (q, k, v), logits, conv = project(
+            x, state.conv, self.in_proj.weight, self.taps, width, lengths
+        )
+        forget, momentum, lr = self._gates(logits)
         mask = None if lengths is None else prefix_mask(lengths, x.shape[1])
         y, memory, surprise = neural_memory(
             q,
@@ -170,62 +178,27 @@ class NeuralMemory(nn.Module):
             forget,
             momentum,
             lr,
-            self._initial(),
+            self.initial.weights(),
             state.memory,
             mask=mask,
             chunk_size=self.config.chunk_size,
             forget_to=self.config.forget_to,
         )
         assert y is not None
-        state = NeuralMemoryState(memory, q_conv, k_conv, v_conv)
-        return NeuralMemoryOutput(self._output(y, x), state, surprise)
+        return NeuralMemoryOutput(self._output(y, gate), NeuralMemoryState(memory, conv), surprise)
 
-    def _project(
-        self, proj: nn.Module, conv: nn.Module, x: Tensor, state: Tensor, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens `[B, T, D]` to unit vectors `[B, T, H, K]`."""
-        y, state = conv(proj(x), state, lengths)
-        y = F.silu(y).unflatten(-1, (self.n_heads, -1))
-        return F.normalize(y.float() if y.dtype.itemsize < 4 else y, dim=-1).to(y.dtype), state
-
-    def _gates(self, x: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    def _gates(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """alpha, eta and theta, `[B, T, H]`."""
-        if self.lr_gate is None:
-            return None, None, x.new_zeros(*x.shape[:2], self.n_heads)
-        forget = None if self.forget_gate is None else torch.sigmoid(self.forget_gate(x))
-        momentum = None if self.momentum_gate is None else torch.sigmoid(self.momentum_gate(x))
-        lr = torch.sigmoid(self.lr_gate(x)) / (2 * self.config.chunk_size)
-        return forget, momentum, lr if momentum is None else lr * (1 - momentum)
+        if self.gate_bias is None:
+            return None, None, logits.new_zeros(*logits.shape[:2], self.n_heads)
+        values = torch.sigmoid(logits + self.gate_bias).unflatten(2, (-1, self.n_heads)).unbind(2)
+        gates = dict(zip(self.gates, values, strict=True))
+        forget, momentum = gates.get("forget"), gates.get("momentum")
+        lr = gates["lr"] / (2 * self.config.chunk_size)
+        if momentum is not None:
+            lr = torch.addcmul(lr, lr, momentum, value=-1)
+        return forget, momentum, lr
 
-    def _output(self, y: Tensor, x: Tensor) -> Tensor:
-        """Normalise what was read, `[B, T, H, V]`, gate it by x, and project it to `[B, T, D]`."""
-        return self.out_proj(self.norm(y).flatten(2) * F.silu(self.gate_proj(x)))
-
-    def _initial(self) -> Weights:
-        """M_0 with no singular value above `LARGEST_STRETCH`, in at least float32."""
-        layers = []
-        for w in self.initial:
-            # half precision would round small updates away
-            w = w.to(torch.promote_types(w.dtype, torch.float32))
-            stretch = torch.linalg.matrix_norm(w, ord=2)[:, None, None]
-            layers.append(w * (LARGEST_STRETCH / stretch.clamp_min(LARGEST_STRETCH)))
-        return tuple(layers)
-
-
-def _orthogonal(n_heads: int, d_in: int, d_out: int) -> Tensor:
-    """Random `[H, d_in, d_out]` whose rows or columns are orthonormal."""
-    layer = torch.empty(n_heads, d_in, d_out, dtype=torch.float32)
-    for head in layer:
-        nn.init.orthogonal_(head)
-    return layer.to(torch.get_default_dtype())
-
-
-def _gate(d_model: int, bias: Tensor, wanted: bool) -> nn.Linear | None:
-    """A gate's logits for every head, starting near `bias` `[H]`."""
-    if not wanted:
-        return None
-    gate = nn.Linear(d_model, len(bias))
-    with torch.no_grad():
-        gate.weight.mul_(0.1)  # the gates start nearly constant, and learn to look at the token
-        gate.bias.copy_(bias)
-    return gate
+    def _output(self, y: Tensor, gate: Tensor) -> Tensor:
+        """Normalise what was read, `[B, T, H, V]`, gate it, and project it to `[B, T, D]`."""
+        return self.out_proj(gated_norm(y, gate, self.norm.weight))
