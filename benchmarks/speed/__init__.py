@@ -1,0 +1,1 @@
+"""What `kernels.py` measures the speed and the memory of the neural memory with."""

@@ -1,0 +1,290 @@
+"""The speed benchmark runs, counts and measures what it says, and refuses what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_the_path(monkeypatch):
+    """As for `python benchmarks/kernels.py`; what is imported from there leaves again with the path."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(FOLDER)
+    yield
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("kernels", "record", "speed"):
+            del sys.modules[name]
+
+
+def run(tmp_path, *arguments):
+    """The benchmark in this process, on tiny shapes: the rows it wrote."""
+    import kernels
+
+    kernels.main(["--quick", "--results", str(tmp_path), *arguments])
+    return json.loads((tmp_path / "kernels-cpu.json").read_text())
+
+
+def test_quick_run_from_end_to_end(tmp_path, capsys):
+    content = run(tmp_path)
+    said = capsys.readouterr().out
+    assert content["command"].startswith("python benchmarks/kernels.py --quick")
+    assert content["threads"] == 1
+    assert content["versions"]["torch"] == torch.__version__
+    assert {row["part"] for row in content["rows"]} == {
+        "gap", "precision", "share", "step", "stream", "table",
+    }  # fmt: skip
+
+    table = [row for row in content["rows"] if row["part"] == "table"]
+    names = {row["contender"] for row in table}
+    assert {"transformer layer", "NeuralMemory, depth 2", "chunked, depth 1"} <= names
+    for row in table:
+        assert row["finite"], row
+        for mode in ("forward", "train"):
+            figures = row[mode]
+            low, high = figures["quartiles"]
+            assert 0 < low <= figures["seconds"] <= high
+            assert len(figures["samples"]) == 3
+            rate = row["batch"] * row["tokens"] / figures["seconds"]
+            assert figures["tokens_per_s"] == pytest.approx(rate, rel=1e-3)
+            if row["contender"] in ("transformer layer", "attention"):
+                assert figures["yardsticks"] == 1
+    for row in content["rows"]:
+        if row["part"] == "share":
+            assert 0 < row["shares"]["product float32"] < 1
+        if row["part"] == "precision":  # bfloat16 keeps 8 bits: 2e-3 of every entry is rounded off
+            assert all(error < 1e-2 for error in row["errors"].values()), row
+    for title in ("Streaming forward", "One token at a time", "Targets"):
+        assert title in said
+
+
+def test_a_wrong_implementation_is_reported_and_not_timed(tmp_path, capsys, monkeypatch):
+    from titans_ts.kernels import IMPLEMENTATIONS, chunked_memory
+
+    def stale(q, *rest, **options):
+        """Right but for the last chunk, whose outputs are those of the chunk before."""
+        y, state, surprise = chunked_memory(q, *rest, **options)
+        last = options["chunk_size"]
+        return (
+            torch.cat([y[:, :-last], y[:, -2 * last : -last]], 1) if y.shape[1] > 2 * last else y,
+            state,
+            surprise,
+        )
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "stale", stale)
+    with pytest.raises(SystemExit, match="failed"):
+        run(tmp_path, "--only", "table", "share", "--lengths", "32")
+    content = json.loads((tmp_path / "kernels-cpu.json").read_text())
+    rows = {(r["part"], r["contender"]): r for r in content["rows"]}
+    wrong = rows["table", "stale, depth 2"]
+    assert "y is off" in wrong["failed"]
+    assert not {"forward", "train"} & wrong.keys()
+    assert ("share", "stale, depth 2") not in rows
+    assert "train" in rows["table", "chunked, depth 2"]
+    assert "stale, depth 2 is not timed: y is off" in capsys.readouterr().out
+
+
+def test_gradients_are_checked_too(monkeypatch):
+    from speed.contenders import Case, contenders
+
+    from titans_ts.kernels import IMPLEMENTATIONS, chunked_memory
+
+    def cut(q, k, v, forget, momentum, lr, *rest, **options):
+        """The inner loop's step does not learn."""
+        return chunked_memory(q, k, v, forget, momentum, lr.detach() + 0 * lr, *rest, **options)
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "cut", cut)
+    case = Case(0, heads=2, width=8, chunk=16)
+    check = {c.name: c.check for c in contenders("cpu")}
+    assert check["cut, depth 1"](case).startswith("dlr is off")
+    assert check["chunked, depth 1"](case) == ""
+
+
+def test_a_layer_is_checked_against_the_recurrence(monkeypatch):
+    from speed.contenders import Case, contenders
+
+    from titans_ts.kernels import dispatch
+
+    case = Case(0, heads=2, width=8, chunk=16)
+    check = {c.name: c.check for c in contenders("cpu")}["NeuralMemory, depth 2"]
+    assert check(case) == ""
+    right = dispatch.IMPLEMENTATIONS["chunked"]
+
+    def slow(*inputs, **options):
+        return right(*inputs, **options | {"forget_to": "zero"})
+
+    monkeypatch.setitem(dispatch.IMPLEMENTATIONS, "chunked", slow)
+    assert "is off by" in check(case)
+
+
+def test_operations_of_a_case_counted_by_hand():
+    from speed.operations import memory_operations
+
+    # Width 2, hidden 3, chunks of 4. First layer, 2 x 3: keys 24, three reads 72, Y X^T 4 x 4 x 2 = 32,
+    # (.. o C) E 4 x 4 x 3 = 48, two writes 48. Second, 3 x 2: the same with 48 and 32, errors back 24.
+    # Shares: 2 x 4 x 4 = 32. All: 224 + 248 + 32 = 504, of which 192 triangular.
+    assert memory_operations([2, 3, 2], 4, 4, backward=False) == 2 * 504
+    assert memory_operations([2, 3, 2], 4, 4, backward=False, needed_only=True) == 2 * (504 - 96)
+    assert memory_operations([2, 3, 2], 40, 4) == 2 * 3 * 10 * 504
+    # Without momentum and M_0, one read and one write a layer (24 each) are left, and half the shares.
+    plain = memory_operations(
+        [2, 3, 2], 4, 4, backward=False, momentum=False, towards_initial=False
+    )
+    assert plain == 2 * (504 - 2 * 3 * 24 - 16)
+
+
+def test_operations_of_layers_are_those_of_the_page():
+    from speed.operations import memory_layer_operations, transformer_layer_operations
+
+    page = (FOLDER / "README.md").read_text()
+    for depth in (1, 2):
+        a_token = memory_layer_operations(128, 4, 64, 64, depth=depth, backward=False) / 64 / 2
+        assert f"**{a_token:,.0f}**".replace(",", " ") in page
+    assert transformer_layer_operations(128, 100, backward=False) == 2 * 100 * (196_608 + 12_800)
+
+
+def test_extra_memory_sees_what_is_gone_again():
+    from speed.measure import extra_memory
+
+    megabyte = 2**20
+    kept = torch.ones(8 * megabyte)  # stands before: does not count
+
+    def twice():
+        torch.ones(10 * megabyte)  # 40 MiB, freed
+        return torch.ones(20 * megabyte)  # 80 MiB
+
+    for _ in range(2):  # the mark of the first call does not hide the second
+        assert 78 <= extra_memory(twice) / megabyte <= 125
+    assert extra_memory(lambda: kept[0]) / megabyte < 4
+
+
+def test_a_probe_in_a_process_of_its_own():
+    from speed.contenders import Case
+    from speed.probe import probe_apart
+
+    case = Case(2048, batch=1, heads=2, width=8, chunk=16)
+    found = probe_apart("transformer layer", case)
+    inputs = 4 * case.tokens * case.d_model
+    assert found["finite"]
+    assert 5 * inputs < found["extra_bytes"] < 500 * inputs
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        probe_apart("nobody", case)
+
+
+def test_what_raises_is_left_out_of_the_rounds():
+    from speed.measure import interleaved
+
+    order, failures = [], []
+
+    def broken():
+        raise ValueError("no")
+
+    actions = {"a": lambda: order.append("a"), "broken": broken, "b": lambda: order.append("b")}
+    timings = interleaved(actions, 3, least_seconds=0, failed=lambda *x: failures.append(x[0]))
+    assert list(timings) == ["a", "b"]
+    assert failures == ["broken"]
+    assert "".join(order).endswith("ababab")
+    with pytest.raises(ValueError, match="no"):
+        interleaved(actions, 3)
+
+
+def table_row(name, tokens, *samples, **more):
+    row = {"part": "table", "contender": name, "kind": "layer", "tokens": tokens}
+    row |= {"batch": 4, "heads": 4, "width": 32, "chunk": 64, "dtype": "float32"} | more
+    if samples:
+        row["train"] = row["forward"] = {"samples": list(samples)}
+    return row
+
+
+def test_targets_are_judged_by_the_rounds():
+    from speed.targets import NOT_MEASURED, targets
+
+    ours, yardstick = "NeuralMemory, depth 2", "transformer layer"
+    rows = [
+        table_row(ours, 2048, 1.0, 2.0, 9.0, extra_mb=60),
+        table_row(yardstick, 2048, 2.0, 4.0, 6.0),  # ratios 0.5, 0.5, 1.5; of the medians 0.5
+        table_row("titans-pytorch, default, depth 2", 2048, 1.4, 2.8, 12.0),  # 1.4, 1.4, 1.33
+        table_row("titans-pytorch, paper's rule, depth 2", 512, 6.0, 6.0, 6.0),
+        table_row(ours, 512, 0.1, 0.1, 0.2),
+        table_row(ours, 8192, 4.0, 4.0, 4.0, extra_mb=299),
+        table_row(yardstick, 8192, 10.0, 10.0, 10.0),
+        table_row(ours, 65536, 40.0, 40.0, 40.0, extra_mb=2400),
+        table_row(ours, 2048, 1.0, 1.0, 1.0, reference=True),
+        {"part": "step", "contender": ours, "tokens_per_s": 9999},
+        {"part": "stream", "tokens": 2**16, "extra_mb": 100},
+        {"part": "stream", "tokens": 2**20, "extra_mb": 106},
+    ]
+    found = {t.target: (t.measured, t.reached) for t in targets(rows, "cpu")}
+
+    def judged(start):
+        return next(value for text, value in found.items() if text.startswith(start))
+
+    assert judged("forward and backward at T = 2048") == ("0.5", True)
+    assert judged("forward and backward at T = 8192") == ("0.4", False)
+    assert judged("at least 1.5 times") == ("1.4", False)
+    assert judged("at least 50 times that of its paper's rule") == ("60", True)
+    assert judged("extra memory") == ("299", True)
+    assert judged("the same at T = 65536") == ("1", True)
+    assert judged("tokens/s at T = 65536") == ("0.8", True)
+    assert judged("streaming") == ("1.06", False)
+    assert judged("one token a step, batch 4, NeuralMemory") == ("9999", False)
+    assert judged("depth 1: at least the throughput") == (NOT_MEASURED, None)
+    assert {reached for _, reached in map(found.get, found)} == {True, False, None}
+
+
+def test_targets_of_a_gpu():
+    from speed.targets import targets
+
+    shapes = {"width": 64, "dtype": "bfloat16"}
+    rows = [
+        table_row("triton, depth 1", 2048, 1.0, 1.0, 1.0, **shapes),
+        table_row("triton, depth 2", 2048, 2.1, 2.1, 2.1, **shapes),
+        table_row("gated delta rule (fla)", 2048, 1.0, 1.0, 1.0, **shapes),
+        table_row("triton, depth 1", 2048, 9.0, 9.0, 9.0),  # of another width: not compared
+    ]
+    for depth in (1, 2):
+        for name, error in (("chunked", 1e-3), ("triton", 3e-3 if depth == 2 else 1e-3)):
+            errors = {"y": 1.0, "dq": error}  # of gradients alone
+            row = {"part": "precision", "implementation": name, "depth": depth, "errors": errors}
+            rows.append(row)
+    assert [(t.measured, t.reached) for t in targets(rows, "cuda")] == [
+        ("1", True), ("0.476", False), ("3", False),
+    ]  # fmt: skip
+
+
+def test_what_is_installed_is_recorded_and_a_missing_package_is_left_out(tmp_path):
+    from record import record, versions
+
+    assert versions("torch", "no-such-package") == {"torch": torch.__version__}
+    path = record("x", "typed", [{"a": 1}], folder=tmp_path, peers={})
+    assert json.loads(path.read_text())["rows"] == [{"a": 1}]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_markdown_of_committed_rows_is_on_the_page():
+    from speed.tables import tables
+
+    page = (FOLDER / "README.md").read_text()
+    for path in (FOLDER / "results").glob("kernels-*.json"):
+        for block in tables(json.loads(path.read_text()), markdown=True).split("\n\n"):
+            assert block in page, f"{path.name}: run kernels.py --markdown"
+
+
+def test_gpu_script_says_that_there_is_no_gpu():
+    script = FOLDER / "gpu.sh"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
+    result = subprocess.run(
+        ["bash", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "no torch that sees a CUDA device" in result.stderr
