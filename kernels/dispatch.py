@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans_ts.kernels.chunked import chunked_memory
+from titans_ts.kernels.native import native_memory, uncovered_by_native
 from titans_ts.kernels.recurrent import recurrent_memory
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
 from titans_ts.kernels.step import step_memory
 from titans_ts.kernels.triton_memory import triton_memory, uncovered
 
-__all__ = ["IMPLEMENTATIONS", "explain", "neural_memory", "read_memory"]
+__all__ = ["IMPLEMENTATIONS", "explain", "forced", "neural_memory", "read_memory"]
 
 IMPLEMENTATIONS: dict[str, Callable[..., MemoryOutput]] = {
+    "native": native_memory,
     "chunked": chunked_memory,
     "recurrent": recurrent_memory,
     "triton": triton_memory,
@@ -164,8 +166,8 @@ def explain(
     Examples
     --------
     >>> k, gate, initial = torch.zeros(1, 8, 2, 4), torch.zeros(1, 8, 2), (torch.zeros(2, 4, 4),)
-    >>> explain(k, k, k, gate, gate, gate, initial)
-    'chunked: matrix products; not triton, as tensors are on cpu, not on a GPU'
+    >>> explain(k, k, k, gate, gate, gate, initial, implementation="chunked")
+    'chunked: asked for by the argument `implementation`'
     """
     _check(q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to)
     tokens = (q, k, v, forget, momentum, lr)
@@ -184,31 +186,41 @@ def _choose(
     k, v = tokens[1:3]
     assert k is not None
     assert v is not None
-    forced = os.environ.get(_ENVIRONMENT)
+    asked = forced()
     if implementation is not None:
         name, reason = implementation, "asked for by the argument `implementation`"
-    elif forced:
-        name, reason = forced, f"asked for by the environment variable {_ENVIRONMENT}"
-    elif (
-        k.shape[1] == 1
-        and state is not None
-        and mask is None
-        and not torch.compiler.is_compiling()  # its positions decide what it does
-        and not _learns(tokens, initial, state)
-    ):
-        return _STEP, "one token and no gradient"
+    elif asked:
+        name, reason = asked, f"asked for by the environment variable {_ENVIRONMENT}"
     else:
-        against: str | None = f"tensors are on {k.device.type}, not on a GPU"
-        if k.is_cuda:
-            against = uncovered(k, v, initial, chunk_size)
+        fastest = "triton" if k.is_cuda else "native"
+        against = (
+            uncovered(k, v, initial, chunk_size)
+            if k.is_cuda
+            else uncovered_by_native(k, len(initial), chunk_size)
+        )
         if against is None:
-            return "triton", "tensors are on a GPU"
-        name, reason = "chunked", f"matrix products; not triton, as {against}"
+            return fastest, f"tensors are on {'a GPU' if k.is_cuda else 'the CPU'}"
+        if (
+            k.shape[1] == 1
+            and state is not None
+            and mask is None
+            and not torch.compiler.is_compiling()  # its positions decide what it does
+            and not _learns(tokens, initial, state)
+        ):
+            name, reason = _STEP, "one token and no gradient"
+        else:
+            name, reason = "chunked", "matrix products"
+        return name, f"{reason}; not {fastest}, as {against}"
     if name not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is {name!r} ({reason}); choose one of {sorted(IMPLEMENTATIONS)}"
         )
     return name, reason
+
+
+def forced() -> str | None:
+    """The implementation that the environment asks for."""
+    return os.environ.get(_ENVIRONMENT) or None
 
 
 def _learns(tokens: tuple[Tensor | None, ...], initial: Weights, state: MemoryState) -> bool:

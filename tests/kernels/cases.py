@@ -5,10 +5,21 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from titans_ts.kernels import MemoryState, neural_memory
+from titans_ts.kernels import IMPLEMENTATIONS, MemoryState, neural_memory
+from titans_ts.kernels.compiler import unavailable
+
+COMPILED = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+FAST = [
+    pytest.param(name, marks=COMPILED) if name == "native" else name
+    for name in IMPLEMENTATIONS
+    if name not in ("recurrent", "triton")  # test_triton.py has the latter
+]
+"""Implementations that any machine has, or any with a C compiler."""
+ANYWHERE = ["recurrent", *FAST]
 
 B, H, K, V, HIDDEN = 2, 3, 4, 5, 6
 

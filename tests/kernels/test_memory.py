@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.kernels.cases import (
+    ANYWHERE,
+    COMPILED,
+    FAST,
     B,
     H,
     K,
@@ -19,7 +22,6 @@ from tests.kernels.cases import (
     run_with_gradients,
 )
 from titans_ts.kernels import (
-    IMPLEMENTATIONS,
     explain,
     initial_state,
     loss_gradient,
@@ -27,9 +29,6 @@ from titans_ts.kernels import (
     read_memory,
     recurrent_memory,
 )
-
-ANYWHERE = sorted(set(IMPLEMENTATIONS) - {"triton"})  # test_triton.py has the other
-FAST = sorted(set(ANYWHERE) - {"recurrent"})
 
 
 def mlp(weights, x):
@@ -254,14 +253,21 @@ def test_read_is_the_memory_and_writes_nothing():
         assert (y[:, t] - mlp(state.weights, inputs["q"][:, t])).abs().max() < 1e-12
 
 
+@COMPILED
+def test_dispatch_takes_the_compiled_memory():
+    inputs, initial, _ = make_inputs(1, 2)
+    assert explain(**inputs, initial=initial) == "native: tensors are on the CPU"
+    options = {"initial": initial, "chunk_size": 1000, "implementation": "native"}
+    with pytest.raises(ValueError, match="native implementation cannot take this: a chunk of 1000"):
+        neural_memory(**inputs, **options)
+
+
 def test_dispatch_says_what_and_why(monkeypatch):
     inputs, initial, state = make_inputs(1, 2)
-    call = {**inputs, "initial": initial}
-    assert (
-        explain(**call)
-        == "chunked: matrix products; not triton, as tensors are on cpu, not on a GPU"
-    )
-    assert explain(**call, state=state) == "step: one token and no gradient"
+    call = {**inputs, "initial": initial, "chunk_size": 1000}
+    reason = "not native, as a chunk of 1000 is longer than 256"
+    assert explain(**call) == f"chunked: matrix products; {reason}"
+    assert explain(**call, state=state) == f"step: one token and no gradient; {reason}"
     assert explain(**call, state=state, mask=torch.ones(B, 1).bool()).startswith("chunked: ")
     learning = call | {"k": inputs["k"].clone().requires_grad_()}
     assert explain(**learning, state=state).startswith("chunked: ")

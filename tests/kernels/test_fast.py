@@ -1,4 +1,4 @@
-"""What the matrix form promises beyond being right: bounded memory, any cut, torch.compile, a step."""
+"""What the fast forms promise beyond being right: bounded memory, any cut, torch.compile, a step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from tests.kernels.cases import (
+    COMPILED,
+    FAST,
     B,
     assert_same,
     leaves,
@@ -40,16 +42,17 @@ def test_cut_into_blocks_runs_and_pieces_it_is_the_same(depth, masked):
     assert_same(actual[2], expected[2], 1e-10)
 
 
+@pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("n_chunks", [10, 40, 200, 1000])
-def test_training_saves_few_boundaries(n_chunks):
+def test_training_saves_few_boundaries(name, n_chunks):
     """At most 40, or twice the square root of the number of chunks, beside the inputs."""
     chunk_size = 2
-    inputs, initial, _ = make_inputs(n_chunks * chunk_size, 2)
+    inputs, initial, _ = make_inputs(n_chunks * chunk_size, 2, widths=(16, 16, 16))
     for x in inputs.values():
         x.requires_grad_(True)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: (saved.append(x), x)[1], lambda x: x):
-        neural_memory(**inputs, initial=initial, chunk_size=chunk_size)
+        neural_memory(**inputs, initial=initial, chunk_size=chunk_size, implementation=name)
     own = {id(x) for x in (*inputs.values(), *initial)}
     extra = sum(x.numel() for x in saved if id(x) not in own and x.is_floating_point())
     boundary = 2 * B * sum(w.numel() for w in initial)  # weights and momentum
@@ -58,8 +61,9 @@ def test_training_saves_few_boundaries(n_chunks):
 
 # torch's own tracing of an autograd function does what its warning tells others not to do
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("masked", [False, True])
-def test_compiles_without_a_graph_break(masked):
+def test_compiles_without_a_graph_break(name, masked):
     inputs, initial, state = make_inputs(20, 2)
     mask = torch.rand(B, 20, generator=torch.Generator().manual_seed(3)) > 0.3 if masked else None
     named = leaves(inputs, initial, state)
@@ -67,7 +71,8 @@ def test_compiles_without_a_graph_break(masked):
         x.requires_grad_(True)
 
     def loss(inputs, initial, state):
-        result = neural_memory(**inputs, initial=initial, state=state, mask=mask, chunk_size=8)
+        options = {"mask": mask, "chunk_size": 8, "implementation": name}
+        result = neural_memory(**inputs, initial=initial, state=state, **options)
         return sum(x.sin().sum() for x in outputs(result).values())
 
     expected = torch.autograd.grad(loss(inputs, initial, state), list(named.values()))
@@ -76,6 +81,17 @@ def test_compiles_without_a_graph_break(masked):
     names = list(named)
     assert_same(
         dict(zip(names, actual, strict=True)), dict(zip(names, expected, strict=True)), 1e-12
+    )
+
+
+@COMPILED
+def test_native_operators_are_registered_right():
+    inputs, initial, state = make_inputs(20, 2)
+    layers = [*state.weights, *state.momentum, *state.anchor]
+    torch.library.opcheck(
+        torch.ops.titans_ts.native_memory.default,
+        (state.position, None, [*inputs.values(), *initial, *layers], 2, 8, True, True),
+        test_utils=("test_schema", "test_faketensor"),
     )
 
 
@@ -109,20 +125,22 @@ def test_single_steps_are_the_rule(depth, momentum, forget, forget_to):
         assert torch.equal(ours.position, theirs.position)
 
 
+@pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("position", [0, 2])
 @pytest.mark.parametrize("length", [0, 3])
-def test_no_token_at_all_changes_nothing(position, length):
+def test_no_token_at_all_changes_nothing(name, position, length):
     inputs, initial, state = make_inputs(length, 2)
     state = state._replace(position=torch.tensor([position] * B))
     options = {"mask": torch.zeros(B, length, dtype=torch.bool), "chunk_size": 4}
-    actual = run_with_gradients("chunked", inputs, initial, state, **options)
+    actual = run_with_gradients(name, inputs, initial, state, **options)
     expected = run_with_gradients("recurrent", inputs, initial, state, **options)
     assert_same(actual[0], expected[0], 1e-12)
     assert torch.equal(actual[1], expected[1])
     assert_same(actual[2], expected[2], 1e-12)
 
 
-def test_a_state_that_the_batch_shares_has_its_own_gradient():
+@pytest.mark.parametrize("name", FAST)
+def test_a_state_that_the_batch_shares_has_its_own_gradient(name):
     """Also if it was expanded from a view, made without a gradient, or is a leaf itself."""
     inputs, _, _ = make_inputs(6, 1, widths=(4, 4))
     generator = torch.Generator().manual_seed(1)
@@ -135,9 +153,9 @@ def test_a_state_that_the_batch_shares_has_its_own_gradient():
     for w in (p.expand(B, *p.shape), p.mT.expand(B, *p.shape), fixed, leaf):
         state = MemoryState((w,), (zero,), (w,), torch.zeros(B, dtype=torch.long))
         found = []
-        for name in ("chunked", "recurrent"):
+        for form in (name, "recurrent"):
             result = neural_memory(
-                **inputs, initial=(p,), state=state, chunk_size=4, implementation=name
+                **inputs, initial=(p,), state=state, chunk_size=4, implementation=form
             )
             wanted = [p, leaf] if w is leaf else [p]
             found.append([result.y, *torch.autograd.grad(result.y.square().sum(), wanted)])
@@ -145,10 +163,11 @@ def test_a_state_that_the_batch_shares_has_its_own_gradient():
             assert (ours - theirs).abs().max() < 1e-10
 
 
-def test_a_second_derivative_is_refused():
+@pytest.mark.parametrize("name", FAST)
+def test_a_second_derivative_is_refused(name):
     inputs, initial, _ = make_inputs(6, 2)
     inputs["k"].requires_grad_()
-    y = neural_memory(**inputs, initial=initial, chunk_size=4, implementation="chunked").y
+    y = neural_memory(**inputs, initial=initial, chunk_size=4, implementation=name).y
     with pytest.raises(RuntimeError, match="differentiated once.*implementation='recurrent'"):
         torch.autograd.grad(y.sum(), inputs["k"], create_graph=True)
 

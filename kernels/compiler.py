@@ -1,0 +1,113 @@
+"""The C sources of this package, compiled for this machine when first needed, and kept."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+
+__all__ = ["library", "unavailable"]
+
+_SOURCES = Path(__file__).parent / "csrc"
+# No -ffast-math: NaN and infinity stay what they are.
+_FLAGS = ["-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=fast"]
+_FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
+_TUNED = "-march=native"
+
+
+def library(*definitions: str) -> ctypes.CDLL:
+    """What the sources of `csrc/` make, loaded.
+
+    Parameters
+    ----------
+    *definitions : str
+        Macros to define.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no C compiler, or if it fails.
+    """
+    found = _load(*definitions)
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    return found
+
+
+@cache
+def _load(*definitions: str) -> ctypes.CDLL | str:
+    """The library, or why there is none: a compiler that failed is not asked again."""
+    reason = unavailable()
+    if reason is not None:
+        return reason
+    sources = sorted(_SOURCES.glob("*.[ch]"))
+    options = [*_FLAGS, *(f"-D{definition}" for definition in definitions)]
+    told = [*options, _compiler(), _processor(), *(path.read_text() for path in sources)]
+    key = hashlib.sha256("\0".join(map(str, told)).encode()).hexdigest()[:16]
+    path = _folder() / f"{'-'.join(['titans', *map(str.lower, definitions)])}-{key}.so"
+    try:
+        if not path.exists():
+            _compile([str(x) for x in sources if x.suffix == ".c"], options, path)
+        return ctypes.CDLL(str(path))
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"titans_ts computes without its compiled kernels: {error}", stacklevel=2)
+        return str(error)
+
+
+@cache
+def unavailable() -> str | None:
+    """Why nothing can be compiled here, or None."""
+    if os.name != "posix":
+        return f"C sources are not compiled on {platform.system()}"
+    if _compiler() is None:
+        return "no C compiler was found (install gcc or clang, or name one in CC)"
+    return None
+
+
+@cache
+def _compiler() -> str | None:
+    named = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc", "clang"])), None)
+
+
+@cache
+def _processor() -> str:
+    """What the compiled code depends on; a home folder may serve several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return platform.machine() + next((x for x in lines if x.startswith(("flags", "Features"))), "")
+
+
+@cache
+def _folder() -> Path:
+    """Where libraries are kept: the user's cache, or a temporary folder if that is read-only."""
+    import pooch
+
+    folder = Path(pooch.os_cache("titans-ts")) / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="titans-ts-"))
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="titans-ts-"))
+
+
+def _compile(sources: list[str], options: list[str], path: Path) -> None:
+    """Compile for exactly this processor, or for any of its kind where the compiler cannot."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        for extra in ([_TUNED], []):
+            command = [str(_compiler()), *extra, *options, *sources, "-o", str(made), "-lm"]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode == 0:
+                os.replace(made, path)  # another process may have been faster
+                return
+    raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip()[-500:]}")

@@ -1,0 +1,33 @@
+"""How the compiled kernels are given tensors: addresses and numbers, eight bytes each."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["DEPTH", "DTYPES", "Integer", "address", "point", "samples"]
+
+DEPTH = 4
+"""Most layers of a memory, as in csrc/memory.h."""
+DTYPES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.float64: ("DOUBLE",)}
+"""What is defined as the sources are compiled for a dtype."""
+Integer = ctypes.c_int64
+
+
+def address(x: Tensor | None) -> int:
+    """Where a tensor's numbers are; 0 for None, and not 0 for an empty one."""
+    return 0 if x is None else x.data_ptr() or 1
+
+
+def point(places: Any, tensors: Sequence[Tensor | None]) -> None:
+    """Put addresses into an array of a structure, from its beginning."""
+    places[: len(tensors)] = list(map(address, tensors))
+
+
+def samples(w: Tensor) -> Tensor:
+    """A layer of a state `[B, ..]` whose samples are contiguous, though they may be one and the same."""
+    return w if w.is_contiguous() or w[0].is_contiguous() else w.contiguous()
