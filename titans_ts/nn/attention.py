@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from titans_ts.nn.layers import constant, last_tokens, rotate, turns
 
-__all__ = ["AttentionCache", "SegmentAttention", "SlidingWindowAttention"]
+__all__ = ["AttentionCache", "SegmentAttention", "SlidingWindowAttention", "segment_turns"]
 
 
 class AttentionCache(NamedTuple):
@@ -221,7 +221,7 @@ class SegmentAttention(_Attention):
         length = x.shape[1]
         start, stop = 2 * place, 2 * (place + length)
         qkv = self._project(torch.stack([recalled, x], 2))  # [B, n, 2, 3, H, d]
-        cos, sin = _segment_turns(self.cache_size // 2, qkv.shape[-1], qkv.dtype, qkv.device)
+        cos, sin = segment_turns(self.cache_size // 2, qkv.shape[-1], qkv.dtype, qkv.device)
         qkv = rotate(qkv, cos[place : place + length], sin[place : place + length])
         qkv = qkv.permute(0, 3, 4, 1, 2, 5)  # [B, 3, H, n, 2, d]
         q, new = qkv[:, 0, :, :, 1], qkv[:, 1:].flatten(3, 4)
@@ -263,7 +263,7 @@ def _window_turns(
 
 
 @constant
-def _segment_turns(
+def segment_turns(
     length: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """For queries, keys and values of a segment, `[length, 1, 3, 1, d]`; values are not turned."""

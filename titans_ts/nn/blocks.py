@@ -17,8 +17,14 @@ from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
+from titans_ts.kernels.native_layer import Layer, MACBlock, native_block
 from titans_ts.kernels.ragged import Slots
-from titans_ts.nn.attention import AttentionCache, SegmentAttention, SlidingWindowAttention
+from titans_ts.nn.attention import (
+    AttentionCache,
+    SegmentAttention,
+    SlidingWindowAttention,
+    segment_turns,
+)
 from titans_ts.nn.fused import inverse_rms
 from titans_ts.nn.layers import FeedForward, Norm
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
@@ -227,8 +233,13 @@ class MAC(Mixer):
             return start
         if slots.source is None:
             return weights
-        full = (slots.end >= stop).to(weights[0].device)[:, None, None, None]
-        return tuple(torch.where(full, w, old) for w, old in zip(weights, start, strict=True))
+        return _chosen(slots.end >= stop, weights, start)
+
+
+def _chosen(samples: Tensor, weights: Weights, others: Weights) -> Weights:
+    """The weights of some samples `[B]`, and the others'."""
+    here = samples.to(weights[0].device)[:, None, None, None]
+    return tuple(torch.where(here, w, old) for w, old in zip(weights, others, strict=True))
 
 
 class _Gate(nn.Module):
@@ -269,10 +280,54 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
         """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
+        mixer = self.mixer
+        if lengths is None and isinstance(mixer, MAC) and not (self.training and self.dropout):
+            layer = mixer.memory.single(x)
+            if layer is not None:
+                return self._step(mixer, x, layer, state)
         y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
         x = x + self._drop(y)
         x = x + self._drop(self.ff(self.ff_norm(x)))
         return MixerOutput(x, state, surprise)
+
+    def _step(self, mixer: MAC, x: Tensor, layer: Layer, state: MACState) -> MixerOutput:
+        """One token a stream, in one call."""
+        length, attention, ff = mixer.segment_length, mixer.attention, self.ff
+        memory, start, read_conv, cache, position = state
+        parameters = MACBlock(
+            self.mixer_norm.weight,
+            mixer.persistent,
+            attention.qkv_proj.weight,
+            attention.out_proj.weight,
+            *segment_turns(length, cache.pairs.shape[-1], x.dtype, x.device),
+            mixer.gate.weight,
+            self.ff_norm.weight,
+            *(ff.up.weight, ff.up.bias, ff.down.weight, ff.down.bias),
+        )
+        (y, conv, weights, surprise), read_conv, pairs = native_block(
+            x,
+            layer,
+            parameters,
+            mixer.memory.initial.weights(),
+            memory.conv,
+            memory.memory,
+            start,
+            read_conv,
+            cache.pairs,
+            position,
+        )
+        position = (position + 1) % length
+        ended = position == 0
+        if ended.any():
+            start = _chosen(ended, weights.weights, start)
+        state = MACState(
+            NeuralMemoryState(weights, conv),
+            start,
+            read_conv,
+            AttentionCache(pairs, cache.filled),
+            position,
+        )
+        return MixerOutput(y, state, surprise)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training else x

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory, read_memory
+from titans_ts.kernels.native_layer import Layer, covers_layer, native_read, native_step
 from titans_ts.nn.fused import gated_norm, project
 from titans_ts.nn.initial import InitialMemory
 from titans_ts.nn.layers import Norm
@@ -151,6 +152,9 @@ class NeuralMemory(nn.Module):
         tuple[Tensor, Tensor]
             What the memory answers, `[B, T, D]`, and the convolution's new last inputs.
         """
+        layer = self.single(x) if mask is None else None
+        if layer is not None:
+            return native_read(x, layer, weights, conv)
         packing = None if mask is None else Packing(mask)
         tokens = x if packing is None else packing.pack(x)
         lengths = None if packing is None else packing.lengths
@@ -165,6 +169,11 @@ class NeuralMemory(nn.Module):
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
         state = self.initial_state(x.shape[0]) if state is None else state
+        layer = self.single(x) if lengths is None else None
+        if layer is not None:
+            initial = self.initial.weights()
+            out, conv, after, norm = native_step(x, layer, initial, state.conv, state.memory)
+            return NeuralMemoryOutput(out, NeuralMemoryState(after, conv), norm)
         width = x.shape[-1] // self.n_heads
         gate, (q, k, v), logits, conv = project(
             x, state.conv, self.in_proj.weight, self.taps, width, lengths
@@ -186,6 +195,24 @@ class NeuralMemory(nn.Module):
         )
         assert y is not None
         return NeuralMemoryOutput(self._output(y, gate), NeuralMemoryState(memory, conv), surprise)
+
+    def single(self, x: Tensor) -> Layer | None:
+        """Its parameters, if x `[B, T, D]` is one token a stream that is computed in one call."""
+        if x.shape[1] != 1 or torch.is_grad_enabled():
+            return None
+        config = self.config
+        layer = Layer(
+            self.in_proj.weight,
+            self.gate_bias,
+            self.taps,
+            self.norm.weight,
+            self.out_proj.weight,
+            self.gates,
+            config.depth,
+            config.chunk_size,
+            config.forget_to == "init" and "forget" in self.gates,
+        )
+        return layer if covers_layer(x, layer) else None
 
     def _gates(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """alpha, eta and theta, `[B, T, H]`."""
