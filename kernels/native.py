@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -17,7 +16,15 @@ from torch import Tensor
 
 from titans_ts.kernels.compiler import library
 from titans_ts.kernels.once import differentiable_once
-from titans_ts.kernels.pointers import DEPTH, DTYPES, Integer, address, point, samples
+from titans_ts.kernels.pointers import (
+    DEPTH,
+    DTYPES,
+    Integer,
+    address,
+    in_threads,
+    point,
+    samples,
+)
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
 
 __all__ = ["native_memory", "uncovered_by_native"]
@@ -175,7 +182,6 @@ class _Call:
         fields = self.fields = _Fields(
             depth, chunk_size, batch, heads, length, towards, every, room
         )
-        fields.last = batch * heads
         fields.widths[: depth + 1] = [width, *(w.shape[2] for w in layers)]
         strides = [(0, 0, 0) if x is None else x.stride()[:3] for x in tokens]
         fields.strides[:] = [s for each in strides for s in each]
@@ -196,9 +202,8 @@ class _Call:
             position,
         )  # as long as their addresses are in use
         size = sum(w.shape[1] * w.shape[2] for w in layers)
-        self.threads = min(
-            torch.get_num_threads(), batch * heads, 1 + batch * heads * length * size // _WORK
-        )
+        self.memories = batch * heads
+        self.worth = 1 + self.memories * length * size // _WORK
 
     def run(self, name: str, gradients: Sequence[Tensor] = ()) -> None:
         """Call a function of memory.c, from several threads if it is worth it.
@@ -206,24 +211,17 @@ class _Call:
         `gradients`, those of M_0, are added up from what each thread finds.
         """
         function = getattr(library(*DTYPES[self.dtype]), f"titans_{name}")
-        n = self.fields.last
-        edges = [n * i // self.threads for i in range(self.threads + 1)]
 
-        def part(i: int) -> list[Tensor]:
+        def part(first: int, last: int) -> list[Tensor]:
             fields = _Fields.from_buffer_copy(self.fields)
-            fields.first, fields.last = edges[i : i + 2]
+            fields.first, fields.last = first, last
             found = [torch.zeros_like(w) for w in gradients]
             point(fields.d_initial, found)
             if function(ctypes.byref(fields)):
                 raise MemoryError(f"the memory's {name} pass found no room to work in")
             return found
 
-        if self.threads == 1:
-            parts = [part(0)]
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                parts = list(pool.map(part, range(self.threads)))
-        for found in parts:
+        for found in in_threads(self.memories, self.worth, part):
             for w, x in zip(gradients, found, strict=True):
                 w.add_(x)
 

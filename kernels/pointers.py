@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["DEPTH", "DTYPES", "Integer", "address", "point", "samples"]
+__all__ = ["DEPTH", "DTYPES", "Integer", "address", "in_threads", "point", "samples"]
+
+Result = TypeVar("Result")
 
 DEPTH = 4
 """Most layers of a memory, as in csrc/memory.h."""
@@ -31,3 +34,16 @@ def point(places: Any, tensors: Sequence[Tensor | None]) -> None:
 def samples(w: Tensor) -> Tensor:
     """A layer of a state `[B, ..]` whose samples are contiguous, though they may be one and the same."""
     return w if w.is_contiguous() or w[0].is_contiguous() else w.contiguous()
+
+
+def in_threads(count: int, most: int, part: Callable[[int, int], Result]) -> list[Result]:
+    """Call `part(first, last)` for the parts of `range(count)`, each in a thread.
+
+    There are at most `most` parts, and no more than torch may use threads.
+    """
+    n = max(1, min(count, most, torch.get_num_threads()))
+    edges = [count * i // n for i in range(n + 1)]
+    if n == 1:
+        return [part(0, count)]
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(part, edges[:-1], edges[1:]))

@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "memory.h"
-
-typedef real loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+#include "rows.h"
 
 /* What native_layer.py passes, eight bytes a field. All is contiguous but states, which have a stride of the batch each.
    D = H K; rows of `in_proj` are the output's gate, queries, keys and values, and gates, whose logits begin where `lr`,
@@ -21,29 +20,6 @@ struct layer {
     int64_t batches[3][DEPTH];
     real *weights_after[DEPTH], *momenta_after[DEPTH], *anchor_after[DEPTH];
 };
-
-static real inner(int n, const real *x, const real *y) {
-    vec sum = {0};
-    int i = 0;
-    for (; i + LANES <= n; i += LANES) sum += *(const loose *)(x + i) * *(const loose *)(y + i);
-    real rest = total(sum);
-    for (; i < n; i++) rest += x[i] * y[i];
-    return rest;
-}
-
-static real root(real x) { return sizeof(real) == 4 ? sqrtf(x) : sqrt(x); }
-
-/* x_i = sigmoid(x_i) or SiLU(x_i), in place */
-static void squash(int n, real *x, int silu) {
-    for (int i = 0; i < n; i += LANES) {
-        const size_t bytes = (n - i < LANES ? n - i : LANES) * sizeof(real);
-        vec z = {0};
-        memcpy(&z, x + i, bytes);
-        vec s = sigmoid(z);
-        if (silu) s *= z;
-        memcpy(x + i, &s, bytes);
-    }
-}
 
 /* Unit vectors of C channels whose new inputs are in x, in place: causal convolution, SiLU, division by the length.
    `filter` has rows of `stride` taps; the last inputs move on. */

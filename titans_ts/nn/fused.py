@@ -14,6 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from titans_ts.kernels.native_units import (
+    covers_units,
+    native_gated_norm,
+    native_gated_norm_backward,
+    native_units,
+    native_units_backward,
+)
 from titans_ts.kernels.once import differentiable_once
 from titans_ts.kernels.ragged import take
 
@@ -122,6 +129,8 @@ def _project_piece(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gate, new, rest = F.linear(x, weight).split_with_sizes(_sizes(weight, taps), -1)
     stream = torch.cat([last, new], 1)
+    if covers_units(stream, taps):
+        return gate, native_units(stream, taps, width), rest, stream[:, x.shape[1] :]
     heads = F.silu(_filter(stream, taps)).unflatten(-1, (-1, width))
     units = heads.div_(_length(heads).clamp_min_(_SHORTEST)).to(_result(x, taps))
     return gate, units, rest, stream[:, x.shape[1] :]
@@ -176,20 +185,40 @@ def _backward_project(
         stream = F.linear(x[:, max(0, piece.start - before) : piece.stop], weight[D : D + C])
         if piece.start == 0:
             stream = torch.cat([last, stream], 1)
-        dy = _backward_units(_filter(stream, taps), torch.cat([d[:, piece] for d in d_units], 2))
-        d_stream = dy.new_zeros(stream.shape)
-        for tap, w in enumerate(taps.to(exact)):
-            seen = slice(tap, tap + dy.shape[1])
-            d_stream[:, seen].addcmul_(dy, w)
-            d_taps[tap] += (stream[:, seen] * dy).sum((0, 1))
-        # what the tokens behind pass back to the last ones of this piece, and it to those before
-        d_stream[:, dy.shape[1] :] += d_last
-        d_last = d_stream[:, :before]
-        d_new = d_stream[:, before:].to(x.dtype)
-        d_projected = torch.cat([d_gate[:, piece], d_new, d_rest[:, piece]], -1)
+        d_projected = x.new_empty(*tokens.shape[:2], len(weight))
+        into_gate, into_new, into_rest = d_projected.split_with_sizes(_sizes(weight, taps), -1)
+        into_gate.copy_(d_gate[:, piece])
+        into_rest.copy_(d_rest[:, piece])
+        parts = [d[:, piece] for d in d_units]
+        if covers_units(stream, taps, *parts):
+            d_last = native_units_backward(stream, taps, parts, d_last, into_new, d_taps)
+        else:
+            d_last = _backward_stream(stream, taps, parts, d_last, into_new, d_taps)
         dx[:, piece] = d_projected @ weight
         d_weight += d_projected.flatten(0, 1).T @ tokens.flatten(0, 1)
     return dx, d_last.to(last.dtype), d_weight.to(weight.dtype), d_taps.to(taps.dtype)
+
+
+def _backward_stream(
+    stream: Tensor,
+    taps: Tensor,
+    d_units: list[Tensor],
+    d_last: Tensor,
+    d_new: Tensor,
+    d_taps: Tensor,
+) -> Tensor:
+    """As :func:`native_units_backward`, in any dtype and on any device."""
+    dy = _backward_units(_filter(stream, taps), torch.cat(d_units, 2))
+    d_stream = dy.new_zeros(stream.shape)
+    for tap, w in enumerate(_exact(taps)):
+        seen = slice(tap, tap + dy.shape[1])
+        d_stream[:, seen].addcmul_(dy, w)
+        d_taps[tap] += (stream[:, seen] * dy).sum((0, 1))
+    # what the tokens behind pass back to the last ones of this piece, and it to those before
+    d_stream[:, dy.shape[1] :] += d_last
+    before = len(taps) - 1
+    d_new.copy_(d_stream[:, before:])
+    return d_stream[:, :before]
 
 
 def _backward_units(y: Tensor, d_units: Tensor) -> Tensor:
@@ -219,6 +248,8 @@ def _filter(stream: Tensor, taps: Tensor) -> Tensor:
 
 
 def _gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    if covers_units(y, gate, weight):
+        return native_gated_norm(y, gate, weight)
     pieces = _pieces(y, gate.shape[-1])
     if len(pieces) == 1:
         return _gated_norm_piece(y, gate, weight)
@@ -243,6 +274,8 @@ class _GatedNorm(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, gate, weight = ctx.saved_tensors
+        if covers_units(y, gate, weight, d_out):
+            return native_gated_norm_backward(y, gate, weight, d_out)
         dy, d_gate = torch.empty_like(y), torch.empty_like(gate)
         d_weight = torch.zeros_like(weight, dtype=_exact(weight).dtype)
         for piece in _pieces(y, gate.shape[-1]):
