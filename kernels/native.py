@@ -309,7 +309,12 @@ def _backward(
                     part[layer] = w.new_zeros(position.shape[0], *w.shape)
             point(getattr(to, f"d_{name}_after"), part)
             given += part  # as long as their addresses are in use
-    found = [None if x is None else x.new_zeros(x.shape) for x in tensors]
+    # of what is there every number is written: of present tokens, and of queries that were read
+    written = range(0 if gradients[0] is not None else 1, _TOKENS if mask is None else 0)
+    found = [
+        None if x is None else (x.new_empty if i in written else x.new_zeros)(x.shape)
+        for i, x in enumerate(tensors)
+    ]
     point(to.d_tokens, found[:_TOKENS])
     layers = [w for w in found[_TOKENS:] if w is not None]
     for i, name in enumerate(_STATE if layers[depth:] else ()):

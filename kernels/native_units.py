@@ -39,8 +39,8 @@ def covers_units(*tensors: Tensor) -> bool:
     )
 
 
-def native_units(stream: Tensor, taps: Tensor, width: int) -> Tensor:
-    """Causal depthwise convolution, SiLU, and division of every `width` channels by their length.
+def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
+    """Causal depthwise convolution, SiLU, and division of every K channels by their length.
 
     Parameters
     ----------
@@ -48,28 +48,21 @@ def native_units(stream: Tensor, taps: Tensor, width: int) -> Tensor:
         `[B, n + T, C]`.
     taps : Tensor
         `[n + 1, C]`.
-    width : int
-        K.
-
-    Returns
-    -------
-    Tensor
-        `[B, T, C / K, K]`.
+    units : Tensor
+        `[B, T, C / K, K]`, filled; a token's are contiguous.
     """
     batch, before = len(stream), len(taps) - 1
     length, channels = stream.shape[1] - before, taps.shape[1]
     stream, taps = stream.contiguous(), taps.contiguous()
-    units = stream.new_empty(batch, length, channels // width, width)
-    fields = [batch, length, channels, before, width]
+    fields = [batch, length, channels, before, units.shape[3]]
     rest = [address(stream), address(taps), stream.stride(0)]
-    rest += [address(units), length * channels, channels]
+    rest += [address(units), *units.stride()[:2]]
     rest += [0] * (1 + 3 * _PARTS + 6)
 
     def part(first: int, last: int) -> None:
         _call("units", [*fields, first, last, *rest], stream)
 
     in_threads(batch, 1 + units.numel() // _WORK, part)
-    return units
 
 
 def native_units_backward(

@@ -113,27 +113,29 @@ def _project(
     """Gate, rest, last inputs and all unit vectors."""
     sizes = D, C, _ = _sizes(weight, taps)
     pieces = _pieces(x, len(weight), len(taps))
+    units = x.new_empty(*x.shape[:2], C // width, width, dtype=_result(x, taps))
     if len(pieces) == 1:
-        gate, units, rest, last = _project_piece(x, last, weight, taps, width)
+        gate, rest, last = _project_piece(x, last, weight, taps, units)
     else:
         gate, rest = (x.new_empty(*x.shape[:2], size) for size in sizes[::2])
-        units = x.new_empty(*x.shape[:2], C // width, width, dtype=_result(x, taps))
         for piece in pieces:
-            result = _project_piece(x[:, piece], last, weight, taps, width)
-            gate[:, piece], units[:, piece], rest[:, piece], last = result
+            result = _project_piece(x[:, piece], last, weight, taps, units[:, piece])
+            gate[:, piece], rest[:, piece], last = result
     return gate, rest, last, *units.unflatten(2, (-1, D // width)).unbind(2)
 
 
 def _project_piece(
-    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, width: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, units: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fill units; return the gate, the rest and the convolution's last inputs."""
     gate, new, rest = F.linear(x, weight).split_with_sizes(_sizes(weight, taps), -1)
     stream = torch.cat([last, new], 1)
-    if covers_units(stream, taps):
-        return gate, native_units(stream, taps, width), rest, stream[:, x.shape[1] :]
-    heads = F.silu(_filter(stream, taps)).unflatten(-1, (-1, width))
-    units = heads.div_(_length(heads).clamp_min_(_SHORTEST)).to(_result(x, taps))
-    return gate, units, rest, stream[:, x.shape[1] :]
+    if covers_units(stream, taps, units):
+        native_units(stream, taps, units)
+    else:
+        heads = F.silu(_filter(stream, taps)).unflatten(-1, units.shape[2:])
+        units.copy_(heads.div_(_length(heads).clamp_min_(_SHORTEST)))
+    return gate, rest, stream[:, x.shape[1] :]
 
 
 def _last_present(x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, lengths: Tensor) -> Tensor:
