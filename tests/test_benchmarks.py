@@ -114,18 +114,19 @@ def test_gradients_are_checked_too(monkeypatch):
 def test_a_layer_is_checked_against_the_recurrence(monkeypatch):
     from speed.contenders import Case, contenders
 
-    from titans_ts.kernels import dispatch
+    from titans_ts.nn import memory
 
     case = Case(0, heads=2, width=8, chunk=16)
     check = {c.name: c.check for c in contenders("cpu")}["NeuralMemory, depth 2"]
     assert check(case) == ""
-    right = dict(dispatch.IMPLEMENTATIONS)
+    registry = memory.neural_memory.__globals__["IMPLEMENTATIONS"]  # the layer's own
+    right = dict(registry)
     for name in ("native", "chunked"):  # whichever this machine takes
 
         def slow(*inputs, name=name, **options):
             return right[name](*inputs, **options | {"forget_to": "zero"})
 
-        monkeypatch.setitem(dispatch.IMPLEMENTATIONS, name, slow)
+        monkeypatch.setitem(registry, name, slow)
     assert "is off by" in check(case)
 
 
