@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -37,6 +40,8 @@ def library(*definitions: str) -> ctypes.CDLL:
     """
     found = _load(*definitions)
     if isinstance(found, str):
+        if found != unavailable():
+            _warn(found)
         raise RuntimeError(found)
     return found
 
@@ -44,21 +49,28 @@ def library(*definitions: str) -> ctypes.CDLL:
 @cache
 def _load(*definitions: str) -> ctypes.CDLL | str:
     """The library, or why there is none: a compiler that failed is not asked again."""
-    reason = unavailable()
-    if reason is not None:
-        return reason
+    reason, command = unavailable(), _compiler()
+    if reason is not None or command is None:
+        return str(reason)
     sources = sorted(_SOURCES.glob("*.[ch]"))
     options = [*_FLAGS, *(f"-D{definition}" for definition in definitions)]
-    told = [*options, _compiler(), _processor(), *(path.read_text() for path in sources)]
-    key = hashlib.sha256("\0".join(map(str, told)).encode()).hexdigest()[:16]
-    path = _folder() / f"{'-'.join(['titans', *map(str.lower, definitions)])}-{key}.so"
+    files = [str(path) for path in sources if path.suffix == ".c"]
     try:
-        if not path.exists():
-            _compile([str(x) for x in sources if x.suffix == ".c"], options, path)
+        told = [*command, *options, _processor(), *(path.read_text() for path in sources)]
+        key = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+        path = _folder() / f"{'-'.join(['titans', *map(str.lower, definitions)])}-{key}.so"
+        if path.exists():
+            with contextlib.suppress(OSError):  # damaged: it is made again
+                return ctypes.CDLL(str(path))
+        _compile(command, options, files, path)
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError) as error:
-        warnings.warn(f"titans_ts computes without its compiled kernels: {error}", stacklevel=2)
         return str(error)
+
+
+@cache
+def _warn(reason: str) -> None:
+    warnings.warn(f"titans_ts computes without its compiled kernels: {reason}", stacklevel=3)
 
 
 @cache
@@ -72,9 +84,13 @@ def unavailable() -> str | None:
 
 
 @cache
-def _compiler() -> str | None:
-    named = os.environ.get("CC")
-    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc", "clang"])), None)
+def _compiler() -> list[str] | None:
+    """The command, of which CC may name several words."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for words in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(words[0]):
+            return words
+    return None
 
 
 @cache
@@ -93,21 +109,23 @@ def _folder() -> Path:
     import pooch
 
     folder = Path(pooch.os_cache("titans-ts")) / "compiled"
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="titans-ts-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="titans-ts-"))
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="titans-ts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-def _compile(sources: list[str], options: list[str], path: Path) -> None:
+def _compile(command: list[str], options: list[str], sources: list[str], path: Path) -> None:
     """Compile for exactly this processor, or for any of its kind where the compiler cannot."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         for extra in ([_TUNED], []):
-            command = [str(_compiler()), *extra, *options, *sources, "-o", str(made), "-lm"]
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            words = [*command, *extra, *options, *sources, "-o", str(made), "-lm"]
+            result = subprocess.run(words, capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 os.replace(made, path)  # another process may have been faster
                 return
-    raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip()[-500:]}")
+    raise RuntimeError(f"{' '.join(words)} failed: {result.stderr.strip()[-500:]}")

@@ -28,7 +28,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., MemoryOutput]] = {
 }
 """Every implementation of the memory, by name; all have the signature of :func:`neural_memory`.
 
-One more, the step of a single token without gradients, is taken by itself where it applies.
+One more, the step of a single token without gradients, is taken by itself on a GPU and where nothing
+is compiled.
 """
 
 _ENVIRONMENT = "TITANS_TS_IMPLEMENTATION"
@@ -191,26 +192,24 @@ def _choose(
         name, reason = implementation, "asked for by the argument `implementation`"
     elif asked:
         name, reason = asked, f"asked for by the environment variable {_ENVIRONMENT}"
+    elif not k.is_cuda and (against := uncovered_by_native(k, len(initial), chunk_size)) is None:
+        return "native", "tensors are on the CPU"
+    elif (
+        k.shape[1] == 1
+        and state is not None
+        and mask is None
+        and not torch.compiler.is_compiling()  # its positions decide what it does
+        and not _learns(tokens, initial, state)
+    ):
+        reason = "one token and no gradient"
+        return _STEP, reason if k.is_cuda else f"{reason}; not native, as {against}"
+    elif not k.is_cuda:
+        return "chunked", f"matrix products; not native, as {against}"
     else:
-        fastest = "triton" if k.is_cuda else "native"
-        against = (
-            uncovered(k, v, initial, chunk_size)
-            if k.is_cuda
-            else uncovered_by_native(k, len(initial), chunk_size)
-        )
+        against = uncovered(k, v, initial, chunk_size)
         if against is None:
-            return fastest, f"tensors are on {'a GPU' if k.is_cuda else 'the CPU'}"
-        if (
-            k.shape[1] == 1
-            and state is not None
-            and mask is None
-            and not torch.compiler.is_compiling()  # its positions decide what it does
-            and not _learns(tokens, initial, state)
-        ):
-            name, reason = _STEP, "one token and no gradient"
-        else:
-            name, reason = "chunked", "matrix products"
-        return name, f"{reason}; not {fastest}, as {against}"
+            return "triton", "tensors are on a GPU"
+        return "chunked", f"matrix products; not triton, as {against}"
     if name not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is {name!r} ({reason}); choose one of {sorted(IMPLEMENTATIONS)}"
@@ -281,8 +280,8 @@ def _check(
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
     if state is not None and not torch.compiler.is_compiling():
         position = state.position.tolist()
-        if any(p >= chunk_size for p in position):
+        if not all(0 <= p < chunk_size for p in position):
             raise ValueError(
-                f"state.position is {position}, past a chunk of {chunk_size}; "
+                f"state.position is {position}, outside a chunk of {chunk_size}; "
                 "go on with the chunk_size the state was made with"
             )

@@ -22,6 +22,7 @@ from titans_ts.kernels.pointers import (
     Integer,
     address,
     in_threads,
+    places,
     point,
     samples,
 )
@@ -65,6 +66,7 @@ def native_memory(
     if reason is not None:
         raise ValueError(f"the native implementation cannot take this: {reason}")
     batch, length, *_ = k.shape
+    mask = None if mask is None else mask.bool()
     depth = len(initial)
     towards = forget_to == "init" and forget is not None
     dtype = torch.promote_types(k.dtype, torch.float32)
@@ -73,13 +75,14 @@ def native_memory(
         before = (*state.weights, *state.momentum, *state.anchor)
         position = state.position
     else:
-        position = torch.zeros(batch, dtype=torch.long)
+        position = torch.zeros(batch, dtype=torch.long, device="cpu")
     given = (q, k, v, forget, momentum, lr, *initial, *before)
     tensors = tuple(x if x is None or x.dtype == dtype else x.to(dtype) for x in given)
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     compiling = torch.compiler.is_compiling()
     if save or compiling:
-        y, surprise, *layers = _Native.apply(depth, chunk_size, towards, position, mask, *tensors)
+        options = (depth, chunk_size, towards, save)
+        y, surprise, *layers = _Native.apply(*options, position, mask, *tensors)
     else:
         y, surprise, *layers = _forward(position, mask, tensors, depth, chunk_size, towards, False)
     weights, momenta, anchor = (tuple(layers[i * depth : (i + 1) * depth]) for i in range(3))
@@ -118,14 +121,20 @@ def uncovered_by_native(k: Tensor, depth: int, chunk_size: int) -> str | None:
         return f"a memory of depth {depth} is deeper than {DEPTH}"
     if chunk_size > LARGEST_CHUNK:
         return f"a chunk of {chunk_size} is longer than {LARGEST_CHUNK}"
-    if torch.promote_types(k.dtype, torch.float32) not in DTYPES:
+    dtype = torch.promote_types(k.dtype, torch.float32)
+    if dtype not in DTYPES:
         return f"{k.dtype} is not a real number's"
-    return _uncompiled()
+    if not torch.compiler.is_compiling():
+        if type(k) not in (Tensor, torch.nn.Parameter):
+            return f"k is a {type(k).__name__}, which has no numbers of its own"
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return "the call is traced, and a trace would not see it"
+    return _uncompiled(*DTYPES[dtype])
 
 
-def _uncompiled() -> str | None:
+def _uncompiled(*definitions: str) -> str | None:
     try:
-        library()
+        library(*definitions)
     except RuntimeError as error:
         return str(error)
     return None
@@ -185,9 +194,9 @@ class _Call:
         fields.widths[: depth + 1] = [width, *(w.shape[2] for w in layers)]
         strides = [(0, 0, 0) if x is None else x.stride()[:3] for x in tokens]
         fields.strides[:] = [s for each in strides for s in each]
-        mask = None if mask is None else mask.bool().contiguous()
-        position = position.contiguous()
-        fields.mask, fields.position = address(mask), position.data_ptr()
+        mask = None if mask is None else mask.contiguous()
+        position = places(position, batch, chunk_size)
+        fields.mask, fields.position = address(mask), address(position)
         point(fields.tokens, tokens)
         point(fields.initial, layers)
         for i, name in enumerate(_STATE if state else ()):
@@ -368,7 +377,7 @@ def _(
 
 
 class _Native(torch.autograd.Function):
-    """The two operators below as one differentiable function."""
+    """The two operators above as one differentiable function."""
 
     @staticmethod
     def forward(
@@ -376,15 +385,15 @@ class _Native(torch.autograd.Function):
         depth: int,
         chunk_size: int,
         towards: bool,
+        save: bool,
         position: Tensor,
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        *outputs, saved = forward(position, mask, tensors, depth, chunk_size, towards, True)
+        *outputs, saved = forward(position, mask, tensors, depth, chunk_size, towards, save)
         ctx.set_materialize_grads(False)
         ctx.options = (depth, chunk_size, towards)
-        ctx.n_tensors = len(tensors)
         ctx.save_for_backward(position, mask, *tensors, saved)
         return tuple(outputs)
 
@@ -394,4 +403,12 @@ class _Native(torch.autograd.Function):
         position, mask, *tensors, saved = ctx.saved_tensors
         backward = _backward_operator if torch.compiler.is_compiling() else _backward
         found = iter(backward(position, mask, tensors, saved, gradients, *ctx.options))
-        return None, None, None, None, None, *(None if x is None else next(found) for x in tensors)
+        return (
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            *(None if x is None else next(found) for x in tensors),
+        )

@@ -7,7 +7,7 @@ than computing them. Everything is float32 or float64, on the CPU, without gradi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,10 +17,14 @@ from torch import Tensor
 from titans_ts.kernels.compiler import library
 from titans_ts.kernels.dispatch import forced
 from titans_ts.kernels.native import uncovered_by_native
-from titans_ts.kernels.pointers import DEPTH, DTYPES, Integer, address, samples
+from titans_ts.kernels.pointers import DEPTH, DTYPES, Integer, address, places, samples
 from titans_ts.kernels.state import MemoryState, Weights
 
 __all__ = ["Layer", "MACBlock", "covers_layer", "native_block", "native_read", "native_step"]
+
+
+_LARGEST = 2**22
+"""Samples times weights of the projection: past it torch's products of many rows are faster."""
 
 
 class Layer(NamedTuple):
@@ -47,7 +51,7 @@ class Layer(NamedTuple):
 
 
 class MACBlock(NamedTuple):
-    """What a block around a MAC has beside its memory, in the order in which memory.c takes it."""
+    """What a block around a MAC has beside its memory, in the order in which layer.c takes it."""
 
     mixer_norm: Tensor
     """`[D]`."""
@@ -86,6 +90,7 @@ def covers_layer(x: Tensor, layer: Layer) -> bool:
         return False
     return (
         x.shape[1] == 1
+        and x.shape[0] * layer.in_proj.numel() <= _LARGEST
         and not torch.is_grad_enabled()
         and x.dtype in DTYPES
         and all(w is None or w.dtype == x.dtype for w in layer[:5])
@@ -181,17 +186,22 @@ def native_block(
         What :func:`native_step` returns, with the block's output, and the new `read_conv` and `pairs`.
     """
     step = _Step(x, layer, conv, initial, state)
-    dtype = x.dtype
+    dtype, (n, _, width) = x.dtype, x.shape
     given = [_flat(w, dtype) for w in (*block, read_conv, pairs)]
+    segment, heads = len(block.cosines), initial[0].shape[0]
+    _same("read_conv", read_conv.shape, (n, len(layer.taps) - 1, width))
+    _same("pairs", pairs.shape, (n, 2, heads, 2 * segment, width // heads))
+    for w, w0 in zip(start, initial, strict=True):
+        _same("start", w.shape, (n, *w0.shape))
     read_after, pairs_after = torch.empty_like(given[-2]), torch.empty_like(given[-1])
-    position = position.contiguous()
+    position = places(position, n, segment)
     held = [samples(w.to(dtype)) for w in start]
     fields = [  # of `struct block`
         *step.fields,
-        *(len(block.cosines), block.persistent.shape[1], len(block.up)),
+        *(segment, block.persistent.shape[1], len(block.up)),
         *map(address, (step.x, *given, position, read_after, pairs_after, step.y)),
-        *_places(map(address, held), layer.depth, 1),
-        *_places([w.stride(0) for w in held], layer.depth, 1),
+        *_by_layer(map(address, held), layer.depth, 1),
+        *_by_layer([w.stride(0) for w in held], layer.depth, 1),
     ]
     _call("block", fields, x)
     return (step.y, step.conv, step.state_after(), step.surprise), read_after, pairs_after
@@ -210,6 +220,8 @@ class _Step:
     ) -> None:
         dtype, depth = x.dtype, layer.depth
         n, heads = len(x), initial[0].shape[-3]
+        width = layer.in_proj.shape[1]
+        _same("x", x.shape, (n, 1, width))
         self.layer, self.given = layer, state
         self.x, self.before = _flat(x, dtype), _flat(conv, dtype)
         self.y, self.conv = torch.empty_like(self.x), torch.empty_like(self.before)
@@ -217,34 +229,40 @@ class _Step:
         self.surprise = x.new_empty(n, 1, heads)
         self.position = None
         if state is None:  # what is read is all there is
+            for w in initial:
+                _same("weights", w.shape, (n, *w.shape[1:]))
+            _same("conv", conv.shape, (n, len(layer.taps) - 1, width))
             self.initial, self.held = [], [samples(w.to(dtype)) for w in initial]
         else:
+            _same("state.conv", conv.shape, (n, len(layer.taps) - 1, 3 * width))
+            for name, layers in zip(state._fields[:3], state[:3], strict=True):
+                if len(layers) != depth:
+                    raise ValueError(f"state.{name} has {len(layers)} layers; expected {depth}")
+                for w, w0 in zip(layers, initial, strict=True):
+                    _same(f"state.{name}", w.shape, (n, *w0.shape))
             self.initial = [_flat(w, dtype) for w in initial]
             self.held = [samples(w.to(dtype)) for w in chain.from_iterable(state[:3])]
-            self.position = state.position.contiguous()
-            self.after = [torch.empty(w.shape, dtype=dtype) for w in self.held]
+            self.position = places(state.position, n, layer.chunk_size)
+            self.after = [w.new_empty(w.shape) for w in self.held]
         gates = (
             layer.gates.index(gate) * heads if gate in layer.gates else -1
             for gate in ("lr", "forget", "momentum")
         )
-        parameters = (
-            layer.in_proj,
-            layer.gate_bias,
-            layer.taps,
-            self.before,
-            layer.norm,
-            layer.out_proj,
-        )
+        given = (layer.in_proj, layer.gate_bias, layer.taps, layer.norm, layer.out_proj)
+        # kept as long as their addresses are in use
+        self.parameters = [None if w is None else w.contiguous() for w in given]
+        in_proj, gate_bias, taps, norm, out_proj = self.parameters
+        parameters = (in_proj, gate_bias, taps, self.before, norm, out_proj)
         results = (self.conv, self.y, self.surprise, self.position)
         self.fields = [
             *(x.shape[2], heads, n, len(layer.taps), *gates),
             *(depth, layer.chunk_size, int(layer.towards)),
             *map(address, (self.x, *parameters, *results)),
             *(initial[0].shape[-2], *(w.shape[-1] for w in initial), *[0] * (DEPTH - depth)),
-            *_places(map(address, self.initial), depth, 1),
-            *_places(map(address, self.held), depth, 3),
-            *_places([w.stride(0) for w in self.held], depth, 3),
-            *_places(map(address, self.after), depth, 3),
+            *_by_layer(map(address, self.initial), depth, 1),
+            *_by_layer(map(address, self.held), depth, 3),
+            *_by_layer([w.stride(0) for w in self.held], depth, 3),
+            *_by_layer(map(address, self.after), depth, 3),
         ]
 
     def state_after(self) -> MemoryState:
@@ -258,11 +276,16 @@ class _Step:
         return MemoryState(weights, momenta, anchor, position)
 
 
+def _same(name: str, shape: Sequence[int], expected: Sequence[int]) -> None:
+    if tuple(shape) != tuple(expected):
+        raise ValueError(f"{name} has shape {tuple(shape)}; expected {tuple(expected)}")
+
+
 def _flat(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype).contiguous()
 
 
-def _places(numbers: Iterable[int], depth: int, count: int) -> list[int]:
+def _by_layer(numbers: Iterable[int], depth: int, count: int) -> list[int]:
     """Those of `depth` layers, `count` times over, in places for DEPTH layers."""
     numbers = list(numbers)
     places = [0] * (count * DEPTH)

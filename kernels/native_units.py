@@ -96,7 +96,9 @@ def native_units_backward(
     batch, before = len(stream), len(taps) - 1
     length, channels = stream.shape[1] - before, taps.shape[1]
     stream, taps, d_last = stream.contiguous(), taps.contiguous(), d_last.contiguous()
-    parts = [d if d[0, :1].is_contiguous() else d.contiguous() for d in d_units]
+    parts = [
+        d if d.is_contiguous() or d[0, :1].is_contiguous() else d.contiguous() for d in d_units
+    ]
     assert len(parts) <= _PARTS
     assert d_new.stride(2) == 1
     empty = [0] * (_PARTS - len(parts))

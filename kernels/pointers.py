@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["DEPTH", "DTYPES", "Integer", "address", "in_threads", "point", "samples"]
+__all__ = ["DEPTH", "DTYPES", "Integer", "address", "in_threads", "places", "point", "samples"]
 
 Result = TypeVar("Result")
 
@@ -22,13 +22,41 @@ Integer = ctypes.c_int64
 
 
 def address(x: Tensor | None) -> int:
-    """Where a tensor's numbers are; 0 for None, and not 0 for an empty one."""
-    return 0 if x is None else x.data_ptr() or 1
+    """Where a tensor's numbers are; 0 for None, and not 0 for an empty one.
+
+    Raises
+    ------
+    ValueError
+        If they are not in this machine's memory.
+    """
+    if x is None:
+        return 0
+    if x.device.type != "cpu":
+        raise ValueError(f"a tensor is on {x.device}, others on the CPU; move all to one device")
+    return x.data_ptr() if x.numel() else 1
 
 
 def point(places: Any, tensors: Sequence[Tensor | None]) -> None:
     """Put addresses into an array of a structure, from its beginning."""
     places[: len(tensors)] = list(map(address, tensors))
+
+
+def places(position: Tensor, batch_size: int, end: int) -> Tensor:
+    """Positions `[B]` as C reads them.
+
+    Raises
+    ------
+    ValueError
+        If they are not B numbers in `0 .. end - 1`.
+    """
+    position = position.to("cpu", torch.int64).contiguous()
+    values = position.tolist()
+    if len(values) != batch_size or not all(0 <= p < end for p in values):
+        raise ValueError(
+            f"position is {values}; expected {batch_size} numbers from 0 to {end - 1}: go on with "
+            "the state of the same streams, chunk_size and segment_length"
+        )
+    return position
 
 
 def samples(w: Tensor) -> Tensor:

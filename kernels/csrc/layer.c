@@ -34,8 +34,8 @@ static void units(const struct layer *a, int C, int stride, int K, const real *c
     }
     squash(C, x, 1);
     for (int c = 0; c < C; c += K) {
-        const real length = root(inner(K, x + c, x + c));
-        for (int i = 0; i < K; i++) x[c + i] /= length > (real)1e-12 ? length : (real)1e-12;
+        const real length = length_of(K, x + c);
+        for (int i = 0; i < K; i++) x[c + i] /= length;
     }
 }
 
@@ -161,17 +161,15 @@ static void rotate(int d, const real *cosines, const real *sines, const real *x,
 }
 
 /* One token's attention to persistent tokens, to what was recalled in its segment so far, and to the segment's tokens;
-   `pairs` [2, H, 2 segment, d] gets the new keys and values. `space` has room for 6 D, and for the keys and values of
-   the persistent tokens and a score for everything in sight. */
-static void attend(const struct block *a, const real *x, const real *recalled, int place, real *pairs, real *space,
-                   real *out) {
+   `pairs` [2, H, 2 segment, d] gets the new keys and values. `lasting` are keys and values
+   of the persistent tokens, `space` has room for 7 D and a score for everything in sight. */
+static void attend(const struct block *a, const real *x, const real *recalled, int place, real *pairs,
+                   const real *lasting, real *space, real *out) {
     const int D = a->layer.width, H = a->layer.heads, d = D / H, N = a->persistent, rows = 2 * a->segment;
     const int seen = 2 * (place + 1);
-    real *const new = space, *const joined = new + 6 * D, *const lasting = joined + D;
-    real *const scores = lasting + 2 * N * D;
+    real *const new = space, *const joined = new + 6 * D, *const scores = joined + D;
     apply(3 * D, D, a->qkv_proj, recalled, new);
     apply(3 * D, D, a->qkv_proj, x, new + 3 * D);
-    for (int n = 0; n < N; n++) apply(2 * D, D, a->qkv_proj + D * D, a->tokens + n * D, lasting + 2 * n * D);
     const real *cosines = a->cosines + place * 3 * d, *sines = a->sines + place * 3 * d;
     for (int h = 0; h < H; h++) {
         real q[d];
@@ -205,7 +203,9 @@ int titans_block(const struct block *a) {
     real *const space = malloc((4 * B * D + 2 * D + F + 7 * D + 2 * N * D + N + 2 * a->segment) * sizeof(real));
     if (!space) return 1;
     real *const s = space, *const h = s + B * D, *const y = h + B * D, *const r = y + B * D;
-    real *const one = r + B * D, *const two = one + D, *const hidden = two + D, *const rest = hidden + F;
+    real *const one = r + B * D, *const two = one + D, *const hidden = two + D, *const lasting = hidden + F;
+    real *const rest = lasting + 2 * N * D;
+    for (int n = 0; n < N; n++) apply(2 * D, D, a->qkv_proj + D * D, a->tokens + n * D, lasting + 2 * n * D);
     for (int b = 0; b < B; b++) normalise(D, a->x + b * D, a->mixer_norm, s + b * D);
 
     struct layer recall = a->layer, memory = a->layer;
@@ -217,7 +217,7 @@ int titans_block(const struct block *a) {
     if (!failed) {
         memcpy(a->pairs_after, a->pairs, B * pairs * sizeof(real));
         for (int b = 0; b < B; b++)
-            attend(a, s + b * D, h + b * D, a->place[b], a->pairs_after + b * pairs, rest, y + b * D);
+            attend(a, s + b * D, h + b * D, a->place[b], a->pairs_after + b * pairs, lasting, rest, y + b * D);
         failed = titans_step(&memory);
     }
     for (int b = 0; b < B && !failed; b++) {

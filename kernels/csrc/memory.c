@@ -95,7 +95,11 @@ static void load(const struct work *w, const real *const *layers, const int64_t 
         const real *from = layers[l] + offsets[l];
         if (n == p) memcpy(out + w->at[l], from, (size_t)rows * n * sizeof(real));
         else
-            for (int i = 0; i < rows; i++) memcpy(out + w->at[l] + i * p, from + i * n, n * sizeof(real));
+            for (int i = 0; i < rows; i++) {
+                real *to = out + w->at[l] + i * p;
+                memcpy(to, from + i * n, n * sizeof(real));
+                memset(to + n, 0, (p - n) * sizeof(real)); /* a NaN of the memory before is there too */
+            }
     }
 }
 

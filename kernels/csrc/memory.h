@@ -5,6 +5,8 @@
 
 #include "products.h"
 
+_Static_assert(sizeof(void *) == 8, "addresses are passed in eight bytes");
+
 enum { DEPTH = 4 }; /* most layers */
 enum tokens { Q, K, V, FORGET, MOMENTUM, LR, TOKENS };
 

@@ -25,6 +25,12 @@ INLINE vec squashed(vec z, int silu) {
     return silu ? (vec)(z * s) : s;
 }
 
+/* What a vector is divided by to have length one: its length, or 1e-12 if that is shorter. */
+static inline real length_of(int64_t K, const real *x) {
+    const real length = root(inner(K, x, x));
+    return length > (real)1e-12 || length != length ? length : (real)1e-12;
+}
+
 /* x_i = sigmoid(x_i) or SiLU(x_i), in place */
 static inline void squash(int64_t n, real *x, int silu) {
     int64_t i = 0;

@@ -31,11 +31,6 @@ static void filter(const struct units *a, const real *stream, real *y) {
         for (int64_t c = 0; c < C; c++) y[c] += stream[k * C + c] * a->taps[k * C + c];
 }
 
-static real length_of(int64_t K, const real *x) {
-    const real length = root(inner(K, x, x));
-    return length > (real)1e-12 || length != length ? length : (real)1e-12; /* shorter ones are divided by this */
-}
-
 int titans_units(const struct units *a) {
     const int64_t C = a->channels, K = a->width;
     for (int64_t b = a->first; b < a->last; b++)

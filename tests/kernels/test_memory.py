@@ -293,7 +293,7 @@ def test_dispatch_says_what_and_why(monkeypatch):
         ({"v": torch.zeros(B, 4, H, 1)}, r"v has shape .*; expected \(2, 4, 3, 5\)"),
         (
             {"state": make_inputs(4, 2, torch.float32)[2]._replace(position=torch.tensor([0, 16]))},
-            r"state.position is \[0, 16\], past a chunk of 16; go on with the chunk_size",
+            r"state.position is \[0, 16\], outside a chunk of 16; go on with the chunk_size",
         ),
         ({"state": make_inputs(4, 3)[2]}, "state.weights has 3 layers, but initial has 2"),
         ({"k": torch.zeros(B, 4, K)}, r"k has shape .*; expected \[B, T, H, K\]"),

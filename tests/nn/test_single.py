@@ -118,3 +118,127 @@ def test_the_given_state_stays_as_it_is():
     step_through(backbone, torch.randn(2, 3, WIDTH).double(), state)
     for x, y in zip(tensors(state), before, strict=True):
         assert torch.equal(x, y)
+
+
+def at_place(state, position):
+    """A MAC's first block with its memory's position changed."""
+    memory = state[0].memory
+    moved = memory._replace(memory=memory.memory._replace(position=position))
+    return (state[0]._replace(memory=moved), *state[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("batch", "state holds .* streams, but x has"),
+        ("chunk", r"position is \[15, 15\]; expected 2 numbers from 0 to 4"),
+        ("negative", r"position is \[-3, 0\]; expected 2 numbers from 0 to 15"),
+        ("segment", r"pairs has shape .*; expected \(2, 2, 4, 18, 6\)"),
+        ("depth", "state.weights has 2 layers; expected 3"),
+        ("expansion", r"state.weights has shape .*; expected \(2, 4, 6, 18\)"),
+        ("convolution", r"state.conv has shape .*; expected \(2, 1, 72\)"),
+        ("device", "a tensor is on meta, others on the CPU"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(change, message):
+    backbone = make_backbone()
+    _, state = backbone(torch.randn(2, 15, WIDTH).double())
+    token, other = torch.randn(2, 1, WIDTH).double(), backbone
+    if change == "batch":
+        token = torch.randn(5, 1, WIDTH).double()
+    elif change == "negative":
+        state = at_place(state, torch.tensor([-3, 0]))
+    elif change == "segment":
+        other = make_backbone(segment_length=9)
+    elif change == "device":
+        meta = tuple(w.to("meta") for w in state[0].memory.memory.weights)
+        memory = state[0].memory
+        memory = memory._replace(memory=memory.memory._replace(weights=meta))
+        state = (state[0]._replace(memory=memory), *state[1:])
+    else:
+        settings = {
+            "chunk": {"chunk_size": 5},
+            "depth": {"depth": 3},
+            "expansion": {"expansion": 3},
+            "convolution": {"conv_size": 2},
+        }
+        other = make_backbone(memory=MemoryConfig(**settings[change]))
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        other(token, state)
+
+
+def test_a_token_of_another_width_is_refused():
+    layer = make_backbone(variant="lmm").blocks[0].mixer.memory
+    with torch.no_grad(), pytest.raises(ValueError, match=r"x has shape .*; expected \(1, 1, 24\)"):
+        layer(torch.randn(1, 1, 4096).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_positions_of_another_dtype_are_read_right(dtype):
+    backbone = make_backbone()
+    _, state = backbone(torch.randn(2, 15, WIDTH).double())
+    token = torch.randn(2, 1, WIDTH).double()
+    with torch.no_grad():
+        expected, _ = backbone(token, state)
+        moved = at_place(state, state[0].memory.memory.position.to(dtype))
+        assert torch.equal(backbone(token, moved)[0], expected)
+
+
+def test_parameters_may_be_laid_out_in_any_way():
+    backbone = make_backbone()
+    x = torch.randn(2, 20, WIDTH).double()
+    expected, _, _ = step_through(backbone, x)
+    for p in backbone.parameters():
+        if p.ndim == 2:
+            p.data = p.data.T.contiguous().T
+    actual, _, _ = step_through(backbone, x)
+    assert (actual - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("part", ["ff.up", "mixer.attention.qkv_proj", "mixer.memory.out_proj"])
+def test_hooks_are_called(part, calls):
+    backbone = make_backbone()
+    _, state = backbone(torch.randn(2, 15, WIDTH).double())
+    token = torch.randn(2, 1, WIDTH).double()
+    for block in backbone.blocks:
+        block.get_submodule(part).register_forward_hook(lambda module, given, y: 0 * y)
+    expected, _ = backbone(token, state)  # with gradients
+    with torch.no_grad():
+        actual, _ = backbone(token, state)
+    assert "block" not in calls
+    assert (actual - expected).abs().max() < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_sees_everything():
+    layer = make_backbone(torch.float32, variant="lmm").blocks[0].mixer.memory
+    x, other = torch.randn(1, 1, WIDTH), torch.randn(1, 1, WIDTH)
+
+    class Output(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x)[0]
+
+    with torch.no_grad():
+        traced = torch.jit.trace(Output(), x, check_trace=False)
+        assert (traced(other) - layer(other)[0]).abs().max() < 1e-5
+
+
+def test_many_streams_go_the_long_way(calls):
+    backbone = make_backbone(torch.float32, variant="lmm")
+    streams = native_layer._LARGEST // backbone.blocks[0].mixer.memory.in_proj.weight.numel() + 1
+    with torch.no_grad():
+        backbone(torch.randn(streams, 1, WIDTH))
+    assert "step" not in calls
+
+
+def test_no_stream_at_all():
+    backbone = make_backbone()
+    x = torch.randn(0, 5, WIDTH, dtype=torch.float64, requires_grad=True)
+    backbone(x)[0].sum().backward()
+    with torch.no_grad():
+        assert backbone(x[:, :1])[0].shape == (0, 1, WIDTH)

@@ -26,7 +26,7 @@ from titans_ts.nn.attention import (
     segment_turns,
 )
 from titans_ts.nn.fused import inverse_rms
-from titans_ts.nn.layers import FeedForward, Norm
+from titans_ts.nn.layers import FeedForward, Norm, untouched
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.state import repeat_state
@@ -283,12 +283,19 @@ class Block(nn.Module):
         mixer = self.mixer
         if lengths is None and isinstance(mixer, MAC) and not (self.training and self.dropout):
             layer = mixer.memory.single(x)
-            if layer is not None:
+            if layer is not None and self._plain(mixer):
                 return self._step(mixer, x, layer, state)
         y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
         x = x + self._drop(y)
         x = x + self._drop(self.ff(self.ff_norm(x)))
         return MixerOutput(x, state, surprise)
+
+    def _plain(self, mixer: MAC) -> bool:
+        """Whether no part of it was replaced or is hooked, which one call would pass over."""
+        attention, ff = mixer.attention, self.ff
+        linear = (attention.qkv_proj, attention.out_proj, ff.up, ff.down)
+        others = (self.mixer_norm, mixer, mixer.memory, attention, mixer.gate, self.ff_norm, ff)
+        return untouched(*linear, *others) and all(type(x) is nn.Linear for x in linear)
 
     def _step(self, mixer: MAC, x: Tensor, layer: Layer, state: MACState) -> MixerOutput:
         """One token a stream, in one call."""

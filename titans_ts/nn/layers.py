@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from titans_ts.kernels.ragged import take
 from titans_ts.nn.fused import inverse_rms
 
-__all__ = ["FeedForward", "Norm", "constant", "last_tokens", "rotate", "turns"]
+__all__ = ["FeedForward", "Norm", "constant", "last_tokens", "rotate", "turns", "untouched"]
 
 Result = TypeVar("Result")
 
@@ -72,6 +72,11 @@ def turns(position: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Ten
     cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
     # a pair (a, b) becomes (a, b) * (cos, cos) + (b, a) * (-sin, sin)
     return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+def untouched(*modules: nn.Module) -> bool:
+    """Whether nobody hooked these modules' forward."""
+    return not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
 class FeedForward(nn.Module):

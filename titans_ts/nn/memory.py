@@ -12,7 +12,7 @@ from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory
 from titans_ts.kernels.native_layer import Layer, covers_layer, native_read, native_step
 from titans_ts.nn.fused import gated_norm, project
 from titans_ts.nn.initial import InitialMemory
-from titans_ts.nn.layers import Norm
+from titans_ts.nn.layers import Norm, untouched
 from titans_ts.nn.packing import Packing, prefix_mask
 
 __all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
@@ -200,6 +200,8 @@ class NeuralMemory(nn.Module):
         """Its parameters, if x `[B, T, D]` is one token a stream that is computed in one call."""
         if x.shape[1] != 1 or torch.is_grad_enabled():
             return None
+        if not untouched(self.out_proj) or type(self.out_proj) is not nn.Linear:
+            return None  # it is called elsewhere, with its hooks
         config = self.config
         layer = Layer(
             self.in_proj.weight,
