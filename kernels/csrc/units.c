@@ -23,6 +23,14 @@ struct units {
     int64_t d_new_sample, d_new_row;
 };
 
+/* Rows between two additions to a sum over all of them: a float added to a long sum loses more than one to a short one. */
+#define RUN 256
+
+static void flush(int64_t n, real *part, real *sum) {
+    for (int64_t i = 0; i < n; i++) sum[i] += part[i];
+    memset(part, 0, n * sizeof(real));
+}
+
 /* y = the row of the stream that was filtered */
 static void filter(const struct units *a, const real *stream, real *y) {
     const int64_t C = a->channels;
@@ -48,9 +56,11 @@ int titans_units(const struct units *a) {
 
 int titans_units_backward(const struct units *a) {
     const int64_t C = a->channels, K = a->width, n = a->before, T = a->tokens, part = C / a->parts;
-    real *const space = malloc(((n + T) * C + 3 * C) * sizeof(real));
+    real *const space = malloc(((n + T) * C + 3 * C + (n + 1) * C) * sizeof(real));
     if (!space) return 1;
     real *const d_stream = space, *const y = d_stream + (n + T) * C, *const sigma = y + C, *const d = sigma + C;
+    real *const d_taps = d + C;
+    memset(d_taps, 0, (n + 1) * C * sizeof(real));
     for (int64_t b = a->first; b < a->last; b++) {
         const real *stream = a->stream + b * a->stream_sample;
         memset(d_stream, 0, T * C * sizeof(real));
@@ -69,13 +79,14 @@ int titans_units_backward(const struct units *a) {
             }
             for (int64_t c = 0; c < C; c++) d[c] *= sigma[c] + y[c] * (1 - sigma[c]);
             for (int64_t k = 0; k <= n; k++) {
-                real *const to = d_stream + (t + k) * C, *const d_tap = a->d_taps + k * C;
+                real *const to = d_stream + (t + k) * C, *const d_tap = d_taps + k * C;
                 const real *const tap = a->taps + k * C, *const row = stream + k * C;
                 for (int64_t c = 0; c < C; c++) {
                     to[c] += tap[c] * d[c];
                     d_tap[c] += row[c] * d[c];
                 }
             }
+            if (t % RUN == RUN - 1 || t == T - 1) flush((n + 1) * C, d_taps, a->d_taps);
         }
         memcpy(a->d_before + b * n * C, d_stream, n * C * sizeof(real));
         for (int64_t t = 0; t < T; t++)
@@ -111,8 +122,9 @@ int titans_gated_norm(const struct gated *a) {
 
 int titans_gated_norm_backward(const struct gated *a) {
     const int64_t D = a->width, K = a->head;
-    real *const sigma = malloc((D + K) * sizeof(real)), *const d = sigma + D;
+    real *const sigma = malloc((D + 2 * K) * sizeof(real)), *const d = sigma + D, *const d_weight = d + K;
     if (!sigma) return 1;
+    memset(d_weight, 0, K * sizeof(real));
     for (int64_t r = a->first; r < a->last; r++) {
         memcpy(sigma, a->gate + r * D, D * sizeof(real));
         squash(D, sigma, 0);
@@ -125,12 +137,13 @@ int titans_gated_norm_backward(const struct gated *a) {
                 /* SiLU' = sigma + SiLU (1 - sigma) */
                 d_gate[i] = (s[i] + silu * (1 - s[i])) * normed * a->weight[i] * d_out[i];
                 d[i] = silu * d_out[i];
-                a->d_weight[i] += d[i] * normed;
+                d_weight[i] += d[i] * normed;
                 d[i] *= a->weight[i];
             }
             const real along = inner(K, d, y) * scale * scale / K;
             for (int64_t i = 0; i < K; i++) d_y[i] = (d[i] - along * y[i]) * scale;
         }
+        if (r % RUN == RUN - 1 || r == a->last - 1) flush(K, d_weight, a->d_weight);
     }
     free(sigma);
     return 0;

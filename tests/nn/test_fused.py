@@ -175,3 +175,26 @@ def test_nothing_but_the_inputs_is_kept():
         gated_norm(y, gate, torch.ones(WIDTH, dtype=torch.float64))
     assert {x.data_ptr() for x in kept[:4]} == {x.data_ptr() for x in inputs}
     assert len(kept) == 4 + 3
+
+
+@pytest.mark.parametrize("pieces", [None], indirect=True)
+def test_long_sums_in_float32():
+    """A gradient summed over all tokens, whose terms have one sign, is as exact as its terms."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.rand(4, 16384, 1, 16, generator=generator)
+    x = torch.rand(4, 16384, 16, generator=generator)
+    gate = torch.rand(4, 16384, 16, generator=generator)
+    last, taps = torch.rand(4, 2, 16, generator=generator), torch.rand(3, 16, generator=generator)
+    weight = torch.rand(32, 16, generator=generator)
+
+    def gradients(dtype):
+        scale = torch.ones(16, dtype=dtype, requires_grad=True)
+        filters = taps.to(dtype, copy=True).requires_grad_()
+        gated_norm(y.to(dtype), gate.to(dtype), scale).sum().backward()
+        _, (units,), _, _ = project(x.to(dtype), last.to(dtype), weight.to(dtype), filters, 4)
+        (units[..., 0] * x[..., :4].to(dtype)).sum().backward()
+        return scale.grad, filters.grad
+
+    for ours, exact in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
+        error = (ours - exact).abs().max() / exact.abs().max()
+        assert error < 1e-6
