@@ -1,7 +1,8 @@
 """Sliding windows over a series, cut on demand.
 
 Tensor contract: a series is ``[T, C]`` (rows in time order, one column per variate); window ``i``
-is rows ``i*stride`` to ``i*stride + L + H``, cut into a past ``[L, C]`` and a future ``[H, C]``.
+is rows ``i*stride`` to ``i*stride + L + H``, cut into a past ``[L, C]`` and a future ``[H, C]``. Several
+series (a panel) lie one after the other in the same array, and no window reaches from one into another.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ class SlidingWindows:
         Rows H of the future, at least 1.
     stride
         Rows between the starts of neighbouring windows, at least 1.
+    spans
+        ``[I, 2]``, first row of every series of a panel and the row after its last; default: one series,
+        all rows. A series of a panel that is shorter than a window, but longer than the future, gives one
+        window with NaN in front; a still shorter one gives none.
 
     Raises
     ------
     ValueError
         If a length or the stride is below 1, `values` is not 1-D or 2-D, has no column, holds an
-        infinite value, or is shorter than one window.
+        infinite value, or has no window; if `spans` are not runs of its rows.
     TypeError
         If `values` is not numeric or a length is not an integer.
 
@@ -58,9 +63,9 @@ class SlidingWindows:
     ((2, 3, 1), (2, 2, 1))
     """
 
-    # Only the series and three integers are kept: a strided view held as an attribute would be
+    # Only the series and where they begin are kept: a strided view held as an attribute would be
     # written out in full by pickle, once per worker of a data loader.
-    __slots__ = ("context_length", "prediction_length", "stride", "values")
+    __slots__ = ("_counts", "context_length", "prediction_length", "spans", "stride", "values")
 
     def __init__(
         self,
@@ -69,23 +74,34 @@ class SlidingWindows:
         prediction_length: int,
         *,
         stride: int = 1,
+        spans: npt.ArrayLike | None = None,
     ) -> None:
         self.context_length = _positive("context_length", context_length)
         self.prediction_length = _positive("prediction_length", prediction_length)
         self.stride = _positive("stride", stride)
         self.values = _series(values)  # [T, C]
-        need, seen = self.context_length + self.prediction_length, len(self.values)
-        if seen < need:
+        self.spans = _spans(spans, len(self.values))
+        rows = self.spans[:, 1] - self.spans[:, 0]
+        spare = rows - self.context_length - self.prediction_length
+        padded = (spare < 0) & (rows > self.prediction_length) & (spans is not None)
+        counts = np.where(padded, 1, np.maximum(spare // self.stride + 1, 0))
+        self._counts = np.cumsum(counts)  # [I], windows up to the end of every series
+        if len(self) == 0:
+            need = self.context_length + self.prediction_length
             raise ValueError(
-                f"values has {seen} rows, but one window needs context_length + prediction_length "
-                f"= {self.context_length} + {self.prediction_length} = {need}; give a longer "
-                "series or shorten one of the two."
+                f"values has {len(self.values)} rows, but one window needs context_length + "
+                f"prediction_length = {self.context_length} + {self.prediction_length} = {need}; give a "
+                "longer series or shorten one of the two."
             )
 
     def __len__(self) -> int:
         """Return the number of whole windows."""
-        spare = len(self.values) - self.context_length - self.prediction_length
-        return spare // self.stride + 1
+        return int(self._counts[-1]) if len(self._counts) else 0
+
+    def items(self, index: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the number of the series that each of the windows at `index` ``[N]`` lies in."""
+        found = np.searchsorted(self._counts, np.asarray(index) % max(1, len(self)), side="right")
+        return found.astype(np.int64)
 
     def __getitem__(
         self, index: SupportsIndex | slice | npt.ArrayLike
@@ -143,12 +159,35 @@ class SlidingWindows:
             raise IndexError(f"index={wrong} is out of range; use {-n} to {n - 1} for {n} windows.")
 
     def _gather(self, chosen: npt.NDArray[np.integer]) -> tuple[FloatArray, FloatArray]:
-        view = np.lib.stride_tricks.sliding_window_view(
-            self.values, self.context_length + self.prediction_length, axis=0
-        )[:: self.stride].swapaxes(1, 2)  # [N, L + H, C], no copy yet
-        past, future = view[:, : self.context_length], view[:, self.context_length :]
-        # Advanced indexing copies, but may choose another memory order.
-        return np.ascontiguousarray(past[chosen]), np.ascontiguousarray(future[chosen])
+        item = self.items(chosen)
+        place = chosen % max(1, len(self)) - np.concatenate([[0], self._counts])[item]
+        first, end = self.spans[item].T
+        length = self.context_length + self.prediction_length
+        start = np.minimum(
+            first + place * self.stride, end - length
+        )  # before `first`: in front is NaN
+        rows = start[:, None] + np.arange(length)  # [N, L + H]
+        window = self.values[np.maximum(rows, first[:, None])]  # [N, L + H, C], a copy
+        window[rows < first[:, None]] = np.nan
+        past, future = window[:, : self.context_length], window[:, self.context_length :]
+        return np.ascontiguousarray(past), np.ascontiguousarray(future)
+
+
+def _spans(spans: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.int64]:
+    if spans is None:
+        return np.array([[0, n_rows]])
+    found = np.asarray(spans)
+    whole = found.ndim == 2 and found.shape[1] == 2 and found.dtype.kind in "iu"
+    if (
+        not whole
+        or (found < 0).any()
+        or (found > n_rows).any()
+        or (found[:, 1] < found[:, 0]).any()
+    ):
+        raise ValueError(
+            f"spans={spans!r} are no runs of the {n_rows} rows of values; give [first, stop] a series."
+        )
+    return found.astype(np.int64)
 
 
 def _positive(argument: str, value: SupportsIndex) -> int:

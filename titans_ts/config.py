@@ -96,6 +96,14 @@ class ForecasterConfig:
     """Steps it forecasts."""
     n_variates: int = 1
     """C, number of series in a frame."""
+    n_past: int = 0
+    """Covariates known up to the present."""
+    n_known: int = 0
+    """K, covariates known for the steps to forecast, too."""
+    static_categories: tuple[int, ...] = ()
+    """Categories of every categorical static covariate, one for unknown ones included."""
+    n_static: int = 0
+    """Real static covariates."""
     patch_length: int = 16
     """Steps in a token."""
     patch_stride: int = 8
@@ -113,6 +121,7 @@ class ForecasterConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
+        _at_least(self, 0, "n_past", "n_known", "n_static")
         _share(self, "head_dropout")
         _switch(self, "channel_mixing", "instance_norm")
         levels = self.quantile_levels

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["guess_frequency", "usual_season"]
+__all__ = ["calendar_features", "guess_frequency", "usual_season"]
 
 _DAY = pd.Timedelta(days=1)
 _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
@@ -78,3 +80,40 @@ def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
     except ValueError:
         return 1
     return int(_DAY / step) if step < _DAY and _DAY % step == pd.Timedelta(0) else 1
+
+
+def calendar_features(index: pd.Index, freq: str | pd.offsets.BaseOffset) -> NDArray[np.float64]:
+    """Where in the hour, day, week, month and year a time stands, as far as the frequency can tell.
+
+    Parameters
+    ----------
+    index : DatetimeIndex or PeriodIndex
+        T times.
+    freq : str or offset
+        Their frequency: what is no longer than its step is left out.
+
+    Returns
+    -------
+    ndarray
+        `[T, 2 n]`, sine and cosine of each of the n cycles; n is 0 for years.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2024-01-01", periods=3, freq="D")
+    >>> calendar_features(days, "D").shape  # week, month, year
+    (3, 6)
+    """
+    times = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    first = pd.Timestamp(2001, 1, 1) + to_offset(freq)
+    step = (first + to_offset(freq)) - first
+    day = (times.hour + (times.minute + times.second / 60) / 60) / 24
+    cycles = [
+        (pd.Timedelta(hours=1), (times.minute + times.second / 60) / 60),
+        (_DAY, day),
+        (7 * _DAY, (times.dayofweek + day) / 7),
+        (28 * _DAY, (times.day - 1) / 31),
+        (365 * _DAY, (times.dayofyear - 1) / 365.25),
+    ]
+    angles = [2 * np.pi * np.asarray(place) for length, place in cycles if length > step]
+    features = [f(angle) for angle in angles for f in (np.sin, np.cos)]
+    return np.stack(features, -1) if features else np.empty((len(times), 0))

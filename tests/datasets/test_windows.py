@@ -159,3 +159,21 @@ def test_bad_index() -> None:
     for index in ([True, False, True], 1.0, "a"):
         with pytest.raises(TypeError, match="index has dtype"):
             windows[index]
+
+
+def test_windows_of_a_panel_stay_inside_their_series():
+    values = np.arange(20.0)
+    spans = np.array([[0, 7], [7, 11], [11, 13], [13, 20]])
+    windows = SlidingWindows(values, 3, 2, spans=spans)
+    expected = [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
+    expected += [[np.nan, 7, 8, 9, 10]]  # shorter than a window; the third is too short for any
+    expected += [[13, 14, 15, 16, 17], [14, 15, 16, 17, 18], [15, 16, 17, 18, 19]]
+    past, future = windows[:]
+    np.testing.assert_array_equal(np.concatenate([past, future], 1)[..., 0], expected)
+    np.testing.assert_array_equal(windows.items(np.arange(len(windows))), [0, 0, 0, 1, 3, 3, 3])
+    np.testing.assert_array_equal(windows[-1][0], past[-1])
+    sparse = SlidingWindows(values, 3, 2, stride=2, spans=spans)
+    np.testing.assert_array_equal(sparse[:][1][:, -1, 0], [4, 6, 10, 17, 19])
+    for bad in ([0, 20], [[0, 21]], [[5, 4]], [[-1, 4]], [[0.0, 4.0]]):
+        with pytest.raises(ValueError, match="are no runs of the 20 rows"):
+            SlidingWindows(values, 3, 2, spans=bad)

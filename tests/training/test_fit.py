@@ -81,7 +81,7 @@ def test_missing_targets_do_not_count():
     model = ForecastingModel(ForecasterConfig(16, 3, n_variates=2)).eval()
     past, future = torch.randn(4, 16, 2), torch.randn(4, 3, 2)
     future[0], future[1:, 1] = float("nan"), float("nan")
-    loss, weight = forecast_loss(model, (past, future))
+    loss, weight = forecast_loss(model, (past, future, None))
     assert weight == 12
     point, quantiles = model(past)
     seen = (point - future)[~future.isnan()].square().mean()
@@ -90,4 +90,4 @@ def test_missing_targets_do_not_count():
     assert loss.item() == pytest.approx((seen + pinball).item(), rel=1e-5)
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     assert all(g is None or g.isfinite().all() for g in gradients)
-    assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")))) == (0, 0)
+    assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")), None)) == (0, 0)

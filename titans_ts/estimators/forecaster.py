@@ -21,10 +21,12 @@ from titans_ts.config import (
 )
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators.base import TitansEstimator
-from titans_ts.estimators.index import describe, rebuild
-from titans_ts.estimators.series import Series, read_series, read_windows
+from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
+from titans_ts.estimators.reading import read_future, read_panel, read_windows
+from titans_ts.estimators.scale import Scales, StaticEncoder
+from titans_ts.frequency import calendar_features
 from titans_ts.nn.models import ForecastingModel
-from titans_ts.training import batches, forecast_loss, train
+from titans_ts.training import batches, forecast_loss, split_known, train
 
 __all__ = ["TitansForecaster"]
 
@@ -61,6 +63,16 @@ class TitansForecaster(TitansEstimator):
         Normalise every window by its own mean and deviation.
     quantile_levels : tuple of float
         Levels of the quantiles forecast beside the mean.
+    target : column or sequence of columns, optional
+        The variates to forecast, columns of X (their numbers, for an array). Default: all that are not
+        named below.
+    past, known_future, static : column or sequence of columns
+        Covariates known up to the present; those known for the steps to forecast too, which
+        :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
+    calendar : bool
+        Whether the model is told where in the day, week, month and year a step stands.
+    item_id, timestamp : str
+        A frame with these two columns is long: many items, a row for every item and time.
     max_epochs : int or None
         Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
@@ -130,6 +142,13 @@ class TitansForecaster(TitansEstimator):
         channel_mixing: bool = ForecasterConfig.channel_mixing,
         instance_norm: bool = ForecasterConfig.instance_norm,
         quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
+        target: Any = None,
+        past: Any = (),
+        known_future: Any = (),
+        static: Any = (),
+        calendar: bool = False,
+        item_id: str = "item_id",
+        timestamp: str = "timestamp",
         max_epochs: int | None = TrainingConfig.max_epochs,
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
@@ -157,6 +176,13 @@ class TitansForecaster(TitansEstimator):
         self.channel_mixing = channel_mixing
         self.instance_norm = instance_norm
         self.quantile_levels = quantile_levels
+        self.target = target
+        self.past = past
+        self.known_future = known_future
+        self.static = static
+        self.calendar = calendar
+        self.item_id = item_id
+        self.timestamp = timestamp
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -170,16 +196,17 @@ class TitansForecaster(TitansEstimator):
         self.trainer_kwargs = trainer_kwargs
 
     def fit(self, X: Any, y: Any = None) -> TitansForecaster:
-        """Train on every window of a series.
+        """Train on every window of a series, or of every item of a long frame.
 
         The last `validation_fraction` of the rows (at least `prediction_length`) choose the best
-        epoch; the level and deviation of the rows before scale the variates. A series too short to
-        hold a validation part out trains for all its epochs.
+        epoch; the level and deviation of the rows before scale the variates, item by item. A series too
+        short to hold a validation part out trains for all its epochs. An item of a long frame that is
+        shorter than a window is filled in front with missing values.
 
         Parameters
         ----------
-        X : array [T, C] or [T], Series, or wide DataFrame
-            Rows in time order; NaN is missing. A DatetimeIndex must be regular.
+        X : array [T, C] or [T], Series, wide or long DataFrame
+            Rows in time order (a long frame: in any); NaN is missing. Times must be regular.
         y : None
             Ignored.
 
@@ -188,23 +215,30 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to mend it.
         """
-        config, training = self._forecaster_config(1), self._training_config()
+        config, training = self._forecaster_config(), self._training_config()
         length, horizon = config.context_length, config.prediction_length
-        series = read_series(X, min_rows=length + horizon)
-        if np.isnan(series.values).all():
+        roles = self._roles_given()
+        panel = read_panel(X, roles, min_rows=length + horizon)
+        panel = _with_calendar(panel) if self.calendar else panel
+        if np.isnan(panel.values[:, : panel.n_targets]).all():
             raise ValueError("X has no observed value; there is nothing to learn from")
-        config = dataclasses.replace(config, n_variates=series.values.shape[1])
-        n_rows = len(series.values)
-        n_train = n_rows - _validation_rows(series.values, config, training.validation_fraction)
-        mean, scale = _level_and_spread(series.values[:n_train], series.values)
-        values = ((series.values - mean) / scale).astype(np.float32)
+        encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
+        config = _for_panel(config, panel, roles, encoder)
+        first, end = panel.spans.T
+        border = end - _validation_rows(panel, config, training.validation_fraction)
+        use = np.arange(len(panel.values)) < np.repeat(border, end - first)
+        scales = Scales.fit(panel, use)
+        mean, spread = (np.repeat(s, end - first, 0) for s in (scales.mean, scales.spread))
+        values = scales.rows(panel.values, mean, spread)
+        static = None if encoder is None else encoder(panel.static, panel.n_items)
         with self._seeded() as generator:
             model = ForecastingModel(config)
-            windows = _Windows(SlidingWindows(values[:n_train], length, horizon))
+            windows = _Windows(panel, values, config, np.stack([first, border], 1), static)
             validation = None
-            if n_train < n_rows:
-                tail = SlidingWindows(values[n_train - length :], length, horizon)
-                validation = batches(_Windows(tail), _windows_at_once(config.n_variates))
+            if (border < end).any():
+                start = np.where(border < end, np.maximum(border - length, first), end)
+                held_out = _Windows(panel, values, config, np.stack([start, end], 1), static)
+                validation = batches(held_out, _windows_at_once(config.n_variates))
             history = train(
                 model,
                 forecast_loss,
@@ -216,9 +250,24 @@ class TitansForecaster(TitansEstimator):
             )
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = model.to(self._device()), history
-        self.mean_, self.scale_ = mean, scale
-        self._remember(series)
+        self._roles, self._calendar, self._scales, self._encoder = (
+            roles,
+            self.calendar,
+            scales,
+            encoder,
+        )
+        self._remember(panel)
         return self
+
+    @property
+    def mean_(self) -> Array:
+        """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
+        return self._scales.mean[0] if self._scales.items is None else self._scales.mean
+
+    @property
+    def scale_(self) -> Array:
+        """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
+        return self._scales.spread[0] if self._scales.items is None else self._scales.spread
 
     def set_history(self, X: Any) -> TitansForecaster:
         """Forecast from the end of another series from now on; nothing is learned from it.
@@ -228,64 +277,67 @@ class TitansForecaster(TitansEstimator):
         X : array, Series or DataFrame
             As for :meth:`predict`, at least `context_length` rows.
         """
-        series, _ = self._history(X)
-        if series is None:
+        panel, _ = self._read(X)
+        if panel is None:
             raise ValueError("X is a batch of windows; give one series")
-        if series.kind != self._tail.kind:
+        if panel.kind != self._tail.kind:
             raise ValueError(
-                f"X is a {series.kind}, but a {self._tail.kind} was fitted; give the same"
+                f"X is a {panel.kind}, but a {self._tail.kind} was fitted; give the same"
             )
-        self._remember(series)
+        self._remember(panel)
         return self
 
-    def predict(self, X: Any = None) -> Any:
+    def predict(self, X: Any = None, known_future: Any = None) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
         Parameters
         ----------
         X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
             History of at least `context_length` rows, of which the last are read; or a batch of
-            windows. Default: the series that was fitted.
+            windows. Default: the series that was fitted. With covariates, X has their columns too (an
+            array: a window its C targets, then `past`, then `known_future`).
+        known_future : DataFrame or array [H, K] or [N, H, K], optional
+            The known-future covariates of the steps to forecast, if the model was fitted with any: a
+            frame in the form of X with their columns (later steps are left out), or an array.
 
         Returns
         -------
         array, Series or DataFrame
-            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch.
-            A variate never observed in the fitted series is NaN.
+            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch;
+            a long frame for a long one. A variate never observed in the fitted series is NaN.
 
         Raises
         ------
         NotFittedError
             If it is not fitted.
         TypeError, ValueError
-            If X cannot be used.
+            If X or known_future cannot be used.
         """
-        series, windows = self._history(X)
-        point, _ = self._forecast(windows)
-        return point if series is None else series.answer(point[0])
+        panel, values = self._read(X)
+        point, _ = self._forecast(panel, values, known_future)
+        return point if panel is None else panel.answer(point, self._roles)
 
-    def predict_quantiles(self, X: Any = None) -> Any:
+    def predict_quantiles(self, X: Any = None, known_future: Any = None) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
 
         Parameters
         ----------
-        X : optional
+        X, known_future : optional
             As for :meth:`predict`.
 
         Returns
         -------
         array or DataFrame
-            `[H, C, Q]` for an array, columns (variate, quantile) for a frame, `[N, H, C, Q]` for a
-            batch. Quantiles never cross.
+            `[H, C, Q]` for an array, columns (variate, quantile) for a frame (a long one: its items and
+            times are the index), `[N, H, C, Q]` for a batch. Quantiles never cross.
         """
-        series, windows = self._history(X)
-        _, quantiles = self._forecast(windows)
-        if series is None:
-            return quantiles
-        return series.answer_quantiles(quantiles[0], self.model_.config.quantile_levels)
+        panel, values = self._read(X)
+        _, quantiles = self._forecast(panel, values, known_future)
+        levels = self.model_.config.quantile_levels
+        return quantiles if panel is None else panel.answer_levels(quantiles, levels, self._roles)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """R^2 of the forecasts of every window of X, averaged over the variates.
+        """R^2 of the forecasts of every window of X, averaged over the variates and items.
 
         Parameters
         ----------
@@ -296,165 +348,259 @@ class TitansForecaster(TitansEstimator):
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
-        minimum = config.context_length + config.prediction_length
-        series = read_series(X, min_rows=minimum, like=self._tail)
-        self._check_variates(series.values.shape[1])
-        scaled = self._scaled(series.values)
-        windows = SlidingWindows(scaled, config.context_length, config.prediction_length)
-        n_variates = self.n_features_in_
-        count, total, squares, residual = (np.zeros(n_variates) for _ in range(4))
-        at_once = _windows_at_once(n_variates)
-        for start in range(0, len(windows), at_once):
-            past, future = windows[start : start + at_once]
-            error = future - self._forecast_scaled(past)[0]
-            known = ~np.isnan(error)
-            actual = np.where(known, future, 0).astype(np.float64)
-            count += known.sum((0, 1))
-            total += actual.sum((0, 1))
-            squares += (actual**2).sum((0, 1))
-            residual += np.where(known, error**2, 0).sum((0, 1))
+        panel = self._read_panel(X, config.context_length + config.prediction_length)
+        C, counts = config.n_variates, np.diff(panel.starts)
+        mean, spread = (np.repeat(s, counts, 0) for s in self._scales.of(panel, panel.values[None]))
+        scaled = self._scales.rows(panel.values, mean, spread)
+        windows = _Windows(panel, scaled, config, panel.spans, self._static(panel, panel.n_items))
+        shape = (panel.n_items, C)
+        count, total, squares, residual = (np.zeros(shape) for _ in range(4))
+        for start in range(0, len(windows), at_once := _windows_at_once(C)):
+            chosen = np.arange(start, min(start + at_once, len(windows)))
+            past, future, static = windows[chosen]
+            future, known = split_known(future, config)
+            error = future.double().numpy() - self._forecast_scaled(past, known, static)[0]
+            seen = ~np.isnan(error)
+            actual = np.where(seen, future, 0).astype(np.float64)
+            item = windows.items(chosen)
+            np.add.at(count, item, seen.sum(1))
+            np.add.at(total, item, actual.sum(1))
+            np.add.at(squares, item, (actual**2).sum(1))
+            np.add.at(residual, item, np.where(seen, error**2, 0).sum(1))
         if not count.any():
             raise ValueError("X has no observed value to compare forecasts with")
         seen = count > 0
-        spread = squares[seen] - total[seen] ** 2 / count[seen]
+        variance = squares[seen] - total[seen] ** 2 / count[seen]
         # a variate that never moves: 1 if it is hit exactly, else 0, as scikit-learn's r2_score
-        flat = spread <= 1e-12 * np.maximum(squares[seen], 1)
-        r2 = 1 - residual[seen] / np.where(flat, 1, spread)
+        flat = variance <= 1e-12 * np.maximum(squares[seen], 1)
+        r2 = 1 - residual[seen] / np.where(flat, 1, variance)
         return float(np.where(flat, residual[seen] == 0, r2).mean())
 
-    def _forecaster_config(self, n_variates: int) -> ForecasterConfig:
+    def _forecaster_config(self) -> ForecasterConfig:
         levels: Any = self.quantile_levels
         if isinstance(levels, (list, tuple, np.ndarray)):
             levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
         config: ForecasterConfig = self._config(
-            ForecasterConfig,
-            n_variates=n_variates,
-            quantile_levels=levels,
-            backbone=self._backbone_config(),
+            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
         )
         return config
 
-    def _remember(self, series: Series) -> None:
+    def _roles_given(self) -> Roles:
+        if not isinstance(self.calendar, bool):
+            raise ValueError(f"calendar is {self.calendar!r}; it must be True or False")
+        return Roles(
+            None if self.target is None else _names(self.target),
+            _names(self.past),
+            _names(self.known_future),
+            _names(self.static),
+            self.item_id,
+            self.timestamp,
+        )
+
+    def _remember(self, panel: Panel) -> None:
         """Keep what forecasting from the end of the fitted series needs."""
-        self.n_features_in_ = series.values.shape[1]
-        columns = series.columns if series.kind == "frame" else None
+        self.n_features_in_ = panel.n_targets
+        columns = panel.columns if panel.kind in ("frame", "panel") else None
         if columns is not None and all(isinstance(c, str) for c in columns):
             self.feature_names_in_ = np.array(columns, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        tail = slice(-self.model_.config.context_length, None)
-        index = None if series.index is None else series.index[tail]
-        self._tail = Series(series.values[tail].copy(), series.kind, series.columns, index)
+        self._tail = panel.tail(self.model_.config.context_length)
 
-    def _history(self, X: Any) -> tuple[Series | None, Array]:
-        """The series to answer for (None for a batch) and windows `[N, L, C]` in its own units."""
+    def _read(self, X: Any) -> tuple[Panel | None, Array]:
+        """The panel to answer for (None for a batch) and its rows, or windows `[N, L, F]`."""
         check_is_fitted(self, "model_")
-        context_length = self.model_.config.context_length
+        config = self.model_.config
         if X is None:
-            return self._tail, self._tail.values[None]
+            return self._tail, self._tail.values
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
-            return None, read_windows(X, context_length, self.n_features_in_)
-        series = read_series(X, min_rows=context_length, like=self._tail)
-        self._check_variates(series.values.shape[1])
-        return series, series.values[None, -context_length:]
+            if self._calendar:
+                raise ValueError("X is a batch of windows, which has no times; calendar needs them")
+            n_columns = config.n_variates + config.n_past + config.n_known
+            return None, read_windows(X, config.context_length, n_columns)
+        panel = self._read_panel(X, config.context_length)
+        return panel, panel.values
 
-    def _check_variates(self, n_variates: int) -> None:
-        if n_variates != self.n_features_in_:
+    def _read_panel(self, X: Any, min_rows: int) -> Panel:
+        """Read a series in the form that was fitted."""
+        panel = read_panel(X, self._roles, min_rows=min_rows, like=self._tail)
+        if panel.n_targets != self.n_features_in_:
             raise ValueError(
-                f"X has {n_variates} variates, but {self.n_features_in_} were fitted; "
+                f"X has {panel.n_targets} variates, but {self.n_features_in_} were fitted; "
                 "give the same ones in the same order"
             )
+        return _with_calendar(panel) if self._calendar else panel
 
-    def _scaled(self, values: Array) -> NDArray[np.float32]:
-        scaled: NDArray[np.float32] = ((values - self.mean_) / self.scale_).astype(np.float32)
-        return scaled
+    def _forecast(
+        self, panel: Panel | None, values: Array, known_future: Any
+    ) -> tuple[Array, Array]:
+        """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
+        config = self.model_.config
+        windows = values if panel is None else panel.windows(config.context_length)
+        mean, spread = (s[:, None] for s in self._scales.of(panel, values))
+        past = self._scales.rows(windows, mean, spread)
+        known = self._known(panel, len(windows), known_future)
+        static = self._static(panel, len(windows))
+        tensors = None if static is None else tuple(torch.from_numpy(s) for s in static)
+        point, quantiles = self._forecast_scaled(torch.from_numpy(past), known, tensors)
+        return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
-    def _forecast(self, windows: Array) -> tuple[Array, Array]:
-        """Mean `[N, H, C]` and quantiles `[N, H, C, Q]`, in the series' own units."""
-        point, quantiles = self._forecast_scaled(self._scaled(windows))
-        scale, mean = self.scale_, self.mean_
-        return point * scale + mean, quantiles * scale[:, None] + mean[:, None]
+    def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
+        """The covariates of the steps ahead `[n, H, K]`, scaled."""
+        steps, roles = self.model_.config.prediction_length, self._roles
+        parts = []
+        if roles.known:
+            parts.append(read_future(known_future, panel, n, steps, roles))
+        elif known_future is not None:
+            raise ValueError("known_future is given, but the model was fitted without such columns")
+        if self._calendar:
+            assert panel is not None
+            future = panel.future(steps)
+            parts.append(_calendar(panel, future).reshape(n, steps, -1))
+        if not parts:
+            return None
+        scaled = self._scales.covariates(np.concatenate(parts, -1))
+        return torch.from_numpy(scaled.astype(np.float32))
 
-    def _forecast_scaled(self, past: NDArray[np.float32]) -> tuple[Array, Array]:
+    def _static(
+        self, panel: Panel | None, n: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        encoder = self._encoder
+        return None if encoder is None else encoder(None if panel is None else panel.static, n)
+
+    def _forecast_scaled(
+        self, past: Tensor, known: Tensor | None, static: Any
+    ) -> tuple[Array, Array]:
         device = self._device()
         points, quantiles = [], []
         self.model_.eval()
+        at_once = _windows_at_once(self.model_.config.n_variates)
         with torch.inference_mode():
-            at_once = _windows_at_once(past.shape[-1])
-            for some in torch.from_numpy(np.ascontiguousarray(past)).split(at_once):
-                point, quantile = self.model_(some.to(device))
+            for start in range(0, len(past), at_once):
+                some = slice(start, start + at_once)
+                point, quantile = self.model_(
+                    past[some].to(device),
+                    None if known is None else known[some].to(device),
+                    None if static is None else tuple(s[some].to(device) for s in static),
+                )
                 points.append(point.cpu().double().numpy())
                 quantiles.append(quantile.cpu().double().numpy())
         return np.concatenate(points), np.concatenate(quantiles)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tail = self._tail
-        fitted: dict[str, Any] = {"kind": tail.kind}
-        if tail.columns is not None:
-            if not all(c is None or isinstance(c, (str, int, np.integer)) for c in tail.columns):
-                raise ValueError(
-                    f"the columns {list(tail.columns)} cannot be saved; rename them to strings"
-                )
-            fitted["columns"] = [int(c) if isinstance(c, np.integer) else c for c in tail.columns]
-        if tail.index is not None:
-            fitted["index"] = describe(tail.index)
-        tensors = {
-            "mean": torch.from_numpy(self.mean_),
-            "scale": torch.from_numpy(self.scale_),
-            "tail": torch.from_numpy(tail.values),
+        tail, tensors = describe_panel(self._tail)
+        scales = self._scales
+        fitted: dict[str, Any] = {
+            "roles": dataclasses.asdict(self._roles),
+            "calendar": self._calendar,
+            "tail": tail,
+            "items": None if scales.items is None else plain_items(scales.items),
+            "static": None if self._encoder is None else self._encoder.columns,
         }
+        for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
+            tensors[name] = torch.from_numpy(getattr(scales, name))
         return fitted, tensors
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.model_ = ForecastingModel(from_dict(ForecasterConfig, model))
-        self.mean_, self.scale_ = tensors["mean"].numpy(), tensors["scale"].numpy()
-        columns = tuple(fitted["columns"]) if "columns" in fitted else None
-        values = tensors["tail"].numpy()
-        index = rebuild(fitted["index"], len(values)) if "index" in fitted else None
-        self._remember(Series(values, fitted["kind"], columns, index))
+        roles = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
+        self._roles, self._calendar = Roles(**roles), fitted["calendar"]
+        names = ("mean", "spread", "covariate_mean", "covariate_spread")
+        scales: Any = {name: tensors[name].numpy() for name in names}
+        items = None if fitted["items"] is None else pd.Index(fitted["items"])
+        self._scales = Scales(**scales, items=items)
+        self._encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
+        self._remember(rebuild_panel(fitted["tail"], tensors))
 
 
 class _Windows:
-    """Windows of a series as tensors, a batch at a time."""
+    """Windows of a panel as tensors, a batch at a time, with what is constant for their items."""
 
-    def __init__(self, windows: SlidingWindows) -> None:
-        self._windows = windows
+    def __init__(
+        self,
+        panel: Panel,
+        values: NDArray[np.float32],
+        config: ForecasterConfig,
+        spans: NDArray[np.int64],
+        static: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
+    ) -> None:
+        lengths = config.context_length, config.prediction_length
+        if panel.items is None:
+            ((first, end),) = spans
+            self._windows = SlidingWindows(values[first:end], *lengths)
+        else:
+            self._windows = SlidingWindows(values, *lengths, spans=spans)
+        self._static = static
+        self.items = self._windows.items
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        past, future = self._windows[np.asarray(indices)]
-        return torch.from_numpy(past), torch.from_numpy(future)
+    def __getitem__(
+        self, indices: list[int] | NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
+        chosen = np.asarray(indices)
+        past, future = (torch.from_numpy(part) for part in self._windows[chosen])
+        if self._static is None:
+            return past, future, None
+        item = self.items(chosen)
+        return past, future, tuple(torch.from_numpy(s[item]) for s in self._static)
 
 
 def _windows_at_once(n_variates: int) -> int:
     return max(1, _STREAMS // n_variates)
 
 
-def _validation_rows(values: Array, config: ForecasterConfig, fraction: float) -> int:
-    """Rows to hold out at the end: none if no window to train on, or nothing to compare, is left."""
-    if fraction == 0:
-        return 0
-    n_rows, horizon = len(values), config.prediction_length
-    n_validation = max(int(fraction * n_rows), horizon)
-    too_short = n_rows - n_validation < config.context_length + horizon
-    return 0 if too_short or np.isnan(values[-n_validation:]).all() else n_validation
+def _names(given: Any) -> tuple[Any, ...]:
+    """One column or several, as a tuple."""
+    if isinstance(given, (list, tuple, pd.Index, np.ndarray)):
+        return tuple(c.item() if isinstance(c, np.generic) else c for c in given)
+    return (given,)
 
 
-def _level_and_spread(training: Array, everything: Array) -> tuple[Array, Array]:
-    """Mean and population deviation of the observed values of every variate, `[C]` each.
+def _for_panel(
+    config: ForecasterConfig, panel: Panel, roles: Roles, encoder: StaticEncoder | None
+) -> ForecasterConfig:
+    """The configuration with the panel's numbers of columns."""
+    categories, n_static = ((), 0) if encoder is None else encoder.sizes
+    n_past = len(roles.past)
+    return dataclasses.replace(
+        config,
+        n_variates=panel.n_targets,
+        n_past=n_past,
+        n_known=panel.values.shape[1] - panel.n_targets - n_past,
+        static_categories=categories,
+        n_static=n_static,
+    )
 
-    Of the training rows; of all where a variate is first seen later. One never observed has no level:
-    NaN, and so are its forecasts. One that only moves by rounding has spread 1.
+
+def _with_calendar(panel: Panel) -> Panel:
+    """The panel with calendar features as its last columns."""
+    values = np.concatenate([panel.values, _calendar(panel, panel.index)], 1)
+    return dataclasses.replace(panel, values=values)
+
+
+def _calendar(panel: Panel, index: pd.Index | None) -> Array:
+    if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+        raise ValueError("calendar is True, but X has no times; give a frame with a DatetimeIndex")
+    assert panel.index is not None
+    return calendar_features(index, panel.freq if panel.items is not None else panel.index.freq)
+
+
+def _validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> NDArray[np.int64]:
+    """Rows to hold out at the end of every item, `[I]`.
+
+    None if no window to train on, or nothing to compare, is left.
     """
-    mean, spread = (np.empty(training.shape[1]) for _ in range(2))
-    for variate in range(len(mean)):
-        values = training[:, variate]
-        values = everything[:, variate] if np.isnan(values).all() else values
-        seen = values[~np.isnan(values)]
-        mean[variate], spread[variate] = (seen.mean(), seen.std()) if len(seen) else (np.nan, 0)
-    moves = spread > 1e-12 * np.abs(mean)  # less is rounding in float64
-    return mean, np.where(moves, spread, 1.0)
+    first, end = panel.spans.T
+    horizon = config.prediction_length
+    needed = horizon + (config.context_length if panel.items is None else 1)
+    rows = np.maximum((fraction * (end - first)).astype(np.int64), horizon)
+    rows[end - first - rows < needed] = 0
+    if fraction == 0:
+        rows[:] = 0
+    held_out = np.arange(len(panel.values)) >= np.repeat(end - rows, end - first)
+    targets = panel.values[held_out, : panel.n_targets]
+    return np.zeros_like(rows) if np.isnan(targets).all() else rows

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from titans_ts.frequency import guess_frequency
 
-__all__ = ["continued", "describe", "rebuild", "regular"]
+__all__ = ["continued", "describe", "rebuild", "regular", "regular_items"]
 
 
 def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
@@ -54,6 +54,76 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
         step = int(kinds[counts.argmax()])
         _check_steps(index, steps, step)
     return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def regular_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, fitted: Any = None
+) -> Any:
+    """Return the one frequency of many items' times: an offset, or the step between whole numbers.
+
+    Parameters
+    ----------
+    index : Index
+        Times of all items' rows, one item after the other, each in order.
+    offsets : ndarray
+        `[I + 1]`, where the items begin, and the end.
+    items : Index
+        Their names `[I]`, for messages.
+    fitted : optional
+        The frequency to use if no item is long enough to tell.
+
+    Raises
+    ------
+    ValueError
+        If an item repeats a time, has a gap, or another frequency; the message names it.
+    """
+    longest = int(np.diff(offsets).argmax())
+    rows = slice(offsets[longest], offsets[longest + 1])
+    places = index.asi8 if isinstance(index, pd.DatetimeIndex) else index.to_numpy()
+    inside = np.ones(len(index), bool)
+    inside[offsets[:-1]] = False  # rows that follow another of their item
+    inside = inside[1:]
+    _check_items(index, offsets, items, inside & (places[1:] == places[:-1]), "has {1} twice")
+    if not isinstance(index, pd.DatetimeIndex):
+        step = fitted if fitted is not None else 1
+        if rows.stop - rows.start > 1:
+            kinds, counts = np.unique(np.diff(places[rows]), return_counts=True)
+            step = int(kinds[counts.argmax()])
+        odd = inside & (np.diff(places) != step)
+        _check_items(index, offsets, items, odd, f"has {{1}} after {{0}}; the step is {step}, so")
+        return step
+    try:
+        freq = _with_frequency(index[rows], fitted).freq
+    except ValueError as error:
+        raise ValueError(f"item {items[longest]!r}: {error}") from error
+    if freq is None:
+        raise ValueError(
+            f"no item of X is long enough to tell its frequency (the longest, {items[longest]!r}, has "
+            f"{rows.stop - rows.start} rows); give longer ones"
+        )
+    if isinstance(freq, pd.offsets.Tick):
+        step = pd.Timedelta(freq).as_unit(index.unit)._value
+        odd = inside & (np.diff(places) != step)
+    else:
+        grid = pd.date_range(index.min(), index.max(), freq=freq)
+        found = grid.get_indexer(index)
+        odd = inside & ((np.diff(found) != 1) | (found[1:] < 0))
+    _check_items(
+        index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}, so"
+    )
+    return freq
+
+
+def _check_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, odd: NDArray[np.bool_], what: str
+) -> None:
+    if odd.any():
+        row = int(odd.argmax())
+        item = items[int(np.searchsorted(offsets, row, side="right")) - 1]
+        raise ValueError(
+            f"item {item!r} of X {what.format(index[row], index[row + 1])} "
+            "make every item regular (add rows of NaN, which is missing data, or drop some)"
+        )
 
 
 def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:

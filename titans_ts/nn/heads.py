@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ClassHead", "ForecastHead"]
+__all__ = ["ClassHead", "ForecastHead", "KnownEffect"]
 
 
 class ForecastHead(nn.Module):
@@ -19,10 +19,19 @@ class ForecastHead(nn.Module):
         H steps, variates forecast from one window's tokens, and Q quantiles of each.
     dropout : float
         Dropped share of the input.
+    n_known, width : int
+        Covariates known for every step ahead, and the width of what reads them.
     """
 
     def __init__(
-        self, d_in: int, prediction_length: int, n_outputs: int, n_quantiles: int, dropout: float
+        self,
+        d_in: int,
+        prediction_length: int,
+        n_outputs: int,
+        n_quantiles: int,
+        dropout: float,
+        n_known: int = 0,
+        width: int = 64,
     ) -> None:
         super().__init__()
         self.shape = (prediction_length, n_outputs)
@@ -30,15 +39,57 @@ class ForecastHead(nn.Module):
         self.point = nn.Linear(d_in, prediction_length * n_outputs)
         n_values = prediction_length * n_outputs * n_quantiles
         self.quantiles = nn.Linear(d_in, n_values) if n_values else None
+        self.effect = (
+            KnownEffect(d_in, prediction_length, n_known, n_outputs * (1 + n_quantiles), width)
+            if n_known
+            else None
+        )
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Point `[B, H, C]` and quantiles `[B, H, C, Q]`, which never cross, of `[B, P, D]`."""
+    def forward(self, tokens: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Point `[B, H, C]` and quantiles `[B, H, C, Q]`, which never cross, of `[B, P, D]`.
+
+        `known` `[B, H, K]` are the covariates of the steps ahead, NaN where missing.
+        """
         x = self.dropout(tokens.flatten(1))
         point = self.point(x).unflatten(-1, self.shape)
-        if self.quantiles is None:
-            return point, point.new_empty(*point.shape, 0)
-        quantiles = self.quantiles(x).unflatten(-1, (*self.shape, -1))
+        quantiles = point.new_empty(*point.shape, 0)
+        if self.quantiles is not None:
+            quantiles = self.quantiles(x).unflatten(-1, (*self.shape, -1))
+        if self.effect is not None:
+            assert known is not None
+            effect = self.effect(x, known).unflatten(-1, (self.shape[1], -1))
+            point, quantiles = point + effect[..., 0], quantiles + effect[..., 1:]
         return point, quantiles.sort(-1).values
+
+
+class KnownEffect(nn.Module):
+    """What the covariates of every step ahead add to its forecast.
+
+    One small network for all steps sees the step's covariates, the step's place and a summary of the
+    window (after the temporal decoder of Das et al., "TiDE", TMLR 2023).
+
+    Parameters
+    ----------
+    d_in, prediction_length, n_known, n_outputs, width : int
+        Width of the flattened tokens, H, K, numbers a step, and the network's width.
+    """
+
+    def __init__(
+        self, d_in: int, prediction_length: int, n_known: int, n_outputs: int, width: int
+    ) -> None:
+        super().__init__()
+        self.window = nn.Linear(d_in, width)
+        self.step = nn.Parameter(torch.zeros(prediction_length, width))
+        self.known = nn.Linear(2 * n_known, width)
+        self.out = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_outputs)
+        )
+
+    def forward(self, x: Tensor, known: Tensor) -> Tensor:
+        """`[B, H, n_outputs]` of the window `[B, d_in]` and the covariates `[B, H, K]`."""
+        observed = ~known.isnan()
+        covariates = torch.cat([torch.where(observed, known, 0), observed.to(x.dtype)], -1)
+        return self.out(self.known(covariates) + self.step + self.window(x)[:, None])
 
 
 class ClassHead(nn.Module):

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from titans_ts.config import ClassifierConfig, ForecasterConfig
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.heads import ClassHead, ForecastHead
 from titans_ts.nn.packing import prefix_mask
-from titans_ts.nn.scalers import instance_scale
+from titans_ts.nn.scalers import InstanceScale, instance_scale
 from titans_ts.nn.tokenizers import DNA_TOKENIZERS, PatchTokenizer
 
-__all__ = ["ForecastingModel", "SequenceClassifier"]
+__all__ = ["ForecastingModel", "SequenceClassifier", "StaticEmbedding", "WindowReading"]
+
+
+class WindowReading(NamedTuple):
+    """What reading windows came to: outputs y `[B', P, D]`, their scale, state, and surprise."""
+
+    y: Tensor
+    scale: InstanceScale
+    state: tuple[Any, ...]
+    surprise: Tensor
+    """`[B', P, n_layers, heads]`, NaN where a token is absent."""
 
 
 class ForecastingModel(nn.Module):
     """Forecast a window: normalise, cut into patches, read them, and project to the steps ahead.
 
-    Channel-independent by default: every variate is a stream of its own, under shared weights.
+    Channel-independent by default: every variate is a stream of its own, under shared weights, and B'
+    is B C; with channel mixing there is one stream a window, and B' is B.
 
     Parameters
     ----------
@@ -31,7 +45,18 @@ class ForecastingModel(nn.Module):
         together = config.n_variates if config.channel_mixing else 1
         d_model = config.backbone.d_model
         self.tokenizer = PatchTokenizer(
-            config.context_length, config.patch_length, config.patch_stride, together, d_model
+            config.context_length,
+            config.patch_length,
+            config.patch_stride,
+            together,
+            d_model,
+            config.n_past + config.n_known,
+        )
+        has_static = config.static_categories or config.n_static
+        self.static = (
+            StaticEmbedding(config.static_categories, config.n_static, d_model)
+            if has_static
+            else None
         )
         self.dropout = nn.Dropout(config.backbone.dropout)
         self.backbone = TitansBackbone(config.backbone)
@@ -41,35 +66,109 @@ class ForecastingModel(nn.Module):
             together,
             len(config.quantile_levels),
             config.head_dropout,
+            config.n_known,
+            d_model,
         )
 
-    def forward(self, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        past: Tensor,
+        known: Tensor | None = None,
+        static: tuple[Tensor, Tensor] | None = None,
+        state: tuple[Any, ...] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Forecast.
 
         Parameters
         ----------
         past : Tensor
-            `[B, context_length, C]`; NaN is missing.
+            `[B, context_length, C + n_past + K]`: targets, past-only, known covariates; NaN is missing.
+        known : Tensor, optional
+            `[B, H, K]`, the known covariates of the steps ahead, if the model has any.
+        static : tuple[Tensor, Tensor], optional
+            Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
+        state : tuple, optional
+            Where the streams stand before the windows, as :meth:`read` returns it; default: at their
+            beginning.
 
         Returns
         -------
         tuple[Tensor, Tensor]
             The mean `[B, H, C]` and the quantiles `[B, H, C, Q]`.
         """
-        batch, _, n_variates = past.shape
+        reading = self.read(past, static, state)
+        return self.forecast(reading, known)
+
+    def read(
+        self,
+        past: Tensor,
+        static: tuple[Tensor, Tensor] | None = None,
+        state: tuple[Any, ...] | None = None,
+    ) -> WindowReading:
+        """Read windows `[B, context_length, ...]`; as :meth:`forward`, without a forecast."""
+        C, independent = self.config.n_variates, not self.config.channel_mixing
         observed = ~past.isnan()
-        scale = instance_scale(past, observed, self.config.instance_norm)
-        x = scale.normalise(past)
-        if not self.config.channel_mixing:
-            x, observed = (t.mT.flatten(0, 1)[..., None] for t in (x, observed))  # [B C, L, 1]
+        scale = instance_scale(past[..., :C], observed[..., :C], self.config.instance_norm)
+        x, covariates = scale.normalise(past[..., :C]), past[..., C:]
+        if independent and C > 1:
+            x, seen = (t.mT.flatten(0, 1)[..., None] for t in (x, observed[..., :C]))  # [B C, L, 1]
+            if covariates.shape[-1]:
+                covariates = covariates.repeat_interleave(C, 0)
+                x = torch.cat([x, covariates], -1)
+                observed = torch.cat([seen, ~covariates.isnan()], -1)
+            else:
+                observed = seen
+        elif covariates.shape[-1]:
+            x = torch.cat([x, covariates], -1)
         tokens, present = self.tokenizer(x, observed)
+        if self.static is not None:
+            assert static is not None
+            embedded = self.static(*static)
+            tokens = (
+                tokens + (embedded.repeat_interleave(C, 0) if independent else embedded)[:, None]
+            )
         mask = None if present.all() else present
-        y, _ = self.backbone(self.dropout(tokens), mask=mask)
-        point, quantiles = self.head(y)
-        if not self.config.channel_mixing:
-            point = point[..., 0].unflatten(0, (batch, n_variates)).mT
-            quantiles = quantiles[:, :, 0].unflatten(0, (batch, n_variates)).transpose(1, 2)
-        return scale.restore(point), scale.restore(quantiles)
+        y, state, surprise = self.backbone.run(self.dropout(tokens), state, mask)
+        return WindowReading(
+            y, scale, state, surprise.masked_fill(~present[..., None, None], torch.nan)
+        )
+
+    def forecast(
+        self, reading: WindowReading, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The mean `[B, H, C]` and the quantiles `[B, H, C, Q]` after what was read."""
+        C, independent = self.config.n_variates, not self.config.channel_mixing
+        if known is not None and independent:
+            known = known.repeat_interleave(C, 0)
+        point, quantiles = self.head(reading.y, known)
+        if independent:
+            point = point[..., 0].unflatten(0, (-1, C)).mT
+            quantiles = quantiles[:, :, 0].unflatten(0, (-1, C)).transpose(1, 2)
+        return reading.scale.restore(point), reading.scale.restore(quantiles)
+
+
+class StaticEmbedding(nn.Module):
+    """One vector from what is constant for an item.
+
+    Parameters
+    ----------
+    categories : tuple of int
+        Categories of every categorical covariate; 0 stands for an unknown one and adds nothing.
+    n_real, d_model : int
+        Real covariates, and the vector's width.
+    """
+
+    def __init__(self, categories: tuple[int, ...], n_real: int, d_model: int) -> None:
+        super().__init__()
+        self.categories = nn.ModuleList(nn.Embedding(n, d_model, padding_idx=0) for n in categories)
+        self.real = nn.Linear(n_real, d_model) if n_real else None
+
+    def forward(self, codes: Tensor, real: Tensor) -> Tensor:
+        """`[B, D]` of codes `[B, n]` and real covariates `[B, m]`."""
+        parts = [embed(codes[:, i]) for i, embed in enumerate(self.categories)]
+        if self.real is not None:
+            parts.append(self.real(real))
+        return torch.stack(parts).sum(0)
 
 
 class SequenceClassifier(nn.Module):

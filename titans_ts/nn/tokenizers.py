@@ -26,16 +26,25 @@ class PatchTokenizer(nn.Module):
         Variates that share a token.
     d_model : int
         D, width of a token.
+    n_covariates : int
+        Further series in a token, whose values do not make it present.
     """
 
     def __init__(
-        self, length: int, patch_length: int, patch_stride: int, n_variates: int, d_model: int
+        self,
+        length: int,
+        patch_length: int,
+        patch_stride: int,
+        n_variates: int,
+        d_model: int,
+        n_covariates: int = 0,
     ) -> None:
         super().__init__()
         self.patch_length, self.patch_stride = patch_length, patch_stride
         self.n_patches = -(-max(0, length - patch_length) // patch_stride) + 1
         self._front = patch_length + (self.n_patches - 1) * patch_stride - length
-        self.embed = nn.Linear(2 * patch_length * n_variates, d_model)
+        self.n_variates = n_variates
+        self.embed = nn.Linear(2 * patch_length * (n_variates + n_covariates), d_model)
 
     def forward(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of a series.
@@ -43,7 +52,7 @@ class PatchTokenizer(nn.Module):
         Parameters
         ----------
         x, observed : Tensor
-            Values and which of them are known (bool), `[B, T, C]`.
+            Values and which of them are known (bool), `[B, T, C + covariates]`.
 
         Returns
         -------
@@ -53,7 +62,7 @@ class PatchTokenizer(nn.Module):
         both = torch.stack([torch.where(observed, x, 0), observed.to(x.dtype)], -1)
         both = F.pad(both, (0, 0, 0, 0, self._front, 0))
         patches = both.unfold(1, self.patch_length, self.patch_stride)  # [B, P, C, 2, patch]
-        present = patches[:, :, :, 1].flatten(2).any(-1)
+        present = patches[:, :, : self.n_variates, 1].flatten(2).any(-1)
         return self.embed(patches.flatten(2)), present
 
 

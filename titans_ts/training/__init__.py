@@ -2,6 +2,18 @@
 
 from titans_ts.training.batches import batches
 from titans_ts.training.fit import train
-from titans_ts.training.losses import classification_loss, forecast_loss, pinball_loss
+from titans_ts.training.losses import (
+    classification_loss,
+    forecast_loss,
+    pinball_loss,
+    split_known,
+)
 
-__all__ = ["batches", "classification_loss", "forecast_loss", "pinball_loss", "train"]
+__all__ = [
+    "batches",
+    "classification_loss",
+    "forecast_loss",
+    "pinball_loss",
+    "split_known",
+    "train",
+]

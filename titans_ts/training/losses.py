@@ -6,23 +6,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from titans_ts.config import ForecasterConfig
 from titans_ts.nn.models import ForecastingModel, SequenceClassifier
 
-__all__ = ["classification_loss", "forecast_loss", "pinball_loss"]
+__all__ = ["classification_loss", "forecast_loss", "pinball_loss", "split_known"]
 
 
-def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+def forecast_loss(
+    model: ForecastingModel, batch: tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+) -> tuple[Tensor, int]:
     """Squared error of the mean plus pinball loss of the quantiles, over the observed targets.
 
     Parameters
     ----------
     model : ForecastingModel
         The model.
-    batch : tuple[Tensor, Tensor]
-        Past `[B, L, C]` and future `[B, H, C]`; NaN is missing and does not count.
+    batch : tuple
+        Past `[B, L, F]` and future `[B, H, F]`, the targets, past-only and known covariates; NaN is
+        missing and does not count. Static covariates, as the model takes them.
     """
-    past, future = batch
-    point, quantiles = model(past)
+    past, future, static = batch
+    future, known = split_known(future, model.config)
+    point, quantiles = model(past, known, static)
     observed = ~future.isnan()
     target = torch.where(observed, future, 0)
     n_observed = int(observed.sum())
@@ -33,6 +38,12 @@ def forecast_loss(model: ForecastingModel, batch: tuple[Tensor, Tensor]) -> tupl
         pinball = pinball_loss(quantiles, target, levels).mean(-1)
         loss = loss + (pinball * observed).sum() / count
     return loss, n_observed
+
+
+def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tensor | None]:
+    """Targets `[..., C]`, and the known covariates `[..., K]` if there are any, of `[..., F]`."""
+    known = future[..., future.shape[-1] - config.n_known :] if config.n_known else None
+    return future[..., : config.n_variates], known
 
 
 def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:

@@ -1,0 +1,374 @@
+"""Many items, covariates, static columns, calendars: what a long frame and roles of columns do."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from titans_ts import TitansForecaster
+from titans_ts.estimators.reading import read_panel
+from titans_ts.estimators.scale import StaticEncoder, level_and_spread
+
+H, L = 4, 16
+
+
+def small(**params):
+    defaults = {
+        "prediction_length": H,
+        "context_length": L,
+        "patch_length": 8,
+        "patch_stride": 4,
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+        "max_epochs": 1,
+        "random_state": 0,
+        "progress_bar": False,
+    }
+    return TitansForecaster(**(defaults | params))
+
+
+def long(lengths=(60, 45, 10), freq="D", columns=("target",), seed=0):
+    """Items of unequal lengths that end on different days."""
+    rng = np.random.default_rng(seed)
+    items = []
+    for i, length in enumerate(lengths):
+        times = pd.date_range("2024-01-31", periods=length + 3 * i, freq=freq)[3 * i :]
+        values = {c: rng.normal(10.0 * i, 1 + i, length) for c in columns}
+        items.append(pd.DataFrame({"item_id": f"item {i}", "timestamp": times, **values}))
+    return pd.concat(items, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return long()
+
+
+@pytest.fixture(scope="module")
+def fitted(frame):
+    return small().fit(frame)
+
+
+def test_the_answer_has_the_form_of_the_panel(frame, fitted):
+    forecast = fitted.predict()
+    assert list(forecast.columns) == ["item_id", "timestamp", "target"]
+    for item, rows in frame.groupby("item_id"):
+        answer = forecast[forecast["item_id"] == item]
+        expected = pd.date_range(rows["timestamp"].iloc[-1], periods=H + 1, freq="D")[1:]
+        assert list(answer["timestamp"]) == list(expected)
+        assert abs(answer["target"].mean() - rows["target"].mean()) < 5 * rows["target"].std()
+    quantiles = fitted.predict_quantiles()
+    assert quantiles.index.names == ["item_id", "timestamp"]
+    assert list(quantiles.columns) == [("target", q) for q in (0.1, 0.5, 0.9)]
+    assert (np.diff(quantiles.to_numpy(), axis=1) >= 0).all()
+    assert fitted.mean_.shape == fitted.scale_.shape == (3, 1)
+
+
+def test_order_of_rows_and_form_of_the_frame_do_not_matter(frame, fitted):
+    expected = fitted.predict(frame)
+    pd.testing.assert_frame_equal(expected, fitted.predict())
+    shuffled = frame.sample(frac=1, random_state=0)
+    same = fitted.predict(shuffled).set_index(["item_id", "timestamp"])
+    wanted = expected.set_index(["item_id", "timestamp"])
+    pd.testing.assert_frame_equal(same.loc[wanted.index], wanted, rtol=1e-5)
+    indexed = frame.set_index(["item_id", "timestamp"])
+    pd.testing.assert_frame_equal(fitted.predict(indexed), expected)
+    pd.testing.assert_frame_equal(
+        fitted.predict(pl.from_pandas(frame)), expected, check_dtype=False
+    )
+    text = frame.assign(timestamp=frame["timestamp"].astype(str))
+    pd.testing.assert_frame_equal(fitted.predict(text), expected, check_dtype=False)
+    renamed = small(item_id="shop", timestamp="day").fit(
+        frame.rename(columns={"item_id": "shop", "timestamp": "day"})
+    )
+    assert list(renamed.predict().columns) == ["shop", "day", "target"]
+    np.testing.assert_array_equal(renamed.predict()["target"], expected["target"])
+
+
+def test_an_item_does_not_depend_on_the_others(frame, fitted):
+    expected = fitted.predict(frame).set_index("item_id")["target"]
+    for item, rows in frame.groupby("item_id"):
+        np.testing.assert_allclose(fitted.predict(rows)["target"], expected[item], rtol=1e-5)
+
+
+def test_an_unseen_item_has_its_own_scale(frame, fitted):
+    rows = frame[frame["item_id"] == "item 1"]
+    new = rows.assign(item_id="new")
+    larger = new.assign(target=1000 * new["target"])
+    np.testing.assert_allclose(
+        fitted.predict(larger)["target"], 1000 * fitted.predict(new)["target"], rtol=1e-3
+    )
+    single = rows.set_index("timestamp")[["target"]]  # one series, wide
+    np.testing.assert_allclose(fitted.predict(single)["target"], fitted.predict(new)["target"])
+
+
+@pytest.mark.parametrize("freq", ["h", "B", "W", "MS", "ME", "QE", "YE"])
+def test_frequencies_of_items(freq, tmp_path):
+    frame = long((30, 24), freq=freq)
+    forecaster = small(context_length=8, patch_length=4).fit(frame)
+    forecast = forecaster.predict()
+    last = frame.groupby("item_id")["timestamp"].last()
+    for item, rows in forecast.groupby("item_id"):
+        expected = pd.date_range(last[item], periods=H + 1, freq=freq)[1:]
+        assert list(rows["timestamp"]) == list(expected)
+    forecaster.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(TitansForecaster.load(tmp_path / "m").predict(), forecast)
+
+
+def test_times_with_a_zone_and_whole_numbers(tmp_path):
+    zoned = long()
+    zoned["timestamp"] = zoned["timestamp"].dt.tz_localize("Europe/Berlin")
+    numbers = long()
+    numbers["timestamp"] = 5 * np.arange(len(numbers))
+    numbers["item_id"] = numbers["item_id"].str[-1].astype(int)
+    for i, frame in enumerate((zoned, numbers)):
+        forecaster = small().fit(frame)
+        forecast = forecaster.predict()
+        last = frame["timestamp"].iloc[-1]
+        step = pd.Timedelta("1D") if i == 0 else 5
+        assert list(forecast["timestamp"].iloc[-H:]) == [last + k * step for k in range(1, H + 1)]
+        forecaster.save(tmp_path / str(i))
+        pd.testing.assert_frame_equal(TitansForecaster.load(tmp_path / str(i)).predict(), forecast)
+
+
+def test_known_future_covariates_are_used(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"y": 0.0, "price": rng.normal(size=600), "flag": rng.random(600) > 0.5},
+        pd.date_range("2024-01-01", periods=600, freq="h"),
+    )
+    frame["y"] = 3 * frame["price"] + frame["flag"] + 0.1 * rng.normal(size=600)
+    train, test = frame[:-H], frame[-H:]
+    settings = {"target": "y", "max_epochs": 12, "learning_rate": 0.01}
+    forecaster = small(**settings, known_future=["price", "flag"]).fit(train)
+    forecast = forecaster.predict(known_future=test[["flag", "price"]])  # in any order
+    assert list(forecast.columns) == ["y"]
+    assert np.abs(forecast["y"] - test["y"]).mean() < 0.5 < np.abs(test["y"]).mean()
+    # later steps are left out, an array will do, and it is saved
+    both = forecaster.predict(train, known_future=test)
+    pd.testing.assert_frame_equal(both, forecast)
+    values = test[["price", "flag"]].to_numpy(float)
+    np.testing.assert_allclose(forecaster.predict(known_future=values), forecast)
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(known_future=test), forecast)
+    # windows of an array: targets, then covariates
+    window = train[["y", "price", "flag"]].to_numpy(float)[None, -L:]
+    np.testing.assert_allclose(forecaster.predict(window, values[None])[0], forecast, rtol=1e-5)
+    assert forecaster.score(frame) > 0.8 > small(**settings).fit(train[["y"]]).score(frame[["y"]])
+
+
+def test_past_covariates_are_used_and_need_no_future():
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=800)
+    y = np.zeros(800)
+    y[H:] = signal[:-H] + 0.1 * rng.normal(size=800 - H)  # what comes was announced H steps ago
+    X = np.column_stack([signal, y])
+    options = {"target": 1, "max_epochs": 12, "learning_rate": 0.01}
+    informed = small(**options, past=0).fit(X)
+    assert informed.predict().shape == (H, 1)
+    assert informed.score(X) > 0.7
+    assert small(**options).fit(X[:, 1:].repeat(2, 1)).score(X[:, 1:].repeat(2, 1)) < 0.3
+
+
+def test_static_covariates_are_used():
+    rng = np.random.default_rng(0)
+    items = []
+    for i in range(40):
+        up = i % 2
+        y = rng.normal(size=24) * 0.1
+        y[-H:] += 2 if up else -2  # what the item is decides where it goes
+        times = pd.date_range("2024-01-01", periods=24)
+        items.append(
+            pd.DataFrame(
+                {
+                    "item_id": i,
+                    "timestamp": times,
+                    "y": y,
+                    "kind": "up" if up else "down",
+                    "size": i,
+                }
+            )
+        )
+    frame = pd.concat(items)
+    forecaster = small(
+        context_length=L,
+        static=["kind", "size"],
+        target="y",
+        max_epochs=60,
+        learning_rate=0.01,
+        validation_fraction=0.0,
+    ).fit(frame)
+    ahead = frame.groupby("item_id").head(L + 4)
+    forecast = forecaster.predict(ahead).groupby("item_id")["y"].mean()
+    assert (forecast[1::2] > 0.5).all()
+    assert (forecast[0::2] < -0.5).all()
+    unknown = ahead[ahead["item_id"] == 1].assign(kind="sideways", size=np.nan)
+    assert np.isfinite(forecaster.predict(unknown)["y"]).all()
+
+
+def test_a_calendar_tells_the_day_of_the_week():
+    times = pd.date_range("2024-01-01", periods=400)
+    rng = np.random.default_rng(0)
+    y = np.where(times.dayofweek == 6, 5.0, 0.0) + 0.1 * rng.normal(size=400)
+    frame = pd.DataFrame({"y": y}, times)
+    options = {"context_length": 3, "patch_length": 3, "max_epochs": 30, "learning_rate": 0.01}
+    options["instance_norm"] = False  # three quiet days do not tell how far a Sunday is away
+    told = small(**options, calendar=True).fit(frame)
+    assert told.score(frame) > 0.8 > small(**options).fit(frame).score(frame) + 0.2
+    assert told.predict().shape == (H, 1)
+
+
+def test_channel_mixing_with_covariates():
+    frame = long((60, 50), columns=("a", "b", "x", "z"))
+    for mixing in (False, True):
+        forecaster = small(channel_mixing=mixing, target=["b", "a"], past="x", known_future="z")
+        forecaster.fit(frame)
+        future = forecaster.predict(known_future=_future(frame, "z"))
+        assert list(future.columns) == ["item_id", "timestamp", "b", "a"]
+        assert np.isfinite(future[["a", "b"]]).all(None)
+
+
+def _future(frame, *columns, steps=H):
+    rows = []
+    for item, part in frame.groupby("item_id"):
+        times = pd.date_range(part["timestamp"].iloc[-1], periods=steps + 1, freq="D")[1:]
+        rows.append(
+            pd.DataFrame({"item_id": item, "timestamp": times, **dict.fromkeys(columns, 1.0)})
+        )
+    return pd.concat(rows)
+
+
+def drop(frame, row):
+    return frame.drop(index=row)
+
+
+BAD = {
+    "gap": (lambda f: drop(f, 70), {}, "item 'item 1' of X has .* after .*; the frequency is 'D'"),
+    "gap in the longest": (lambda f: drop(f, 7), {}, "item 'item 0': .*lacks 2024-02-07"),
+    "twice": (lambda f: pd.concat([f, f.iloc[70:71]]), {}, "item 'item 1' of X has .* twice"),
+    "another frequency": (
+        lambda f: f.assign(
+            timestamp=f["timestamp"].where(
+                f["item_id"] != "item 1", pd.Timestamp(0) + 2 * (f["timestamp"] - pd.Timestamp(0))
+            )
+        ),
+        {},
+        "item 'item 1' of X has .* the frequency is 'D'",
+    ),
+    "no time": (lambda f: f.drop(columns="timestamp"), {}, "no column 'timestamp'"),
+    "bad time": (lambda f: f.assign(timestamp="then"), {}, "column 'timestamp' holds no times"),
+    "nameless item": (
+        lambda f: f.assign(item_id=f["item_id"].where(f.index != 3)),
+        {},
+        "rows without 'item_id' or 'timestamp'; drop them",
+    ),
+    "unknown column": (
+        lambda f: f,
+        {"known_future": "price"},
+        "X lacks the column 'price'; it has",
+    ),
+    "named twice": (lambda f: f, {"target": "target", "past": "target"}, "named more than once"),
+    "nothing to forecast": (lambda f: f, {"past": "target"}, "X has no column to forecast"),
+    "static that moves": (
+        lambda f: f.assign(s=range(len(f))),
+        {"static": "s"},
+        "static column 's' changes within item 'item 0'",
+    ),
+    "static of a wide frame": (
+        lambda f: f[f["item_id"] == "item 0"].set_index("timestamp")[["target"]].assign(s=1.0),
+        {"static": "s"},
+        "only a long frame has static columns",
+    ),
+    "calendar of an array": (
+        lambda f: f[["target"]].to_numpy(),
+        {"calendar": True},
+        "has no times",
+    ),
+    "calendar": (lambda f: f, {"calendar": "yes"}, "calendar is 'yes'"),
+    "too short": (
+        lambda f: f.groupby("item_id").head(H),
+        {},
+        "values has 12 rows, but one window needs",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_panels(frame, name):
+    make, params, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(make(frame))
+
+
+def test_bad_futures(frame):
+    frame = frame.assign(x=1.0)
+    forecaster = small(target="target", known_future="x").fit(frame)
+    future = _future(frame, "x")
+    for bad, message in (
+        (None, "known_future is None, but the model was fitted with \\['x'\\]"),
+        (future.drop(columns="x"), "known_future lacks the column 'x'"),
+        (
+            future[future["item_id"] != "item 1"],
+            r"known_future lacks \('item 1', .*give the 4 steps",
+        ),
+        (pd.concat([future, future]), "twice"),
+        (np.ones((3, H - 1, 1)), r"known_future has shape \(3, 3, 1\); give \[3, 4, 1\]"),
+        (np.full((3, H, 1), np.inf), "known_future is infinite"),
+        (future.set_index("timestamp")[["x"]], "known_future is a wide frame"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            forecaster.predict(known_future=bad)
+    assert np.isfinite(forecaster.predict(known_future=future)["target"]).all()
+    with pytest.raises(ValueError, match="fitted without such columns"):
+        small().fit(frame[["item_id", "timestamp", "target"]]).predict(known_future=future)
+
+
+def test_level_and_spread_of_every_item():
+    values = np.array(
+        [[1.0], [3.0], [np.nan], [5.0], [5.0], [np.nan], [np.nan], [0.1], [0.1], [7.0]]
+    )
+    offsets = np.array([0, 3, 5, 6, 10])
+    level, spread = level_and_spread(values, offsets)
+    np.testing.assert_allclose(level[:, 0], [2, 5, np.nan, np.mean([0.1, 0.1, 7.0])])
+    np.testing.assert_allclose(spread[:, 0], [1, 1, 1, np.std([0.1, 0.1, 7.0])])
+    use = np.array([1, 0, 0, 0, 0, 1, 1, 1, 1, 0], bool)
+    level, spread = level_and_spread(values, offsets, use)
+    np.testing.assert_allclose(level[:, 0], [1, 5, np.nan, 0.1])
+    np.testing.assert_allclose(spread[:, 0], 1)
+
+
+def test_static_columns_become_codes_and_numbers():
+    frame = pd.DataFrame({"a": ["x", None, "y"], "b": [1.0, np.nan, 3.0], "c": [True, False, True]})
+    encoder = StaticEncoder.fit(frame)
+    assert encoder.sizes == ((3, 3), 1)
+    codes, numbers = encoder(frame, 3)
+    np.testing.assert_array_equal(codes, [[1, 2], [0, 1], [2, 2]])
+    np.testing.assert_allclose(numbers, [[-1], [0], [1]])
+    codes, numbers = encoder(None, 2)
+    np.testing.assert_array_equal(codes, 0)
+    np.testing.assert_array_equal(numbers, 0)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_hundred_thousand_items_are_read_in_seconds(shuffled):
+    n_items, length = 100_000, 20
+    frame = pd.DataFrame(
+        {
+            "item_id": np.repeat(np.arange(n_items), length),
+            "timestamp": np.tile(pd.date_range("2024-01-01", periods=length).to_numpy(), n_items),
+            "target": np.arange(n_items * length, dtype=float),
+        }
+    )
+    frame = frame.sample(frac=1, random_state=0) if shuffled else frame
+    start = time.process_time()
+    panel = read_panel(frame)
+    level_and_spread(panel.values, panel.starts)
+    assert time.process_time() - start < 8  # takes 0.4 s and 1.3 s on a quiet machine
+    assert panel.n_items == n_items
+    first = panel.values[panel.starts[:-1], 0]
+    np.testing.assert_array_equal(np.sort(first), np.arange(n_items) * length)

@@ -1,0 +1,229 @@
+"""One series or many, read from what a user calls a series, and answered in the same form.
+
+A panel holds I items one after the other: rows `[N, F]`, whose F columns are the C targets, then the
+past-only, then the known-future covariates. A single series is a panel of one item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
+from torch import Tensor
+
+from titans_ts.estimators.index import continued, describe, rebuild
+
+__all__ = ["Panel", "Roles", "describe_panel", "plain_items", "rebuild_panel"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a frame are; for an array, their numbers."""
+
+    target: tuple[Any, ...] | None = None
+    """The variates to forecast; None: every column without another role."""
+    past: tuple[Any, ...] = ()
+    """Covariates known up to the present."""
+    known: tuple[Any, ...] = ()
+    """Covariates known for the steps to forecast, too."""
+    static: tuple[Any, ...] = ()
+    """What is constant for an item."""
+    item_id: Any = "item_id"
+    timestamp: Any = "timestamp"
+
+    @property
+    def covariates(self) -> tuple[Any, ...]:
+        """All that vary in time."""
+        return (*self.past, *self.known)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Items with what is needed to answer in the form they came in."""
+
+    values: Array
+    """`[N, F]` float64, NaN is missing."""
+    n_targets: int
+    """C."""
+    kind: str
+    """"panel" (a long frame), "frame", "series" (pandas), "array", or "vector" (a 1-D array)."""
+    columns: tuple[Any, ...] | None = None
+    """Names of the targets; None for an array."""
+    index: pd.Index | None = None
+    """Places of the rows: of one item regular, with its frequency; None for an array."""
+    offsets: NDArray[np.int64] | None = None
+    """`[I + 1]`, where the items of a long frame begin, and the end."""
+    items: pd.Index | None = None
+    """Their names `[I]`."""
+    freq: Any = None
+    """Frequency (an offset, or a whole number) of a long frame."""
+    static: pd.DataFrame | None = None
+    """A row an item."""
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """First row of every item and the row after its last, `[I, 2]`."""
+        return np.stack([self.starts[:-1], self.starts[1:]], 1)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where the items begin, and the end, `[I + 1]`."""
+        return np.array([0, len(self.values)]) if self.offsets is None else self.offsets
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return len(self.spans)
+
+    def tail(self, length: int) -> Panel:
+        """The last `length` rows of every item."""
+        first, end = self.spans.T
+        first = np.maximum(first, end - length)
+        counts = end - first
+        ends = np.cumsum(counts)
+        rows = np.arange(ends[-1]) + np.repeat(end - ends, counts)
+        index = self.index
+        if index is not None:  # a slice keeps the frequency
+            index = index[rows] if self.offsets is not None else index[-length:]
+        offsets = None if self.offsets is None else np.concatenate([[0], ends])
+        return replace(self, values=self.values[rows], index=index, offsets=offsets)
+
+    def windows(self, length: int) -> Array:
+        """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
+        first, end = self.spans.T
+        rows = end[:, None] - length + np.arange(length)
+        windows: Array = self.values[np.maximum(rows, first[:, None])]
+        windows[rows < first[:, None]] = np.nan
+        return windows
+
+    def future(self, steps: int) -> pd.Index | None:
+        """The next `steps` places of every item, one item after the other; None for an array."""
+        if self.index is None or self.offsets is None:
+            return None if self.index is None else continued(self.index, steps)
+        last = self.index[self.offsets[1:] - 1]
+        ahead = np.arange(1, steps + 1)
+        if not isinstance(last, pd.DatetimeIndex):
+            return pd.Index((last.to_numpy()[:, None] + self.freq * ahead).ravel())
+        ends = last.unique()
+        after = [pd.date_range(end, periods=steps + 1, freq=self.freq)[1:] for end in ends]
+        places = ends.get_indexer(last)[:, None] * steps + ahead - 1
+        return after[0].append(after[1:])[places.ravel()]
+
+    def answer(self, values: Array, roles: Roles) -> Any:
+        """A forecast `[I, H, C]` in the form of the panel."""
+        if self.kind == "array":
+            return values[0]
+        if self.kind == "vector":
+            return values[0, :, 0]
+        index = self.future(values.shape[1])
+        assert self.columns is not None
+        if self.kind == "series":
+            return pd.Series(values[0, :, 0], index, name=self.columns[0])
+        if self.kind == "frame":
+            return pd.DataFrame(values[0], index, pd.Index(self.columns))
+        flat = values.reshape(-1, values.shape[-1])
+        assert self.items is not None
+        frame = pd.DataFrame(
+            {roles.item_id: self.items.repeat(values.shape[1]), roles.timestamp: index}
+        )
+        for i, column in enumerate(self.columns):
+            frame[column] = flat[:, i]
+        return frame
+
+    def answer_levels(
+        self, values: Array, labels: tuple[Any, ...], roles: Roles, level: str = "quantile"
+    ) -> Any:
+        """Values `[I, H, C, Q]` as an array, or a frame with columns (variate, label)."""
+        if self.kind in ("array", "vector"):
+            return values[0] if self.kind == "array" else values[0, :, 0]
+        columns = pd.MultiIndex.from_product([self.columns, labels], names=["variate", level])
+        index = self.future(values.shape[1])
+        if self.items is not None:
+            names = [roles.item_id, roles.timestamp]
+            index = pd.MultiIndex.from_arrays(
+                [self.items.repeat(values.shape[1]), index], names=names
+            )
+        return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+
+
+def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A panel as what json can hold, and tensors.
+
+    Raises
+    ------
+    ValueError
+        If a column, an item or the frequency has a name that json cannot hold.
+    """
+    plain: dict[str, Any] = {"kind": panel.kind, "n_targets": panel.n_targets}
+    tensors = {"tail": torch.from_numpy(panel.values)}
+    if panel.columns is not None:
+        if not all(c is None or isinstance(c, (str, int, np.integer)) for c in panel.columns):
+            raise ValueError(
+                f"the columns {list(panel.columns)} cannot be saved; rename them to strings"
+            )
+        plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
+    if panel.items is None:
+        if panel.index is not None:
+            plain["index"] = describe(panel.index)
+        return plain, tensors
+    assert panel.index is not None
+    assert panel.offsets is not None
+    index = panel.index
+    times = isinstance(index, pd.DatetimeIndex)
+    plain["items"] = plain_items(panel.items)
+    plain["freq"] = panel.freq.freqstr if times else int(panel.freq)
+    plain["unit"] = index.unit if times else None
+    plain["zone"] = str(index.tz) if times and index.tz is not None else None
+    if panel.static is not None:
+        plain["static"] = {str(k): plain_items(pd.Index(v)) for k, v in panel.static.items()}
+    tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
+    tensors["tail_offsets"] = torch.from_numpy(panel.offsets)
+    return plain, tensors
+
+
+def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
+    """Undo :func:`describe_panel`."""
+    values = tensors["tail"].numpy()
+    columns = tuple(plain["columns"]) if "columns" in plain else None
+    panel = Panel(values, plain["n_targets"], plain["kind"], columns)
+    if "items" not in plain:
+        index = rebuild(plain["index"], len(values)) if "index" in plain else None
+        return replace(panel, index=index)
+    places, freq = tensors["tail_places"].numpy(), plain["freq"]
+    index = pd.Index(places)
+    if plain["unit"] is not None:
+        index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
+        if plain["zone"] is not None:
+            index = index.tz_localize("UTC").tz_convert(plain["zone"])
+    static = pd.DataFrame(plain["static"]) if "static" in plain else None
+    offsets = tensors["tail_offsets"].numpy()
+    return replace(
+        panel,
+        index=index,
+        offsets=offsets,
+        items=pd.Index(plain["items"]),
+        freq=freq,
+        static=static,
+    )
+
+
+def plain_items(items: pd.Index) -> list[Any]:
+    """Names as json holds them.
+
+    Raises
+    ------
+    ValueError
+        If one is neither text nor a number.
+    """
+    names = items.tolist()
+    for name in names:
+        if not (name is None or isinstance(name, (str, int, float))):
+            raise ValueError(f"the item {name!r} cannot be saved; use text or whole numbers")
+    return names

@@ -1,0 +1,183 @@
+"""Level and spread of every item's variates, and what is constant for an item as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from titans_ts.estimators.panel import Panel
+
+__all__ = ["Scales", "StaticEncoder", "level_and_spread"]
+
+Array = NDArray[np.float64]
+
+
+def level_and_spread(
+    values: Array, offsets: NDArray[np.int64], use: NDArray[np.bool_] | None = None
+) -> tuple[Array, Array]:
+    """Mean and population deviation of the observed values, of every item and column `[I, F]`.
+
+    Parameters
+    ----------
+    values : ndarray
+        `[N, F]`, the items one after the other; NaN is missing.
+    offsets : ndarray
+        `[I + 1]`, where they begin, and the end.
+    use : ndarray, optional
+        `[N]` bool, the rows that count; a column that has no value in them is measured on all.
+
+    Returns
+    -------
+    tuple of ndarray
+        A column never observed has no level: NaN. One that only moves by rounding has spread 1.
+    """
+    starts, counts = offsets[:-1], np.diff(offsets)
+    seen = ~np.isnan(values)
+    if use is not None:
+        known = seen & use[:, None]
+        any_known = np.logical_or.reduceat(known, starts)
+        seen = np.where(np.repeat(any_known, counts, 0), known, seen)
+    # From the first value on: a column that does not move has a spread of exactly 0.
+    row = np.where(seen, np.arange(len(values))[:, None], len(values) - 1)
+    first = np.take_along_axis(values, np.minimum.reduceat(row, starts), 0)
+    total = np.add.reduceat(seen, starts, dtype=np.int64)
+    moved = np.where(seen, values - np.repeat(first, counts, 0), 0)
+    shift = np.add.reduceat(moved, starts) / np.maximum(total, 1)
+    rest = np.where(seen, moved - np.repeat(shift, counts, 0), 0)
+    spread = np.sqrt(np.add.reduceat(rest**2, starts) / np.maximum(total, 1))
+    level = np.where(total > 0, first + shift, np.nan)
+    moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
+    return level, np.where(moves, spread, 1.0)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Level and spread of what was fitted: targets item by item, covariates over all rows."""
+
+    mean: Array
+    """`[I, C]`."""
+    spread: Array
+    """`[I, C]`."""
+    covariate_mean: Array
+    """`[F - C]`."""
+    covariate_spread: Array
+    """`[F - C]`."""
+    items: pd.Index | None = None
+    """Names `[I]` of the items of a long frame."""
+
+    @classmethod
+    def fit(cls, panel: Panel, use: NDArray[np.bool_]) -> Scales:
+        """Measure the rows `use` `[N]`."""
+        C = panel.n_targets
+        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use)
+        if panel.items is not None and len(spread):
+            # An item that hardly moved so far and then does would outweigh all others in the loss.
+            usual = np.median(spread, 0)
+            spread = np.maximum(spread, 0.01 * usual)
+        whole = np.array([0, len(panel.values)])
+        level, deviation = level_and_spread(panel.values[:, C:], whole, use)
+        return cls(mean, spread, np.nan_to_num(level[0]), deviation[0], panel.items)
+
+    def of(self, panel: Panel | None, values: Array) -> tuple[Array, Array]:
+        """Level and spread `[n, C]` for the targets of a panel's items, or of windows `[n, L, F]`.
+
+        Those of the same item in what was fitted; of a single series, if that was fitted; for an item
+        that was not, those of the history given.
+        """
+        C = self.mean.shape[1]
+        n = len(values) if panel is None else panel.n_items
+        if self.items is None:
+            return np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
+        if panel is None or panel.items is None:
+            rows = values.reshape(-1, values.shape[-1])
+            return level_and_spread(rows[:, :C], np.arange(n + 1) * (len(rows) // n))
+        place = self.items.get_indexer(panel.items)
+        mean, spread = self.mean[place], self.spread[place]
+        if (place < 0).any():
+            unseen = level_and_spread(panel.values[:, :C], panel.starts)
+            for known, own in zip((mean, spread), unseen, strict=True):
+                known[place < 0] = own[place < 0]
+        return mean, spread
+
+    def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:
+        """Rows or windows `[..., F]` scaled, the targets by levels and spreads `[..., C]`."""
+        C = self.mean.shape[1]
+        scaled = np.empty(values.shape, np.float32)
+        scaled[..., :C] = (values[..., :C] - mean) / spread
+        scaled[..., C:] = self.covariates(values[..., C:])
+        return scaled
+
+    def covariates(self, values: Array) -> Array:
+        """Covariates `[..., n]`, the last n of them, scaled."""
+        n = values.shape[-1]
+        first = len(self.covariate_mean) - n
+        return (values - self.covariate_mean[first:]) / self.covariate_spread[first:]
+
+
+class StaticEncoder:
+    """Static covariates as codes and numbers, by what `fit` saw.
+
+    Text, categories and truth values are categories; numbers are scaled to mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    columns : list of dict
+        Of every column its `name`, and its `categories`, or its `mean` and `scale`.
+    """
+
+    def __init__(self, columns: list[dict[str, Any]]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame) -> StaticEncoder:
+        """Learn categories, means and deviations of a frame with a row an item."""
+        columns: list[dict[str, Any]] = []
+        for name in frame:
+            values = frame[name]
+            if pd.api.types.is_numeric_dtype(values.dtype) and values.dtype.kind != "b":
+                numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+                mean, scale = level_and_spread(numbers[:, None], np.array([0, len(numbers)]))
+                mean = np.nan_to_num(mean)
+                columns.append(
+                    {"name": name, "mean": float(mean[0, 0]), "scale": float(scale[0, 0])}
+                )
+            else:
+                kinds = sorted({str(v) for v in values.dropna()})
+                columns.append({"name": name, "categories": kinds})
+        return cls(columns)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Categories of every categorical column, one for unknown ones included; real columns."""
+        sizes = tuple(len(c["categories"]) + 1 for c in self.columns if "categories" in c)
+        return sizes, len(self.columns) - len(sizes)
+
+    def __call__(
+        self, frame: pd.DataFrame | None, n_items: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Codes `[I, n]`, 0 for unknown and missing, and numbers `[I, m]`, their mean if missing."""
+        codes, reals = [], []
+        for column in self.columns:
+            if "categories" in column:
+                code = np.zeros(n_items, np.int64)
+                if frame is not None:
+                    values = frame[column["name"]]
+                    text = values.astype(object).where(values.notna(), None).map(str)
+                    code = pd.Index(column["categories"]).get_indexer(text) + 1
+                    code[values.isna().to_numpy()] = 0
+                codes.append(code)
+            else:
+                real = np.zeros(n_items)
+                if frame is not None:
+                    values = frame[column["name"]].to_numpy(dtype=np.float64, na_value=np.nan)
+                    real = np.nan_to_num((values - column["mean"]) / column["scale"])
+                reals.append(real)
+        empty = np.zeros((n_items, 0))
+        return (
+            np.stack(codes, 1) if codes else empty.astype(np.int64),
+            (np.stack(reals, 1) if reals else empty).astype(np.float32),
+        )
