@@ -110,6 +110,10 @@ class ForecasterConfig:
     """Steps between the starts of two tokens."""
     channel_mixing: bool = False
     """One token for all variates together, instead of one sequence a variate."""
+    carried_windows: int = 0
+    """Windows before a forecast's own that are read into the memory in training, one after the other,
+    and how the memory is used then: its state goes on from window to window. 0 starts every window with
+    an empty memory."""
     instance_norm: bool = True
     """Reversible normalisation of every window by its own mean and deviation."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
@@ -121,7 +125,7 @@ class ForecasterConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
-        _at_least(self, 0, "n_past", "n_known", "n_static")
+        _at_least(self, 0, "n_past", "n_known", "n_static", "carried_windows")
         _share(self, "head_dropout")
         _switch(self, "channel_mixing", "instance_norm")
         levels = self.quantile_levels

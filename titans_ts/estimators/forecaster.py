@@ -24,8 +24,10 @@ from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
 from titans_ts.estimators.reading import read_future, read_panel, read_windows
 from titans_ts.estimators.scale import Scales, StaticEncoder
+from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
 from titans_ts.frequency import calendar_features
 from titans_ts.nn.models import ForecastingModel
+from titans_ts.nn.state import flatten_state, unflatten_state
 from titans_ts.training import batches, forecast_loss, split_known, train
 
 __all__ = ["TitansForecaster"]
@@ -33,7 +35,7 @@ __all__ = ["TitansForecaster"]
 Array = NDArray[np.float64]
 
 _STREAMS = 1024
-"""Windows times variates forecast at a time: about 0.3 GB with the default model."""
+"""Windows times variates measured at a time."""
 
 
 class TitansForecaster(TitansEstimator):
@@ -59,6 +61,10 @@ class TitansForecaster(TitansEstimator):
         Steps in a token, and between the starts of two.
     channel_mixing : bool
         One token for all variates together, instead of one stream a variate.
+    carried_windows : int
+        0 forecasts every window with an empty memory. A model trained with more reads what came before
+        the window first, and its memory goes on learning with every :meth:`update`: so many windows are
+        read one after the other in training, each with the state that the former left.
     instance_norm : bool
         Normalise every window by its own mean and deviation.
     quantile_levels : tuple of float
@@ -123,6 +129,8 @@ class TitansForecaster(TitansEstimator):
     """
 
     model_: ForecastingModel
+    _tail: Panel
+    _state: Any
 
     def __init__(
         self,
@@ -140,6 +148,7 @@ class TitansForecaster(TitansEstimator):
         patch_length: int = ForecasterConfig.patch_length,
         patch_stride: int = ForecasterConfig.patch_stride,
         channel_mixing: bool = ForecasterConfig.channel_mixing,
+        carried_windows: int = ForecasterConfig.carried_windows,
         instance_norm: bool = ForecasterConfig.instance_norm,
         quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
         target: Any = None,
@@ -174,6 +183,7 @@ class TitansForecaster(TitansEstimator):
         self.patch_length = patch_length
         self.patch_stride = patch_stride
         self.channel_mixing = channel_mixing
+        self.carried_windows = carried_windows
         self.instance_norm = instance_norm
         self.quantile_levels = quantile_levels
         self.target = target
@@ -236,13 +246,16 @@ class TitansForecaster(TitansEstimator):
             windows = _Windows(panel, values, config, np.stack([first, border], 1), static)
             validation = None
             if (border < end).any():
-                start = np.where(border < end, np.maximum(border - length, first), end)
+                before = length * (1 + config.carried_windows)
+                start = np.where(border < end, np.maximum(border - before, first), end)
                 held_out = _Windows(panel, values, config, np.stack([start, end], 1), static)
                 validation = batches(held_out, _windows_at_once(config.n_variates))
+            in_a_row = 1 + config.carried_windows
+            size = max(1, training.batch_size // in_a_row)
             history = train(
                 model,
                 forecast_loss,
-                batches(windows, training.batch_size, generator),
+                batches(windows, size, generator, share=1 / in_a_row),
                 validation,
                 training,
                 progress_bar=self.progress_bar,
@@ -258,6 +271,59 @@ class TitansForecaster(TitansEstimator):
         )
         self._remember(panel)
         return self
+
+    def update(self, X: Any) -> TitansForecaster:
+        """Take in the next rows; forecasts go on from there.
+
+        With `carried_windows`, the memory reads every row once it lies before the window that a
+        forecast reads, and learns from it; the weights stay. Without, the window moves on. What is kept
+        does not grow, is saved with the model, and is the same however the rows are cut.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            In the form that was fitted, beginning where the series ended; of a long frame, any of its
+            items.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used, or does not follow.
+        """
+        check_is_fitted(self, "model_")
+        self._remember(self._tail.followed_by(self._read_panel(X, 1)), self._state)
+        return self
+
+    def reset(self) -> TitansForecaster:
+        """Empty the memory; the rows that a forecast reads stay."""
+        check_is_fitted(self, "model_")
+        self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
+        return self
+
+    def surprise(self, X: Any) -> Any:
+        """How unexpected every value of a series is to the memory as it reads it from the beginning.
+
+        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
+        loss, averaged over blocks, heads and the patches that hold a step.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, of any length.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[T, C]` in the form of X; NaN where a whole patch is missing.
+        """
+        check_is_fitted(self, "model_")
+        panel = self._read_panel(X, 1)
+        rows, static = self._prepared(panel)
+        with torch.inference_mode():
+            values = row_surprise(self.model_.eval(), rows, panel.spans, static)
+        return panel.answer_rows(values, self._roles)
 
     @property
     def mean_(self) -> Array:
@@ -349,17 +415,16 @@ class TitansForecaster(TitansEstimator):
         check_is_fitted(self, "model_")
         config = self.model_.config
         panel = self._read_panel(X, config.context_length + config.prediction_length)
-        C, counts = config.n_variates, np.diff(panel.starts)
-        mean, spread = (np.repeat(s, counts, 0) for s in self._scales.of(panel, panel.values[None]))
-        scaled = self._scales.rows(panel.values, mean, spread)
-        windows = _Windows(panel, scaled, config, panel.spans, self._static(panel, panel.n_items))
+        C = config.n_variates
+        rows, _ = self._prepared(panel)
+        windows = _Windows(panel, rows, config, panel.spans, self._static(panel, panel.n_items))
         shape = (panel.n_items, C)
         count, total, squares, residual = (np.zeros(shape) for _ in range(4))
         for start in range(0, len(windows), at_once := _windows_at_once(C)):
             chosen = np.arange(start, min(start + at_once, len(windows)))
             past, future, static = windows[chosen]
             future, known = split_known(future, config)
-            error = future.double().numpy() - self._forecast_scaled(past, known, static)[0]
+            error = future.double().numpy() - self._forecast_scaled(past, known, static, None)[0]
             seen = ~np.isnan(error)
             actual = np.where(seen, future, 0).astype(np.float64)
             item = windows.items(chosen)
@@ -397,15 +462,36 @@ class TitansForecaster(TitansEstimator):
             self.timestamp,
         )
 
-    def _remember(self, panel: Panel) -> None:
-        """Keep what forecasting from the end of the fitted series needs."""
+    def _remember(self, panel: Panel, state: Any = None) -> None:
+        """Keep what forecasting from the end of a series needs, whose rows follow a state."""
+        self._state, keep = self._absorb(panel, state)
+        self._tail = panel.tail(keep)
+        self._name_features(panel)
+
+    def _name_features(self, panel: Panel) -> None:
         self.n_features_in_ = panel.n_targets
         columns = panel.columns if panel.kind in ("frame", "panel") else None
         if columns is not None and all(isinstance(c, str) for c in columns):
             self.feature_names_in_ = np.array(columns, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self._tail = panel.tail(self.model_.config.context_length)
+
+    def _absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
+        """The state after the rows before the last window, and how many rows of every item are left."""
+        config = self.model_.config
+        if not config.carried_windows:
+            return None, config.context_length
+        rows, static = self._prepared(panel)
+        with torch.inference_mode():
+            return advance(self.model_.eval(), rows, panel.spans, static, state)
+
+    def _prepared(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
+        """Rows `[N, F]` scaled, and static covariates as tensors."""
+        counts = np.diff(panel.starts)
+        mean, spread = (np.repeat(s, counts, 0) for s in self._scales.of(panel, panel.values[None]))
+        static = self._static(panel, panel.n_items)
+        tensors = None if static is None else tuple(torch.from_numpy(s) for s in static)
+        return self._scales.rows(panel.values, mean, spread), tensors
 
     def _read(self, X: Any) -> tuple[Panel | None, Array]:
         """The panel to answer for (None for a batch) and its rows, or windows `[N, L, F]`."""
@@ -442,7 +528,10 @@ class TitansForecaster(TitansEstimator):
         known = self._known(panel, len(windows), known_future)
         static = self._static(panel, len(windows))
         tensors = None if static is None else tuple(torch.from_numpy(s) for s in static)
-        point, quantiles = self._forecast_scaled(torch.from_numpy(past), known, tensors)
+        state = self._state if panel is self._tail else None
+        if panel is not None and panel is not self._tail:
+            state, _ = self._absorb(panel)
+        point, quantiles = self._forecast_scaled(torch.from_numpy(past), known, tensors, state)
         return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
     def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
@@ -469,20 +558,14 @@ class TitansForecaster(TitansEstimator):
         return None if encoder is None else encoder(None if panel is None else panel.static, n)
 
     def _forecast_scaled(
-        self, past: Tensor, known: Tensor | None, static: Any
+        self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> tuple[Array, Array]:
-        device = self._device()
         points, quantiles = [], []
-        self.model_.eval()
-        at_once = _windows_at_once(self.model_.config.n_variates)
+        model = self.model_.eval()
         with torch.inference_mode():
-            for start in range(0, len(past), at_once):
-                some = slice(start, start + at_once)
-                point, quantile = self.model_(
-                    past[some].to(device),
-                    None if known is None else known[some].to(device),
-                    None if static is None else tuple(s[some].to(device) for s in static),
-                )
+            for some, reading in read_in_pieces(model, past, static, state):
+                ahead = None if known is None else known[some].to(reading.y.device)
+                point, quantile = model.forecast(reading, ahead)
                 points.append(point.cpu().double().numpy())
                 quantiles.append(quantile.cpu().double().numpy())
         return np.concatenate(points), np.concatenate(quantiles)
@@ -499,6 +582,9 @@ class TitansForecaster(TitansEstimator):
         }
         for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
             tensors[name] = torch.from_numpy(getattr(scales, name))
+        if self._state is not None:
+            state = flatten_state(self._state)
+            tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
         return fitted, tensors
 
     def _restore(
@@ -512,7 +598,14 @@ class TitansForecaster(TitansEstimator):
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
         self._scales = Scales(**scales, items=items)
         self._encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
-        self._remember(rebuild_panel(fitted["tail"], tensors))
+        self._tail = rebuild_panel(fitted["tail"], tensors)
+        self._state = None
+        state = {k.removeprefix("state."): v for k, v in tensors.items() if k[:6] == "state."}
+        if state:
+            device = self._device()
+            like = self.model_.backbone.initial_state(1)
+            self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
+        self._name_features(self._tail)
 
 
 class _Windows:
@@ -526,8 +619,9 @@ class _Windows:
         spans: NDArray[np.int64],
         static: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
     ) -> None:
-        lengths = config.context_length, config.prediction_length
-        if panel.items is None:
+        before = config.context_length * (1 + config.carried_windows)
+        lengths = before, config.prediction_length
+        if panel.items is None and not config.carried_windows:
             ((first, end),) = spans
             self._windows = SlidingWindows(values[first:end], *lengths)
         else:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from titans_ts.frequency import guess_frequency
 
-__all__ = ["continued", "describe", "rebuild", "regular", "regular_items"]
+__all__ = ["continued", "describe", "extended", "rebuild", "regular", "regular_items"]
 
 
 def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
@@ -90,7 +90,7 @@ def regular_items(
             kinds, counts = np.unique(np.diff(places[rows]), return_counts=True)
             step = int(kinds[counts.argmax()])
         odd = inside & (np.diff(places) != step)
-        _check_items(index, offsets, items, odd, f"has {{1}} after {{0}}; the step is {step}, so")
+        _check_items(index, offsets, items, odd, f"has {{1}} after {{0}}; the step is {step}")
         return step
     try:
         freq = _with_frequency(index[rows], fitted).freq
@@ -109,7 +109,7 @@ def regular_items(
         found = grid.get_indexer(index)
         odd = inside & ((np.diff(found) != 1) | (found[1:] < 0))
     _check_items(
-        index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}, so"
+        index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}"
     )
     return freq
 
@@ -121,7 +121,7 @@ def _check_items(
         row = int(odd.argmax())
         item = items[int(np.searchsorted(offsets, row, side="right")) - 1]
         raise ValueError(
-            f"item {item!r} of X {what.format(index[row], index[row + 1])} "
+            f"item {item!r} of X {what.format(index[row], index[row + 1])}; "
             "make every item regular (add rows of NaN, which is missing data, or drop some)"
         )
 
@@ -168,6 +168,17 @@ def continued(index: pd.Index | None, steps: int) -> pd.Index:
     assert isinstance(index, pd.RangeIndex)
     start = index[-1] + index.step
     return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
+
+
+def extended(index: pd.Index, steps: int) -> pd.Index:
+    """A regular index and its next `steps` places."""
+    n = len(index) + steps
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(index[0], periods=n, freq=index.freq, name=index.name)
+    if isinstance(index, pd.DatetimeIndex):
+        return pd.date_range(index[0], periods=n, freq=index.freq, name=index.name)
+    assert isinstance(index, pd.RangeIndex)
+    return pd.RangeIndex(index.start, index.start + n * index.step, index.step, name=index.name)
 
 
 def describe(index: pd.Index) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
-from titans_ts.estimators.index import continued, describe, rebuild
+from titans_ts.estimators.index import continued, describe, extended, rebuild
 
 __all__ = ["Panel", "Roles", "describe_panel", "plain_items", "rebuild_panel"]
 
@@ -82,8 +82,8 @@ class Panel:
         """I."""
         return len(self.spans)
 
-    def tail(self, length: int) -> Panel:
-        """The last `length` rows of every item."""
+    def tail(self, length: int | NDArray[np.int64]) -> Panel:
+        """The last `length` rows of every item, one number or `[I]`."""
         first, end = self.spans.T
         first = np.maximum(first, end - length)
         counts = end - first
@@ -91,9 +91,49 @@ class Panel:
         rows = np.arange(ends[-1]) + np.repeat(end - ends, counts)
         index = self.index
         if index is not None:  # a slice keeps the frequency
-            index = index[rows] if self.offsets is not None else index[-length:]
+            index = index[rows] if self.offsets is not None else index[-counts[0] :]
         offsets = None if self.offsets is None else np.concatenate([[0], ends])
         return replace(self, values=self.values[rows], index=index, offsets=offsets)
+
+    def followed_by(self, new: Panel) -> Panel:
+        """These rows and the next ones of some or all items.
+
+        Raises
+        ------
+        ValueError
+            If an item is not one of these, or its rows do not follow its last.
+        """
+        if self.items is None or new.items is None:
+            if self.items is not None or new.items is not None:
+                raise ValueError("new rows have another form than the series; give the same")
+            index = self.index
+            if index is not None and new.index is not None:
+                _check_next(new.index[0], continued(index, 1)[0], "the series")
+                index = extended(index, len(new.values))
+            return replace(self, values=np.concatenate([self.values, new.values]), index=index)
+        assert self.index is not None
+        assert new.index is not None
+        place = self.items.get_indexer(new.items)
+        if (place < 0).any():
+            raise ValueError(
+                f"item {new.items[int((place < 0).argmax())]!r} is not one of the series; fit it, or "
+                "set_history with it"
+            )
+        expected = self.future(1)
+        assert expected is not None
+        starts = new.index[new.starts[:-1]]
+        for i in np.flatnonzero(starts != expected[place])[:1]:
+            _check_next(starts[i], expected[place[i]], f"item {new.items[i]!r}")
+        item = [np.repeat(np.arange(self.n_items), np.diff(self.starts))]
+        item.append(np.repeat(place, np.diff(new.starts)))
+        order = np.argsort(np.concatenate(item), kind="stable")
+        counts = np.bincount(np.concatenate(item), minlength=self.n_items)
+        return replace(
+            self,
+            values=np.concatenate([self.values, new.values])[order],
+            index=self.index.append(new.index)[order],
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+        )
 
     def windows(self, length: int) -> Array:
         """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
@@ -137,6 +177,23 @@ class Panel:
             frame[column] = flat[:, i]
         return frame
 
+    def answer_rows(self, values: Array, roles: Roles) -> Any:
+        """Values `[N, C]` of the rows in the form of the panel."""
+        if self.kind in ("array", "vector"):
+            return values if self.kind == "array" else values[:, 0]
+        assert self.columns is not None
+        if self.kind == "series":
+            return pd.Series(values[:, 0], self.index, name=self.columns[0])
+        if self.kind == "frame":
+            return pd.DataFrame(values, self.index, pd.Index(self.columns))
+        assert self.items is not None
+        frame = pd.DataFrame(
+            {roles.item_id: self.items.repeat(np.diff(self.starts)), roles.timestamp: self.index}
+        )
+        for i, column in enumerate(self.columns):
+            frame[column] = values[:, i]
+        return frame
+
     def answer_levels(
         self, values: Array, labels: tuple[Any, ...], roles: Roles, level: str = "quantile"
     ) -> Any:
@@ -151,6 +208,14 @@ class Panel:
                 [self.items.repeat(values.shape[1]), index], names=names
             )
         return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+
+
+def _check_next(found: Any, expected: Any, what: str) -> None:
+    if found != expected:
+        raise ValueError(
+            f"the new rows of {what} begin at {found}, but {expected} comes next; give the rows that "
+            "follow (NaN where they are missing)"
+        )
 
 
 def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -65,6 +65,21 @@ class PatchTokenizer(nn.Module):
         present = patches[:, :, : self.n_variates, 1].flatten(2).any(-1)
         return self.embed(patches.flatten(2)), present
 
+    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of tokens `[B, P]` as values of steps `[B, T]`: the mean over the patches of a step.
+
+        NaN is a token without a value, and a step without one.
+        """
+        length = self.patch_length + (self.n_patches - 1) * self.patch_stride
+        total, count = (np.zeros((len(values), length)) for _ in range(2))
+        known = ~np.isnan(values)
+        for i in range(self.n_patches):
+            steps = slice(i * self.patch_stride, i * self.patch_stride + self.patch_length)
+            total[:, steps] += np.where(known, values, 0)[:, i : i + 1]
+            count[:, steps] += known[:, i : i + 1]
+        mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+        return mean[:, self._front :]
+
 
 LETTERS = "ACGTN"
 _CODES = np.full(256, 255, dtype=np.uint8)

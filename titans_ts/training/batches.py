@@ -19,7 +19,11 @@ class BatchedDataset(Protocol):
 
 
 def batches(
-    dataset: BatchedDataset, batch_size: int, generator: torch.Generator | None = None
+    dataset: BatchedDataset,
+    batch_size: int,
+    generator: torch.Generator | None = None,
+    *,
+    share: float = 1.0,
 ) -> DataLoader[Any]:
     """Iterate a data set in batches; in random order when a generator is given.
 
@@ -31,12 +35,16 @@ def batches(
         Samples in a batch; the last one may be smaller.
     generator : torch.Generator, optional
         Source of the random order; default: in order.
+    share : float
+        Share of the samples that a pass in random order takes, others every time.
     """
     source: Any = dataset
     order = (
         SequentialSampler(source)
         if generator is None
-        else RandomSampler(source, generator=generator)
+        else RandomSampler(
+            source, num_samples=max(1, int(share * len(dataset))), generator=generator
+        )
     )
     sampler = BatchSampler(order, batch_size, drop_last=False)
     return DataLoader(source, sampler=sampler, batch_size=None)

@@ -22,22 +22,35 @@ def forecast_loss(
     model : ForecastingModel
         The model.
     batch : tuple
-        Past `[B, L, F]` and future `[B, H, F]`, the targets, past-only and known covariates; NaN is
-        missing and does not count. Static covariates, as the model takes them.
+        Past `[B, k L, F]` and future `[B, H, F]`, the targets, past-only and known covariates; NaN is
+        missing and does not count. Static covariates, as the model takes them. Each of the k windows
+        of the past is forecast from, with the state that the one before it left.
     """
     past, future, static = batch
-    future, known = split_known(future, model.config)
-    point, quantiles = model(past, known, static)
-    observed = ~future.isnan()
-    target = torch.where(observed, future, 0)
-    n_observed = int(observed.sum())
-    count = max(1, n_observed)
-    loss = ((point - target).square() * observed).sum() / count
+    rows = torch.cat([past, future], 1)
+    L, H = model.config.context_length, model.config.prediction_length
+    total, n_observed, state = rows.new_zeros(()), 0, None
+    for start in range(0, past.shape[1], L):
+        target, known = split_known(rows[:, start + L : start + L + H], model.config)
+        reading = model.read(rows[:, start : start + L], static, state)
+        point, quantiles = model.forecast(reading, known)
+        loss, count = _window_loss(point, quantiles, target, model.config.quantile_levels)
+        total, n_observed, state = total + loss, n_observed + count, reading.state
+    return total / max(1, n_observed), n_observed
+
+
+def _window_loss(
+    point: Tensor, quantiles: Tensor, target: Tensor, levels: tuple[float, ...]
+) -> tuple[Tensor, int]:
+    """The sum over the observed targets `[B, H, C]`, and their number."""
+    observed = ~target.isnan()
+    target = torch.where(observed, target, 0)
+    loss = (point - target).square()
     if quantiles.shape[-1]:
-        levels = torch.as_tensor(model.config.quantile_levels, device=target.device)
-        pinball = pinball_loss(quantiles, target, levels).mean(-1)
-        loss = loss + (pinball * observed).sum() / count
-    return loss, n_observed
+        loss = loss + pinball_loss(
+            quantiles, target, torch.as_tensor(levels, device=target.device)
+        ).mean(-1)
+    return (loss * observed).sum(), int(observed.sum())
 
 
 def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tensor | None]:

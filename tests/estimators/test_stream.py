@@ -1,0 +1,226 @@
+"""A forecaster that goes on learning: update, reset, surprise, and what is kept of a stream."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from titans_ts import TitansForecaster
+from titans_ts.datasets import make_series
+from titans_ts.nn.state import flatten_state
+
+H, L = 4, 16
+
+
+def small(**params):
+    defaults = {
+        "prediction_length": H,
+        "context_length": L,
+        "patch_length": 8,
+        "patch_stride": 4,
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+        "max_epochs": 1,
+        "carried_windows": 2,
+        "random_state": 0,
+        "progress_bar": False,
+    }
+    return TitansForecaster(**(defaults | params))
+
+
+def wide(n_rows=300):
+    return make_series(n_rows, 2, random_state=1)
+
+
+def panel(frame, sizes=(300, 150, 5)):
+    parts = [
+        frame[["y0"]].iloc[:size].reset_index(names="timestamp").assign(item_id=f"i{size}")
+        for size in sizes
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+FORMS = {
+    "frame": (lambda f: f, {}),
+    "array": (lambda f: f.to_numpy(), {}),
+    "series": (lambda f: f["y0"], {}),
+    "mixing": (lambda f: f, {"channel_mixing": True}),
+    "lmm": (lambda f: f, {"variant": "lmm"}),
+    "mag": (lambda f: f, {"variant": "mag"}),
+    "known": (lambda f: f, {"target": "y0", "known_future": "y1"}),
+    "calendar": (lambda f: f, {"calendar": True}),
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def case(request):
+    make, params = FORMS[request.param]
+    X = make(wide())
+    return small(**params).fit(X[:200]), X
+
+
+def again(forecaster):
+    return pickle.loads(pickle.dumps(forecaster))
+
+
+def ahead(forecaster, X, end):
+    known = X[["y1"]][end : end + H] if forecaster.known_future == "y1" else None
+    return forecaster.predict(known_future=known)
+
+
+@pytest.mark.parametrize(
+    "cuts", [[260], [201, 203, 250, 260], [*range(201, 261)], [215, 216, 232, 260]]
+)
+def test_any_cut_of_the_stream_gives_the_same_forecast(case, cuts):
+    fitted, X = case
+    whole = fitted.predict(X[:260], X[["y1"]][260:264] if fitted.known_future else None)
+    stream, start = again(fitted), 200
+    for end in cuts:
+        stream.update(X[start:end])
+        start = end
+    forecast = ahead(stream, X, 260)
+    np.testing.assert_allclose(forecast, whole, rtol=1e-4, atol=1e-4)
+    if isinstance(X, (pd.DataFrame, pd.Series)):
+        assert forecast.index.equals(X.index[260:264])
+
+
+def test_items_of_a_panel_are_updated_each_on_its_own():
+    frame = wide()
+    long = panel(frame)
+    fitted = small().fit(long)
+    new = panel(frame.iloc[150:190], (40,)).assign(item_id="i150")
+    stream = again(fitted).update(new.iloc[:1]).update(new.iloc[1:])
+    longer = panel(frame, (300, 190, 5)).replace("i190", "i150")
+    expected = fitted.predict(longer)
+    forecast = stream.predict()
+    assert list(forecast["item_id"].unique()) == ["i300", "i150", "i5"]
+    pd.testing.assert_frame_equal(forecast, expected, rtol=1e-4)
+    both = pd.concat([panel(frame.iloc[5:50], (45,)).assign(item_id="i5"), new]).sample(frac=1)
+    stream = again(fitted).update(both)  # in any order
+    expected = fitted.predict(panel(frame, (300, 190, 50)).replace({"i190": "i150", "i50": "i5"}))
+    pd.testing.assert_frame_equal(stream.predict(), expected, rtol=1e-4)
+
+
+def test_the_memory_holds_what_lies_before_the_window(case):
+    fitted, X = case
+    if fitted.known_future:
+        pytest.skip("the same without covariates")
+    other = X[:260].copy()
+    other[:150] = np.asarray(other[:150])[::-1]  # long before the window
+    same = fitted.predict(X[:260]) - fitted.predict(other)
+    assert np.abs(np.asarray(same)).max() > 1e-6
+    stateless = again(fitted).update(X[200:260]).reset()
+    window = np.asarray(X[244:260], dtype=float)
+    batch = window[None] if window.ndim == 2 else window[None, :, None]
+    if not fitted.calendar:
+        expected = fitted.predict(batch)[0]  # a window alone has no memory
+        np.testing.assert_allclose(
+            np.asarray(stateless.predict()).reshape(expected.shape), expected, rtol=1e-5
+        )
+
+
+def test_without_carried_windows_the_window_moves_on():
+    frame = wide()
+    fitted = small(carried_windows=0).fit(frame[:200])
+    expected = fitted.predict(frame[:260])
+    pd.testing.assert_frame_equal(
+        fitted.update(frame[200:230]).update(frame[230:260]).predict(), expected
+    )
+    assert len(fitted._tail.values) == L
+
+
+def test_what_is_kept_does_not_grow_and_is_saved(case, tmp_path):
+    fitted, X = case
+    stream = again(fitted).update(X[200:260])
+    size = {k: v.shape for k, v in flatten_state(fitted._state).items()}
+    assert {k: v.shape for k, v in flatten_state(stream._state).items()} == size
+    assert len(stream._tail.values) < 2 * L
+    stream.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    np.testing.assert_array_equal(ahead(loaded, X, 260), ahead(stream, X, 260))
+    loaded.update(X[260:290])  # and it goes on
+    np.testing.assert_array_equal(ahead(loaded, X, 290), ahead(stream.update(X[260:290]), X, 290))
+
+
+def test_missing_rows_are_absent():
+    frame = wide()
+    fitted = small().fit(frame[:200])
+    state = flatten_state(fitted._state)
+    gap = pd.DataFrame(np.nan, frame.index[200:248], frame.columns)
+    stream = again(fitted).update(gap)
+    assert np.isfinite(stream.predict()).all(None)
+    filled = again(fitted).update(frame[200:248])
+    moved = flatten_state(filled._state)
+    assert any((moved[k] - v).abs().max() > 1e-6 for k, v in state.items() if v.is_floating_point())
+    # two windows later all that was read of the gap is nothing
+    stream.update(pd.DataFrame(np.nan, frame.index[248:280], frame.columns))
+    one = flatten_state(stream._state)
+    stream.update(pd.DataFrame(np.nan, frame.index[280:300], frame.columns))
+    for key, value in flatten_state(stream._state).items():
+        np.testing.assert_array_equal(value, one[key])
+
+
+def test_bad_updates(case):
+    fitted, X = case
+    before = ahead(fitted, X, 200)
+    if isinstance(X, (pd.DataFrame, pd.Series)):
+        with pytest.raises(ValueError, match="of the series begin at .*, but .* comes next"):
+            fitted.update(X[201:])
+        with pytest.raises(ValueError, match=r"begin at .*, but .* comes next"):
+            fitted.update(X[199:])
+    with pytest.raises(ValueError, match="infinite"):
+        fitted.update(X[200:210] * np.inf)
+    np.testing.assert_array_equal(ahead(fitted, X, 200), before)
+
+
+def test_bad_updates_of_a_panel():
+    frame = wide()
+    fitted = small().fit(panel(frame))
+    with pytest.raises(ValueError, match="item 'new' is not one of the series"):
+        fitted.update(panel(frame, (9,)).assign(item_id="new"))
+    with pytest.raises(ValueError, match="new rows of item 'i150' begin at .*, but .* comes next"):
+        fitted.update(panel(frame[:160], (160,)).iloc[151:].assign(item_id="i150"))
+    with pytest.raises(ValueError, match="another form"):
+        fitted.update(frame[["y0"]])
+
+
+def test_a_step_takes_milliseconds():
+    frame = make_series(400, 3, random_state=0)
+    settings = {"max_epochs": 1, "random_state": 0, "progress_bar": False}
+    stream = TitansForecaster(**settings, carried_windows=2).fit(frame[:300])
+    times = []
+    for row in range(300, 360):
+        start = time.perf_counter()
+        stream.update(frame[row : row + 1])
+        stream.predict()
+        times.append(time.perf_counter() - start)
+    assert np.median(times) < 0.05  # 7 ms on a quiet core; benchmarks/README.md
+
+
+def test_surprise_has_the_form_of_the_series_and_sees_the_new():
+    rows = np.arange(640)
+    season = np.sin(rows * np.pi / 4)
+    season[480:496] = np.sign(season[480:496]) * np.random.default_rng(0).normal(size=16)
+    frame = pd.DataFrame({"y": season}, pd.date_range("2024-01-01", periods=640, freq="h"))
+    fitted = small(max_epochs=10, learning_rate=0.01).fit(frame[:400])
+    surprise = fitted.surprise(frame)
+    assert surprise.index.equals(frame.index)
+    assert surprise.columns.equals(frame.columns)
+    assert (surprise > 0).all(None)
+    usual = surprise["y"].iloc[200:464]
+    assert surprise["y"].iloc[478:498].max() > usual.max()
+    frame.iloc[300:340] = np.nan
+    gap = fitted.surprise(frame)["y"]
+    assert gap.iloc[308:332].isna().all()
+    assert gap.iloc[344:].notna().all()
+    long = frame.reset_index(names="timestamp").assign(item_id="a")[:37]
+    items = pd.concat([long, long[:5].assign(item_id="b")])
+    found = small().fit(items).surprise(items)
+    assert list(found.columns) == ["item_id", "timestamp", "y"]
+    assert len(found) == 42
+    assert (found["y"] > 0).all()
