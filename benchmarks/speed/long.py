@@ -38,5 +38,6 @@ def streams(run: Run) -> Iterator[Row]:
             "tokens_per_s": round(case.batch * tokens / found["seconds"]),
             "seconds": digits(found["seconds"]),
             "extra_mb": round(found["extra_bytes"] / 1e6, 2),
+            "peak_mb": round(found["peak_bytes"] / 1e6, 2),
             "finite": found["finite"],
         }

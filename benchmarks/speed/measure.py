@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Timing", "extra_memory", "interleaved", "limits", "per_round", "rate", "seconds"]
+__all__ = ["Timing", "peak_memory", "interleaved", "limits", "per_round", "rate", "seconds"]
 
 Action = Callable[[], object]
 
@@ -106,8 +106,8 @@ def per_round(numerator: list[float], denominator: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def extra_memory(action: Action, device: str = "cpu") -> int:
-    """Bytes at the highest point of an action, beyond what stood before it.
+def peak_memory(action: Action, device: str = "cpu") -> tuple[int, int]:
+    """Bytes at the highest point of an action, and before it.
 
     On CUDA of allocated tensors. On the CPU of the process's resident set (VmHWM, reset by writing 5 to
     clear_refs): that counts what the C allocator keeps for later too, and so depends on what the process
@@ -120,7 +120,7 @@ def extra_memory(action: Action, device: str = "cpu") -> int:
         before = torch.cuda.memory_allocated()
         action()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated(), before
     _give_back_free_memory()
     try:
         (_PROC / "clear_refs").write_text("5")
@@ -128,7 +128,7 @@ def extra_memory(action: Action, device: str = "cpu") -> int:
         raise RuntimeError("peak memory needs Linux's /proc/self/clear_refs") from error
     before = _status("VmRSS")
     action()
-    return max(0, _status("VmHWM") - before)
+    return max(before, _status("VmHWM")), before
 
 
 def limits(device: str, quick: bool = False) -> dict[str, Action]:

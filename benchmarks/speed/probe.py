@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from speed.contenders import PIECE, Case, contenders, stream
-from speed.measure import extra_memory
+from speed.measure import peak_memory
 
 __all__ = ["STREAM", "probe", "probe_apart"]
 
@@ -42,7 +42,8 @@ def probe(name: str, case: Case) -> dict[str, Any]:
     Returns
     -------
     dict
-        `extra_bytes` at the highest point, `seconds` it took, and whether the output is `finite`.
+        `peak_bytes` at the highest point, `extra_bytes` beyond what stood before, `seconds` it took, and
+        whether the output is `finite`.
     """
     torch.manual_seed(0)
     if name == STREAM:
@@ -54,9 +55,10 @@ def probe(name: str, case: Case) -> dict[str, Any]:
         action = contender.build(case).train
     outputs = []
     start = time.perf_counter()
-    extra = extra_memory(lambda: outputs.append(action()), case.device)
+    peak, before = peak_memory(lambda: outputs.append(action()), case.device)
     return {
-        "extra_bytes": extra,
+        "peak_bytes": peak,
+        "extra_bytes": peak - before,
         "seconds": time.perf_counter() - start,
         "finite": bool(outputs[0].isfinite().all()),
     }

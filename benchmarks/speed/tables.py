@@ -150,7 +150,12 @@ def _step_line(row: Row) -> list[str]:
 
 def _stream_line(row: Row) -> list[str]:
     figures = (row["tokens"], row["batch"], row["piece"], row["tokens_per_s"])
-    return [row["contender"], *map(_number, figures), f"{row['extra_mb']:.1f}"]
+    return [
+        row["contender"],
+        *map(_number, figures),
+        f"{row['extra_mb']:.1f}",
+        f"{row['peak_mb']:.0f}",
+    ]
 
 
 def _precision_line(row: Row) -> list[str]:
@@ -184,7 +189,7 @@ _PARTS = {
     ),
     "stream": (
         "Streaming forward, in pieces",
-        ["what", "T", "batch", "piece", "tokens/s", "extra MB"],
+        ["what", "T", "batch", "piece", "tokens/s", "extra MB", "process MB"],
         _stream_line,
     ),
     "precision": (

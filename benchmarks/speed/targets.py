@@ -120,8 +120,8 @@ def _long(rows: list[Row]) -> Iterator[Target]:
         min(kept, default=None),
         0.8,
     )
-    extra = {r["tokens"]: r["extra_mb"] for r in rows if r["part"] == "stream" and "extra_mb" in r}
-    growth = extra[max(extra)] / max(extra[min(extra)], 1e-9) if len(extra) == 2 else None
+    peak = {r["tokens"]: r["peak_mb"] for r in rows if r["part"] == "stream" and "peak_mb" in r}
+    growth = peak[max(peak)] / peak[min(peak)] if len(peak) == 2 else None
     yield _below(
         "streaming forward: peak memory of 1 M tokens at most 1.05 times that of 64 k", growth, 1.05
     )

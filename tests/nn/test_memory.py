@@ -225,3 +225,21 @@ def test_half_precision_defaults_and_an_empty_initial_memory():
             w.zero_()
     memory(torch.randn(1, 40, 16)).y.sum().backward()
     assert all(w.grad.isfinite().all() for w in memory.initial)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_long_stretch_is_read_in_pieces_without_a_gradient(masked, monkeypatch):
+    torch.manual_seed(0)
+    layer = NeuralMemory(16, 2, MemoryConfig(chunk_size=4)).double()
+    x = torch.randn(2, 45, 16, dtype=torch.float64)
+    mask = torch.rand(2, 45) > 0.3 if masked else None
+    expected = layer(x, None, mask)
+    monkeypatch.setattr("titans_ts.nn.memory._PIECE", 14)  # seven tokens a stream
+    with torch.no_grad():
+        found = layer(x, None, mask)
+    torch.testing.assert_close(found.y, expected.y, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found.surprise, expected.surprise, rtol=1e-10, atol=1e-12)
+    for key, value in flatten_state(found.state).items():
+        torch.testing.assert_close(
+            value, flatten_state(expected.state)[key], rtol=1e-10, atol=1e-12
+        )

@@ -18,6 +18,10 @@ from titans_ts.nn.packing import Packing, prefix_mask
 __all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
 
+_PIECE = 2**12
+"""Tokens of all streams that are read at a time without a gradient."""
+
+
 class NeuralMemoryState(NamedTuple):
     """What a :class:`NeuralMemory` carries: its memory and the convolution's last inputs."""
 
@@ -166,6 +170,23 @@ class NeuralMemory(nn.Module):
         return (y if packing is None else packing.unpack(y)), conv
 
     def _advance(
+        self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
+    ) -> NeuralMemoryOutput:
+        """A long stretch that nothing is kept of for a gradient is read a piece at a time."""
+        batch, length, _ = x.shape
+        size = max(self.config.chunk_size, _PIECE // max(1, batch))
+        if length <= size or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._advance_piece(x, state, lengths)
+        y, surprise = torch.empty_like(x), None
+        for start in range(0, length, size):
+            piece = slice(start, start + size)
+            present = None if lengths is None else (lengths - start).clamp(0, size)
+            y[:, piece], state, norm = self._advance_piece(x[:, piece], state, present)
+            surprise = norm.new_empty(batch, length, self.n_heads) if surprise is None else surprise
+            surprise[:, piece] = norm
+        return NeuralMemoryOutput(y, state, surprise)
+
+    def _advance_piece(
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
         state = self.initial_state(x.shape[0]) if state is None else state
