@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Timing", "peak_memory", "interleaved", "limits", "per_round", "rate", "seconds"]
+__all__ = ["Timing", "interleaved", "limits", "peak_memory", "per_round", "rate", "seconds"]
 
 Action = Callable[[], object]
 

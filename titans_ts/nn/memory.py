@@ -177,14 +177,17 @@ class NeuralMemory(nn.Module):
         size = max(self.config.chunk_size, _PIECE // max(1, batch))
         if length <= size or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._advance_piece(x, state, lengths)
-        y, surprise = torch.empty_like(x), None
+        whole: list[Tensor] = []
         for start in range(0, length, size):
             piece = slice(start, start + size)
             present = None if lengths is None else (lengths - start).clamp(0, size)
-            y[:, piece], state, norm = self._advance_piece(x[:, piece], state, present)
-            surprise = norm.new_empty(batch, length, self.n_heads) if surprise is None else surprise
-            surprise[:, piece] = norm
-        return NeuralMemoryOutput(y, state, surprise)
+            y, state, surprise = self._advance_piece(x[:, piece], state, present)
+            whole = whole or [
+                part.new_empty(batch, length, part.shape[2]) for part in (y, surprise)
+            ]
+            whole[0][:, piece], whole[1][:, piece] = y, surprise
+        assert state is not None
+        return NeuralMemoryOutput(whole[0], state, whole[1])
 
     def _advance_piece(
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
