@@ -10,13 +10,10 @@ compared with the simplest honest rival: "tomorrow will be like today".
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from titans_ts import TitansForecaster
-from titans_ts.baselines import seasonal_naive
-from titans_ts.datasets import DEMO_SEASON_LENGTH, SlidingWindows, load_demo
-from titans_ts.metrics import mean_absolute_error
+from titans_ts.datasets import DEMO_SEASON_LENGTH, load_demo
 
 CONTEXT, HORIZON, TEST_ROWS = 96, 24, 240
 
@@ -41,20 +38,16 @@ def main() -> None:
     )
     forecaster.fit(train)
 
-    # Every window of the test rows: past [N, L, C] and what came after it, [N, H, C].
-    rows = frame.iloc[-TEST_ROWS - CONTEXT :].to_numpy()
-    past, future = SlidingWindows(rows, CONTEXT, HORIZON)[:]
-    ours = mean_absolute_error(future, forecaster.predict(past))
-    naive = mean_absolute_error(future, seasonal_naive(past, HORIZON, DEMO_SEASON_LENGTH))
-    print(f"\nmean absolute error of {len(past)} forecasts of {HORIZON} hours")
-    for name, a, b in zip(frame.columns, ours, naive, strict=True):
-        print(f"  {name:12s} titans {a:6.3f}   seasonal naive {b:6.3f}")
-    print(f"on average {1 - np.mean(ours / naive):.1%} lower than seasonal naive")
-
-    quantiles = forecaster.predict_quantiles(past)  # [N, H, C, Q], levels 0.1, 0.5, 0.9
-    inside = (future >= quantiles[..., 0]) & (future <= quantiles[..., -1])
-    share = inside[~np.isnan(future)].mean()
-    print(f"{share:.0%} of the hours fell between the 10 % and the 90 % quantile")
+    # Every window of the test rows, beside the simplest rivals.
+    rows = frame.iloc[-TEST_ROWS - CONTEXT :]
+    backtest = forecaster.backtest(rows, stride=1, season_length=DEMO_SEASON_LENGTH)
+    errors = backtest.metrics(by="variate")["mae"].unstack("model")
+    print(f"\nmean absolute error of {backtest.n_windows} forecasts of {HORIZON} hours")
+    print(errors.round(3).to_string())
+    share = (errors["titans"] / errors["seasonal_naive"]).mean()
+    print(f"on average {1 - share:.1%} lower than seasonal naive")
+    inside = backtest.metrics()["coverage"]["titans"]
+    print(f"{inside:.0%} of the hours fell between the 10 % and the 90 % quantile")
 
     # After the last row of a frame: a frame again, its index continued hour by hour.
     print("\nnext hours:")

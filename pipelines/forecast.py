@@ -7,19 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from titans_ts.baselines import seasonal_naive
-from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators import TitansForecaster
 from titans_ts.files import replace_file
 from titans_ts.frequency import usual_season
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
-
-_BATCH = 512
-"""Windows measured at a time."""
 
 
 @dataclass(frozen=True)
@@ -99,38 +93,26 @@ def run_forecast(
     forecaster.set_history(frame)
 
     before = max(context, season_length)
-    tail = frame.iloc[n_train - before :].to_numpy(dtype=np.float64)
-    windows = SlidingWindows(tail, before, horizon)
-    errors = _rolling_errors(windows, forecaster, season_length)
+    backtest = forecaster.backtest(
+        frame.iloc[n_train - before :],
+        stride=1,
+        n_windows=n_test - horizon + 1,
+        season_length=season_length,
+        progress_bar=False,
+    )
+    errors = backtest.metrics(by="variate")["mae"].unstack("model")
     return ForecastJob(
         history=frame,
         forecast=forecaster.predict(),
         quantiles=forecaster.predict_quantiles(),
         backcast=forecaster.predict(frame.iloc[:-horizon]),
-        errors=errors.set_axis(frame.columns, axis=0),
-        n_windows=len(windows),
+        errors=errors.loc[list(frame.columns), ["titans", "seasonal_naive"]].rename(
+            columns={"seasonal_naive": "seasonal naive"}
+        ),
+        n_windows=backtest.n_windows,
         season_length=season_length,
         forecaster=forecaster,
     )
-
-
-def _rolling_errors(
-    windows: SlidingWindows, forecaster: TitansForecaster, season_length: int
-) -> pd.DataFrame:
-    """Mean absolute errors over all windows, where target and both forecasts are known."""
-    names = ["titans", "seasonal naive"]
-    total = np.zeros((2, windows.values.shape[1]))
-    count = np.zeros(windows.values.shape[1])
-    for start in range(0, len(windows), _BATCH):
-        past, future = windows[start : start + _BATCH]
-        naive = seasonal_naive(past, windows.prediction_length, season_length)
-        titans = forecaster.predict(past[:, -forecaster.context_length :])
-        error = np.abs(np.stack([titans, naive]) - future)  # [2, N, H, C]
-        known = ~np.isnan(error).any(0)
-        total += np.where(known, error, 0).sum((1, 2))
-        count += known.sum((0, 1))
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return pd.DataFrame(mean.T, columns=names)
 
 
 def write_forecast(

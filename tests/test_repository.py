@@ -26,7 +26,9 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.plots": set(),
     "titans_ts.nn": {"config", "files", "kernels"},
     "titans_ts.training": {"config", "nn"},
-    "titans_ts.estimators": {"config", "datasets", "frequency", "nn", "training"},
+    "titans_ts.estimators": {
+        *("config", "datasets", "frequency", "nn", "training", "metrics", "baselines"),
+    },
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),
         *("files", "frequency", "metrics", "baselines", "plots", "report"),

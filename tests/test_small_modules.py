@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from titans_ts.baselines import seasonal_naive
+from titans_ts import metrics
+from titans_ts.baselines import drift, seasonal_naive
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, from_dict, to_dict
 from titans_ts.frequency import guess_frequency, usual_season
 from titans_ts.metrics import mean_absolute_error, mean_squared_error
@@ -24,10 +25,10 @@ def test_errors_are_scikit_learns_without_missing_values():
         (mean_squared_error, sk.mean_squared_error),
     ):
         expected = theirs(*flat, multioutput="raw_values")
-        np.testing.assert_allclose(ours(actual, forecast), expected)
+        np.testing.assert_allclose(ours(actual, forecast, axis=(0, 1)), expected)
     actual[:, :, 2] = np.nan
     actual[0, 0, 0] = np.nan
-    known = mean_absolute_error(actual, forecast)
+    known = mean_absolute_error(actual, forecast, axis=(0, 1))
     assert np.isnan(known[2])
     first = np.abs(actual - forecast)[:, :, 0].ravel()[1:]
     assert known[0] == pytest.approx(first.mean())
@@ -47,6 +48,58 @@ def test_seasonal_naive_repeats_the_last_season_and_looks_further_back_for_what_
     for season in (0, 11):
         with pytest.raises(ValueError, match=f"season_length is {season}; it must lie between"):
             seasonal_naive(past, 3, season)
+
+
+def test_scaled_and_relative_errors():
+    actual, forecast = np.array([[1.0, 0.0, np.nan, -2.0]]).T, np.array([[3.0, 0.0, 1.0, 2.0]]).T
+    assert metrics.mean_absolute_scaled_error(actual, forecast, 4.0) == pytest.approx(0.5)
+    assert np.isnan(metrics.mean_absolute_scaled_error(actual, forecast, 0.0))
+    smape = metrics.symmetric_mean_absolute_percentage_error(actual, forecast)
+    assert smape == pytest.approx((1 + 0 + 2) / 3)
+    past = np.array([1.0, 4.0, np.nan, 2.0, 7.0])
+    assert metrics.seasonal_error(past, 1) == pytest.approx((3 + 5) / 2)
+    assert metrics.seasonal_error(past, 3) == pytest.approx((1 + 3) / 2)
+    assert np.isnan(metrics.seasonal_error(past, 5))
+    np.testing.assert_allclose(metrics.seasonal_error(np.stack([past, 2 * past], 1), 1), [4, 8])
+
+
+def test_quantile_errors():
+    rng = np.random.default_rng(0)
+    levels = np.array([0.1, 0.5, 0.9])
+    actual = rng.normal(size=(50, 4))
+    quantiles = np.sort(rng.normal(size=(50, 4, 3)), -1)
+    pinball = [
+        2 * sk.mean_pinball_loss(actual.ravel(), quantiles[..., i].ravel(), alpha=q)
+        for i, q in enumerate(levels)
+    ]
+    crps = metrics.continuous_ranked_probability_score(actual, quantiles, levels)
+    assert crps == pytest.approx(np.mean(pinball))
+    wql = metrics.weighted_quantile_loss(actual, quantiles, levels)
+    assert wql == pytest.approx(np.mean(pinball) * actual.size / np.abs(actual).sum())
+    per_variate = metrics.weighted_quantile_loss(actual, quantiles, levels, axis=0)
+    np.testing.assert_allclose(
+        per_variate[1], metrics.weighted_quantile_loss(actual[:, 1], quantiles[:, 1], levels)
+    )
+    point = metrics.continuous_ranked_probability_score(actual, quantiles[..., 1:2], [0.5])
+    assert point == pytest.approx(np.abs(actual - quantiles[..., 1]).mean())
+    gap = actual.copy()
+    gap[:, 0] = np.nan  # what is missing does not count, its size neither
+    np.testing.assert_allclose(
+        metrics.weighted_quantile_loss(gap, quantiles, levels),
+        metrics.weighted_quantile_loss(actual[:, 1:], quantiles[:, 1:], levels),
+    )
+    inside = metrics.coverage([0.0, 1.0, 3.0, np.nan], [0, 0, 0, 0], [1, 1, 1, 1])
+    assert inside == pytest.approx(2 / 3)
+    assert metrics.interval_width([0, 1, np.nan], [1, 4, 1]) == 2
+
+
+def test_drift_is_the_line_through_the_ends():
+    past = np.array([[np.nan, 1.0, 5.0], [1.0, np.nan, 3.0], [2.0, np.nan, np.nan]])
+    past = np.concatenate([past, np.full((3, 1), np.nan)], 1)
+    np.testing.assert_allclose(
+        drift(past, 2), [[3, 1, -1, np.nan], [4, 1, -3, np.nan]]
+    )  # the third's line begins at its last value, two steps before the first forecast
+    np.testing.assert_array_equal(drift(np.stack([past, past]), 2)[1], drift(past, 2))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +139,7 @@ def test_configurations_go_through_json():
     [
         (
             {"contxt_length": 3},
-            "ForecasterConfig has no key 'contxt_length'; known: backbone, channel",
+            "ForecasterConfig has no key 'contxt_length'; known: backbone, carried_windows",
         ),
         ({"backbone": {"depth": 3}}, "BackboneConfig has no key 'depth'"),
         ({"backbone": {"memory": {"width": 3}}}, "MemoryConfig has no key 'width'"),

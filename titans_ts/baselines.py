@@ -5,7 +5,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["seasonal_naive"]
+__all__ = ["drift", "seasonal_naive"]
+
+
+def drift(past: ArrayLike, prediction_length: int) -> NDArray:
+    """The line through the first and the last observed value, continued.
+
+    Parameters
+    ----------
+    past : array
+        `[..., T, C]`; NaN is missing.
+    prediction_length : int
+        H steps to forecast.
+
+    Returns
+    -------
+    ndarray
+        `[..., H, C]`; constant where one value was observed, NaN where none was.
+
+    Examples
+    --------
+    >>> drift([[1.0], [np.nan], [3.0]], prediction_length=2)[:, 0]
+    array([4., 5.])
+    """
+    values = np.asarray(past, dtype=np.float64)
+    seen, rows = ~np.isnan(values), values.shape[-2]
+    first = seen.argmax(-2, keepdims=True)
+    last = rows - 1 - seen[..., ::-1, :].argmax(-2, keepdims=True)
+    start, end = (np.take_along_axis(values, place, -2) for place in (first, last))
+    slope = (end - start) / np.maximum(last - first, 1)
+    ahead = rows - last + np.arange(prediction_length)[:, None]
+    return end + slope * ahead
 
 
 def seasonal_naive(past: ArrayLike, prediction_length: int, season_length: int) -> NDArray:

@@ -1,39 +1,140 @@
-"""Errors of forecasts; NaN in either is missing and does not count."""
+"""Errors of forecasts; NaN in an actual or a forecast value is missing and does not count.
+
+All take arrays of any shape and average over everything, or over the axes given: `axis=0` of `[N, C]`
+leaves an error of every variate. Where there is nothing to compare, the result is NaN.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["mean_absolute_error", "mean_squared_error"]
+__all__ = [
+    "continuous_ranked_probability_score",
+    "coverage",
+    "interval_width",
+    "mean_absolute_error",
+    "mean_absolute_scaled_error",
+    "mean_squared_error",
+    "quantile_loss",
+    "seasonal_error",
+    "symmetric_mean_absolute_percentage_error",
+    "weighted_quantile_loss",
+]
 
 Array = NDArray[np.float64]
+Axis = int | tuple[int, ...] | None
 
 
-def mean_absolute_error(actual: ArrayLike, forecast: ArrayLike) -> Array:
-    """Mean absolute error of every variate.
+def mean_absolute_error(actual: ArrayLike, forecast: ArrayLike, axis: Axis = None) -> Any:
+    """Mean of |actual - forecast|.
+
+    Examples
+    --------
+    >>> mean_absolute_error([[1.0, 2.0], [3.0, np.nan]], [[2.0, 2.0], [5.0, 4.0]], axis=0)
+    array([1.5, 0. ])
+    """
+    return _mean(np.abs(_difference(actual, forecast)), axis)
+
+
+def mean_squared_error(actual: ArrayLike, forecast: ArrayLike, axis: Axis = None) -> Any:
+    """Mean of (actual - forecast)^2; its root is the RMSE."""
+    return _mean(_difference(actual, forecast) ** 2, axis)
+
+
+def mean_absolute_scaled_error(
+    actual: ArrayLike, forecast: ArrayLike, scale: ArrayLike, axis: Axis = None
+) -> Any:
+    """Mean of |actual - forecast| / scale (Hyndman and Koehler, 2006).
 
     Parameters
     ----------
     actual, forecast : array
-        `[..., C]`, same shape.
+        Same shape.
+    scale : array
+        The :func:`seasonal_error` of the history, of a shape that broadcasts; 0 and NaN do not count.
+    axis : int or tuple of int, optional
+        What to average over.
+    """
+    size = np.asarray(scale, dtype=np.float64)
+    size = np.where(size > 0, size, np.nan)
+    return _mean(np.abs(_difference(actual, forecast)) / size, axis)
 
-    Returns
-    -------
-    ndarray
-        `[C]`; NaN for a variate with nothing to compare.
+
+def seasonal_error(past: ArrayLike, season_length: int = 1, axis: int = 0) -> Any:
+    """Mean absolute difference to the value a season before, over a history.
 
     Examples
     --------
-    >>> mean_absolute_error([[1.0, 2.0], [3.0, np.nan]], [[2.0, 2.0], [5.0, 4.0]])
-    array([1.5, 0. ])
+    >>> float(seasonal_error([1.0, 2.0, 3.0, 5.0], season_length=2))
+    2.5
     """
-    return _mean(np.abs(_difference(actual, forecast)))
+    values = np.moveaxis(np.asarray(past, dtype=np.float64), axis, 0)
+    return _mean(np.abs(values[season_length:] - values[: len(values) - season_length]), 0)
 
 
-def mean_squared_error(actual: ArrayLike, forecast: ArrayLike) -> Array:
-    """Mean squared error of every variate; as :func:`mean_absolute_error`."""
-    return _mean(_difference(actual, forecast) ** 2)
+def symmetric_mean_absolute_percentage_error(
+    actual: ArrayLike, forecast: ArrayLike, axis: Axis = None
+) -> Any:
+    """Mean of 2 |actual - forecast| / (|actual| + |forecast|), between 0 and 2; 0 / 0 is 0."""
+    difference = np.abs(_difference(actual, forecast))
+    size = np.abs(np.asarray(actual, float)) + np.abs(np.asarray(forecast, float))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _mean(np.where(difference == 0, 0, 2 * difference / size), axis)
+
+
+def quantile_loss(actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> Array:
+    """Twice the pinball loss of quantiles `[..., Q]`, for every value and level `[..., Q]`."""
+    y = np.asarray(actual, dtype=np.float64)[..., None]
+    error = y - np.asarray(quantiles, dtype=np.float64)
+    q = np.asarray(levels, dtype=np.float64)
+    return 2 * np.maximum(q * error, (q - 1) * error)
+
+
+def weighted_quantile_loss(
+    actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, axis: Axis = None
+) -> Any:
+    """Sum of the quantile loss over the sum of |actual|, averaged over the levels.
+
+    As GluonTS' `mean_wQuantileLoss`.
+
+    Parameters
+    ----------
+    actual : array
+        `[...]`.
+    quantiles : array
+        `[..., Q]`.
+    levels : array
+        `[Q]`.
+    axis : int or tuple of int, optional
+        Axes of `actual` to sum over; default: all.
+    """
+    loss = quantile_loss(actual, quantiles, levels).mean(-1)
+    size = np.where(np.isnan(loss), np.nan, np.abs(np.asarray(actual, dtype=np.float64)))
+    known = (~np.isnan(loss)).any(axis)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, np.nansum(loss, axis) / np.nansum(size, axis), np.nan)[()]
+
+
+def continuous_ranked_probability_score(
+    actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, axis: Axis = None
+) -> Any:
+    """The CRPS, approximated by the mean quantile loss over the levels (the more, the closer)."""
+    return _mean(quantile_loss(actual, quantiles, levels).mean(-1), axis)
+
+
+def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, axis: Axis = None) -> Any:
+    """Share of the actual values inside an interval, its ends included."""
+    y, low, high = (np.asarray(a, dtype=np.float64) for a in (actual, lower, upper))
+    inside = ((low <= y) & (y <= high)).astype(np.float64)
+    return _mean(np.where(np.isnan(y + low + high), np.nan, inside), axis)
+
+
+def interval_width(lower: ArrayLike, upper: ArrayLike, axis: Axis = None) -> Any:
+    """Mean width of an interval."""
+    return _mean(np.asarray(upper, dtype=np.float64) - np.asarray(lower, dtype=np.float64), axis)
 
 
 def _difference(actual: ArrayLike, forecast: ArrayLike) -> Array:
@@ -41,10 +142,11 @@ def _difference(actual: ArrayLike, forecast: ArrayLike) -> Array:
     if a.shape != f.shape:
         raise ValueError(f"actual has shape {a.shape} and forecast {f.shape}; they must agree")
     difference: Array = a - f
-    return difference.reshape(-1, a.shape[-1])
+    return difference
 
 
-def _mean(error: Array) -> Array:
-    count = (~np.isnan(error)).sum(0)
-    total: Array = np.where(count > 0, np.nansum(error, 0) / np.maximum(count, 1), np.nan)
-    return total
+def _mean(values: Array, axis: Axis) -> Any:
+    known = ~np.isnan(values)
+    count = known.sum(axis)
+    total = np.where(known, values, 0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)[()]

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from tqdm.auto import trange
 
 from titans_ts.config import (
     BackboneConfig,
@@ -20,12 +22,13 @@ from titans_ts.config import (
     from_dict,
 )
 from titans_ts.datasets import SlidingWindows
+from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
 from titans_ts.estimators.reading import read_future, read_panel, read_windows
 from titans_ts.estimators.scale import Scales, StaticEncoder
 from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
-from titans_ts.frequency import calendar_features
+from titans_ts.frequency import calendar_features, usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
 from titans_ts.training import batches, forecast_loss, split_known, train
@@ -225,11 +228,14 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to mend it.
         """
-        config, training = self._forecaster_config(), self._training_config()
-        length, horizon = config.context_length, config.prediction_length
         roles = self._roles_given()
-        panel = read_panel(X, roles, min_rows=length + horizon)
-        panel = _with_calendar(panel) if self.calendar else panel
+        config = self._forecaster_config()
+        panel = read_panel(X, roles, min_rows=config.context_length + config.prediction_length)
+        return self._fit(_with_calendar(panel) if self.calendar else panel, roles)
+
+    def _fit(self, panel: Panel, roles: Roles) -> TitansForecaster:
+        config, training = self._forecaster_config(), self._training_config()
+        length = config.context_length
         if np.isnan(panel.values[:, : panel.n_targets]).all():
             raise ValueError("X has no observed value; there is nothing to learn from")
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
@@ -301,6 +307,141 @@ class TitansForecaster(TitansEstimator):
         check_is_fitted(self, "model_")
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
         return self
+
+    def backtest(
+        self,
+        X: Any,
+        *,
+        stride: int | None = None,
+        n_windows: int | None = None,
+        season_length: int | None = None,
+        refit: int | None = None,
+        progress_bar: bool | None = None,
+    ) -> Backtest:
+        """Forecast from one row after the other of a series, and compare with what came.
+
+        Every forecast sees the rows before it alone, its memory goes on learning from them (with
+        `carried_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive and
+        drift forecasts stand beside. Without `refit`, rows that the weights were fitted on are not held
+        out: give the fitted series' continuation, with a context before it.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        stride : int, optional
+            Rows between two forecasts; default: `prediction_length`.
+        n_windows : int, optional
+            Forecasts to make, the last ones; default: all.
+        season_length : int, optional
+            Steps in a season, for the seasonal-naive forecast and the MASE; default: what is usual at the
+            frequency.
+        refit : int, optional
+            Fit anew before every so many forecasts, on the rows before them; default: never.
+        progress_bar : bool, optional
+            Whether to show one; default: as given to the estimator.
+
+        Returns
+        -------
+        Backtest
+            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted, and `refit` is not given.
+        TypeError, ValueError
+            If X or a parameter cannot be used.
+        """
+        config = self._forecaster_config()
+        L, H = config.context_length, config.prediction_length
+        for name, value in (("stride", stride), ("n_windows", n_windows), ("refit", refit)):
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+        if refit is None:
+            check_is_fitted(self, "model_")
+            config = self.model_.config
+            L, H = config.context_length, config.prediction_length
+            roles, panel = self._roles, self._read_panel(X, L + H)
+        else:
+            roles = self._roles_given()
+            panel = read_panel(X, roles, min_rows=L + H)
+            panel = _with_calendar(panel) if self.calendar else panel
+        rows = cutoffs(panel, L, H, stride or H, n_windows)
+        season = season_length or usual_season(_frequency(panel))
+        every = len(rows) if refit is None else refit
+        points, quantiles = [], []
+        show = self.progress_bar if progress_bar is None else progress_bar
+        for start in trange(
+            0, len(rows), every, desc="backtest", disable=not show or refit is None
+        ):
+            some, forecaster = rows[start : start + every], self
+            if refit is not None:
+                forecaster = clone(self).set_params(progress_bar=False)
+                forecaster._fit(panel.head(some[0]), roles)
+            point, quantile = forecaster._rolling(panel, some, show and refit is None)
+            points.append(point)
+            quantiles.append(quantile)
+        first, C = panel.starts[0], panel.n_targets
+        ahead = np.clip(rows[..., None] + np.arange(H), first, len(panel.values) - 1)
+        actual = panel.values[ahead][..., :C]
+        actual[rows < 0] = np.nan
+        return Backtest(
+            actual,
+            {"titans": np.concatenate(points), **baselines(panel, rows, H, season)},
+            np.concatenate(quantiles),
+            config.quantile_levels,
+            seasonal_errors(panel, rows, season),
+            panel,
+            rows,
+            roles,
+        )
+
+    def _rolling(
+        self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool
+    ) -> tuple[Array, Array]:
+        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on."""
+        config, model = self.model_.config, self.model_.eval()
+        L, H, C = config.context_length, config.prediction_length, config.n_variates
+        first, end = panel.spans.T
+        known_so_far = np.where(cuts >= 0, cuts, end).min(
+            0
+        )  # scales of new items: without what comes
+        mean, spread = self._scales.of(
+            panel.head(np.maximum(known_so_far, first + 1)), panel.values[None]
+        )
+        counts = end - first
+        values = self._scales.rows(
+            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
+        )
+        static = self._static(panel, panel.n_items)
+        constant: Any = None if static is None else tuple(torch.from_numpy(s) for s in static)
+        at_once = 1 if config.carried_windows else max(1, _STREAMS // (C * panel.n_items))
+        state, place = None, first
+        points, quantiles = [], []
+        for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
+            some = cuts[start : start + at_once]
+            if config.carried_windows:
+                reached = np.maximum(some[0], place)
+                with torch.inference_mode():
+                    state, left = advance(
+                        model, values, np.stack([place, reached], 1), constant, state
+                    )
+                place = reached - left
+            at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
+            windows = values[np.clip(at, 0, len(values) - 1)]
+            windows[at < first[:, None]] = np.nan
+            flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
+            _, known = split_known(flat[:, L:], config)
+            tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
+            point, quantile = self._forecast_scaled(flat[:, :L], known, tiled, state)
+            shape = (*some.shape, H, C)
+            points.append(point.reshape(shape) * spread[:, None] + mean[:, None])
+            levels = quantile.reshape(*shape, -1)
+            quantiles.append(levels * spread[:, None, :, None] + mean[:, None, :, None])
+        point, quantile = np.concatenate(points), np.concatenate(quantiles)
+        point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
+        return point, quantile
 
     def surprise(self, X: Any) -> Any:
         """How unexpected every value of a series is to the memory as it reads it from the beginning.
@@ -679,8 +820,11 @@ def _with_calendar(panel: Panel) -> Panel:
 def _calendar(panel: Panel, index: pd.Index | None) -> Array:
     if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
         raise ValueError("calendar is True, but X has no times; give a frame with a DatetimeIndex")
-    assert panel.index is not None
-    return calendar_features(index, panel.freq if panel.items is not None else panel.index.freq)
+    return calendar_features(index, _frequency(panel))
+
+
+def _frequency(panel: Panel) -> Any:
+    return panel.freq if panel.items is not None else getattr(panel.index, "freq", None)
 
 
 def _validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> NDArray[np.int64]:

@@ -95,6 +95,25 @@ class Panel:
         offsets = None if self.offsets is None else np.concatenate([[0], ends])
         return replace(self, values=self.values[rows], index=index, offsets=offsets)
 
+    def head(self, ends: NDArray[np.int64]) -> Panel:
+        """The rows of every item before `ends` `[I]`; an item with none is left out."""
+        first, _ = self.spans.T
+        counts = np.maximum(ends - first, 0)
+        if self.items is None:
+            index = None if self.index is None else self.index[: counts[0]]
+            return replace(self, values=self.values[: counts[0]], index=index)
+        assert self.index is not None
+        kept = counts > 0
+        rows = np.arange(len(self.values)) < np.repeat(first + counts, np.diff(self.starts))
+        return replace(
+            self,
+            values=self.values[rows],
+            index=self.index[rows],
+            offsets=np.concatenate([[0], np.cumsum(counts[kept])]),
+            items=self.items[kept],
+            static=None if self.static is None else self.static[kept].reset_index(drop=True),
+        )
+
     def followed_by(self, new: Panel) -> Panel:
         """These rows and the next ones of some or all items.
 

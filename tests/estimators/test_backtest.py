@@ -1,0 +1,160 @@
+"""Rolling forecasts: which rows they see, beside what they stand, and how errors are summed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from titans_ts import TitansForecaster
+from titans_ts.baselines import drift, seasonal_naive
+from titans_ts.datasets import make_series
+from titans_ts.estimators.backtest import METRICS
+
+H, L = 4, 16
+
+
+def small(**params):
+    defaults = {
+        "prediction_length": H,
+        "context_length": L,
+        "patch_length": 8,
+        "patch_stride": 4,
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+        "max_epochs": 1,
+        "random_state": 0,
+        "progress_bar": False,
+    }
+    return TitansForecaster(**(defaults | params))
+
+
+def wide(n_rows=200):
+    return make_series(n_rows, 2, random_state=1, seasons=(12,))
+
+
+def long(sizes=(200, 90, 9)):
+    frame = wide()[["y0"]].reset_index(names="timestamp")
+    return pd.concat(
+        [frame[-size:].assign(item_id=f"i{size}") for size in sizes], ignore_index=True
+    )
+
+
+@pytest.mark.parametrize("carried", [0, 2])
+@pytest.mark.parametrize("form", ["frame", "array", "panel", "known"])
+def test_every_forecast_is_that_from_the_rows_before_it(form, carried):
+    X = long() if form == "panel" else wide().to_numpy() if form == "array" else wide()
+    params = {"target": "y0", "known_future": "y1"} if form == "known" else {}
+    fitted = small(carried_windows=carried, **params).fit(X)
+    backtest = fitted.backtest(X, stride=3, n_windows=20, season_length=12)
+    assert backtest.n_windows == 20
+    for window in (0, 7, 19):
+        back = (19 - window) * 3 + H
+        for item in range(backtest.actual.shape[1]):
+            part = X if form != "panel" else X[X["item_id"] == f"i{(200, 90, 9)[item]}"]
+            rows = np.asarray(part[["y0"]] if form in ("panel", "known") else part, dtype=float)
+            past, future = part[: len(part) - back], rows[len(part) - back :][:H]
+            actual = backtest.actual[window, item]
+            if len(past) < 1:
+                assert np.isnan(actual).all()
+                assert np.isnan(backtest.forecasts["titans"][window, item]).all()
+                continue
+            np.testing.assert_array_equal(actual, future)
+            known = {"known_future": X[len(past) : len(past) + H]} if form == "known" else {}
+            expected = fitted.predict(past, **known)
+            expected = expected[["y0"]] if form == "panel" else expected
+            found = backtest.forecasts["titans"][window, item]
+            np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-4)
+            quantiles = np.asarray(fitted.predict_quantiles(past, **known)).reshape(H, -1, 3)
+            np.testing.assert_allclose(
+                backtest.quantiles[window, item], quantiles, rtol=1e-4, atol=1e-4
+            )
+            before = rows[: len(past)]
+            season = min(12, len(before))
+            naive = seasonal_naive(before, H, season)
+            np.testing.assert_array_equal(backtest.forecasts["seasonal_naive"][window, item], naive)
+            np.testing.assert_array_equal(
+                backtest.forecasts["naive"][window, item], before[-1:].repeat(H, 0)
+            )
+            np.testing.assert_allclose(backtest.forecasts["drift"][window, item], drift(before, H))
+
+
+def test_errors_by_any_axis():
+    frame = wide()
+    frame.iloc[150:155, 0] = np.nan
+    backtest = small().fit(frame).backtest(frame, n_windows=10, season_length=12)
+    whole = backtest.metrics()
+    assert list(whole.index) == ["titans", "naive", "seasonal_naive", "drift"]
+    assert list(whole.columns) == list(METRICS)
+    error = np.abs(backtest.actual - backtest.forecasts["naive"])
+    assert whole["mae"]["naive"] == pytest.approx(np.nanmean(error))
+    assert whole["rmse"]["naive"] == pytest.approx(np.sqrt(np.nanmean(error**2)))
+    history = frame.to_numpy()[: -10 * H]
+    scale = np.nanmean(np.abs(history[12:] - history[:-12]), 0)
+    assert whole["mase"]["naive"] == pytest.approx(np.nanmean(error / scale))
+    assert whole["crps"]["naive"] == pytest.approx(whole["mae"]["naive"])
+    assert whole["coverage"].notna().tolist() == [True, False, False, False]
+    by_variate = backtest.metrics(by="variate")
+    assert by_variate.index.names == ["model", "variate"]
+    assert by_variate["mae"]["drift", "y1"] == pytest.approx(
+        np.abs(backtest.actual - backtest.forecasts["drift"])[..., 1].mean()
+    )
+    by_both = backtest.metrics(by=("variate", "step"))  # in the order of the axes
+    assert by_both.index.names == ["model", "step", "variate"]
+    assert by_both["mae"]["naive", 3, "y1"] == pytest.approx(error[:, 0, 2, 1].mean())
+    with pytest.raises(ValueError, match=r"by is \('day',\); give any of"):
+        backtest.metrics(by="day")
+
+
+def test_every_forecast_as_a_row():
+    frame = long()
+    backtest = small().fit(frame).backtest(frame, n_windows=3, stride=3)
+    rows = backtest.frame()
+    assert list(rows.columns) == [
+        *("window", "item_id", "step", "timestamp", "variate", "actual"),
+        *("titans", "naive", "seasonal_naive", "drift", "q0.1", "q0.5", "q0.9"),
+    ]
+    assert len(rows) == 3 * 3 * H - H  # the shortest has no history for the first window
+    told = rows.merge(frame, on=["item_id", "timestamp"])
+    assert len(told) == len(rows)
+    np.testing.assert_array_equal(told["actual"], told["y0"])
+    mean = rows.assign(e=(rows["actual"] - rows["titans"]).abs()).groupby("step")["e"].mean()
+    np.testing.assert_allclose(backtest.metrics(by="step")["mae"]["titans"], mean)
+    plain = small().fit(wide().to_numpy()).backtest(wide().to_numpy(), n_windows=2).frame()
+    assert "item" not in plain
+    np.testing.assert_array_equal(plain["timestamp"].unique(), np.arange(192, 200))
+
+
+def test_refitting_sees_the_rows_before_alone():
+    frame = wide()
+    backtest = small().backtest(frame, n_windows=4, refit=2)
+    for window in range(4):
+        fitted = small().fit(frame[: 200 - (4 - window // 2 * 2) * H])
+        expected = fitted.predict(frame[: 200 - (4 - window) * H])
+        np.testing.assert_allclose(backtest.forecasts["titans"][window, 0], expected, rtol=1e-5)
+    panel = long()
+    assert np.isfinite(small().backtest(panel, n_windows=2, refit=1).metrics()["mae"]).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"stride": 0}, "stride is 0; it must be an integer of at least 1"),
+        ({"n_windows": 1.5}, "n_windows is 1.5"),
+        ({"refit": -1}, "refit is -1"),
+    ],
+)
+def test_bad_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        small().backtest(wide(), **params)
+
+
+def test_too_short():
+    fitted = small().fit(wide())
+    with pytest.raises(ValueError, match="X has 19 rows; at least 20"):
+        fitted.backtest(wide()[:19])
+    with pytest.raises(
+        ValueError, match="X has 4 rows; a window needs 1 rows and 4 to compare with"
+    ):
+        small().fit(long()).backtest(long().groupby("item_id").head(H))
