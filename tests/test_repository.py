@@ -21,13 +21,15 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.datasets": set(),
     "titans_ts.files": set(),
     "titans_ts.frequency": set(),
+    "titans_ts.anomalies": set(),
     "titans_ts.metrics": set(),
     "titans_ts.baselines": set(),
     "titans_ts.plots": set(),
     "titans_ts.nn": {"config", "files", "kernels"},
     "titans_ts.training": {"config", "nn"},
     "titans_ts.estimators": {
-        *("config", "datasets", "frequency", "nn", "training", "metrics", "baselines"),
+        *("config", "datasets", "frequency", "nn", "training"),
+        *("anomalies", "baselines", "metrics"),
     },
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),

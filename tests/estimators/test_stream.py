@@ -202,18 +202,15 @@ def test_a_step_takes_milliseconds():
     assert np.median(times) < 0.05  # 7 ms on a quiet core; benchmarks/README.md
 
 
-def test_surprise_has_the_form_of_the_series_and_sees_the_new():
-    rows = np.arange(640)
-    season = np.sin(rows * np.pi / 4)
-    season[480:496] = np.sign(season[480:496]) * np.random.default_rng(0).normal(size=16)
+def test_surprise_has_the_form_of_the_series_and_falls_as_the_memory_learns():
+    season = np.sin(np.arange(640) * np.pi / 4)  # the same eight values over and over
     frame = pd.DataFrame({"y": season}, pd.date_range("2024-01-01", periods=640, freq="h"))
     fitted = small(max_epochs=10, learning_rate=0.01).fit(frame[:400])
     surprise = fitted.surprise(frame)
     assert surprise.index.equals(frame.index)
     assert surprise.columns.equals(frame.columns)
     assert (surprise > 0).all(None)
-    usual = surprise["y"].iloc[200:464]
-    assert surprise["y"].iloc[478:498].max() > usual.max()
+    assert surprise["y"][-64:].mean() < 0.7 * surprise["y"][:64].mean()
     frame.iloc[300:340] = np.nan
     gap = fitted.surprise(frame)["y"]
     assert gap.iloc[308:332].isna().all()
@@ -224,3 +221,59 @@ def test_surprise_has_the_form_of_the_series_and_sees_the_new():
     assert list(found.columns) == ["item_id", "timestamp", "y"]
     assert len(found) == 42
     assert (found["y"] > 0).all()
+
+
+def spiked(n_rows=400):
+    frame = make_series(n_rows, 2, random_state=0, seasons=(8,), noise=0.1, regime_changes=0)
+    frame.iloc[300, 0] += 3
+    frame.iloc[350, 1] -= 3
+    return frame
+
+
+@pytest.mark.parametrize("form", ["frame", "array", "panel"])
+@pytest.mark.parametrize("method", ["quantile", "evt"])
+def test_anomalies_are_found_where_they_are(form, method):
+    frame = spiked()
+    fitted = small(carried_windows=0, max_epochs=20, learning_rate=0.01)
+    if form == "panel":
+        long = frame.stack().rename("value").rename_axis(["timestamp", "item_id"]).reset_index()
+        found = fitted.fit(long).detect_anomalies(long, risk=2e-3, method=method)
+        found = found.rename(columns={"item_id": "variate", "variate": "target"})
+    else:
+        X = frame if form == "frame" else frame.to_numpy()
+        found = fitted.fit(X).detect_anomalies(X, risk=2e-3, method=method)
+        if form == "array":
+            np.testing.assert_array_equal(found["timestamp"], np.arange(400).repeat(2))
+            found["timestamp"] = frame.index[found["timestamp"]]
+            found["variate"] = frame.columns[found["variate"].astype(int)]
+    assert len(found) == 800
+    marked = {(row.timestamp, row.variate) for row in found[found["anomaly"]].itertuples()}
+    assert {(frame.index[300], "y0"), (frame.index[350], "y1")} <= marked
+    assert len(marked) <= 4
+    assert found["score"].isna().sum() == 2 * L  # the first rows have no forecast
+
+
+def test_thresholds_come_from_a_reference_and_gaps_have_no_score():
+    frame = spiked()
+    fitted = small(carried_windows=0, max_epochs=20, learning_rate=0.01).fit(frame[:250])
+    frame.iloc[320:325] = np.nan
+    found = fitted.detect_anomalies(frame[250:], reference=frame[:250], risk=1e-3)
+    assert found["score"][found["value"].isna()].isna().all()
+    assert not found["anomaly"][found["value"].isna()].any()
+    marked = set(found[found["anomaly"]]["timestamp"])
+    assert {frame.index[300], frame.index[350]} <= marked
+    own = fitted.detect_anomalies(frame[250:], risk=1e-3)
+    assert set(own["threshold"]).isdisjoint(found["threshold"])
+    memory = fitted.detect_anomalies(frame[250:], score="surprise", risk=0.01)
+    surprise = fitted.surprise(frame[250:])
+    pd.testing.assert_series_equal(
+        memory["score"].dropna(),
+        pd.Series(surprise.to_numpy().ravel(), name="score")[memory["score"].notna()],
+    )
+    for params, message in (
+        ({"score": "x"}, "score is 'x'; choose 'error' or 'surprise'"),
+        ({"risk": 0}, "risk is 0; it must lie between 0 and 1"),
+        ({"method": "x"}, "method is 'x'; choose 'quantile' or 'evt'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted.detect_anomalies(frame, **params)

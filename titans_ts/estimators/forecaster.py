@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm.auto import trange
 
+from titans_ts.anomalies import score_threshold
 from titans_ts.config import (
     BackboneConfig,
     ForecasterConfig,
@@ -398,9 +399,12 @@ class TitansForecaster(TitansEstimator):
         )
 
     def _rolling(
-        self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool
+        self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool, steps: int | None = None
     ) -> tuple[Array, Array]:
-        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on."""
+        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on.
+
+        With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
+        """
         config, model = self.model_.config, self.model_.eval()
         L, H, C = config.context_length, config.prediction_length, config.n_variates
         first, end = panel.spans.T
@@ -430,14 +434,15 @@ class TitansForecaster(TitansEstimator):
                 place = reached - left
             at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
             windows = values[np.clip(at, 0, len(values) - 1)]
-            windows[at < first[:, None]] = np.nan
+            windows[(at < first[:, None]) | (at >= end[:, None])] = np.nan
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
             _, known = split_known(flat[:, L:], config)
             tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
             point, quantile = self._forecast_scaled(flat[:, :L], known, tiled, state)
             shape = (*some.shape, H, C)
-            points.append(point.reshape(shape) * spread[:, None] + mean[:, None])
-            levels = quantile.reshape(*shape, -1)
+            point = point.reshape(shape)[:, :, :steps]
+            levels = quantile.reshape(*shape, -1)[:, :, :steps]
+            points.append(point * spread[:, None] + mean[:, None])
             quantiles.append(levels * spread[:, None, :, None] + mean[:, None, :, None])
         point, quantile = np.concatenate(points), np.concatenate(quantiles)
         point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
@@ -465,6 +470,81 @@ class TitansForecaster(TitansEstimator):
         with torch.inference_mode():
             values = row_surprise(self.model_.eval(), rows, panel.spans, static)
         return panel.answer_rows(values, self._roles)
+
+    def detect_anomalies(
+        self,
+        X: Any,
+        *,
+        score: str = "error",
+        risk: float = 1e-3,
+        method: str = "quantile",
+        reference: Any = None,
+    ) -> pd.DataFrame:
+        """Find the values of a series that were not to be expected.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        score : {"error", "surprise"}
+            The absolute error of the forecast one step ahead, in deviations of the fitted rows; or the
+            memory's :meth:`surprise`, which needs no forecast, and marks unusual shapes more than values.
+        risk : float
+            Share of usual values that may be called anomalies.
+        method : {"quantile", "evt"}
+            How the threshold follows from the risk; "evt" (extreme value theory) for small ones.
+        reference : array, Series or DataFrame, optional
+            A usual series to take the threshold from, for every variate; default: X itself.
+
+        Returns
+        -------
+        DataFrame
+            A row a value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
+            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
+            no error, and a missing value has no score.
+        """
+        if score not in ("error", "surprise"):
+            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
+        panel, scores = self._scores(X, score)
+        usual = scores if reference is None else self._scores(reference, score)[1]
+        thresholds = [score_threshold(column, risk, method) for column in usual.T]
+        C = panel.n_targets
+        places = np.arange(len(scores)) if panel.index is None else panel.index
+        frame = pd.DataFrame(
+            {
+                self._roles.timestamp: places.repeat(C),
+                "variate": np.tile(np.array(panel.columns or range(C), dtype=object), len(scores)),
+                "value": panel.values[:, :C].ravel(),
+                "score": scores.ravel(),
+                "threshold": np.tile(thresholds, len(scores)),
+            }
+        )
+        frame["anomaly"] = frame["score"] > frame["threshold"]
+        if panel.items is not None:
+            items = panel.items.repeat(np.diff(panel.starts) * C)
+            frame.insert(0, self._roles.item_id, items)
+        return frame
+
+    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
+        """Scores `[N, C]` of the rows of X."""
+        check_is_fitted(self, "model_")
+        config = self.model_.config
+        panel = self._read_panel(X, config.context_length + config.prediction_length)
+        if score == "surprise":
+            rows, static = self._prepared(panel)
+            with torch.inference_mode():
+                scores = row_surprise(self.model_.eval(), rows, panel.spans, static)
+            scores[np.isnan(panel.values[:, : config.n_variates])] = np.nan
+            return panel, scores
+        cuts = cutoffs(panel, config.context_length, 1, 1, None)
+        point, _ = self._rolling(panel, cuts, False, 1)
+        scores = np.full((len(panel.values), config.n_variates), np.nan)
+        known = cuts - panel.spans[:, 0] >= config.context_length
+        _, spread = self._scales.of(panel, panel.values[None])
+        actual = panel.values[cuts][..., : config.n_variates]
+        error = np.abs(point[:, :, 0] - actual) / spread
+        scores[cuts[known]] = error[known]
+        return panel, scores
 
     @property
     def mean_(self) -> Array:

@@ -1,0 +1,81 @@
+"""From scores to anomalies: where to draw the line."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["peaks_over_threshold", "score_threshold"]
+
+_FEWEST_PEAKS = 20
+
+
+def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") -> float:
+    """The score that a share `risk` of usual steps exceeds.
+
+    Parameters
+    ----------
+    scores : array
+        `[N]`, of usual steps; NaN does not count.
+    risk : float
+        Between 0 and 1.
+    method : {"quantile", "evt"}
+        The empirical quantile; or extreme value theory, see :func:`peaks_over_threshold`, for risks
+        smaller than one in N.
+
+    Returns
+    -------
+    float
+        NaN without a score.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is outside its range.
+    """
+    if not 0 < risk < 1:
+        raise ValueError(f"risk is {risk!r}; it must lie between 0 and 1")
+    if method not in ("quantile", "evt"):
+        raise ValueError(f"method is {method!r}; choose 'quantile' or 'evt'")
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return float("nan")
+    if method == "evt":
+        return peaks_over_threshold(values, risk)
+    return float(np.quantile(values, 1 - risk))
+
+
+def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float = 0.98) -> float:
+    """A quantile beyond the largest scores, from a generalised Pareto tail.
+
+    Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017, equation 1.
+
+    Parameters
+    ----------
+    scores : ndarray
+        `[N]`, without NaN.
+    risk : float
+        Share of steps beyond the result.
+    level : float
+        Quantile where the tail begins. With fewer than twenty scores beyond it, or a risk that does not
+        lie in the tail, the empirical quantile is returned.
+
+    Examples
+    --------
+    >>> scores = np.random.default_rng(0).exponential(size=10_000)
+    >>> found = peaks_over_threshold(scores, 1e-5)
+    >>> bool(abs(found - np.log(1e5)) < 1.5)
+    True
+    """
+    from scipy.stats import genpareto  # takes a second to import
+
+    start = float(np.quantile(scores, level))
+    peaks = scores[scores > start] - start
+    if len(peaks) < _FEWEST_PEAKS or risk >= len(peaks) / len(scores):
+        return float(np.quantile(scores, 1 - risk))
+    shape, _, scale = genpareto.fit(peaks, floc=0)
+    share = risk * len(scores) / len(peaks)
+    if abs(shape) < 1e-6:
+        return start - scale * float(np.log(share))
+    return start + scale / shape * (share**-shape - 1)
