@@ -22,6 +22,7 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.files": set(),
     "titans_ts.frequency": set(),
     "titans_ts.anomalies": set(),
+    "titans_ts.conformal": set(),
     "titans_ts.metrics": set(),
     "titans_ts.baselines": set(),
     "titans_ts.plots": set(),
@@ -29,7 +30,7 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.training": {"config", "nn"},
     "titans_ts.estimators": {
         *("config", "datasets", "frequency", "nn", "training"),
-        *("anomalies", "baselines", "metrics"),
+        *("anomalies", "baselines", "conformal", "metrics"),
     },
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),

@@ -436,3 +436,49 @@ def test_numpy_parameters_are_saved_and_odd_ones_named(frame, tmp_path):
     forecaster.set_params(backbone_options={"window": {1, 2}})
     with pytest.raises(ValueError, match="backbone_options is .* which cannot be saved"):
         forecaster.save(tmp_path / "m")
+
+
+def noisy(n_rows, scale, seed):
+    rng = np.random.default_rng(seed)
+    values = np.sin(np.arange(n_rows) / 3)[:, None] + scale * rng.normal(size=(n_rows, 2))
+    return pd.DataFrame(values, pd.date_range("2024-01-01", periods=n_rows, freq="h"), ["a", "b"])
+
+
+def test_intervals_hold_what_they_promise(tmp_path):
+    frame = noisy(3000, [0.1, 0.5], 0)
+    forecaster = small(max_epochs=3).fit(frame[:2000])
+    for coverage in (0.5, 0.9):
+        past = np.stack([frame.to_numpy()[i : i + L] for i in range(2000, 2900)])
+        future = np.stack([frame.to_numpy()[i + L : i + L + H] for i in range(2000, 2900)])
+        ends = forecaster.predict_interval(past, coverage)
+        inside = (ends[..., 0] <= future) & (future <= ends[..., 1])
+        assert ends.shape == (900, H, 2, 2)
+        np.testing.assert_allclose(inside.mean((0, 1)), coverage, atol=0.04)  # for each variate
+        np.testing.assert_allclose(inside.mean((0, 2)), coverage, atol=0.05)  # for each step
+    interval = forecaster.predict_interval()
+    assert list(interval.columns) == [(v, end) for v in "ab" for end in ("lower", "upper")]
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict_interval(), interval)
+    shifted = noisy(3000, [0.3, 0.5], 1)  # three times the noise: calibrate again
+    wider = loaded.calibrate(shifted[:1000]).predict_interval()
+    assert (wider["a"]["upper"] - wider["a"]["lower"]).mean() > 2 * (
+        interval["a"]["upper"] - interval["a"]["lower"]
+    ).mean()
+    backtest = forecaster.backtest(shifted, stride=1, n_windows=900)
+    low, high = backtest.adaptive_interval(0.8, memory=300, every=5)
+    actual = backtest.actual[300:]
+    np.testing.assert_allclose(((low <= actual) & (actual <= high)).mean((0, 1, 2)), 0.8, atol=0.04)
+
+
+def test_what_an_interval_needs(frame):
+    with pytest.raises(ValueError, match="an interval needs two quantiles"):
+        small(quantile_levels=(0.5,)).fit(frame).predict_interval()
+    short = small(max_epochs=1).fit(frame[: L + H + 1])
+    with pytest.raises(ValueError, match="nothing to calibrate with"):
+        short.predict_interval()
+    assert short.calibrate(frame).predict_interval().notna().all(None)
+    with pytest.raises(ValueError, match="coverage is 2; it must lie between 0 and 1"):
+        short.predict_interval(coverage=2)
+    with pytest.raises(ValueError, match="memory is 500"):
+        short.backtest(frame).adaptive_interval()

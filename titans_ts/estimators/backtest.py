@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.baselines import drift, seasonal_naive
+from titans_ts.conformal import conformity, rolling_margins
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.metrics import (
     continuous_ranked_probability_score,
@@ -127,6 +128,42 @@ class Backtest:
             parts[model] = frame
         frame = pd.concat(parts, names=["model"])
         return frame if kept else frame.droplevel(1)
+
+    def adaptive_interval(
+        self, coverage: float = 0.9, *, memory: int = 500, every: int = 1
+    ) -> tuple[Array, Array]:
+        """Intervals that follow what came: each calibrated by the forecasts known when it was made.
+
+        Step by step, item by item and variate by variate, as
+        :meth:`TitansForecaster.predict_interval` after a :meth:`TitansForecaster.calibrate` at every
+        window. The first `memory` windows only calibrate.
+
+        Parameters
+        ----------
+        coverage : float
+            Between 0 and 1.
+        memory : int
+            Latest windows that count; fewer than there are.
+        every : int
+            Windows between two calibrations.
+
+        Returns
+        -------
+        tuple of ndarray
+            Lower and upper ends, `[W - memory, I, H, C]` each: of the windows after the first `memory`.
+        """
+        if not 0 < memory < self.n_windows:
+            raise ValueError(
+                f"memory is {memory!r}; give a number of windows below the {self.n_windows} there are"
+            )
+        low, high = self.quantiles[..., 0], self.quantiles[..., -1]
+        scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
+        stride = int(np.diff(self.cutoffs[-2:], axis=0).max())
+        added = rolling_margins(scores[memory:], scores[:memory], coverage, stride, every)
+        added = added.swapaxes(1, 2)
+        low, high = low[memory:], high[memory:]
+        added = np.maximum(added, (low - high) / 2)  # the ends do not cross
+        return low - added, high + added
 
     def frame(self) -> pd.DataFrame:
         """Every forecast as a row: item, variate, window, step, place, actual, models, quantiles."""

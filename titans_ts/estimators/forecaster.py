@@ -22,6 +22,7 @@ from titans_ts.config import (
     TrainingConfig,
     from_dict,
 )
+from titans_ts.conformal import conformity, margin
 from titans_ts.datasets import SlidingWindows
 from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors
 from titans_ts.estimators.base import TitansEstimator
@@ -135,6 +136,7 @@ class TitansForecaster(TitansEstimator):
     model_: ForecastingModel
     _tail: Panel
     _state: Any
+    _calibration: Any
 
     def __init__(
         self,
@@ -277,6 +279,11 @@ class TitansForecaster(TitansEstimator):
             encoder,
         )
         self._remember(panel)
+        cuts = cutoffs(panel, length, config.prediction_length, 1, None)
+        held = (cuts >= border).any(1)  # windows of the validation part
+        cuts = np.where(cuts >= border, cuts, -1)[held]
+        some = np.linspace(0, len(cuts) - 1, min(len(cuts), _n_scores(config))).astype(int)
+        self._calibration = self._conformity(panel, cuts[some])
         return self
 
     def update(self, X: Any) -> TitansForecaster:
@@ -623,6 +630,86 @@ class TitansForecaster(TitansEstimator):
         levels = self.model_.config.quantile_levels
         return quantiles if panel is None else panel.answer_levels(quantiles, levels, self._roles)
 
+    def predict_interval(
+        self, X: Any = None, coverage: float = 0.9, known_future: Any = None
+    ) -> Any:
+        """Forecast an interval for every step that holds the given share of what comes.
+
+        The interval between the outermost quantiles, widened or narrowed by how far outside it values
+        fell on the validation part, or on what :meth:`calibrate` was given, step by step and variate by
+        variate. Without either, no calibration is possible.
+
+        Parameters
+        ----------
+        X, known_future : optional
+            As for :meth:`predict`.
+        coverage : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        array or DataFrame
+            Lower and upper ends: `[H, C, 2]` for an array, columns (variate, "lower" or "upper") for a
+            frame (a long one: its items and times are the index), `[N, H, C, 2]` for a batch.
+
+        Raises
+        ------
+        ValueError
+            If the model has fewer than two quantiles, or was never calibrated.
+        """
+        panel, values = self._read(X)
+        if len(self.model_.config.quantile_levels) < 2:
+            raise ValueError(
+                "an interval needs two quantiles; fit with two or more quantile_levels"
+            )
+        if self._calibration is None:
+            raise ValueError(
+                "nothing to calibrate with: the series was too short to hold a validation part out; "
+                "call calibrate with rows that were not fitted"
+            )
+        added = margin(self._calibration, coverage)  # [H, C]
+        _, quantiles = self._forecast(panel, values, known_future)
+        _, spread = self._scales.of(panel, values)
+        low, high = quantiles[..., 0], quantiles[..., -1]
+        added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
+        ends = np.stack([low - added, high + added], -1)
+        if panel is None:
+            return ends
+        return panel.answer_levels(ends, ("lower", "upper"), self._roles, "bound")
+
+    def calibrate(self, X: Any) -> TitansForecaster:
+        """Let :meth:`predict_interval` learn from the latest forecasts of a series instead.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`; rows that were not fitted, with a context before them. The last few
+            hundred forecasts count, so that calling it again as rows come adapts the intervals.
+        """
+        check_is_fitted(self, "model_")
+        config = self.model_.config
+        panel = self._read_panel(X, config.context_length + config.prediction_length)
+        cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, _n_scores(config))
+        self._calibration = self._conformity(panel, cuts)
+        return self
+
+    def _conformity(self, panel: Panel, cuts: NDArray[np.int64]) -> Array | None:
+        """How far outside their intervals values fell, scaled, `[N, H, C]`, of rolling forecasts."""
+        config = self.model_.config
+        H, C = config.prediction_length, config.n_variates
+        if len(config.quantile_levels) < 2 or cuts.size == 0:
+            return None
+        _, quantiles = self._rolling(panel, cuts, False)
+        ahead = np.clip(cuts[..., None] + np.arange(H), 0, len(panel.values) - 1)
+        actual = panel.values[ahead][..., :C]
+        _, spread = self._scales.of(panel, panel.values[None])
+        scores = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
+        scores[cuts < 0] = np.nan
+        scores = scores.reshape(-1, H, C)
+        scores = scores[~np.isnan(scores).all((1, 2))]
+        chosen = np.linspace(0, len(scores) - 1, min(len(scores), _n_scores(config))).astype(int)
+        return scores[chosen].astype(np.float32) if len(scores) else None
+
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the forecasts of every window of X, averaged over the variates and items.
 
@@ -803,6 +890,8 @@ class TitansForecaster(TitansEstimator):
         }
         for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
             tensors[name] = torch.from_numpy(getattr(scales, name))
+        if self._calibration is not None:
+            tensors["calibration"] = torch.from_numpy(self._calibration)
         if self._state is not None:
             state = flatten_state(self._state)
             tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
@@ -819,6 +908,8 @@ class TitansForecaster(TitansEstimator):
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
         self._scales = Scales(**scales, items=items)
         self._encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
+        calibration = tensors.get("calibration")
+        self._calibration = None if calibration is None else calibration.numpy()
         self._tail = rebuild_panel(fitted["tail"], tensors)
         self._state = None
         state = {k.removeprefix("state."): v for k, v in tensors.items() if k[:6] == "state."}
@@ -866,6 +957,12 @@ class _Windows:
 
 def _windows_at_once(n_variates: int) -> int:
     return max(1, _STREAMS // n_variates)
+
+
+def _n_scores(config: ForecasterConfig) -> int:
+    """Forecasts to calibrate with: 500, or fewer where their steps and variates are very many."""
+    numbers = config.prediction_length * config.n_variates
+    return min(500, max(50, 2**22 // numbers))
 
 
 def _names(given: Any) -> tuple[Any, ...]:

@@ -1,0 +1,87 @@
+"""Intervals that hold what they promise: split-conformal calibration of forecast quantiles.
+
+A model's interval between two quantiles is widened (or narrowed) by a margin, the quantile of how far
+outside it past values fell (Romano, Patterson and Candes, "Conformalized Quantile Regression", 2019).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["conformity", "margin", "rolling_margins"]
+
+Array = NDArray[np.float64]
+
+
+def conformity(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
+    """How far a value lies outside an interval; negative inside. NaN is missing."""
+    y = np.asarray(actual, dtype=np.float64)
+    scores: Array = np.maximum(np.asarray(lower) - y, y - np.asarray(upper))
+    return scores
+
+
+def margin(scores: ArrayLike, coverage: float) -> Array:
+    """What to add to both ends of an interval, so that it holds a share `coverage` of new values.
+
+    Parameters
+    ----------
+    scores : array
+        :func:`conformity` of N calibration values, `[N, ...]`; NaN is missing.
+    coverage : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray
+        `[...]`, the score of rank ceil((N + 1) coverage): if new values are exchangeable with these, an
+        interval holds at least that share of them. 0 without a score; the largest, with too few.
+
+    Examples
+    --------
+    >>> float(margin([3.0, 1.0, 2.0, np.nan, 4.0], 0.5))
+    3.0
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage!r}; it must lie between 0 and 1")
+    ordered = np.sort(np.asarray(scores, dtype=np.float64), 0)  # NaN last
+    n = (~np.isnan(ordered)).sum(0)
+    rank = np.clip(np.ceil((n + 1) * coverage).astype(int), 1, np.maximum(n, 1)) - 1
+    chosen = np.take_along_axis(ordered, rank[None], 0)[0]
+    found: Array = np.where(n > 0, chosen, 0.0)
+    return found
+
+
+def rolling_margins(
+    scores: Array, before: Array, coverage: float, stride: int = 1, every: int = 1
+) -> Array:
+    """Margins of W forecasts, each from the latest scores that were known when it was made.
+
+    Parameters
+    ----------
+    scores : ndarray
+        :func:`conformity` of the W forecasts, `[W, H, ...]`, in order.
+    before : ndarray
+        `[N, H, ...]`, the scores known before the first, in order; N of them count at any time.
+    coverage : float
+        Between 0 and 1.
+    stride : int
+        Steps between two forecasts: step h of a forecast is known h steps after it was made.
+    every : int
+        Forecasts between two new margins.
+
+    Returns
+    -------
+    ndarray
+        `[W, H, ...]`.
+    """
+    n, horizon = before.shape[:2]
+    everything = np.concatenate([before, scores])
+    margins = np.empty_like(scores)
+    for start in range(0, len(scores), every):
+        known = np.empty_like(before)
+        for step in range(horizon):
+            end = n + start - -(-(step + 1) // stride) + 1  # the forecasts whose step has come
+            known[:, step] = everything[max(0, end - n) : max(end, n), step][-n:]
+        margins[start : start + every] = margin(known, coverage)
+    return margins
