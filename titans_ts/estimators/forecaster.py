@@ -22,15 +22,15 @@ from titans_ts.config import (
     TrainingConfig,
     from_dict,
 )
-from titans_ts.conformal import conformity, margin
-from titans_ts.datasets import SlidingWindows
+from titans_ts.conformal import margin
 from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors
 from titans_ts.estimators.base import TitansEstimator
+from titans_ts.estimators.engine import STREAMS, PanelModel, n_scores
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
-from titans_ts.estimators.reading import read_future, read_panel, read_windows
+from titans_ts.estimators.reading import read_panel
 from titans_ts.estimators.scale import Scales, StaticEncoder
-from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
-from titans_ts.frequency import calendar_features, usual_season
+from titans_ts.estimators.windows import PanelWindows, validation_rows
+from titans_ts.frequency import usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
 from titans_ts.training import batches, forecast_loss, split_known, train
@@ -38,9 +38,6 @@ from titans_ts.training import batches, forecast_loss, split_known, train
 __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
-
-_STREAMS = 1024
-"""Windows times variates measured at a time."""
 
 
 class TitansForecaster(TitansEstimator):
@@ -134,6 +131,7 @@ class TitansForecaster(TitansEstimator):
     """
 
     model_: ForecastingModel
+    _engine: PanelModel
     _tail: Panel
     _state: Any
     _calibration: Any
@@ -231,10 +229,9 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to mend it.
         """
-        roles = self._roles_given()
-        config = self._forecaster_config()
+        roles, config = self._roles(), self._forecaster_config()
         panel = read_panel(X, roles, min_rows=config.context_length + config.prediction_length)
-        return self._fit(_with_calendar(panel) if self.calendar else panel, roles)
+        return self._fit(panel, roles)
 
     def _fit(self, panel: Panel, roles: Roles) -> TitansForecaster:
         config, training = self._forecaster_config(), self._training_config()
@@ -244,25 +241,22 @@ class TitansForecaster(TitansEstimator):
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
         config = _for_panel(config, panel, roles, encoder)
         first, end = panel.spans.T
-        border = end - _validation_rows(panel, config, training.validation_fraction)
+        border = end - validation_rows(panel, config, training.validation_fraction)
         use = np.arange(len(panel.values)) < np.repeat(border, end - first)
-        scales = Scales.fit(panel, use)
-        mean, spread = (np.repeat(s, end - first, 0) for s in (scales.mean, scales.spread))
-        values = scales.rows(panel.values, mean, spread)
-        static = None if encoder is None else encoder(panel.static, panel.n_items)
         with self._seeded() as generator:
-            model = ForecastingModel(config)
-            windows = _Windows(panel, values, config, np.stack([first, border], 1), static)
+            model = PanelModel(ForecastingModel(config), roles, Scales.fit(panel, use), encoder)
+            values, static = model.rows(panel)
+            windows = PanelWindows(panel, values, config, np.stack([first, border], 1), static)
             validation = None
             if (border < end).any():
                 before = length * (1 + config.carried_windows)
                 start = np.where(border < end, np.maximum(border - before, first), end)
-                held_out = _Windows(panel, values, config, np.stack([start, end], 1), static)
-                validation = batches(held_out, _windows_at_once(config.n_variates))
+                held_out = PanelWindows(panel, values, config, np.stack([start, end], 1), static)
+                validation = batches(held_out, max(1, STREAMS // config.n_variates))
             in_a_row = 1 + config.carried_windows
             size = max(1, training.batch_size // in_a_row)
             history = train(
-                model,
+                model.model,
                 forecast_loss,
                 batches(windows, size, generator, share=1 / in_a_row),
                 validation,
@@ -271,19 +265,14 @@ class TitansForecaster(TitansEstimator):
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_ = model.to(self._device()), history
-        self._roles, self._calendar, self._scales, self._encoder = (
-            roles,
-            self.calendar,
-            scales,
-            encoder,
-        )
+        self.model_, self.history_ = model.model.to(self._device()), history
+        self._engine = model
         self._remember(panel)
         cuts = cutoffs(panel, length, config.prediction_length, 1, None)
         held = (cuts >= border).any(1)  # windows of the validation part
         cuts = np.where(cuts >= border, cuts, -1)[held]
-        some = np.linspace(0, len(cuts) - 1, min(len(cuts), _n_scores(config))).astype(int)
-        self._calibration = self._conformity(panel, cuts[some])
+        some = np.linspace(0, len(cuts) - 1, min(len(cuts), n_scores(config))).astype(int)
+        self._calibration = model.conformity(panel, cuts[some])
         return self
 
     def update(self, X: Any) -> TitansForecaster:
@@ -307,7 +296,7 @@ class TitansForecaster(TitansEstimator):
             If X cannot be used, or does not follow.
         """
         check_is_fitted(self, "model_")
-        self._remember(self._tail.followed_by(self._read_panel(X, 1)), self._state)
+        self._remember(self._tail.followed_by(self._engine.read(X, 1, self._tail)), self._state)
         return self
 
     def reset(self) -> TitansForecaster:
@@ -362,21 +351,18 @@ class TitansForecaster(TitansEstimator):
             If X or a parameter cannot be used.
         """
         config = self._forecaster_config()
-        L, H = config.context_length, config.prediction_length
         for name, value in (("stride", stride), ("n_windows", n_windows), ("refit", refit)):
             if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
                 raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+        roles = self._roles()
         if refit is None:
             check_is_fitted(self, "model_")
-            config = self.model_.config
-            L, H = config.context_length, config.prediction_length
-            roles, panel = self._roles, self._read_panel(X, L + H)
-        else:
-            roles = self._roles_given()
-            panel = read_panel(X, roles, min_rows=L + H)
-            panel = _with_calendar(panel) if self.calendar else panel
+            roles, config = self._engine.roles, self.model_.config
+        L, H = config.context_length, config.prediction_length
+        panel = read_panel(X, roles, min_rows=L + H, like=self._tail if refit is None else None)
         rows = cutoffs(panel, L, H, stride or H, n_windows)
-        season = season_length or usual_season(_frequency(panel))
+        timed = isinstance(panel.freq, pd.offsets.BaseOffset)
+        season = season_length or usual_season(panel.freq if timed else None)
         every = len(rows) if refit is None else refit
         points, quantiles = [], []
         show = self.progress_bar if progress_bar is None else progress_bar
@@ -387,7 +373,9 @@ class TitansForecaster(TitansEstimator):
             if refit is not None:
                 forecaster = clone(self).set_params(progress_bar=False)
                 forecaster._fit(panel.head(some[0]), roles)
-            point, quantile = forecaster._rolling(panel, some, show and refit is None)
+            point, quantile = forecaster._engine.rolling(
+                panel, some, progress_bar=show and refit is None
+            )
             points.append(point)
             quantiles.append(quantile)
         first, C = panel.starts[0], panel.n_targets
@@ -404,56 +392,6 @@ class TitansForecaster(TitansEstimator):
             rows,
             roles,
         )
-
-    def _rolling(
-        self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool, steps: int | None = None
-    ) -> tuple[Array, Array]:
-        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on.
-
-        With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
-        """
-        config, model = self.model_.config, self.model_.eval()
-        L, H, C = config.context_length, config.prediction_length, config.n_variates
-        first, end = panel.spans.T
-        known_so_far = np.where(cuts >= 0, cuts, end).min(
-            0
-        )  # scales of new items: without what comes
-        mean, spread = self._scales.of(
-            panel.head(np.maximum(known_so_far, first + 1)), panel.values[None]
-        )
-        counts = end - first
-        values = self._scales.rows(
-            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
-        )
-        static = self._static(panel, panel.n_items)
-        constant: Any = None if static is None else tuple(torch.from_numpy(s) for s in static)
-        at_once = 1 if config.carried_windows else max(1, _STREAMS // (C * panel.n_items))
-        state, place = None, first
-        points, quantiles = [], []
-        for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
-            some = cuts[start : start + at_once]
-            if config.carried_windows:
-                reached = np.maximum(some[0], place)
-                with torch.inference_mode():
-                    state, left = advance(
-                        model, values, np.stack([place, reached], 1), constant, state
-                    )
-                place = reached - left
-            at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
-            windows = values[np.clip(at, 0, len(values) - 1)]
-            windows[(at < first[:, None]) | (at >= end[:, None])] = np.nan
-            flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
-            _, known = split_known(flat[:, L:], config)
-            tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
-            point, quantile = self._forecast_scaled(flat[:, :L], known, tiled, state)
-            shape = (*some.shape, H, C)
-            point = point.reshape(shape)[:, :, :steps]
-            levels = quantile.reshape(*shape, -1)[:, :, :steps]
-            points.append(point * spread[:, None] + mean[:, None])
-            quantiles.append(levels * spread[:, None, :, None] + mean[:, None, :, None])
-        point, quantile = np.concatenate(points), np.concatenate(quantiles)
-        point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
-        return point, quantile
 
     def surprise(self, X: Any) -> Any:
         """How unexpected every value of a series is to the memory as it reads it from the beginning.
@@ -472,11 +410,8 @@ class TitansForecaster(TitansEstimator):
             `[T, C]` in the form of X; NaN where a whole patch is missing.
         """
         check_is_fitted(self, "model_")
-        panel = self._read_panel(X, 1)
-        rows, static = self._prepared(panel)
-        with torch.inference_mode():
-            values = row_surprise(self.model_.eval(), rows, panel.spans, static)
-        return panel.answer_rows(values, self._roles)
+        panel = self._engine.read(X, 1, self._tail)
+        return panel.answer_rows(self._engine.surprise(panel), self._engine.roles)
 
     def detect_anomalies(
         self,
@@ -515,11 +450,11 @@ class TitansForecaster(TitansEstimator):
         panel, scores = self._scores(X, score)
         usual = scores if reference is None else self._scores(reference, score)[1]
         thresholds = [score_threshold(column, risk, method) for column in usual.T]
-        C = panel.n_targets
+        C, roles = panel.n_targets, self._engine.roles
         places = np.arange(len(scores)) if panel.index is None else panel.index
         frame = pd.DataFrame(
             {
-                self._roles.timestamp: places.repeat(C),
+                roles.timestamp: places.repeat(C),
                 "variate": np.tile(np.array(panel.columns or range(C), dtype=object), len(scores)),
                 "value": panel.values[:, :C].ravel(),
                 "score": scores.ravel(),
@@ -529,39 +464,30 @@ class TitansForecaster(TitansEstimator):
         frame["anomaly"] = frame["score"] > frame["threshold"]
         if panel.items is not None:
             items = panel.items.repeat(np.diff(panel.starts) * C)
-            frame.insert(0, self._roles.item_id, items)
+            frame.insert(0, roles.item_id, items)
         return frame
 
     def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
-        """Scores `[N, C]` of the rows of X."""
+        """Scores `[N, C]` of the rows of X; NaN where a value is missing."""
         check_is_fitted(self, "model_")
-        config = self.model_.config
-        panel = self._read_panel(X, config.context_length + config.prediction_length)
-        if score == "surprise":
-            rows, static = self._prepared(panel)
-            with torch.inference_mode():
-                scores = row_surprise(self.model_.eval(), rows, panel.spans, static)
-            scores[np.isnan(panel.values[:, : config.n_variates])] = np.nan
-            return panel, scores
-        cuts = cutoffs(panel, config.context_length, 1, 1, None)
-        point, _ = self._rolling(panel, cuts, False, 1)
-        scores = np.full((len(panel.values), config.n_variates), np.nan)
-        known = cuts - panel.spans[:, 0] >= config.context_length
-        _, spread = self._scales.of(panel, panel.values[None])
-        actual = panel.values[cuts][..., : config.n_variates]
-        error = np.abs(point[:, :, 0] - actual) / spread
-        scores[cuts[known]] = error[known]
-        return panel, scores
+        config, engine = self.model_.config, self._engine
+        panel = engine.read(X, config.context_length + config.prediction_length, self._tail)
+        if score == "error":
+            return panel, engine.one_step_errors(panel)
+        missing = np.isnan(panel.values[:, : config.n_variates])
+        return panel, np.where(missing, np.nan, engine.surprise(panel))
 
     @property
     def mean_(self) -> Array:
         """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
-        return self._scales.mean[0] if self._scales.items is None else self._scales.mean
+        scales = self._engine.scales
+        return scales.mean[0] if scales.items is None else scales.mean
 
     @property
     def scale_(self) -> Array:
         """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
-        return self._scales.spread[0] if self._scales.items is None else self._scales.spread
+        scales = self._engine.scales
+        return scales.spread[0] if scales.items is None else scales.spread
 
     def set_history(self, X: Any) -> TitansForecaster:
         """Forecast from the end of another series from now on; nothing is learned from it.
@@ -609,7 +535,7 @@ class TitansForecaster(TitansEstimator):
         """
         panel, values = self._read(X)
         point, _ = self._forecast(panel, values, known_future)
-        return point if panel is None else panel.answer(point, self._roles)
+        return point if panel is None else panel.answer(point, self._engine.roles)
 
     def predict_quantiles(self, X: Any = None, known_future: Any = None) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
@@ -628,7 +554,11 @@ class TitansForecaster(TitansEstimator):
         panel, values = self._read(X)
         _, quantiles = self._forecast(panel, values, known_future)
         levels = self.model_.config.quantile_levels
-        return quantiles if panel is None else panel.answer_levels(quantiles, levels, self._roles)
+        return (
+            quantiles
+            if panel is None
+            else panel.answer_levels(quantiles, levels, self._engine.roles)
+        )
 
     def predict_interval(
         self, X: Any = None, coverage: float = 0.9, known_future: Any = None
@@ -669,13 +599,13 @@ class TitansForecaster(TitansEstimator):
             )
         added = margin(self._calibration, coverage)  # [H, C]
         _, quantiles = self._forecast(panel, values, known_future)
-        _, spread = self._scales.of(panel, values)
+        _, spread = self._engine.scales.of(panel, values)
         low, high = quantiles[..., 0], quantiles[..., -1]
         added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
         ends = np.stack([low - added, high + added], -1)
         if panel is None:
             return ends
-        return panel.answer_levels(ends, ("lower", "upper"), self._roles, "bound")
+        return panel.answer_levels(ends, ("lower", "upper"), self._engine.roles, "bound")
 
     def calibrate(self, X: Any) -> TitansForecaster:
         """Let :meth:`predict_interval` learn from the latest forecasts of a series instead.
@@ -688,27 +618,11 @@ class TitansForecaster(TitansEstimator):
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
-        panel = self._read_panel(X, config.context_length + config.prediction_length)
-        cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, _n_scores(config))
-        self._calibration = self._conformity(panel, cuts)
+        L, H = config.context_length, config.prediction_length
+        panel = self._engine.read(X, L + H, self._tail)
+        cuts = cutoffs(panel, L, H, 1, n_scores(config))
+        self._calibration = self._engine.conformity(panel, cuts)
         return self
-
-    def _conformity(self, panel: Panel, cuts: NDArray[np.int64]) -> Array | None:
-        """How far outside their intervals values fell, scaled, `[N, H, C]`, of rolling forecasts."""
-        config = self.model_.config
-        H, C = config.prediction_length, config.n_variates
-        if len(config.quantile_levels) < 2 or cuts.size == 0:
-            return None
-        _, quantiles = self._rolling(panel, cuts, False)
-        ahead = np.clip(cuts[..., None] + np.arange(H), 0, len(panel.values) - 1)
-        actual = panel.values[ahead][..., :C]
-        _, spread = self._scales.of(panel, panel.values[None])
-        scores = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
-        scores[cuts < 0] = np.nan
-        scores = scores.reshape(-1, H, C)
-        scores = scores[~np.isnan(scores).all((1, 2))]
-        chosen = np.linspace(0, len(scores) - 1, min(len(scores), _n_scores(config))).astype(int)
-        return scores[chosen].astype(np.float32) if len(scores) else None
 
     def score(self, X: Any, y: Any = None) -> float:
         """R^2 of the forecasts of every window of X, averaged over the variates and items.
@@ -722,17 +636,19 @@ class TitansForecaster(TitansEstimator):
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
-        panel = self._read_panel(X, config.context_length + config.prediction_length)
+        panel = self._engine.read(X, config.context_length + config.prediction_length, self._tail)
         C = config.n_variates
-        rows, _ = self._prepared(panel)
-        windows = _Windows(panel, rows, config, panel.spans, self._static(panel, panel.n_items))
+        rows, constant = self._engine.rows(panel)
+        windows = PanelWindows(panel, rows, config, panel.spans, constant)
         shape = (panel.n_items, C)
         count, total, squares, residual = (np.zeros(shape) for _ in range(4))
-        for start in range(0, len(windows), at_once := _windows_at_once(C)):
+        for start in range(0, len(windows), at_once := max(1, STREAMS // C)):
             chosen = np.arange(start, min(start + at_once, len(windows)))
             past, future, static = windows[chosen]
             future, known = split_known(future, config)
-            error = future.double().numpy() - self._forecast_scaled(past, known, static, None)[0]
+            error = (
+                future.double().numpy() - self._engine.forecast_scaled(past, known, static, None)[0]
+            )
             seen = ~np.isnan(error)
             actual = np.where(seen, future, 0).astype(np.float64)
             item = windows.items(chosen)
@@ -758,7 +674,7 @@ class TitansForecaster(TitansEstimator):
         )
         return config
 
-    def _roles_given(self) -> Roles:
+    def _roles(self) -> Roles:
         if not isinstance(self.calendar, bool):
             raise ValueError(f"calendar is {self.calendar!r}; it must be True or False")
         return Roles(
@@ -768,11 +684,12 @@ class TitansForecaster(TitansEstimator):
             _names(self.static),
             self.item_id,
             self.timestamp,
+            self.calendar,
         )
 
     def _remember(self, panel: Panel, state: Any = None) -> None:
         """Keep what forecasting from the end of a series needs, whose rows follow a state."""
-        self._state, keep = self._absorb(panel, state)
+        self._state, keep = self._engine.absorb(panel, state)
         self._tail = panel.tail(keep)
         self._name_features(panel)
 
@@ -784,109 +701,29 @@ class TitansForecaster(TitansEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
-        """The state after the rows before the last window, and how many rows of every item are left."""
-        config = self.model_.config
-        if not config.carried_windows:
-            return None, config.context_length
-        rows, static = self._prepared(panel)
-        with torch.inference_mode():
-            return advance(self.model_.eval(), rows, panel.spans, static, state)
-
-    def _prepared(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
-        """Rows `[N, F]` scaled, and static covariates as tensors."""
-        counts = np.diff(panel.starts)
-        mean, spread = (np.repeat(s, counts, 0) for s in self._scales.of(panel, panel.values[None]))
-        static = self._static(panel, panel.n_items)
-        tensors = None if static is None else tuple(torch.from_numpy(s) for s in static)
-        return self._scales.rows(panel.values, mean, spread), tensors
-
     def _read(self, X: Any) -> tuple[Panel | None, Array]:
-        """The panel to answer for (None for a batch) and its rows, or windows `[N, L, F]`."""
         check_is_fitted(self, "model_")
-        config = self.model_.config
-        if X is None:
-            return self._tail, self._tail.values
-        if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
-            if self._calendar:
-                raise ValueError("X is a batch of windows, which has no times; calendar needs them")
-            n_columns = config.n_variates + config.n_past + config.n_known
-            return None, read_windows(X, config.context_length, n_columns)
-        panel = self._read_panel(X, config.context_length)
-        return panel, panel.values
-
-    def _read_panel(self, X: Any, min_rows: int) -> Panel:
-        """Read a series in the form that was fitted."""
-        panel = read_panel(X, self._roles, min_rows=min_rows, like=self._tail)
-        if panel.n_targets != self.n_features_in_:
-            raise ValueError(
-                f"X has {panel.n_targets} variates, but {self.n_features_in_} were fitted; "
-                "give the same ones in the same order"
-            )
-        return _with_calendar(panel) if self._calendar else panel
+        return self._engine.read_history(X, self._tail)
 
     def _forecast(
         self, panel: Panel | None, values: Array, known_future: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        config = self.model_.config
-        windows = values if panel is None else panel.windows(config.context_length)
-        mean, spread = (s[:, None] for s in self._scales.of(panel, values))
-        past = self._scales.rows(windows, mean, spread)
-        known = self._known(panel, len(windows), known_future)
-        static = self._static(panel, len(windows))
-        tensors = None if static is None else tuple(torch.from_numpy(s) for s in static)
-        state = self._state if panel is self._tail else None
-        if panel is not None and panel is not self._tail:
-            state, _ = self._absorb(panel)
-        point, quantiles = self._forecast_scaled(torch.from_numpy(past), known, tensors, state)
-        return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
-
-    def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
-        """The covariates of the steps ahead `[n, H, K]`, scaled."""
-        steps, roles = self.model_.config.prediction_length, self._roles
-        parts = []
-        if roles.known:
-            parts.append(read_future(known_future, panel, n, steps, roles))
-        elif known_future is not None:
-            raise ValueError("known_future is given, but the model was fitted without such columns")
-        if self._calendar:
-            assert panel is not None
-            future = panel.future(steps)
-            parts.append(_calendar(panel, future).reshape(n, steps, -1))
-        if not parts:
-            return None
-        scaled = self._scales.covariates(np.concatenate(parts, -1))
-        return torch.from_numpy(scaled.astype(np.float32))
-
-    def _static(
-        self, panel: Panel | None, n: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
-        encoder = self._encoder
-        return None if encoder is None else encoder(None if panel is None else panel.static, n)
-
-    def _forecast_scaled(
-        self, past: Tensor, known: Tensor | None, static: Any, state: Any
-    ) -> tuple[Array, Array]:
-        points, quantiles = [], []
-        model = self.model_.eval()
-        with torch.inference_mode():
-            for some, reading in read_in_pieces(model, past, static, state):
-                ahead = None if known is None else known[some].to(reading.y.device)
-                point, quantile = model.forecast(reading, ahead)
-                points.append(point.cpu().double().numpy())
-                quantiles.append(quantile.cpu().double().numpy())
-        return np.concatenate(points), np.concatenate(quantiles)
+        state = None
+        if panel is self._tail:
+            state = self._state
+        elif panel is not None:
+            state, _ = self._engine.absorb(panel)
+        return self._engine.forecast(panel, values, known_future, state)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tail, tensors = describe_panel(self._tail)
-        scales = self._scales
+        scales, encoder = self._engine.scales, self._engine.encoder
         fitted: dict[str, Any] = {
-            "roles": dataclasses.asdict(self._roles),
-            "calendar": self._calendar,
+            "roles": dataclasses.asdict(self._engine.roles),
             "tail": tail,
             "items": None if scales.items is None else plain_items(scales.items),
-            "static": None if self._encoder is None else self._encoder.columns,
+            "static": None if encoder is None else encoder.columns,
         }
         for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
             tensors[name] = torch.from_numpy(getattr(scales, name))
@@ -901,13 +738,13 @@ class TitansForecaster(TitansEstimator):
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.model_ = ForecastingModel(from_dict(ForecasterConfig, model))
-        roles = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
-        self._roles, self._calendar = Roles(**roles), fitted["calendar"]
+        roles: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
         names = ("mean", "spread", "covariate_mean", "covariate_spread")
         scales: Any = {name: tensors[name].numpy() for name in names}
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
-        self._scales = Scales(**scales, items=items)
-        self._encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
+        encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
+        known = Scales(**scales, items=items)
+        self._engine = PanelModel(self.model_, Roles(**roles), known, encoder)
         calibration = tensors.get("calibration")
         self._calibration = None if calibration is None else calibration.numpy()
         self._tail = rebuild_panel(fitted["tail"], tensors)
@@ -918,51 +755,6 @@ class TitansForecaster(TitansEstimator):
             like = self.model_.backbone.initial_state(1)
             self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
         self._name_features(self._tail)
-
-
-class _Windows:
-    """Windows of a panel as tensors, a batch at a time, with what is constant for their items."""
-
-    def __init__(
-        self,
-        panel: Panel,
-        values: NDArray[np.float32],
-        config: ForecasterConfig,
-        spans: NDArray[np.int64],
-        static: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
-    ) -> None:
-        before = config.context_length * (1 + config.carried_windows)
-        lengths = before, config.prediction_length
-        if panel.items is None and not config.carried_windows:
-            ((first, end),) = spans
-            self._windows = SlidingWindows(values[first:end], *lengths)
-        else:
-            self._windows = SlidingWindows(values, *lengths, spans=spans)
-        self._static = static
-        self.items = self._windows.items
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __getitem__(
-        self, indices: list[int] | NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...] | None]:
-        chosen = np.asarray(indices)
-        past, future = (torch.from_numpy(part) for part in self._windows[chosen])
-        if self._static is None:
-            return past, future, None
-        item = self.items(chosen)
-        return past, future, tuple(torch.from_numpy(s[item]) for s in self._static)
-
-
-def _windows_at_once(n_variates: int) -> int:
-    return max(1, _STREAMS // n_variates)
-
-
-def _n_scores(config: ForecasterConfig) -> int:
-    """Forecasts to calibrate with: 500, or fewer where their steps and variates are very many."""
-    numbers = config.prediction_length * config.n_variates
-    return min(500, max(50, 2**22 // numbers))
 
 
 def _names(given: Any) -> tuple[Any, ...]:
@@ -986,36 +778,3 @@ def _for_panel(
         static_categories=categories,
         n_static=n_static,
     )
-
-
-def _with_calendar(panel: Panel) -> Panel:
-    """The panel with calendar features as its last columns."""
-    values = np.concatenate([panel.values, _calendar(panel, panel.index)], 1)
-    return dataclasses.replace(panel, values=values)
-
-
-def _calendar(panel: Panel, index: pd.Index | None) -> Array:
-    if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
-        raise ValueError("calendar is True, but X has no times; give a frame with a DatetimeIndex")
-    return calendar_features(index, _frequency(panel))
-
-
-def _frequency(panel: Panel) -> Any:
-    return panel.freq if panel.items is not None else getattr(panel.index, "freq", None)
-
-
-def _validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> NDArray[np.int64]:
-    """Rows to hold out at the end of every item, `[I]`.
-
-    None if no window to train on, or nothing to compare, is left.
-    """
-    first, end = panel.spans.T
-    horizon = config.prediction_length
-    needed = horizon + (config.context_length if panel.items is None else 1)
-    rows = np.maximum((fraction * (end - first)).astype(np.int64), horizon)
-    rows[end - first - rows < needed] = 0
-    if fraction == 0:
-        rows[:] = 0
-    held_out = np.arange(len(panel.values)) >= np.repeat(end - rows, end - first)
-    targets = panel.values[held_out, : panel.n_targets]
-    return np.zeros_like(rows) if np.isnan(targets).all() else rows

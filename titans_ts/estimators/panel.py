@@ -37,6 +37,8 @@ class Roles:
     """What is constant for an item."""
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
+    calendar: bool = False
+    """Whether where a time stands in the day, week, month and year is known too."""
 
     @property
     def covariates(self) -> tuple[Any, ...]:
@@ -63,7 +65,7 @@ class Panel:
     items: pd.Index | None = None
     """Their names `[I]`."""
     freq: Any = None
-    """Frequency (an offset, or a whole number) of a long frame."""
+    """Frequency of the times (an offset, or a whole number); None for an array."""
     static: pd.DataFrame | None = None
     """A row an item."""
 
@@ -279,7 +281,7 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
     panel = Panel(values, plain["n_targets"], plain["kind"], columns)
     if "items" not in plain:
         index = rebuild(plain["index"], len(values)) if "index" in plain else None
-        return replace(panel, index=index)
+        return replace(panel, index=index, freq=getattr(index, "freq", None))
     places, freq = tensors["tail_places"].numpy(), plain["freq"]
     index = pd.Index(places)
     if plain["unit"] is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from titans_ts.estimators.index import regular, regular_items
 from titans_ts.estimators.panel import Panel, Roles
+from titans_ts.frequency import calendar_features
 
 __all__ = ["read_future", "read_panel", "read_windows"]
 
@@ -52,11 +53,15 @@ def read_panel(
         panel = _read_long(X, roles, like) if long else _read_wide(X, roles, like)
     elif isinstance(X, pd.Series):
         _no_roles(roles, "a Series")
-        values = _numeric(X)[:, None]
-        panel = Panel(values, 1, "series", (X.name,), _regular(X.index, like))
+        index = _regular(X.index, like)
+        freq = getattr(index, "freq", None)
+        panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,), index, freq=freq)
     else:
         panel = _read_array(X, roles)
     _check_values(panel, roles)
+    if roles.calendar:
+        features = _calendar(panel.index, panel)
+        panel = replace(panel, values=np.concatenate([panel.values, features], 1))
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
@@ -77,8 +82,10 @@ def read_windows(X: Any, context_length: int, n_columns: int, name: str = "X") -
     return values
 
 
-def read_future(known_future: Any, panel: Panel | None, n: int, steps: int, roles: Roles) -> Array:
-    """Read the known-future covariates of the steps to forecast, `[n, steps, K]`.
+def read_future(
+    known_future: Any, panel: Panel | None, n: int, steps: int, roles: Roles
+) -> Array | None:
+    """Read the known-future covariates of the steps to forecast, `[n, steps, K]`; None without any.
 
     Parameters
     ----------
@@ -97,6 +104,18 @@ def read_future(known_future: Any, panel: Panel | None, n: int, steps: int, role
     TypeError, ValueError
         If it is missing, of another form, or lacks a step.
     """
+    parts = []
+    if roles.known:
+        parts.append(_read_known(known_future, panel, n, steps, roles))
+    elif known_future is not None:
+        raise ValueError("known_future is given, but the model was fitted without such columns")
+    if roles.calendar:
+        assert panel is not None
+        parts.append(_calendar(panel.future(steps), panel).reshape(n, steps, -1))
+    return np.concatenate(parts, -1) if parts else None
+
+
+def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, roles: Roles) -> Array:
     names, n_known = list(roles.known), len(roles.known)
     if known_future is None:
         raise ValueError(
@@ -142,6 +161,12 @@ def read_future(known_future: Any, panel: Panel | None, n: int, steps: int, role
     values = np.column_stack([_numeric(frame[c]) for c in names])[places]
     _check_finite(values, tuple(names), "known_future")
     return np.ascontiguousarray(values.reshape(n, steps, n_known))
+
+
+def _calendar(index: pd.Index | None, panel: Panel) -> Array:
+    if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+        raise ValueError("calendar is True, but X has no times; give a frame with a DatetimeIndex")
+    return calendar_features(index, panel.freq)
 
 
 def _regular(index: pd.Index, like: Panel | None) -> pd.Index:
@@ -199,7 +224,9 @@ def _read_wide(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
     known = like if like is not None and like.kind in ("frame", "panel") else None
     targets = _targets(frame, roles, known)
     values = _values(frame, targets, roles)
-    return Panel(values, len(targets), "frame", targets, _regular(frame.index, like))
+    index = _regular(frame.index, like)
+    freq = getattr(index, "freq", None)
+    return Panel(values, len(targets), "frame", targets, index, freq=freq)
 
 
 def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:

@@ -1,0 +1,216 @@
+"""A trained model with what it takes to forecast panels in their own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import trange
+
+from titans_ts.config import ForecasterConfig
+from titans_ts.conformal import conformity
+from titans_ts.estimators.backtest import cutoffs
+from titans_ts.estimators.panel import Panel, Roles
+from titans_ts.estimators.reading import read_future, read_panel, read_windows
+from titans_ts.estimators.scale import Scales, StaticEncoder
+from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
+from titans_ts.nn.models import ForecastingModel
+from titans_ts.training import split_known
+
+__all__ = ["STREAMS", "PanelModel", "n_scores"]
+
+Array = NDArray[np.float64]
+
+STREAMS = 1024
+"""Windows times variates forecast at a time: about 0.3 GB with the default model."""
+
+
+@dataclass(frozen=True)
+class PanelModel:
+    """A model, what its columns are, and how their values are scaled."""
+
+    model: ForecastingModel
+    roles: Roles
+    scales: Scales
+    encoder: StaticEncoder | None
+
+    @property
+    def config(self) -> ForecasterConfig:
+        """The model's."""
+        return self.model.config
+
+    def read(self, X: Any, min_rows: int, like: Panel) -> Panel:
+        """Read a series in the form that was fitted, `like`."""
+        panel = read_panel(X, self.roles, min_rows=min_rows, like=like)
+        if panel.n_targets != self.config.n_variates:
+            raise ValueError(
+                f"X has {panel.n_targets} variates, but {self.config.n_variates} were fitted; "
+                "give the same ones in the same order"
+            )
+        return panel
+
+    def read_history(self, X: Any, tail: Panel) -> tuple[Panel | None, Array]:
+        """The panel to answer for (None for a batch) and its rows, or windows `[N, L, F]`."""
+        config = self.config
+        if X is None:
+            return tail, tail.values
+        if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
+            if self.roles.calendar:
+                raise ValueError("X is a batch of windows, which has no times; calendar needs them")
+            n_columns = config.n_variates + config.n_past + config.n_known
+            return None, read_windows(X, config.context_length, n_columns)
+        panel = self.read(X, config.context_length, tail)
+        return panel, panel.values
+
+    def rows(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
+        """Rows `[N, F]` scaled, and static covariates as tensors."""
+        counts = np.diff(panel.starts)
+        mean, spread = (np.repeat(s, counts, 0) for s in self.scales.of(panel, panel.values[None]))
+        return self.scales.rows(panel.values, mean, spread), self._static(panel, panel.n_items)
+
+    def absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
+        """The state after the rows before the last window, and how many rows of every item are left."""
+        if not self.config.carried_windows:
+            return None, self.config.context_length
+        rows, static = self.rows(panel)
+        with torch.inference_mode():
+            return advance(self.model.eval(), rows, panel.spans, static, state)
+
+    def surprise(self, panel: Panel) -> Array:
+        """How much every row surprised the memory, `[N, C]`."""
+        rows, static = self.rows(panel)
+        with torch.inference_mode():
+            return row_surprise(self.model.eval(), rows, panel.spans, static)
+
+    def one_step_errors(self, panel: Panel) -> Array:
+        """Absolute error of the forecast one step ahead, in deviations of what was fitted, `[N, C]`."""
+        config = self.config
+        cuts = cutoffs(panel, config.context_length, 1, 1, None)
+        point, _ = self.rolling(panel, cuts, steps=1)
+        known = cuts - panel.spans[:, 0] >= config.context_length
+        _, spread = self.scales.of(panel, panel.values[None])
+        error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
+        scores = np.full((len(panel.values), config.n_variates), np.nan)
+        scores[cuts[known]] = error[known]
+        return scores
+
+    def conformity(self, panel: Panel, cuts: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """How far outside their intervals values fell, scaled, `[N, H, C]`, of rolling forecasts."""
+        config = self.config
+        H, C = config.prediction_length, config.n_variates
+        if len(config.quantile_levels) < 2 or cuts.size == 0:
+            return None
+        _, quantiles = self.rolling(panel, cuts)
+        ahead = np.clip(cuts[..., None] + np.arange(H), 0, len(panel.values) - 1)
+        actual = panel.values[ahead][..., :C]
+        _, spread = self.scales.of(panel, panel.values[None])
+        scores = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
+        scores[cuts < 0] = np.nan
+        scores = scores.reshape(-1, H, C)
+        scores = scores[~np.isnan(scores).all((1, 2))]
+        chosen = np.linspace(0, len(scores) - 1, min(len(scores), n_scores(config))).astype(int)
+        return scores[chosen].astype(np.float32) if len(scores) else None
+
+    def forecast(
+        self, panel: Panel | None, values: Array, known_future: Any, state: Any
+    ) -> tuple[Array, Array]:
+        """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
+        windows = values if panel is None else panel.windows(self.config.context_length)
+        mean, spread = (s[:, None] for s in self.scales.of(panel, values))
+        past = self.scales.rows(windows, mean, spread)
+        known = self._known(panel, len(windows), known_future)
+        static = self._static(panel, len(windows))
+        point, quantiles = self.forecast_scaled(torch.from_numpy(past), known, static, state)
+        return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
+
+    def rolling(
+        self,
+        panel: Panel,
+        cuts: NDArray[np.int64],
+        *,
+        progress_bar: bool = False,
+        steps: int | None = None,
+    ) -> tuple[Array, Array]:
+        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on.
+
+        With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
+        """
+        config, model = self.config, self.model.eval()
+        L, H, C = config.context_length, config.prediction_length, config.n_variates
+        first, end = panel.spans.T
+        known_so_far = np.where(cuts >= 0, cuts, end).min(
+            0
+        )  # scales of new items: without what comes
+        mean, spread = self.scales.of(
+            panel.head(np.maximum(known_so_far, first + 1)), panel.values[None]
+        )
+        counts = end - first
+        values = self.scales.rows(
+            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
+        )
+        constant = self._static(panel, panel.n_items)
+        at_once = 1 if config.carried_windows else max(1, STREAMS // (C * panel.n_items))
+        state, place = None, first
+        points, quantiles = [], []
+        for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
+            some = cuts[start : start + at_once]
+            if config.carried_windows:
+                reached = np.maximum(some[0], place)
+                with torch.inference_mode():
+                    state, left = advance(
+                        model, values, np.stack([place, reached], 1), constant, state
+                    )
+                place = reached - left
+            at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
+            windows = values[np.clip(at, 0, len(values) - 1)]
+            windows[(at < first[:, None]) | (at >= end[:, None])] = np.nan
+            flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
+            _, known = split_known(flat[:, L:], config)
+            tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
+            point, quantile = self.forecast_scaled(flat[:, :L], known, tiled, state)
+            shape = (*some.shape, H, C)
+            point = point.reshape(shape)[:, :, :steps]
+            levels = quantile.reshape(*shape, -1)[:, :, :steps]
+            points.append(point * spread[:, None] + mean[:, None])
+            quantiles.append(levels * spread[:, None, :, None] + mean[:, None, :, None])
+        point, quantile = np.concatenate(points), np.concatenate(quantiles)
+        point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
+        return point, quantile
+
+    def forecast_scaled(
+        self, past: Tensor, known: Tensor | None, static: Any, state: Any
+    ) -> tuple[Array, Array]:
+        """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, k L, F]`."""
+        points, quantiles = [], []
+        model = self.model.eval()
+        with torch.inference_mode():
+            for some, reading in read_in_pieces(model, past, static, state):
+                ahead = None if known is None else known[some].to(reading.y.device)
+                point, quantile = model.forecast(reading, ahead)
+                points.append(point.cpu().double().numpy())
+                quantiles.append(quantile.cpu().double().numpy())
+        return np.concatenate(points), np.concatenate(quantiles)
+
+    def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
+        """The covariates of the steps ahead `[n, H, K]`, scaled."""
+        known = read_future(known_future, panel, n, self.config.prediction_length, self.roles)
+        if known is None:
+            return None
+        return torch.from_numpy(self.scales.covariates(known).astype(np.float32))
+
+    def _static(self, panel: Panel | None, n: int) -> Any:
+        if self.encoder is None:
+            return None
+        codes, numbers = self.encoder(None if panel is None else panel.static, n)
+        return torch.from_numpy(codes), torch.from_numpy(numbers)
+
+
+def n_scores(config: ForecasterConfig) -> int:
+    """Forecasts to calibrate with: 500, or fewer where their steps and variates are very many."""
+    numbers = config.prediction_length * config.n_variates
+    return min(500, max(50, 2**22 // numbers))
