@@ -37,6 +37,7 @@ LAYERS = {  # a package may import those before it; datasets stands alone
         *("files", "frequency", "metrics", "baselines", "plots", "report"),
     },
     "titans_ts.report": set(),
+    "titans_ts.gluonts": {"estimators"},
 }
 
 

@@ -27,7 +27,7 @@ from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.engine import STREAMS, PanelModel, n_scores
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
-from titans_ts.estimators.reading import read_panel
+from titans_ts.estimators.reading import column_names, read_panel
 from titans_ts.estimators.scale import Scales, StaticEncoder
 from titans_ts.estimators.windows import PanelWindows, validation_rows
 from titans_ts.frequency import usual_season
@@ -131,7 +131,7 @@ class TitansForecaster(TitansEstimator):
     """
 
     model_: ForecastingModel
-    _engine: PanelModel
+    engine: PanelModel
     _tail: Panel
     _state: Any
     _calibration: Any
@@ -231,9 +231,12 @@ class TitansForecaster(TitansEstimator):
         """
         roles, config = self._roles(), self._forecaster_config()
         panel = read_panel(X, roles, min_rows=config.context_length + config.prediction_length)
-        return self._fit(panel, roles)
+        return self.fit_panel(panel, roles)
 
-    def _fit(self, panel: Panel, roles: Roles) -> TitansForecaster:
+    def fit_panel(
+        self, panel: Panel, roles: Roles, validation: Panel | None = None
+    ) -> TitansForecaster:
+        """As :meth:`fit`, of a panel already read; the last steps of `validation` choose the epoch."""
         config, training = self._forecaster_config(), self._training_config()
         length = config.context_length
         if np.isnan(panel.values[:, : panel.n_targets]).all():
@@ -241,32 +244,39 @@ class TitansForecaster(TitansEstimator):
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
         config = _for_panel(config, panel, roles, encoder)
         first, end = panel.spans.T
-        border = end - validation_rows(panel, config, training.validation_fraction)
+        fraction = training.validation_fraction if validation is None else 0
+        border = end - validation_rows(panel, config, fraction)
         use = np.arange(len(panel.values)) < np.repeat(border, end - first)
         with self._seeded() as generator:
             model = PanelModel(ForecastingModel(config), roles, Scales.fit(panel, use), encoder)
             values, static = model.rows(panel)
             windows = PanelWindows(panel, values, config, np.stack([first, border], 1), static)
-            validation = None
-            if (border < end).any():
-                before = length * (1 + config.carried_windows)
+            before = length * (1 + config.carried_windows)
+            held_out = None
+            if validation is not None:
+                start, stop = validation.spans.T
+                start = np.maximum(start, stop - before - config.prediction_length)
+                rows, constant = model.rows(validation)
+                spans = np.stack([start, stop], 1)
+                held_out = PanelWindows(validation, rows, config, spans, constant)
+            elif (border < end).any():
                 start = np.where(border < end, np.maximum(border - before, first), end)
                 held_out = PanelWindows(panel, values, config, np.stack([start, end], 1), static)
-                validation = batches(held_out, max(1, STREAMS // config.n_variates))
+            at_once = max(1, STREAMS // config.n_variates)
             in_a_row = 1 + config.carried_windows
             size = max(1, training.batch_size // in_a_row)
             history = train(
                 model.model,
                 forecast_loss,
                 batches(windows, size, generator, share=1 / in_a_row),
-                validation,
+                None if held_out is None else batches(held_out, at_once),
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = model.model.to(self._device()), history
-        self._engine = model
+        self.engine = model
         self._remember(panel)
         cuts = cutoffs(panel, length, config.prediction_length, 1, None)
         held = (cuts >= border).any(1)  # windows of the validation part
@@ -296,7 +306,7 @@ class TitansForecaster(TitansEstimator):
             If X cannot be used, or does not follow.
         """
         check_is_fitted(self, "model_")
-        self._remember(self._tail.followed_by(self._engine.read(X, 1, self._tail)), self._state)
+        self._remember(self._tail.followed_by(self.engine.read(X, 1, self._tail)), self._state)
         return self
 
     def reset(self) -> TitansForecaster:
@@ -357,7 +367,7 @@ class TitansForecaster(TitansEstimator):
         roles = self._roles()
         if refit is None:
             check_is_fitted(self, "model_")
-            roles, config = self._engine.roles, self.model_.config
+            roles, config = self.engine.roles, self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = read_panel(X, roles, min_rows=L + H, like=self._tail if refit is None else None)
         rows = cutoffs(panel, L, H, stride or H, n_windows)
@@ -372,8 +382,8 @@ class TitansForecaster(TitansEstimator):
             some, forecaster = rows[start : start + every], self
             if refit is not None:
                 forecaster = clone(self).set_params(progress_bar=False)
-                forecaster._fit(panel.head(some[0]), roles)
-            point, quantile = forecaster._engine.rolling(
+                forecaster.fit_panel(panel.head(some[0]), roles)
+            point, quantile = forecaster.engine.rolling(
                 panel, some, progress_bar=show and refit is None
             )
             points.append(point)
@@ -410,8 +420,8 @@ class TitansForecaster(TitansEstimator):
             `[T, C]` in the form of X; NaN where a whole patch is missing.
         """
         check_is_fitted(self, "model_")
-        panel = self._engine.read(X, 1, self._tail)
-        return panel.answer_rows(self._engine.surprise(panel), self._engine.roles)
+        panel = self.engine.read(X, 1, self._tail)
+        return panel.answer_rows(self.engine.surprise(panel), self.engine.roles)
 
     def detect_anomalies(
         self,
@@ -450,7 +460,7 @@ class TitansForecaster(TitansEstimator):
         panel, scores = self._scores(X, score)
         usual = scores if reference is None else self._scores(reference, score)[1]
         thresholds = [score_threshold(column, risk, method) for column in usual.T]
-        C, roles = panel.n_targets, self._engine.roles
+        C, roles = panel.n_targets, self.engine.roles
         places = np.arange(len(scores)) if panel.index is None else panel.index
         frame = pd.DataFrame(
             {
@@ -470,7 +480,7 @@ class TitansForecaster(TitansEstimator):
     def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
         """Scores `[N, C]` of the rows of X; NaN where a value is missing."""
         check_is_fitted(self, "model_")
-        config, engine = self.model_.config, self._engine
+        config, engine = self.model_.config, self.engine
         panel = engine.read(X, config.context_length + config.prediction_length, self._tail)
         if score == "error":
             return panel, engine.one_step_errors(panel)
@@ -480,13 +490,13 @@ class TitansForecaster(TitansEstimator):
     @property
     def mean_(self) -> Array:
         """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self._engine.scales
+        scales = self.engine.scales
         return scales.mean[0] if scales.items is None else scales.mean
 
     @property
     def scale_(self) -> Array:
         """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self._engine.scales
+        scales = self.engine.scales
         return scales.spread[0] if scales.items is None else scales.spread
 
     def set_history(self, X: Any) -> TitansForecaster:
@@ -535,7 +545,7 @@ class TitansForecaster(TitansEstimator):
         """
         panel, values = self._read(X)
         point, _ = self._forecast(panel, values, known_future)
-        return point if panel is None else panel.answer(point, self._engine.roles)
+        return point if panel is None else panel.answer(point, self.engine.roles)
 
     def predict_quantiles(self, X: Any = None, known_future: Any = None) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
@@ -557,7 +567,7 @@ class TitansForecaster(TitansEstimator):
         return (
             quantiles
             if panel is None
-            else panel.answer_levels(quantiles, levels, self._engine.roles)
+            else panel.answer_levels(quantiles, levels, self.engine.roles)
         )
 
     def predict_interval(
@@ -599,13 +609,13 @@ class TitansForecaster(TitansEstimator):
             )
         added = margin(self._calibration, coverage)  # [H, C]
         _, quantiles = self._forecast(panel, values, known_future)
-        _, spread = self._engine.scales.of(panel, values)
+        _, spread = self.engine.scales.of(panel, values)
         low, high = quantiles[..., 0], quantiles[..., -1]
         added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
         ends = np.stack([low - added, high + added], -1)
         if panel is None:
             return ends
-        return panel.answer_levels(ends, ("lower", "upper"), self._engine.roles, "bound")
+        return panel.answer_levels(ends, ("lower", "upper"), self.engine.roles, "bound")
 
     def calibrate(self, X: Any) -> TitansForecaster:
         """Let :meth:`predict_interval` learn from the latest forecasts of a series instead.
@@ -619,9 +629,9 @@ class TitansForecaster(TitansEstimator):
         check_is_fitted(self, "model_")
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
-        panel = self._engine.read(X, L + H, self._tail)
+        panel = self.engine.read(X, L + H, self._tail)
         cuts = cutoffs(panel, L, H, 1, n_scores(config))
-        self._calibration = self._engine.conformity(panel, cuts)
+        self._calibration = self.engine.conformity(panel, cuts)
         return self
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -636,9 +646,9 @@ class TitansForecaster(TitansEstimator):
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
-        panel = self._engine.read(X, config.context_length + config.prediction_length, self._tail)
+        panel = self.engine.read(X, config.context_length + config.prediction_length, self._tail)
         C = config.n_variates
-        rows, constant = self._engine.rows(panel)
+        rows, constant = self.engine.rows(panel)
         windows = PanelWindows(panel, rows, config, panel.spans, constant)
         shape = (panel.n_items, C)
         count, total, squares, residual = (np.zeros(shape) for _ in range(4))
@@ -647,7 +657,7 @@ class TitansForecaster(TitansEstimator):
             past, future, static = windows[chosen]
             future, known = split_known(future, config)
             error = (
-                future.double().numpy() - self._engine.forecast_scaled(past, known, static, None)[0]
+                future.double().numpy() - self.engine.forecast_scaled(past, known, static, None)[0]
             )
             seen = ~np.isnan(error)
             actual = np.where(seen, future, 0).astype(np.float64)
@@ -678,10 +688,10 @@ class TitansForecaster(TitansEstimator):
         if not isinstance(self.calendar, bool):
             raise ValueError(f"calendar is {self.calendar!r}; it must be True or False")
         return Roles(
-            None if self.target is None else _names(self.target),
-            _names(self.past),
-            _names(self.known_future),
-            _names(self.static),
+            None if self.target is None else column_names(self.target),
+            column_names(self.past),
+            column_names(self.known_future),
+            column_names(self.static),
             self.item_id,
             self.timestamp,
             self.calendar,
@@ -689,7 +699,7 @@ class TitansForecaster(TitansEstimator):
 
     def _remember(self, panel: Panel, state: Any = None) -> None:
         """Keep what forecasting from the end of a series needs, whose rows follow a state."""
-        self._state, keep = self._engine.absorb(panel, state)
+        self._state, keep = self.engine.absorb(panel, state)
         self._tail = panel.tail(keep)
         self._name_features(panel)
 
@@ -703,7 +713,7 @@ class TitansForecaster(TitansEstimator):
 
     def _read(self, X: Any) -> tuple[Panel | None, Array]:
         check_is_fitted(self, "model_")
-        return self._engine.read_history(X, self._tail)
+        return self.engine.read_history(X, self._tail)
 
     def _forecast(
         self, panel: Panel | None, values: Array, known_future: Any
@@ -713,14 +723,14 @@ class TitansForecaster(TitansEstimator):
         if panel is self._tail:
             state = self._state
         elif panel is not None:
-            state, _ = self._engine.absorb(panel)
-        return self._engine.forecast(panel, values, known_future, state)
+            state, _ = self.engine.absorb(panel)
+        return self.engine.forecast(panel, values, known_future, state)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tail, tensors = describe_panel(self._tail)
-        scales, encoder = self._engine.scales, self._engine.encoder
+        scales, encoder = self.engine.scales, self.engine.encoder
         fitted: dict[str, Any] = {
-            "roles": dataclasses.asdict(self._engine.roles),
+            "roles": dataclasses.asdict(self.engine.roles),
             "tail": tail,
             "items": None if scales.items is None else plain_items(scales.items),
             "static": None if encoder is None else encoder.columns,
@@ -744,7 +754,7 @@ class TitansForecaster(TitansEstimator):
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
         encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
         known = Scales(**scales, items=items)
-        self._engine = PanelModel(self.model_, Roles(**roles), known, encoder)
+        self.engine = PanelModel(self.model_, Roles(**roles), known, encoder)
         calibration = tensors.get("calibration")
         self._calibration = None if calibration is None else calibration.numpy()
         self._tail = rebuild_panel(fitted["tail"], tensors)
@@ -755,13 +765,6 @@ class TitansForecaster(TitansEstimator):
             like = self.model_.backbone.initial_state(1)
             self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
         self._name_features(self._tail)
-
-
-def _names(given: Any) -> tuple[Any, ...]:
-    """One column or several, as a tuple."""
-    if isinstance(given, (list, tuple, pd.Index, np.ndarray)):
-        return tuple(c.item() if isinstance(c, np.generic) else c for c in given)
-    return (given,)
 
 
 def _for_panel(

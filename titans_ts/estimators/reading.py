@@ -13,9 +13,16 @@ from titans_ts.estimators.index import regular, regular_items
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.frequency import calendar_features
 
-__all__ = ["read_future", "read_panel", "read_windows"]
+__all__ = ["column_names", "read_future", "read_panel", "read_windows", "with_calendar"]
 
 Array = NDArray[np.float64]
+
+
+def column_names(given: Any) -> tuple[Any, ...]:
+    """One column or several, as a tuple."""
+    if isinstance(given, (list, tuple, pd.Index, np.ndarray)):
+        return tuple(c.item() if isinstance(c, np.generic) else c for c in given)
+    return (given,)
 
 
 def read_panel(
@@ -59,15 +66,19 @@ def read_panel(
     else:
         panel = _read_array(X, roles)
     _check_values(panel, roles)
-    if roles.calendar:
-        features = _calendar(panel.index, panel)
-        panel = replace(panel, values=np.concatenate([panel.values, features], 1))
+    panel = with_calendar(panel) if roles.calendar else panel
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
             "(give more history, or shorten context_length or prediction_length)"
         )
     return panel
+
+
+def with_calendar(panel: Panel) -> Panel:
+    """The panel with where its times stand in the day, week, month and year as its last columns."""
+    features = _calendar(panel.index, panel)
+    return replace(panel, values=np.concatenate([panel.values, features], 1))
 
 
 def read_windows(X: Any, context_length: int, n_columns: int, name: str = "X") -> Array:
