@@ -1,0 +1,125 @@
+"""What a memory that goes on learning at test time is worth.
+
+    python benchmarks/streaming.py                       # every data set, one thread
+    python benchmarks/streaming.py --datasets ETTh1 regimes --seeds 3
+
+Two models of one size are trained on equally many windows: one with an empty memory before every window,
+one on windows in a row, the memory's state carried from each to the next. The second is measured twice on
+the test part: with the state carried along from the first row of the series on, and with an empty memory
+for every window. Standard borders, 96 steps from 96, z-scored on the train rows, every `stride`-th window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from record import record
+
+from titans_ts import TitansForecaster
+from titans_ts.datasets import DATASETS, literature_split, load_dataset, make_series, ratio_split
+from titans_ts.estimators.reading import read_panel
+
+LENGTH, HORIZON, CARRIED = 96, 96, 7
+SETTINGS = {
+    "n_layers": 1,
+    "dropout": 0.3,
+    "head_dropout": 0.4,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "max_epochs": 10,
+}
+"""Those of forecast.py, with smaller steps; a pass over the data is cut to `--batches` of them."""
+STRIDE = {"ETTm1": 4, "ETTm2": 4, "weather": 8}
+SETS = ("ETTh1", "ETTh2", "exchange_rate", "regimes", "ETTm1", "ETTm2", "weather")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--datasets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--variant", default="mac")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--batches", type=int, default=100, help="steps an epoch has at most")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    command = (
+        f"python benchmarks/streaming.py --datasets {' '.join(args.datasets)} "
+        f"--variant {args.variant} --seeds {args.seeds} --batches {args.batches}"
+    )
+    rows = []
+    for dataset in args.datasets:
+        for seed in range(args.seeds):
+            rows.append(run(dataset, args.variant, seed, args.batches))
+            print(rows[-1], flush=True)
+            path = record(f"streaming-{args.variant}", command, rows)
+    print(path)
+
+
+def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]:
+    """Train both models, and measure the test part three times."""
+    values, split = load(dataset)
+    stride = STRIDE.get(dataset, 1)
+    row: dict[str, Any] = {"dataset": dataset, "seed": seed, "stride": stride}
+    for carried in (0, CARRIED):
+        forecaster = TitansForecaster(
+            HORIZON,
+            LENGTH,
+            variant=variant,
+            carried_windows=carried,
+            validation_fraction=(split.validation.stop - split.train.stop) / split.validation.stop,
+            random_state=seed,
+            progress_bar=False,
+            trainer_kwargs={"limit_train_batches": n_batches, "limit_val_batches": 40},
+            **SETTINGS,
+        )
+        start = time.perf_counter()
+        forecaster.fit(values[: split.validation.stop])
+        name = "carried" if carried else "window"
+        row[f"{name}_seconds"] = round(time.perf_counter() - start)
+        row[f"{name}_epochs"] = len(forecaster.history_)
+        first = np.arange(split.test.start, split.test.stop - HORIZON + 1, stride)
+        if carried:
+            row |= errors(forecaster, values, first, "carried")
+            past = values[first[:, None] - LENGTH + np.arange(LENGTH)]
+            row |= compare(forecaster, forecaster.predict(past), values, first, "reset")
+        else:
+            row |= errors(forecaster, values, first, "window")
+    return row
+
+
+def errors(forecaster: TitansForecaster, values: Any, first: Any, name: str) -> dict[str, float]:
+    """Errors of forecasts that begin at rows `first`, from all rows before them."""
+    panel = read_panel(values[: first[-1] + HORIZON])
+    point, _ = forecaster.engine.rolling(panel, first[:, None])
+    return compare(forecaster, point[:, 0], values, first, name)
+
+
+def compare(
+    forecaster: TitansForecaster, point: Any, values: Any, first: Any, name: str
+) -> dict[str, float]:
+    actual = values[first[:, None] + np.arange(HORIZON)]
+    error = (point - actual) / forecaster.scale_
+    return {
+        f"{name}_mse": round(float(np.nanmean(error**2)), 4),
+        f"{name}_mae": round(float(np.nanmean(np.abs(error))), 4),
+    }
+
+
+def load(dataset: str) -> tuple[Any, Any]:
+    """Values `[T, C]`, and where its parts begin and end."""
+    if dataset == "regimes":  # level and amplitude change about every 200 steps
+        frame = make_series(20_000, 4, regime_changes=100, seasons=(24, 168), random_state=0)
+        return frame.to_numpy(), ratio_split(len(frame), 0.7, 0.1, 0.2)
+    values = load_dataset(dataset).to_numpy()
+    if dataset == "weather":
+        values = np.where(values == -9999, np.nan, values)  # the sentinel is missing data
+    assert dataset in DATASETS
+    return values, literature_split(dataset, len(values))
+
+
+if __name__ == "__main__":
+    main()
