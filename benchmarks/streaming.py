@@ -6,7 +6,7 @@
 Two models of one size are trained on equally many windows: one with an empty memory before every window,
 one on windows in a row, the memory's state carried from each to the next. The second is measured twice on
 the test part: with the state carried along from the first row of the series on, and with an empty memory
-for every window. Standard borders, 96 steps from 96, z-scored on the train rows, every `stride`-th window.
+for every window. Standard borders, 96 steps from 96, z-scored on the train rows.
 """
 
 from __future__ import annotations

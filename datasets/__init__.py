@@ -5,6 +5,7 @@ This package stands alone: it imports nothing of the rest of titans_ts.
 
 from __future__ import annotations
 
+from titans_ts.datasets.check import check_frame
 from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
 from titans_ts.datasets.fetch import load_dataset
 from titans_ts.datasets.registry import DATASETS, Dataset
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "SlidingWindows",
     "Split",
+    "check_frame",
     "literature_split",
     "load_dataset",
     "load_demo",

@@ -11,7 +11,7 @@ import pytest
 
 import titans_ts.datasets as package
 
-MODULES = ("_messages", "demo", "fetch", "registry", "splits", "synthetic", "windows")
+MODULES = ("check", "_messages", "demo", "fetch", "registry", "splits", "synthetic", "windows")
 
 
 @pytest.mark.parametrize("name", ["", *MODULES])

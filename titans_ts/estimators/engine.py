@@ -40,6 +40,11 @@ class PanelModel:
     encoder: StaticEncoder | None
 
     @property
+    def ready(self) -> ForecastingModel:
+        """The model in evaluation; going through all its modules takes as long as a block's forward."""
+        return self.model.eval() if self.model.training else self.model
+
+    @property
     def config(self) -> ForecasterConfig:
         """The model's."""
         return self.model.config
@@ -79,13 +84,13 @@ class PanelModel:
             return None, self.config.context_length
         rows, static = self.rows(panel)
         with torch.inference_mode():
-            return advance(self.model.eval(), rows, panel.spans, static, state)
+            return advance(self.ready, rows, panel.spans, static, state)
 
     def surprise(self, panel: Panel) -> Array:
         """How much every row surprised the memory, `[N, C]`."""
         rows, static = self.rows(panel)
         with torch.inference_mode():
-            return row_surprise(self.model.eval(), rows, panel.spans, static)
+            return row_surprise(self.ready, rows, panel.spans, static)
 
     def one_step_errors(self, panel: Panel) -> Array:
         """Absolute error of the forecast one step ahead, in deviations of what was fitted, `[N, C]`."""
@@ -140,7 +145,7 @@ class PanelModel:
 
         With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
         """
-        config, model = self.config, self.model.eval()
+        config, model = self.config, self.ready
         L, H, C = config.context_length, config.prediction_length, config.n_variates
         first, end = panel.spans.T
         known_so_far = np.where(cuts >= 0, cuts, end).min(
@@ -187,7 +192,7 @@ class PanelModel:
     ) -> tuple[Array, Array]:
         """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, k L, F]`."""
         points, quantiles = [], []
-        model = self.model.eval()
+        model = self.ready
         with torch.inference_mode():
             for some, reading in read_in_pieces(model, past, static, state):
                 ahead = None if known is None else known[some].to(reading.y.device)

@@ -1,0 +1,249 @@
+"""What is wrong with a frame before a model sees it: gaps, repeats, sentinels, constants, breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+__all__ = ["check_frame"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_SENTINELS = tuple(sign * (10**k - 1) for sign in (-1, 1) for k in (2, 3, 4, 5, 6)) + (
+    -1e20,
+    1e20,
+    -1e30,
+)
+_FAR = 5.0  # ranges of the usual values beyond which a value is no measurement
+_BREAK = 10.0  # factor between two sizes of a series that is called a break
+_BLOCKS, _SHORTEST_BLOCK = 40, 20
+
+
+_Finding = tuple[str, Any, int, Any, str]
+_COLUMNS = ("kind", "column", "count", "first", "detail")
+
+
+def check_frame(
+    frame: pd.DataFrame,
+    *,
+    item_id: str = "item_id",
+    timestamp: str = "timestamp",
+) -> pd.DataFrame:
+    """Report what a forecaster would stumble over, or learn by mistake; nothing is changed.
+
+    Parameters
+    ----------
+    frame
+        Wide, times in the index or in the column `timestamp`; or long, with both columns.
+    item_id, timestamp
+        Names of the columns of a long frame.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a finding, empty if there is none: `item` (of a long frame), `kind`, `column`, `count`,
+        `first` (the first time or row concerned) and `detail`, which says what to do. Kinds: "unsorted",
+        "duplicate", "gap" and "irregular" times; "text" (not a number), "missing", "all missing",
+        "infinite", "constant", "sentinel" (a code for a missing value, such as -9999) and "scale break"
+        (the size of the values changes tenfold for good, as after a change of units).
+
+    Examples
+    --------
+    >>> index = pd.date_range("2024-01-01", periods=100, freq="h").delete(50)
+    >>> x = np.sin(np.arange(99.0))
+    >>> x[7] = -9999
+    >>> check_frame(pd.DataFrame({"x": x, "y": 1.0}, index))[["kind", "column", "count"]]
+           kind column  count
+    0       gap   None      1
+    1  sentinel      x      1
+    2  constant      y      1
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"frame is a {type(frame).__name__}; give a pandas DataFrame")
+    if timestamp in frame.columns:
+        if item_id in frame.columns:
+            parts = [
+                _as_frame(_series(part.drop(columns=item_id).set_index(timestamp))).assign(
+                    item=item
+                )
+                for item, part in frame.groupby(item_id, sort=False)
+            ]
+            found = pd.concat(parts, ignore_index=True) if parts else _as_frame([])
+            return found[["item", *_COLUMNS]]
+        frame = frame.set_index(timestamp)
+    return _as_frame(_series(frame))
+
+
+def _as_frame(findings: Any) -> pd.DataFrame:
+    return pd.DataFrame(list(findings), columns=list(_COLUMNS))
+
+
+def _series(frame: pd.DataFrame) -> Iterator[_Finding]:
+    index = frame.index
+    if index.dtype.kind in "OUST":
+        index = pd.DatetimeIndex(pd.to_datetime(index))
+    yield from _times(index)
+    for place, column in enumerate(frame.columns):
+        values = frame.iloc[:, place]
+        if not pd.api.types.is_numeric_dtype(values.dtype) or values.dtype.kind == "c":
+            yield (
+                "text",
+                column,
+                len(values),
+                index[0],
+                f"dtype {values.dtype}; convert it, or drop it",
+            )
+            continue
+        yield from _values(values.to_numpy(dtype=np.float64, na_value=np.nan), column, index)
+
+
+def _times(index: pd.Index) -> Iterator[_Finding]:
+    if not index.is_monotonic_increasing:
+        back = int(np.argmax(index[1:] < index[:-1])) + 1
+        yield ("unsorted", None, int((index[1:] < index[:-1]).sum()), index[back], "sort by time")
+        index = index.sort_values()
+    twice = index.duplicated()
+    if twice.any():
+        yield ("duplicate", None, int(twice.sum()), index[twice][0], "drop or average the repeats")
+        index = index[~twice]
+    if len(index) < 3 or index.dtype.kind not in "Miu":
+        return
+    places = index.asi8 if index.dtype.kind == "M" else index.to_numpy()
+    steps = np.diff(places)
+    if isinstance(index, pd.DatetimeIndex) and _calendar_frequency(index):
+        return
+    kinds, counts = np.unique(steps, return_counts=True)
+    usual = kinds[counts.argmax()]
+    odd = steps != usual
+    if not odd.any():
+        return
+    gaps = odd & (steps % usual == 0)
+    step: Any = pd.Timedelta(index[1] - index[0]) if index.dtype.kind == "M" else usual
+    if index.dtype.kind == "M":
+        step = index[int((~odd).argmax()) + 1] - index[int((~odd).argmax())]
+    if gaps.any():
+        missing = int((steps[gaps] // usual - 1).sum())
+        yield (
+            "gap",
+            None,
+            missing,
+            index[int(gaps.argmax()) + 1],
+            f"steps of {step} are missing; add rows of NaN (asfreq), which is missing data",
+        )
+    off = odd & ~gaps
+    if off.any():
+        yield (
+            "irregular",
+            None,
+            int(off.sum()),
+            index[int(off.argmax()) + 1],
+            f"not a whole number of steps of {step}; resample",
+        )
+
+
+def _calendar_frequency(index: pd.DatetimeIndex) -> bool:
+    """Whether months, business days and the like follow one another without a gap."""
+    try:
+        return pd.infer_freq(index) is not None
+    except ValueError:
+        return False
+
+
+def _values(values: FloatArray, column: Any, index: pd.Index) -> Iterator[_Finding]:
+    missing = np.isnan(values)
+    if missing.all():
+        yield ("all missing", column, len(values), index[0], "drop it")
+        return
+    if missing.any():
+        share = missing.mean()
+        yield (
+            "missing",
+            column,
+            int(missing.sum()),
+            index[int(missing.argmax())],
+            f"{share:.1%} of rows",
+        )
+    infinite = np.isinf(values)
+    if infinite.any():
+        yield (
+            "infinite",
+            column,
+            int(infinite.sum()),
+            index[int(infinite.argmax())],
+            "replace it by NaN, which is missing data",
+        )
+    known = ~missing & ~infinite
+    seen = values[known]
+    if len(seen) == 0:
+        return
+    if np.ptp(seen) <= 1e-12 * np.abs(seen).max():
+        yield ("constant", column, 1, index[int(known.argmax())], f"always {seen[0]:g}")
+        return
+    values = np.where(infinite, np.nan, values)
+    for sentinel in _sentinels(seen):
+        at = values == sentinel
+        yield (
+            "sentinel",
+            column,
+            int(at.sum()),
+            index[int(at.argmax())],
+            f"{sentinel:g} looks like a code for a missing value; replace it by NaN",
+        )
+        values = np.where(at, np.nan, values)
+    place, factor = _scale_break(values)
+    if factor > _BREAK:
+        yield (
+            "scale break",
+            column,
+            1,
+            index[place],
+            f"values are {factor:.0f} times as large on one side; check the units",
+        )
+
+
+def _sentinels(seen: FloatArray) -> list[float]:
+    """Extreme values that are usual codes, or the same several times, far from all others."""
+    found: list[float] = []
+    for extreme in (np.min, np.max):
+        rest = seen
+        while len(rest) > 10:
+            value = float(extreme(rest))
+            others = rest[rest != value]
+            if len(others) < 10:
+                break
+            count = len(rest) - len(others)
+            low, high = np.quantile(others, [0.01, 0.99])
+            reach = (1 if value in _SENTINELS else _FAR) * max(high - low, 1e-12 * abs(high))
+            far = value < min(low - reach, others.min()) or value > max(high + reach, others.max())
+            if not far or not (value in _SENTINELS or count >= 3):
+                break
+            found.append(value)
+            rest = others
+    return found
+
+
+def _scale_break(values: FloatArray) -> tuple[int, float]:
+    """The row where the size of the values changes most for good, and by what factor."""
+    n = min(_BLOCKS, len(values) // _SHORTEST_BLOCK)
+    if n < 4:
+        return 0, 1.0
+    edges = np.linspace(0, len(values), n + 1).astype(int)
+    blocks = np.split(np.abs(values), edges[1:-1])
+    sizes = np.array([np.nan if np.isnan(b).all() else np.nanmean(b) for b in blocks])
+    floor = np.nanmax(sizes) * 1e-9
+    logs = np.log(np.maximum(sizes, floor))
+    best, factor = 0, 1.0
+    for split in range(2, n - 1):
+        before, after = logs[:split], logs[split:]
+        before, after = before[~np.isnan(before)], after[~np.isnan(after)]
+        if len(before) < 2 or len(after) < 2:
+            continue
+        # the least difference between any two blocks of the two sides: a season is no break
+        gap = max(after.min() - before.max(), before.min() - after.max())
+        if np.exp(gap) > factor:
+            best, factor = int(edges[split]), float(np.exp(gap))
+    return best, factor
