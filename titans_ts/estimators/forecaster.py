@@ -251,19 +251,20 @@ class TitansForecaster(TitansEstimator):
             model = PanelModel(ForecastingModel(config), roles, Scales.fit(panel, use), encoder)
             values, static = model.rows(panel)
             windows = PanelWindows(panel, values, config, np.stack([first, border], 1), static)
-            before = length * (1 + config.carried_windows)
+            in_a_row = 1 + config.carried_windows
+            before = length * in_a_row
             held_out = None
             if validation is not None:
                 start, stop = validation.spans.T
                 start = np.maximum(start, stop - before - config.prediction_length)
                 rows, constant = model.rows(validation)
                 spans = np.stack([start, stop], 1)
-                held_out = PanelWindows(validation, rows, config, spans, constant)
+                held_out = PanelWindows(validation, rows, config, spans, constant, stride=in_a_row)
             elif (border < end).any():
                 start = np.where(border < end, np.maximum(border - before, first), end)
-                held_out = PanelWindows(panel, values, config, np.stack([start, end], 1), static)
+                spans = np.stack([start, end], 1)
+                held_out = PanelWindows(panel, values, config, spans, static, stride=in_a_row)
             at_once = max(1, STREAMS // config.n_variates)
-            in_a_row = 1 + config.carried_windows
             size = max(1, training.batch_size // in_a_row)
             history = train(
                 model.model,

@@ -24,14 +24,16 @@ class PanelWindows:
         config: ForecasterConfig,
         spans: NDArray[np.int64],
         static: tuple[Tensor, Tensor] | None,
+        *,
+        stride: int = 1,
     ) -> None:
         before = config.context_length * (1 + config.carried_windows)
         lengths = before, config.prediction_length
         if panel.items is None and not config.carried_windows:
             ((first, end),) = spans
-            self._windows = SlidingWindows(values[first:end], *lengths)
+            self._windows = SlidingWindows(values[first:end], *lengths, stride=stride)
         else:
-            self._windows = SlidingWindows(values, *lengths, spans=spans)
+            self._windows = SlidingWindows(values, *lengths, spans=spans, stride=stride)
         self._static = static
         self.items = self._windows.items
 
