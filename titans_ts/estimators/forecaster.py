@@ -279,11 +279,8 @@ class TitansForecaster(TitansEstimator):
         self.model_, self.history_ = model.model.to(self._device()), history
         self.engine = model
         self._remember(panel)
-        cuts = cutoffs(panel, length, config.prediction_length, 1, None)
-        held = (cuts >= border).any(1)  # windows of the validation part
-        cuts = np.where(cuts >= border, cuts, -1)[held]
-        some = np.linspace(0, len(cuts) - 1, min(len(cuts), n_scores(config))).astype(int)
-        self._calibration = model.conformity(panel, cuts[some])
+        held_out_part, cuts = _validation_cuts(panel, config, border)
+        self._calibration = model.conformity(held_out_part, cuts)
         return self
 
     def update(self, X: Any) -> TitansForecaster:
@@ -766,6 +763,28 @@ class TitansForecaster(TitansEstimator):
             like = self.model_.backbone.initial_state(1)
             self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
         self._name_features(self._tail)
+
+
+def _validation_cuts(
+    panel: Panel, config: ForecasterConfig, border: NDArray[np.int64]
+) -> tuple[Panel, NDArray[np.int64]]:
+    """Some forecasts that begin at or after the rows `border` `[I]`, and the items they are of."""
+    first, end = panel.spans.T
+    most = n_scores(config)
+    if panel.items is not None:
+        held = np.flatnonzero(border < end)
+        kept = held[np.linspace(0, len(held) - 1, min(len(held), most)).astype(int)]
+        ends = first.copy()
+        ends[kept] = end[kept]
+        panel, rows = panel.head(ends), (end - border)[kept]
+        border = panel.spans[:, 1] - rows
+    windows = int((panel.spans[:, 1] - border).max(initial=0)) - config.prediction_length + 1
+    if windows < 1:
+        return panel, np.empty((0, panel.n_items), np.int64)
+    cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, windows)
+    cuts = np.where(cuts >= border, cuts, -1)
+    count = min(len(cuts), max(1, most // panel.n_items))
+    return panel, cuts[np.linspace(0, len(cuts) - 1, count).astype(int)]
 
 
 def _for_panel(
