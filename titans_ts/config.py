@@ -118,6 +118,8 @@ class ForecasterConfig:
     """Reversible normalisation of every window by its own mean and deviation."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Levels of the forecast quantiles, increasing, in (0, 1)."""
+    output: str = "quantiles"
+    """What is forecast beside the mean: a key of `titans_ts.nn.OUTPUTS`."""
     head_dropout: float = 0.2
     """Dropped share of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

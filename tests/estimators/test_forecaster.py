@@ -482,3 +482,40 @@ def test_what_an_interval_needs(frame):
         short.predict_interval(coverage=2)
     with pytest.raises(ValueError, match="memory is 500"):
         short.backtest(frame).adaptive_interval()
+
+
+@pytest.mark.parametrize("output", ["normal", "student_t", "negative_binomial"])
+def test_distributions(output, tmp_path):
+    rng = np.random.default_rng(0)
+    size = 10 + 8 * np.sin(np.arange(1200) / 3)
+    values = rng.negative_binomial(5, 5 / (5 + size)) if output[0] == "n" else size
+    values = values + 2 * rng.standard_t(4, size=1200) if output != "negative_binomial" else values
+    frame = pd.DataFrame({"y": values}, pd.date_range("2024-01-01", periods=1200, freq="h"))
+    levels = (0.05, 0.5, 0.95)
+    settings = {"max_epochs": 15, "learning_rate": 0.01, "quantile_levels": levels}
+    forecaster = small(output=output, **settings).fit(frame[:1000])
+    backtest = forecaster.backtest(frame[1000 - L :], stride=1)
+    expected = size[1000 : 1000 + backtest.n_windows]
+    error = np.abs(backtest.forecasts["titans"][:, 0, 0, 0] - expected)
+    assert error.mean() < 3
+    inside = backtest.metrics()["coverage"]["titans"]
+    assert 0.8 < inside < 0.99
+    quantiles = forecaster.predict_quantiles()
+    assert (np.diff(quantiles.to_numpy(), axis=1) >= 0).all()
+    if output == "negative_binomial":
+        assert (quantiles >= 0).all(None)
+        np.testing.assert_array_equal(quantiles, np.round(quantiles))
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict_quantiles(), quantiles)
+    long = frame.reset_index(names="timestamp").assign(item_id="a")
+    panel = small(output=output, max_epochs=1).fit(long)
+    new = panel.predict(long.assign(item_id="b"))
+    np.testing.assert_allclose(new["y"], panel.predict(long)["y"], rtol=0.2)
+
+
+def test_counts_are_counts(frame):
+    with pytest.raises(ValueError, match="output is 'negative_binomial', but X has .* in row 0"):
+        small(output="negative_binomial").fit(frame)
+    with pytest.raises(ValueError, match=r"output is 'gamma'; choose one of \['quantiles'"):
+        small(output="gamma").fit(frame)

@@ -8,7 +8,8 @@ import torch
 
 from titans_ts.config import ForecasterConfig, TrainingConfig
 from titans_ts.nn import ForecastingModel
-from titans_ts.training import batches, forecast_loss, pinball_loss, train
+from titans_ts.nn.outputs import pinball_loss
+from titans_ts.training import batches, forecast_loss, train
 
 
 class Line:

@@ -71,6 +71,9 @@ class TitansForecaster(TitansEstimator):
         Normalise every window by its own mean and deviation.
     quantile_levels : tuple of float
         Levels of the quantiles forecast beside the mean.
+    output : {"quantiles", "normal", "student_t", "negative_binomial"}
+        What training fits: the mean and the quantiles themselves, or a distribution that has them;
+        "student_t" for heavy tails, "negative_binomial" for counts.
     target : column or sequence of columns, optional
         The variates to forecast, columns of X (their numbers, for an array). Default: all that are not
         named below.
@@ -155,6 +158,7 @@ class TitansForecaster(TitansEstimator):
         carried_windows: int = ForecasterConfig.carried_windows,
         instance_norm: bool = ForecasterConfig.instance_norm,
         quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
+        output: str = ForecasterConfig.output,
         target: Any = None,
         past: Any = (),
         known_future: Any = (),
@@ -190,6 +194,7 @@ class TitansForecaster(TitansEstimator):
         self.carried_windows = carried_windows
         self.instance_norm = instance_norm
         self.quantile_levels = quantile_levels
+        self.output = output
         self.target = target
         self.past = past
         self.known_future = known_future
@@ -248,7 +253,11 @@ class TitansForecaster(TitansEstimator):
         border = end - validation_rows(panel, config, fraction)
         use = np.arange(len(panel.values)) < np.repeat(border, end - first)
         with self._seeded() as generator:
-            model = PanelModel(ForecastingModel(config), roles, Scales.fit(panel, use), encoder)
+            network = ForecastingModel(config)
+            counts = network.output.counts
+            if counts:
+                _check_counts(panel)
+            model = PanelModel(network, roles, Scales.fit(panel, use, identity=counts), encoder)
             values, static = model.rows(panel)
             windows = PanelWindows(panel, values, config, np.stack([first, border], 1), static)
             in_a_row = 1 + config.carried_windows
@@ -751,7 +760,7 @@ class TitansForecaster(TitansEstimator):
         scales: Any = {name: tensors[name].numpy() for name in names}
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
         encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
-        known = Scales(**scales, items=items)
+        known = Scales(**scales, items=items, identity=self.model_.output.counts)
         self.engine = PanelModel(self.model_, Roles(**roles), known, encoder)
         calibration = tensors.get("calibration")
         self._calibration = None if calibration is None else calibration.numpy()
@@ -763,6 +772,17 @@ class TitansForecaster(TitansEstimator):
             like = self.model_.backbone.initial_state(1)
             self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
         self._name_features(self._tail)
+
+
+def _check_counts(panel: Panel) -> None:
+    values = panel.values[:, : panel.n_targets]
+    wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"output is 'negative_binomial', but X has {values[row, column]:g} in row {row}; "
+            "counts are whole numbers of at least 0"
+        )
 
 
 def _validation_cuts(

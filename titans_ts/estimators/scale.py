@@ -68,19 +68,23 @@ class Scales:
     """`[F - C]`."""
     items: pd.Index | None = None
     """Names `[I]` of the items of a long frame."""
+    identity: bool = False
+    """Whether targets stay as they are."""
 
     @classmethod
-    def fit(cls, panel: Panel, use: NDArray[np.bool_]) -> Scales:
-        """Measure the rows `use` `[N]`."""
+    def fit(cls, panel: Panel, use: NDArray[np.bool_], *, identity: bool = False) -> Scales:
+        """Measure the rows `use` `[N]`; with `identity`, the targets stay as they are."""
         C = panel.n_targets
         mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use)
         if panel.items is not None and len(spread):
             # An item that hardly moved so far and then does would outweigh all others in the loss.
             usual = np.median(spread, 0)
             spread = np.maximum(spread, 0.01 * usual)
+        if identity:
+            mean, spread = np.where(np.isnan(mean), np.nan, 0.0), np.ones_like(spread)
         whole = np.array([0, len(panel.values)])
         level, deviation = level_and_spread(panel.values[:, C:], whole, use)
-        return cls(mean, spread, np.nan_to_num(level[0]), deviation[0], panel.items)
+        return cls(mean, spread, np.nan_to_num(level[0]), deviation[0], panel.items, identity)
 
     def of(self, panel: Panel | None, values: Array) -> tuple[Array, Array]:
         """Level and spread `[n, C]` for the targets of a panel's items, or of windows `[n, L, F]`.
@@ -90,6 +94,8 @@ class Scales:
         """
         C = self.mean.shape[1]
         n = len(values) if panel is None else panel.n_items
+        if self.identity and self.items is not None:
+            return np.zeros((n, C)), np.ones((n, C))
         if self.items is None:
             return np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
         if panel is None or panel.items is None:

@@ -6,12 +6,14 @@ from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
 from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
 from titans_ts.nn.models import ForecastingModel, SequenceClassifier
+from titans_ts.nn.outputs import OUTPUTS
 from titans_ts.nn.state import detach_state
 from titans_ts.nn.tokenizers import DNA_TOKENIZERS, NucleotideTokenizer, PatchTokenizer
 
 __all__ = [
     "BLOCKS",
     "DNA_TOKENIZERS",
+    "OUTPUTS",
     "BackboneOutput",
     "Block",
     "ForecastingModel",

@@ -9,14 +9,14 @@ __all__ = ["ClassHead", "ForecastHead", "KnownEffect"]
 
 
 class ForecastHead(nn.Module):
-    """A point and quantiles for every step ahead, from all tokens of a window.
+    """A location and further numbers for every step ahead, from all tokens of a window.
 
     Parameters
     ----------
     d_in : int
         Width of the flattened tokens.
-    prediction_length, n_outputs, n_quantiles : int
-        H steps, variates forecast from one window's tokens, and Q quantiles of each.
+    prediction_length, n_outputs, n_extra : int
+        H steps, variates forecast from one window's tokens, and E further numbers for each.
     dropout : float
         Dropped share of the input.
     n_known, width : int
@@ -28,7 +28,7 @@ class ForecastHead(nn.Module):
         d_in: int,
         prediction_length: int,
         n_outputs: int,
-        n_quantiles: int,
+        n_extra: int,
         dropout: float,
         n_known: int = 0,
         width: int = 64,
@@ -37,29 +37,29 @@ class ForecastHead(nn.Module):
         self.shape = (prediction_length, n_outputs)
         self.dropout = nn.Dropout(dropout)
         self.point = nn.Linear(d_in, prediction_length * n_outputs)
-        n_values = prediction_length * n_outputs * n_quantiles
-        self.quantiles = nn.Linear(d_in, n_values) if n_values else None
+        n_values = prediction_length * n_outputs * n_extra
+        self.extra = nn.Linear(d_in, n_values) if n_values else None
         self.effect = (
-            KnownEffect(d_in, prediction_length, n_known, n_outputs * (1 + n_quantiles), width)
+            KnownEffect(d_in, prediction_length, n_known, n_outputs * (1 + n_extra), width)
             if n_known
             else None
         )
 
     def forward(self, tokens: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Point `[B, H, C]` and quantiles `[B, H, C, Q]`, which never cross, of `[B, P, D]`.
+        """Locations `[B, H, C]` and further numbers `[B, H, C, E]`, of tokens `[B, P, D]`.
 
         `known` `[B, H, K]` are the covariates of the steps ahead, NaN where missing.
         """
         x = self.dropout(tokens.flatten(1))
         point = self.point(x).unflatten(-1, self.shape)
-        quantiles = point.new_empty(*point.shape, 0)
-        if self.quantiles is not None:
-            quantiles = self.quantiles(x).unflatten(-1, (*self.shape, -1))
+        extra = point.new_empty(*point.shape, 0)
+        if self.extra is not None:
+            extra = self.extra(x).unflatten(-1, (*self.shape, -1))
         if self.effect is not None:
             assert known is not None
             effect = self.effect(x, known).unflatten(-1, (self.shape[1], -1))
-            point, quantiles = point + effect[..., 0], quantiles + effect[..., 1:]
-        return point, quantiles.sort(-1).values
+            point, extra = point + effect[..., 0], extra + effect[..., 1:]
+        return point, extra
 
 
 class KnownEffect(nn.Module):

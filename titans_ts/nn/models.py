@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from titans_ts.config import ClassifierConfig, ForecasterConfig
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.heads import ClassHead, ForecastHead
+from titans_ts.nn.outputs import OUTPUTS
 from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.scalers import InstanceScale, instance_scale
 from titans_ts.nn.tokenizers import DNA_TOKENIZERS, PatchTokenizer
@@ -42,6 +43,9 @@ class ForecastingModel(nn.Module):
     def __init__(self, config: ForecasterConfig) -> None:
         super().__init__()
         self.config = config
+        if config.output not in OUTPUTS:
+            raise ValueError(f"output is {config.output!r}; choose one of {list(OUTPUTS)}")
+        self.output = OUTPUTS[config.output](config.quantile_levels)
         together = config.n_variates if config.channel_mixing else 1
         d_model = config.backbone.d_model
         self.tokenizer = PatchTokenizer(
@@ -64,7 +68,7 @@ class ForecastingModel(nn.Module):
             self.tokenizer.n_patches * d_model,
             config.prediction_length,
             together,
-            len(config.quantile_levels),
+            self.output.n_extra,
             config.head_dropout,
             config.n_known,
             d_model,
@@ -137,14 +141,19 @@ class ForecastingModel(nn.Module):
         self, reading: WindowReading, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The mean `[B, H, C]` and the quantiles `[B, H, C, Q]` after what was read."""
+        parameters = self.parameters_after(reading, known)
+        return self.output.mean(parameters), self.output.quantiles(parameters)
+
+    def parameters_after(self, reading: WindowReading, known: Tensor | None = None) -> Tensor:
+        """What :attr:`output` makes of the head's numbers after what was read, `[B, H, C, 1 + E]`."""
         C, independent = self.config.n_variates, not self.config.channel_mixing
         if known is not None and independent:
             known = known.repeat_interleave(C, 0)
-        point, quantiles = self.head(reading.y, known)
+        point, extra = self.head(reading.y, known)
         if independent:
             point = point[..., 0].unflatten(0, (-1, C)).mT
-            quantiles = quantiles[:, :, 0].unflatten(0, (-1, C)).transpose(1, 2)
-        return reading.scale.restore(point), reading.scale.restore(quantiles)
+            extra = extra[:, :, 0].unflatten(0, (-1, C)).transpose(1, 2)
+        return self.output.parameters(point, extra, reading.scale)
 
 
 class StaticEmbedding(nn.Module):

@@ -5,7 +5,6 @@ from titans_ts.training.fit import train
 from titans_ts.training.losses import (
     classification_loss,
     forecast_loss,
-    pinball_loss,
     split_known,
 )
 
@@ -13,7 +12,6 @@ __all__ = [
     "batches",
     "classification_loss",
     "forecast_loss",
-    "pinball_loss",
     "split_known",
     "train",
 ]

@@ -9,13 +9,13 @@ from torch import Tensor
 from titans_ts.config import ForecasterConfig
 from titans_ts.nn.models import ForecastingModel, SequenceClassifier
 
-__all__ = ["classification_loss", "forecast_loss", "pinball_loss", "split_known"]
+__all__ = ["classification_loss", "forecast_loss", "split_known"]
 
 
 def forecast_loss(
     model: ForecastingModel, batch: tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 ) -> tuple[Tensor, int]:
-    """Squared error of the mean plus pinball loss of the quantiles, over the observed targets.
+    """The loss of the model's output, over the observed targets.
 
     Parameters
     ----------
@@ -33,36 +33,17 @@ def forecast_loss(
     for start in range(0, past.shape[1], L):
         target, known = split_known(rows[:, start + L : start + L + H], model.config)
         reading = model.read(rows[:, start : start + L], static, state)
-        point, quantiles = model.forecast(reading, known)
-        loss, count = _window_loss(point, quantiles, target, model.config.quantile_levels)
-        total, n_observed, state = total + loss, n_observed + count, reading.state
+        observed = ~target.isnan()
+        loss = model.output.loss(model.parameters_after(reading, known), target.nan_to_num())
+        total = total + torch.where(observed, loss, 0).sum()
+        n_observed, state = n_observed + int(observed.sum()), reading.state
     return total / max(1, n_observed), n_observed
-
-
-def _window_loss(
-    point: Tensor, quantiles: Tensor, target: Tensor, levels: tuple[float, ...]
-) -> tuple[Tensor, int]:
-    """The sum over the observed targets `[B, H, C]`, and their number."""
-    observed = ~target.isnan()
-    target = torch.where(observed, target, 0)
-    loss = (point - target).square()
-    if quantiles.shape[-1]:
-        loss = loss + pinball_loss(
-            quantiles, target, torch.as_tensor(levels, device=target.device)
-        ).mean(-1)
-    return (loss * observed).sum(), int(observed.sum())
 
 
 def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tensor | None]:
     """Targets `[..., C]`, and the known covariates `[..., K]` if there are any, of `[..., F]`."""
     known = future[..., future.shape[-1] - config.n_known :] if config.n_known else None
     return future[..., : config.n_variates], known
-
-
-def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
-    """Twice the pinball loss of quantiles `[..., Q]` at `levels` `[Q]`: at 0.5, the absolute error."""
-    error = target[..., None] - quantiles
-    return 2 * torch.maximum(levels * error, (levels - 1) * error)
 
 
 def classification_loss(
