@@ -36,10 +36,8 @@ def test_rolling_margins_know_what_has_come(stride):
     everything = np.concatenate([before, scores])
     for w in (0, 1, 2, 7, 29):
         for h in range(4):
-            known = [
-                everything[i, h] for i in range(5 + w) if i < 5 or (5 + w - i) * stride >= h + 1
-            ]
-            assert found[w, h] == margin(known[-5:], 0.7)
+            known = [everything[i, h] for i in range(5 + w) if (5 + w - i) * stride >= h + 1]
+            assert found[w, h] == margin(np.array(known[-5:]).reshape(-1), 0.7)
     # what has not come yet changes nothing
     later = scores.copy()
     later[10:] = 100

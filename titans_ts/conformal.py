@@ -62,7 +62,7 @@ def rolling_margins(
     scores : ndarray
         :func:`conformity` of the W forecasts, `[W, H, ...]`, in order.
     before : ndarray
-        `[N, H, ...]`, the scores known before the first, in order; N of them count at any time.
+        `[N, H, ...]`, those of the N forecasts before the first, in order; at most N count at any time.
     coverage : float
         Between 0 and 1.
     stride : int
@@ -81,7 +81,8 @@ def rolling_margins(
     for start in range(0, len(scores), every):
         known = np.empty_like(before)
         for step in range(horizon):
-            end = n + start - -(-(step + 1) // stride) + 1  # the forecasts whose step has come
-            known[:, step] = everything[max(0, end - n) : max(end, n), step][-n:]
+            end = max(0, n + start - -(-(step + 1) // stride) + 1)  # forecasts whose step has come
+            latest = everything[max(0, end - n) : end, step]
+            known[: len(latest), step], known[len(latest) :, step] = latest, np.nan
         margins[start : start + every] = margin(known, coverage)
     return margins

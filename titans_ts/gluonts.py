@@ -275,11 +275,24 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
         roles.target,
         index,
         np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
-        pd.RangeIndex(len(entries)),
+        _names(entries),
         step,
         _static_frame(static, roles) if roles.static else None,
     )
     return with_calendar(panel) if roles.calendar else panel
+
+
+def _names(entries: list[Entry]) -> pd.Index:
+    """A name an entry, by which its scale is found again; one without a name of its own is a new item."""
+    ids = [entry.get("item_id") for entry in entries]
+    known = pd.Index(ids, dtype=object)
+    unique = ~known.duplicated(keep=False) & ~known.isna()
+    return pd.Index(
+        [
+            str(name) if ok else f"\0{i}"
+            for i, (name, ok) in enumerate(zip(ids, unique, strict=True))
+        ]
+    )
 
 
 def _static_frame(static: list[list[Any]], roles: Roles) -> pd.DataFrame:

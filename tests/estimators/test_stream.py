@@ -169,9 +169,9 @@ def test_bad_updates(case):
     fitted, X = case
     before = ahead(fitted, X, 200)
     if isinstance(X, (pd.DataFrame, pd.Series)):
-        with pytest.raises(ValueError, match="of the series begin at .*, but .* comes next"):
+        with pytest.raises(ValueError, match="of the series have .* where .* comes next"):
             fitted.update(X[201:])
-        with pytest.raises(ValueError, match=r"begin at .*, but .* comes next"):
+        with pytest.raises(ValueError, match="have .* where .* comes next"):
             fitted.update(X[199:])
     with pytest.raises(ValueError, match="infinite"):
         fitted.update(X[200:210] * np.inf)
@@ -183,9 +183,9 @@ def test_bad_updates_of_a_panel():
     fitted = small().fit(panel(frame))
     with pytest.raises(ValueError, match="item 'new' is not one of the series"):
         fitted.update(panel(frame, (9,)).assign(item_id="new"))
-    with pytest.raises(ValueError, match="new rows of item 'i150' begin at .*, but .* comes next"):
+    with pytest.raises(ValueError, match="new rows of item 'i150' have .* where .* comes next"):
         fitted.update(panel(frame[:160], (160,)).iloc[151:].assign(item_id="i150"))
-    with pytest.raises(ValueError, match="another form"):
+    with pytest.raises(ValueError, match="X is a frame, but a panel was fitted"):
         fitted.update(frame[["y0"]])
 
 

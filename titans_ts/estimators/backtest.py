@@ -71,6 +71,7 @@ class Backtest:
     panel: Panel = field(repr=False)
     cutoffs: NDArray[np.int64] = field(repr=False)
     roles: Roles = field(repr=False)
+    stride: int = 1
 
     @property
     def n_windows(self) -> int:
@@ -100,27 +101,30 @@ class Backtest:
         kept = [name for name in _AXES if name in by]
         labels = self._labels()
         scale = np.broadcast_to(self.scale[None, :, None], self.actual.shape)
+        # all models on the same values: those that every one of them forecasts
+        known = ~np.isnan(np.sum(list(self.forecasts.values()), 0))
+        actual = np.where(known, self.actual, np.nan)
         parts = {}
         for model, point in self.forecasts.items():
             ours = model == "titans" and self.levels
             quantiles = self.quantiles if ours else point[..., None]
             levels = self.levels if ours else (0.5,)
-            mse = mean_squared_error(self.actual, point, axes)
-            smape = symmetric_mean_absolute_percentage_error(self.actual, point, axes)
+            mse = mean_squared_error(actual, point, axes)
+            smape = symmetric_mean_absolute_percentage_error(actual, point, axes)
             columns = {
-                "mae": mean_absolute_error(self.actual, point, axes),
+                "mae": mean_absolute_error(actual, point, axes),
                 "mse": mse,
                 "rmse": np.sqrt(mse),
-                "mase": mean_absolute_scaled_error(self.actual, point, scale, axes),
+                "mase": mean_absolute_scaled_error(actual, point, scale, axes),
                 "smape": smape,
-                "wql": weighted_quantile_loss(self.actual, quantiles, levels, axes),
-                "crps": continuous_ranked_probability_score(self.actual, quantiles, levels, axes),
+                "wql": weighted_quantile_loss(actual, quantiles, levels, axes),
+                "crps": continuous_ranked_probability_score(actual, quantiles, levels, axes),
                 "coverage": np.full_like(mse, np.nan),
                 "width": np.full_like(mse, np.nan),
             }
             if ours and len(levels) > 1:
                 low, high = self.quantiles[..., 0], self.quantiles[..., -1]
-                columns["coverage"] = coverage(self.actual, low, high, axes)
+                columns["coverage"] = coverage(actual, low, high, axes)
                 columns["width"] = interval_width(low, high, axes)
             frame = pd.DataFrame({k: np.ravel(v) for k, v in columns.items()})
             if kept:
@@ -156,10 +160,13 @@ class Backtest:
             raise ValueError(
                 f"memory is {memory!r}; give a number of windows below the {self.n_windows} there are"
             )
+        if len(self.levels) < 2:
+            raise ValueError(
+                "an interval needs two quantiles; fit with two or more quantile_levels"
+            )
         low, high = self.quantiles[..., 0], self.quantiles[..., -1]
         scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
-        stride = int(np.diff(self.cutoffs[-2:], axis=0).max())
-        added = rolling_margins(scores[memory:], scores[:memory], coverage, stride, every)
+        added = rolling_margins(scores[memory:], scores[:memory], coverage, self.stride, every)
         added = added.swapaxes(1, 2)
         low, high = low[memory:], high[memory:]
         added = np.maximum(added, (low - high) / 2)  # the ends do not cross
@@ -232,21 +239,32 @@ def baselines(panel: Panel, rows: NDArray[np.int64], horizon: int, season: int) 
     C = panel.n_targets
     shape = (*rows.shape, horizon, C)
     found = {name: np.full(shape, np.nan) for name in ("naive", "seasonal_naive", "drift")}
-    seasons = 8 * season  # far enough back to find a value where the last ones are missing
     starts = panel.starts[:-1]
     for item in range(rows.shape[1]):
         first = starts[item]
         for window in np.flatnonzero(rows[:, item] >= 0):
             cut = rows[window, item]
             past = panel.values[first:cut, :C]
-            near = past[-seasons:]
-            found["naive"][window, item] = seasonal_naive(near, horizon, 1)
+            found["naive"][window, item] = seasonal_naive(_latest(past, 1), horizon, 1)
             # a history shorter than a season repeats what it has
+            length = min(season, len(past))
             found["seasonal_naive"][window, item] = seasonal_naive(
-                near, horizon, min(season, len(near))
+                _latest(past, length), horizon, length
             )
             found["drift"][window, item] = drift(past, horizon)
     return found
+
+
+def _latest(past: Array, season: int) -> Array:
+    """The last seasons `[.., C]`, as many as hold a value for every place of one, if any do."""
+    rows = season
+    while rows < len(past):
+        part = past[-rows:]
+        seen = ~np.isnan(part[len(part) % season :]).reshape(-1, season, part.shape[1])
+        if seen.any(0).all():
+            break
+        rows *= 2
+    return past[-rows:]
 
 
 def seasonal_errors(panel: Panel, rows: NDArray[np.int64], season: int) -> Array:

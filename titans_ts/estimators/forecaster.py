@@ -408,6 +408,7 @@ class TitansForecaster(TitansEstimator):
             panel,
             rows,
             roles,
+            stride or H,
         )
 
     def surprise(self, X: Any) -> Any:

@@ -124,12 +124,12 @@ class Panel:
         ValueError
             If an item is not one of these, or its rows do not follow its last.
         """
+        if new.kind != self.kind:
+            raise ValueError(f"X is a {new.kind}, but a {self.kind} was fitted; give the same")
         if self.items is None or new.items is None:
-            if self.items is not None or new.items is not None:
-                raise ValueError("new rows have another form than the series; give the same")
             index = self.index
             if index is not None and new.index is not None:
-                _check_next(new.index[0], continued(index, 1)[0], "the series")
+                _check_next(new.index, continued(index, len(new.values)), "the series")
                 index = extended(index, len(new.values))
             return replace(self, values=np.concatenate([self.values, new.values]), index=index)
         assert self.index is not None
@@ -140,11 +140,16 @@ class Panel:
                 f"item {new.items[int((place < 0).argmax())]!r} is not one of the series; fit it, or "
                 "set_history with it"
             )
-        expected = self.future(1)
+        counts = np.diff(new.starts)
+        steps = int(counts.max())
+        expected = self.future(steps)
         assert expected is not None
-        starts = new.index[new.starts[:-1]]
-        for i in np.flatnonzero(starts != expected[place])[:1]:
-            _check_next(starts[i], expected[place[i]], f"item {new.items[i]!r}")
+        within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
+        expected = expected[np.repeat(place, counts) * steps + within]
+        if not (new.index == expected).all():
+            row = int((new.index != expected).argmax())
+            name = new.items[int(np.searchsorted(new.starts, row, side="right")) - 1]
+            _check_next(new.index[row:], expected[row:], f"item {name!r}")
         item = [np.repeat(np.arange(self.n_items), np.diff(self.starts))]
         item.append(np.repeat(place, np.diff(new.starts)))
         order = np.argsort(np.concatenate(item), kind="stable")
@@ -231,11 +236,12 @@ class Panel:
         return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
 
 
-def _check_next(found: Any, expected: Any, what: str) -> None:
-    if found != expected:
+def _check_next(found: pd.Index, expected: pd.Index, what: str) -> None:
+    odd = np.flatnonzero(np.asarray(found != expected))
+    if len(odd):
         raise ValueError(
-            f"the new rows of {what} begin at {found}, but {expected} comes next; give the rows that "
-            "follow (NaN where they are missing)"
+            f"the new rows of {what} have {found[odd[0]]} where {expected[odd[0]]} comes next; give the "
+            "rows that follow (NaN where they are missing)"
         )
 
 
