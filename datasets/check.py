@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,30 +63,38 @@ def check_frame(
     1  sentinel      x      1
     2  constant      y      1
     """
+    if hasattr(frame, "to_pandas"):
+        frame = frame.to_pandas()
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"frame is a {type(frame).__name__}; give a pandas DataFrame")
+        raise TypeError(f"frame is a {type(frame).__name__}; give a DataFrame")
+    if frame.index.nlevels == 2 and set(frame.index.names) == {item_id, timestamp}:
+        frame = frame.reset_index()
     if timestamp in frame.columns:
         if item_id in frame.columns:
-            parts = [
-                _as_frame(_series(part.drop(columns=item_id).set_index(timestamp))).assign(
-                    item=item
-                )
-                for item, part in frame.groupby(item_id, sort=False)
+            parts = frame.groupby(item_id, sort=False, dropna=False, observed=True)
+            found = [
+                (item, *finding)
+                for item, part in parts
+                for finding in _series(part.drop(columns=item_id).set_index(timestamp))
             ]
-            found = pd.concat(parts, ignore_index=True) if parts else _as_frame([])
-            return found[["item", *_COLUMNS]]
+            return pd.DataFrame(found, columns=["item", *_COLUMNS])
         frame = frame.set_index(timestamp)
-    return _as_frame(_series(frame))
-
-
-def _as_frame(findings: Any) -> pd.DataFrame:
-    return pd.DataFrame(list(findings), columns=list(_COLUMNS))
+    return pd.DataFrame(list(_series(frame)), columns=list(_COLUMNS))
 
 
 def _series(frame: pd.DataFrame) -> Iterator[_Finding]:
     index = frame.index
-    if index.dtype.kind in "OUST":
-        index = pd.DatetimeIndex(pd.to_datetime(index))
+    if len(frame) == 0:
+        return
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    elif index.dtype.kind in "OUST":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that no one format fits all
+                index = pd.DatetimeIndex(pd.to_datetime(index))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the times of frame cannot be read ({error})") from error
     yield from _times(index)
     for place, column in enumerate(frame.columns):
         values = frame.iloc[:, place]
@@ -112,7 +121,7 @@ def _times(index: pd.Index) -> Iterator[_Finding]:
         index = index[~twice]
     if len(index) < 3 or index.dtype.kind not in "Miu":
         return
-    places = index.asi8 if index.dtype.kind == "M" else index.to_numpy()
+    places = _places(index)
     steps = np.diff(places)
     if isinstance(index, pd.DatetimeIndex) and _calendar_frequency(index):
         return
@@ -143,6 +152,18 @@ def _times(index: pd.Index) -> Iterator[_Finding]:
             index[int(off.argmax()) + 1],
             f"not a whole number of steps of {step}; resample",
         )
+
+
+def _places(index: pd.Index) -> npt.NDArray[np.int64]:
+    """Whole numbers that rise by the same from step to step: months for the same day of every month."""
+    if not isinstance(index, pd.DatetimeIndex):
+        found: npt.NDArray[np.int64] = index.to_numpy().astype(np.int64)
+        return found
+    ends = (index + pd.Timedelta("1D")).day == 1
+    monthly = (index[1:] - index[:-1]).min() >= pd.Timedelta("28D")
+    if monthly and (ends.all() or len(index.day.unique()) == 1):
+        return np.asarray(index.year * 12 + index.month, dtype=np.int64)
+    return index.asi8
 
 
 def _calendar_frequency(index: pd.DatetimeIndex) -> bool:
@@ -213,8 +234,8 @@ def _sentinels(seen: FloatArray) -> list[float]:
         while len(rest) > 10:
             value = float(extreme(rest))
             others = rest[rest != value]
-            if len(others) < 10:
-                break
+            if len(others) < 10 or len(np.unique(others)) < 3:
+                break  # a flag, a level that jumps
             count = len(rest) - len(others)
             low, high = np.quantile(others, [0.01, 0.99])
             reach = (1 if value in _SENTINELS else _FAR) * max(high - low, 1e-12 * abs(high))

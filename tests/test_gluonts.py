@@ -150,6 +150,26 @@ def test_features_reach_the_model(tmp_path):
         list(predictor.predict(cut))
 
 
+@pytest.mark.parametrize("instance_norm", [True, False])
+def test_an_item_keeps_its_scale_wherever_it_stands(instance_norm):
+    data = [
+        {**entry, "target": np.asarray(entry["target"]) * 10 ** (4 * i)}
+        for i, entry in enumerate(dataset(lengths=(60, 60)))
+    ]
+    settings = SETTINGS | {"instance_norm": instance_norm}
+    predictor = TitansEstimator(H, **settings).train(data)
+    first, second = (f.mean for f in predictor.predict(data))
+    again = [f.mean for f in predictor.predict(data[::-1])]
+    np.testing.assert_allclose(again[1], first, rtol=1e-5)
+    np.testing.assert_allclose(again[0], second, rtol=1e-5)
+    np.testing.assert_allclose(next(iter(predictor.predict(data[1:]))).mean, second, rtol=1e-5)
+    # an entry without a name, or with a name that others have too, is a new item
+    nameless = [{k: v for k, v in e.items() if k != "item_id"} for e in data]
+    alone = [next(iter(predictor.predict([e]))).mean for e in nameless]
+    for twice, once in zip(predictor.predict([*data, *data]), [*alone, *alone], strict=True):
+        np.testing.assert_allclose(twice.mean, once, rtol=1e-5)
+
+
 def test_several_variates():
     rng = np.random.default_rng(0)
     data = ListDataset(
@@ -189,6 +209,8 @@ def test_validation_data_are_held_out():
     ("change", "message"),
     [
         (lambda e: [], "the data set has no entry"),
+        (lambda e: [{**e[0], "target": []}], "entry 0 .* has an empty target"),
+        (lambda e: [{**e[0], "target": [np.inf]}], "entry 0 .* infinite value in target"),
         (lambda e: [*e, {**e[0], "start": pd.Period("2024", "D")}], "entry 3 .* frequency 'D'"),
         (lambda e: [e[0], {**e[1], "target": np.zeros((2, 50))}], "entry 1 .* has 2 variates, 1"),
         (

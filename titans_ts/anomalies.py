@@ -33,7 +33,7 @@ def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") ->
     ValueError
         If a parameter is outside its range.
     """
-    if not 0 < risk < 1:
+    if not isinstance(risk, (int, float)) or not 0 < risk < 1:
         raise ValueError(f"risk is {risk!r}; it must lie between 0 and 1")
     if method not in ("quantile", "evt"):
         raise ValueError(f"method is {method!r}; choose 'quantile' or 'evt'")

@@ -42,7 +42,7 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
     >>> float(margin([3.0, 1.0, 2.0, np.nan, 4.0], 0.5))
     3.0
     """
-    if not 0 < coverage < 1:
+    if not isinstance(coverage, (int, float)) or not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage!r}; it must lie between 0 and 1")
     ordered = np.sort(np.asarray(scores, dtype=np.float64), 0)  # NaN last
     n = (~np.isnan(ordered)).sum(0)

@@ -253,6 +253,8 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
         if n_targets is not None and len(target) != n_targets:
             raise ValueError(f"{what} has {len(target)} variates, {n_targets} are expected")
         length = target.shape[1]
+        if length == 0:
+            raise ValueError(f"{what} has an empty target; drop it")
         columns = [target]
         for name, key in _DYNAMIC.items():
             wanted = len(getattr(roles, name))
@@ -262,6 +264,10 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
                     f"{what} has {key} of shape {values.shape}; give [{wanted}, {length}]"
                 )
             columns.append(values[:wanted, :length])
+            if np.isinf(columns[-1]).any():
+                raise ValueError(f"{what} has an infinite value in {key}; replace it by NaN")
+        if np.isinf(target).any():
+            raise ValueError(f"{what} has an infinite value in target; replace it by NaN")
         rows.append(np.concatenate(columns).T)
         indices.append(pd.period_range(start, periods=length, freq=freq))
         constant: list[Any] = [_text(x) for x in entry.get("feat_static_cat", ())]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from titans_ts.datasets import check_frame, make_series
@@ -86,6 +87,24 @@ def test_what_is_no_sentinel():
     assert check_frame(counts).empty
     frame["wide"] = np.linspace(-9999, 9999, ROWS)
     assert check_frame(frame).empty
+
+
+def test_flags_missing_months_and_other_forms():
+    frame = clean("MS")
+    frame["flag"] = np.arange(ROWS) // 7 % 2
+    assert check_frame(frame).empty
+    found = kinds(frame.drop(frame.index[[9, 20]]))
+    assert set(found) == {("gap", None)}
+    assert found["gap", None].count == 2
+    assert check_frame(frame.to_period("M")).empty
+    assert check_frame(frame[:0]).empty
+    assert check_frame(pl.from_pandas(frame.reset_index(names="timestamp"))).empty
+    long = frame.reset_index(names="timestamp").assign(item_id=None)
+    assert check_frame(long).empty
+    assert check_frame(long.assign(item_id="a").set_index(["item_id", "timestamp"])).empty
+    assert check_frame(long[:0]).columns[0] == "item"
+    with pytest.raises(ValueError, match="the times of frame cannot be read"):
+        check_frame(frame.set_axis([f"day {i}" for i in range(ROWS)]))
 
 
 def test_a_change_of_units_is_a_break_and_a_season_is_none():

@@ -56,7 +56,7 @@ def test_every_forecast_is_that_from_the_rows_before_it(form, carried):
             rows = np.asarray(part[["y0"]] if form in ("panel", "known") else part, dtype=float)
             past, future = part[: len(part) - back], rows[len(part) - back :][:H]
             actual = backtest.actual[window, item]
-            if len(past) < 1:
+            if len(past) < (1 if window == 19 else L):
                 assert np.isnan(actual).all()
                 assert np.isnan(backtest.forecasts["titans"][window, item]).all()
                 continue
@@ -115,7 +115,7 @@ def test_every_forecast_as_a_row():
         *("window", "item_id", "step", "timestamp", "variate", "actual"),
         *("titans", "naive", "seasonal_naive", "drift", "q0.1", "q0.5", "q0.9"),
     ]
-    assert len(rows) == 3 * 3 * H - H  # the shortest has no history for the first window
+    assert len(rows) == 3 * 3 * H - 2 * H  # the shortest has its last window alone
     told = rows.merge(frame, on=["item_id", "timestamp"])
     assert len(told) == len(rows)
     np.testing.assert_array_equal(told["actual"], told["y0"])
@@ -137,9 +137,53 @@ def test_refitting_sees_the_rows_before_alone():
     assert np.isfinite(small().backtest(panel, n_windows=2, refit=1).metrics()["mae"]).all()
 
 
+def test_refitting_a_panel_sees_no_item_s_future():
+    early, late = long((60,)), long((60,))
+    late["timestamp"] += pd.Timedelta("900D")
+    frame = pd.concat([early.assign(item_id="early"), late.assign(item_id="late")])
+    moved = frame.assign(y0=frame["y0"] + 100 * (frame["item_id"] == "late"))
+    ours, theirs = (small().backtest(f, n_windows=2, refit=1) for f in (frame, moved))
+    np.testing.assert_array_equal(ours.forecasts["titans"][:, 0], theirs.forecasts["titans"][:, 0])
+
+
+def test_refitting_begins_where_a_window_can_be_trained_on():
+    backtest = small().backtest(wide(60), refit=5)
+    assert backtest.cutoffs[0, 0] >= L + H
+    assert np.isfinite(backtest.forecasts["titans"]).all()
+
+
+@pytest.mark.parametrize("sizes", [(200,), (200, 90, 9)])
+def test_adaptive_intervals_do_not_know_what_comes(sizes):
+    frame = long(sizes)
+    fitted = small().fit(frame)
+    before = fitted.backtest(frame, stride=1, n_windows=60).adaptive_interval(memory=20)
+    cut = 200 - (60 - 20) - H + 1  # what window 20 forecasts first
+    changed = frame.copy()
+    changed.loc[changed.index[cut:200], "y0"] += 50
+    after = fitted.backtest(changed, stride=1, n_windows=60).adaptive_interval(memory=20)
+    for ours, theirs in zip(before, after, strict=True):
+        np.testing.assert_array_equal(ours[0, 0], theirs[0, 0])
+        assert not np.array_equal(ours[20, 0], theirs[20, 0])
+
+
+def test_all_models_are_compared_on_the_same_values():
+    frame = wide()
+    frame.iloc[100:130, 0] = np.nan  # longer than a season
+    backtest = small().fit(frame).backtest(frame, stride=1, season_length=12)
+    for name in ("naive", "seasonal_naive", "drift"):
+        assert np.isfinite(backtest.forecasts[name]).all(), name
+    known = ~np.isnan(backtest.actual)
+    backtest.forecasts["drift"][:50] = np.nan  # as if it had no answer there
+    known[:50] = False
+    expected = np.abs(backtest.actual - backtest.forecasts["titans"])[known].mean()
+    assert backtest.metrics()["mae"]["titans"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
+        ({"season_length": 2.5}, "season_length is 2.5; it must be an integer of at least 1"),
+        ({"stride": True}, "stride is True; it must be an integer"),
         ({"stride": 0}, "stride is 0; it must be an integer of at least 1"),
         ({"n_windows": 1.5}, "n_windows is 1.5"),
         ({"refit": -1}, "refit is -1"),
@@ -155,6 +199,6 @@ def test_too_short():
     with pytest.raises(ValueError, match="X has 19 rows; at least 20"):
         fitted.backtest(wide()[:19])
     with pytest.raises(
-        ValueError, match="X has 4 rows; a window needs 1 rows and 4 to compare with"
+        ValueError, match="X has 4 rows; a window needs 16 rows and 4 to compare with"
     ):
         small().fit(long()).backtest(long().groupby("item_id").head(H))

@@ -149,7 +149,7 @@ def tamper(folder):
         (truncate("config.json", 40), ValueError, "config.json cannot be read"),
         (lambda f: (f / "config.json").unlink(), FileNotFoundError, "holds no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "holds no model"),
-        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 1; upgrade"),
+        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 2; upgrade"),
         (edit(lambda c: c.update(estimator="Other")), ValueError, "truncated or changed"),
         (edit(lambda c: c["params"].update(d_model=32)), ValueError, "truncated or changed"),
         (edit(lambda c: c.pop("fitted")), ValueError, "truncated or changed"),

@@ -233,6 +233,125 @@ def test_channel_mixing_with_covariates():
         assert np.isfinite(future[["a", "b"]]).all(None)
 
 
+def test_categories_are_the_same_in_any_type(tmp_path):
+    frame = long((60, 50, 40))
+    codes = frame["item_id"].str[-1].astype(int)
+    kinds = {
+        "int": pd.Categorical(codes + 1),
+        "float": pd.Categorical((codes + 1).astype(float)),
+        "text": (codes + 1).astype(str),
+        "string": (codes + 1).astype(str).astype("string"),
+    }
+    fitted = {k: small(static="kind").fit(frame.assign(kind=v)) for k, v in kinds.items()}
+    expected = fitted["text"].predict()
+    for name, forecaster in fitted.items():
+        pd.testing.assert_frame_equal(forecaster.predict(), expected)
+        for other in kinds.values():
+            pd.testing.assert_frame_equal(forecaster.predict(frame.assign(kind=other)), expected)
+        forecaster.save(tmp_path / name)
+        pd.testing.assert_frame_equal(TitansForecaster.load(tmp_path / name).predict(), expected)
+    missing = frame.assign(
+        kind=kinds["string"].where(codes > 0), size=codes.astype("Int64").where(codes > 1)
+    )
+    forecaster = small(static=["kind", "size"]).fit(missing)
+    forecaster.save(tmp_path / "missing")
+    again = TitansForecaster.load(tmp_path / "missing").predict()
+    pd.testing.assert_frame_equal(again, forecaster.predict())
+    with pytest.raises(TypeError, match="the static column 'size' has dtype object, but numbers"):
+        forecaster.predict(missing.assign(size="large"))
+
+
+def test_names_of_items_and_columns_survive_a_file(tmp_path):
+    for i, kind in enumerate(("category", "string", "Int64")):
+        frame = long()
+        names = frame["item_id"].str[-1].astype(int) if kind == "Int64" else frame["item_id"]
+        frame = frame.assign(item_id=names.astype(kind)).rename(columns={"target": 0})
+        frame[1] = 1.0
+        forecaster = small(target=np.int64(0), static=1).fit(frame)
+        forecaster.save(tmp_path / str(i))
+        loaded = TitansForecaster.load(tmp_path / str(i))
+        pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict())
+
+
+def test_an_item_or_variate_first_seen_later_is_forecast():
+    frame = long((60, 50))
+    blank = frame.assign(target=frame["target"].where(frame["item_id"] == "item 0"))
+    fitted = small().fit(blank)
+    forecast = fitted.predict(frame).set_index("item_id")["target"]
+    assert forecast["item 1"].notna().all()
+    renamed = frame.replace({"item_id": {"item 1": "new"}})
+    expected = fitted.predict(renamed).set_index("item_id")["target"]["new"]
+    np.testing.assert_allclose(forecast["item 1"], expected)
+    assert fitted.predict().set_index("item_id")["target"]["item 1"].isna().all()
+
+
+def test_items_that_do_not_move_have_the_usual_spread():
+    frame = long((60, 60, 60, 60))
+    frame["target"] = np.where(frame["item_id"] == "item 3", 7e-5 * np.sin(np.arange(240)), 5.0)
+    fitted = small().fit(frame)
+    np.testing.assert_allclose(fitted.scale_[:, 0], fitted.scale_[3, 0])
+    assert fitted.scale_[3, 0] < 1e-4
+
+
+def test_zones_with_clock_changes_and_periods():
+    frame = long((100, 90))
+    zoned = frame.assign(
+        timestamp=pd.date_range("2024-02-01", periods=100, tz="Europe/Berlin").append(
+            pd.date_range("2024-02-05", periods=90, tz="Europe/Berlin")
+        )
+    )
+    forecast = small().fit(zoned).predict()  # over the 31st of March
+    assert forecast["timestamp"].iloc[0] == pd.Timestamp("2024-05-11", tz="Europe/Berlin")
+    periods = frame.assign(timestamp=frame["timestamp"].dt.to_period("D"), x=1.0)
+    fitted = small(target="target", known_future="x").fit(periods)
+    future = _future(frame, "x")
+    future["timestamp"] = future["timestamp"].dt.to_period("D")
+    assert fitted.predict(known_future=future)["target"].notna().all()
+    swapped = frame.set_index(["timestamp", "item_id"])
+    assert len(small().fit(swapped).predict()) == 2 * H
+
+
+def test_a_single_row_off_the_grid_is_refused():
+    frame = long((30,), freq="MS")
+    odd = pd.DataFrame(
+        {"item_id": ["odd"], "timestamp": [pd.Timestamp("2024-05-15")], "target": [1.0]}
+    )
+    with pytest.raises(
+        ValueError, match="item 'odd' of X has 2024-05-15.*no time of frequency 'MS'"
+    ):
+        small(context_length=8).fit(pd.concat([frame, odd]))
+
+
+def test_intervals_of_a_panel(tmp_path):
+    frame = long((200, 150, 120))
+    fitted = small().fit(frame)
+    interval = fitted.predict_interval(coverage=0.8)
+    assert interval.index.names == ["item_id", "timestamp"]
+    low, high = interval["target"]["lower"], interval["target"]["upper"]
+    assert (low < high).all()
+    width = (high - low).groupby("item_id").mean()
+    assert width["item 2"] > 2 * width["item 0"]  # three times the noise
+    backtest = fitted.backtest(frame, n_windows=20, stride=1)
+    actual = backtest.actual[-1]
+    assert actual.shape == (3, H, 1)
+    with pytest.raises(ValueError, match="X has no observed value to calibrate with"):
+        fitted.calibrate(frame.assign(target=np.nan))
+    pd.testing.assert_frame_equal(fitted.predict_interval(coverage=0.8), interval)
+
+
+def test_a_fit_whose_calibration_fails_leaves_the_model(frame, monkeypatch):
+    fitted = small().fit(frame)
+    expected = fitted.predict()
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("titans_ts.estimators.engine.PanelModel.conformity", fail)
+    with pytest.raises(MemoryError):
+        fitted.fit(frame.assign(target=frame["target"] + 5))
+    pd.testing.assert_frame_equal(fitted.predict(), expected)
+
+
 def _future(frame, *columns, steps=H):
     rows = []
     for item, part in frame.groupby("item_id"):

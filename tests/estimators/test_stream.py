@@ -11,7 +11,9 @@ import pytest
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
+from titans_ts.estimators.windows import PanelWindows
 from titans_ts.nn.state import flatten_state
+from titans_ts.training import forecast_loss
 
 H, L = 4, 16
 
@@ -176,6 +178,70 @@ def test_bad_updates(case):
     with pytest.raises(ValueError, match="infinite"):
         fitted.update(X[200:210] * np.inf)
     np.testing.assert_array_equal(ahead(fitted, X, 200), before)
+
+
+@pytest.mark.parametrize("form", ["frame", "panel", "numbers"])
+def test_an_update_at_another_frequency_is_refused(form):
+    frame = wide()
+    if form == "numbers":
+        frame = frame.reset_index(drop=True)
+    X, new = frame[:200], frame[200:212:3]
+    if form == "panel":
+        X, new = (f[["y0"]].reset_index(names="timestamp").assign(item_id="a") for f in (X, new))
+    fitted = small().fit(X)
+    expected = fitted.predict()
+    with pytest.raises(ValueError, match="where .* comes next"):
+        fitted.update(new)
+    pd.testing.assert_frame_equal(fitted.predict(), expected)
+
+
+def test_an_update_in_another_form_is_refused():
+    frame = wide()
+    with pytest.raises(ValueError, match="X is a array, but a frame was fitted"):
+        small().fit(frame[:200]).update(frame[200:].to_numpy())
+    with pytest.raises(ValueError, match="X is a frame, but a array was fitted"):
+        small().fit(frame[:200].to_numpy()).update(frame[200:])
+
+
+def test_validation_counts_the_last_window_alone():
+    frame = wide()
+    fitted = small(carried_windows=2).fit(frame)
+    panel = fitted.engine.read(frame, 1, fitted._tail)
+    rows, static = fitted.engine.rows(panel)
+    windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static)
+    batch, model = windows[[0, 5]], fitted.engine.model
+    in_training, count = forecast_loss(model.train(), batch)
+    assert count == 3 * 2 * H * 2  # three windows in a row, two samples, two variates
+    held_out, count = forecast_loss(model.eval(), batch)
+    assert count == 2 * H * 2
+    past, future, _ = batch
+    changed = past.clone()
+    changed[:, L : 2 * L] += 1  # what the first window forecasts, and the second reads
+    assert forecast_loss(model, (changed, future, static))[0] != held_out
+    assert in_training != held_out
+
+
+@pytest.mark.parametrize("carried", [0, 2])
+def test_the_score_is_of_every_window(carried):
+    frame = wide()
+    fitted = small(carried_windows=carried).fit(frame[:200])
+    part = frame[200:250]
+    backtest = fitted.backtest(part, stride=1)
+    assert backtest.n_windows == 50 - L - H + 1
+    actual, error = (
+        backtest.actual[:, 0],
+        backtest.actual[:, 0] - backtest.forecasts["titans"][:, 0],
+    )
+    flat = actual.reshape(-1, 2)
+    r2 = 1 - (error.reshape(-1, 2) ** 2).sum(0) / ((flat - flat.mean(0)) ** 2).sum(0)
+    assert fitted.score(part) == pytest.approx(r2.mean(), rel=1e-6)
+
+
+def test_a_panel_too_short_for_an_error_is_refused():
+    frame = panel(wide(), (L, 5))
+    fitted = small(carried_windows=0).fit(panel(wide()))
+    with pytest.raises(ValueError, match="X has no value to score: an error needs 16 rows"):
+        fitted.detect_anomalies(frame)
 
 
 def test_bad_updates_of_a_panel():

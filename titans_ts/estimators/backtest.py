@@ -24,7 +24,7 @@ from titans_ts.metrics import (
     weighted_quantile_loss,
 )
 
-__all__ = ["METRICS", "Backtest", "baselines", "cutoffs", "seasonal_errors"]
+__all__ = ["METRICS", "Backtest", "baselines", "cutoffs", "seasonal_errors", "targets"]
 
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
@@ -207,12 +207,13 @@ class Backtest:
 
 
 def cutoffs(
-    panel: Panel, context: int, horizon: int, stride: int, n_windows: int | None
+    panel: Panel, least: int, horizon: int, stride: int, n_windows: int | None = None
 ) -> NDArray[np.int64]:
-    """The row that every window forecasts first, `[W, I]`; -1 where an item has too little history.
+    """The row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
 
-    The last window ends with the item's last row; with one series, as many windows as have a whole
-    context before them, or `n_windows` of them, the last.
+    The last window ends with the item's last row. Before each are at least `least` rows; an item of a
+    long frame that is too short for one such window has its last alone, if a row is before it. As many
+    windows as there are, or `n_windows` of them, the last.
 
     Raises
     ------
@@ -220,18 +221,27 @@ def cutoffs(
         If no item has room for a window.
     """
     first, end = panel.spans.T
-    least = context if panel.items is None else 1
-    possible = (end - first - horizon - least) // stride + 1
-    most = int(possible.max())
+    rows = end - first - horizon  # before the last window
+    count = np.maximum((rows - least) // stride + 1, 0)
+    if panel.items is not None:
+        count = np.where((count == 0) & (rows >= 1), 1, count)
+    most = int(count.max())
     if most < 1:
         raise ValueError(
             f"X has {int((end - first).max())} rows; a window needs {least} rows and {horizon} to "
             "compare with; give more"
         )
-    count = most if n_windows is None else min(n_windows, most)
-    back = np.arange(count)[::-1, None] * stride + horizon  # [W, 1]
-    rows = end - back
-    return np.where(rows - first >= least, rows, -1)
+    windows = most if n_windows is None else min(n_windows, most)
+    number = np.arange(windows)[::-1, None]  # from the end
+    return np.where(number < count, end - horizon - number * stride, -1)
+
+
+def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
+    """What came from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
+    ahead = np.clip(rows[..., None] + np.arange(horizon), 0, len(panel.values) - 1)
+    actual: Array = panel.values[ahead][..., : panel.n_targets]
+    actual[rows < 0] = np.nan
+    return actual
 
 
 def baselines(panel: Panel, rows: NDArray[np.int64], horizon: int, season: int) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from tqdm.auto import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.conformal import conformity
-from titans_ts.estimators.backtest import cutoffs
+from titans_ts.estimators.backtest import cutoffs, targets
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.estimators.reading import read_future, read_panel, read_windows
 from titans_ts.estimators.scale import Scales, StaticEncoder
@@ -95,12 +95,15 @@ class PanelModel:
     def one_step_errors(self, panel: Panel) -> Array:
         """Absolute error of the forecast one step ahead, in deviations of what was fitted, `[N, C]`."""
         config = self.config
-        cuts = cutoffs(panel, config.context_length, 1, 1, None)
+        first, end = panel.spans.T
+        scores = np.full((len(panel.values), config.n_variates), np.nan)
+        if (end - first).max() <= config.context_length:
+            return scores
+        cuts = cutoffs(panel, config.context_length, 1, 1)
+        known = cuts - first >= config.context_length
         point, _ = self.rolling(panel, cuts, steps=1)
-        known = cuts - panel.spans[:, 0] >= config.context_length
         _, spread = self.scales.of(panel, panel.values[None])
         error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
-        scores = np.full((len(panel.values), config.n_variates), np.nan)
         scores[cuts[known]] = error[known]
         return scores
 
@@ -111,11 +114,9 @@ class PanelModel:
         if len(config.quantile_levels) < 2 or cuts.size == 0:
             return None
         _, quantiles = self.rolling(panel, cuts)
-        ahead = np.clip(cuts[..., None] + np.arange(H), 0, len(panel.values) - 1)
-        actual = panel.values[ahead][..., :C]
+        actual = targets(panel, cuts, H)
         _, spread = self.scales.of(panel, panel.values[None])
         scores = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
-        scores[cuts < 0] = np.nan
         scores = scores.reshape(-1, H, C)
         scores = scores[~np.isnan(scores).all((1, 2))]
         chosen = np.linspace(0, len(scores) - 1, min(len(scores), n_scores(config))).astype(int)
@@ -148,12 +149,9 @@ class PanelModel:
         config, model = self.config, self.ready
         L, H, C = config.context_length, config.prediction_length, config.n_variates
         first, end = panel.spans.T
-        known_so_far = np.where(cuts >= 0, cuts, end).min(
-            0
-        )  # scales of new items: without what comes
-        mean, spread = self.scales.of(
-            panel.head(np.maximum(known_so_far, first + 1)), panel.values[None]
-        )
+        # the scale of an item that was not fitted: without what is still to come
+        past = panel.head(np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1))
+        mean, spread = self.scales.of(past, past.values[None])
         counts = end - first
         values = self.scales.rows(
             panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)

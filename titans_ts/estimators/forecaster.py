@@ -23,7 +23,7 @@ from titans_ts.config import (
     from_dict,
 )
 from titans_ts.conformal import margin
-from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors
+from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors, targets
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.engine import STREAMS, PanelModel, n_scores
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
@@ -33,7 +33,7 @@ from titans_ts.estimators.windows import PanelWindows, validation_rows
 from titans_ts.frequency import usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
-from titans_ts.training import batches, forecast_loss, split_known, train
+from titans_ts.training import batches, forecast_loss, train
 
 __all__ = ["TitansForecaster"]
 
@@ -284,20 +284,21 @@ class TitansForecaster(TitansEstimator):
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
+        model.model.to(self._device())
+        calibration = model.conformity(*_validation_cuts(panel, config, border))
         # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_ = model.model.to(self._device()), history
-        self.engine = model
+        self.model_, self.history_, self.engine = model.model, history, model
+        self._calibration = calibration
         self._remember(panel)
-        held_out_part, cuts = _validation_cuts(panel, config, border)
-        self._calibration = model.conformity(held_out_part, cuts)
         return self
 
     def update(self, X: Any) -> TitansForecaster:
         """Take in the next rows; forecasts go on from there.
 
-        With `carried_windows`, the memory reads every row once it lies before the window that a
-        forecast reads, and learns from it; the weights stay. Without, the window moves on. What is kept
-        does not grow, is saved with the model, and is the same however the rows are cut.
+        With `carried_windows`, the memory reads the rows before the window that a forecast reads, a
+        window's length at a time (so up to as many wait), and learns from them; the weights stay.
+        Without, the window moves on. What is kept does not grow, is saved with the model, and is the
+        same however the rows are cut.
 
         Parameters
         ----------
@@ -335,9 +336,9 @@ class TitansForecaster(TitansEstimator):
         """Forecast from one row after the other of a series, and compare with what came.
 
         Every forecast sees the rows before it alone, its memory goes on learning from them (with
-        `carried_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive and
-        drift forecasts stand beside. Without `refit`, rows that the weights were fitted on are not held
-        out: give the fitted series' continuation, with a context before it.
+        `carried_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive
+        and drift forecasts stand beside. Without `refit`, rows that the weights were fitted on are not
+        held out: give the fitted series' continuation, with a context before it.
 
         Parameters
         ----------
@@ -348,10 +349,11 @@ class TitansForecaster(TitansEstimator):
         n_windows : int, optional
             Forecasts to make, the last ones; default: all.
         season_length : int, optional
-            Steps in a season, for the seasonal-naive forecast and the MASE; default: what is usual at the
-            frequency.
+            Steps in a season, for the seasonal-naive forecast and the MASE; default: what is usual at
+            the frequency.
         refit : int, optional
-            Fit anew before every so many forecasts, on the rows before them; default: never.
+            Fit anew before every so many forecasts, on the rows before the earliest of them (of all
+            items); default: never.
         progress_bar : bool, optional
             Whether to show one; default: as given to the estimator.
 
@@ -368,8 +370,12 @@ class TitansForecaster(TitansEstimator):
             If X or a parameter cannot be used.
         """
         config = self._forecaster_config()
-        for name, value in (("stride", stride), ("n_windows", n_windows), ("refit", refit)):
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+        for name, value in (
+            *(("stride", stride), ("n_windows", n_windows)),
+            *(("season_length", season_length), ("refit", refit)),
+        ):
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if value is not None and (not whole or value < 1):
                 raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
         roles = self._roles()
         if refit is None:
@@ -377,7 +383,8 @@ class TitansForecaster(TitansEstimator):
             roles, config = self.engine.roles, self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = read_panel(X, roles, min_rows=L + H, like=self._tail if refit is None else None)
-        rows = cutoffs(panel, L, H, stride or H, n_windows)
+        least = L if refit is None else L + H  # a window to train on
+        rows = cutoffs(panel, least, H, stride or H, n_windows)
         timed = isinstance(panel.freq, pd.offsets.BaseOffset)
         season = season_length or usual_season(panel.freq if timed else None)
         every = len(rows) if refit is None else refit
@@ -389,18 +396,14 @@ class TitansForecaster(TitansEstimator):
             some, forecaster = rows[start : start + every], self
             if refit is not None:
                 forecaster = clone(self).set_params(progress_bar=False)
-                forecaster.fit_panel(panel.head(some[0]), roles)
+                forecaster.fit_panel(panel.before(some[0]), roles)
             point, quantile = forecaster.engine.rolling(
                 panel, some, progress_bar=show and refit is None
             )
             points.append(point)
             quantiles.append(quantile)
-        first, C = panel.starts[0], panel.n_targets
-        ahead = np.clip(rows[..., None] + np.arange(H), first, len(panel.values) - 1)
-        actual = panel.values[ahead][..., :C]
-        actual[rows < 0] = np.nan
         return Backtest(
-            actual,
+            targets(panel, rows, H),
             {"titans": np.concatenate(points), **baselines(panel, rows, H, season)},
             np.concatenate(quantiles),
             config.quantile_levels,
@@ -415,7 +418,8 @@ class TitansForecaster(TitansEstimator):
         """How unexpected every value of a series is to the memory as it reads it from the beginning.
 
         The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
-        loss, averaged over blocks, heads and the patches that hold a step.
+        loss, averaged over blocks, heads and the patches that hold a step. Patches are scaled by the
+        window they lie in, so that rows up to a window later have a part in it.
 
         Parameters
         ----------
@@ -448,7 +452,8 @@ class TitansForecaster(TitansEstimator):
             As for :meth:`fit`, at least `context_length + prediction_length` rows.
         score : {"error", "surprise"}
             The absolute error of the forecast one step ahead, in deviations of the fitted rows; or the
-            memory's :meth:`surprise`, which needs no forecast, and marks unusual shapes more than values.
+            memory's :meth:`surprise`, which needs no forecast, and marks unusual shapes more than
+            values.
         risk : float
             Share of usual values that may be called anomalies.
         method : {"quantile", "evt"}
@@ -466,6 +471,11 @@ class TitansForecaster(TitansEstimator):
         if score not in ("error", "surprise"):
             raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
         panel, scores = self._scores(X, score)
+        if np.isnan(scores).all():
+            raise ValueError(
+                f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
+                "history before it"
+            )
         usual = scores if reference is None else self._scores(reference, score)[1]
         thresholds = [score_threshold(column, risk, method) for column in usual.T]
         C, roles = panel.n_targets, self.engine.roles
@@ -612,7 +622,7 @@ class TitansForecaster(TitansEstimator):
             )
         if self._calibration is None:
             raise ValueError(
-                "nothing to calibrate with: the series was too short to hold a validation part out; "
+                "nothing to calibrate with: no validation part was held out of the fitted series; "
                 "call calibrate with rows that were not fitted"
             )
         added = margin(self._calibration, coverage)  # [H, C]
@@ -638,8 +648,14 @@ class TitansForecaster(TitansEstimator):
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.engine.read(X, L + H, self._tail)
-        cuts = cutoffs(panel, L, H, 1, n_scores(config))
-        self._calibration = self.engine.conformity(panel, cuts)
+        calibration = self.engine.conformity(panel, cutoffs(panel, L, H, 1, n_scores(config)))
+        if calibration is None:
+            raise ValueError(
+                "X has no observed value to calibrate with"
+                if len(config.quantile_levels) > 1
+                else "an interval needs two quantiles; fit with two or more quantile_levels"
+            )
+        self._calibration = calibration
         return self
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -655,25 +671,22 @@ class TitansForecaster(TitansEstimator):
         check_is_fitted(self, "model_")
         config = self.model_.config
         panel = self.engine.read(X, config.context_length + config.prediction_length, self._tail)
-        C = config.n_variates
-        rows, constant = self.engine.rows(panel)
-        windows = PanelWindows(panel, rows, config, panel.spans, constant)
-        shape = (panel.n_items, C)
+        L, H = config.context_length, config.prediction_length
+        cuts = cutoffs(panel, L, H, 1)
+        at_once = len(cuts) if config.carried_windows else STREAMS
+        shape = (panel.n_items, config.n_variates)
         count, total, squares, residual = (np.zeros(shape) for _ in range(4))
-        for start in range(0, len(windows), at_once := max(1, STREAMS // C)):
-            chosen = np.arange(start, min(start + at_once, len(windows)))
-            past, future, static = windows[chosen]
-            future, known = split_known(future, config)
-            error = (
-                future.double().numpy() - self.engine.forecast_scaled(past, known, static, None)[0]
-            )
+        for start in range(0, len(cuts), at_once):
+            some = cuts[start : start + at_once]
+            point, _ = self.engine.rolling(panel, some)
+            future = targets(panel, some, H)
+            error = future - point  # [W, I, H, C]
             seen = ~np.isnan(error)
-            actual = np.where(seen, future, 0).astype(np.float64)
-            item = windows.items(chosen)
-            np.add.at(count, item, seen.sum(1))
-            np.add.at(total, item, actual.sum(1))
-            np.add.at(squares, item, (actual**2).sum(1))
-            np.add.at(residual, item, np.where(seen, error**2, 0).sum(1))
+            actual = np.where(seen, future, 0)
+            count += seen.sum((0, 2))
+            total += actual.sum((0, 2))
+            squares += (actual**2).sum((0, 2))
+            residual += np.where(seen, error**2, 0).sum((0, 2))
         if not count.any():
             raise ValueError("X has no observed value to compare forecasts with")
         seen = count > 0

@@ -101,13 +101,21 @@ def regular_items(
             f"no item of X is long enough to tell its frequency (the longest, {items[longest]!r}, has "
             f"{rows.stop - rows.start} rows); give longer ones"
         )
-    if isinstance(freq, pd.offsets.Tick):
+    if isinstance(freq, pd.offsets.Tick) and not (index.tz and isinstance(freq, pd.offsets.Day)):
         step = pd.Timedelta(freq).as_unit(index.unit)._value
         odd = inside & (np.diff(places) != step)
     else:
         grid = pd.date_range(index.min(), index.max(), freq=freq)
         found = grid.get_indexer(index)
-        odd = inside & ((np.diff(found) != 1) | (found[1:] < 0))
+        off = found < 0
+        if off.any():
+            row = int(off.argmax())
+            item = items[int(np.searchsorted(offsets, row, side="right")) - 1]
+            raise ValueError(
+                f"item {item!r} of X has {index[row]}, which is no time of frequency {freq.freqstr!r}; "
+                "make every item regular"
+            )
+        odd = inside & (np.diff(found) != 1)
     _check_items(
         index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}"
     )

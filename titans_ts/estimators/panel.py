@@ -18,9 +18,16 @@ from torch import Tensor
 
 from titans_ts.estimators.index import continued, describe, extended, rebuild
 
-__all__ = ["Panel", "Roles", "describe_panel", "plain_items", "rebuild_panel"]
+__all__ = ["Panel", "Roles", "category", "describe_panel", "plain_items", "rebuild_panel"]
 
 Array = NDArray[np.float64]
+
+
+def category(value: Any) -> str:
+    """A category as text; whole numbers of any type are the same."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,17 @@ class Panel:
             offsets=np.concatenate([[0], np.cumsum(counts[kept])]),
             items=self.items[kept],
             static=None if self.static is None else self.static[kept].reset_index(drop=True),
+        )
+
+    def before(self, rows: NDArray[np.int64]) -> Panel:
+        """The rows of every item before the earliest of `rows` `[I]` (-1: none) in time."""
+        known = rows >= 0
+        if self.items is None:
+            return self.head(rows)
+        assert self.index is not None
+        earlier = np.asarray(self.index < self.index[rows[known]].min())
+        return self.head(
+            self.starts[:-1] + np.add.reduceat(earlier, self.starts[:-1], dtype=np.int64)
         )
 
     def followed_by(self, new: Panel) -> Panel:
@@ -274,7 +292,7 @@ def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     plain["unit"] = index.unit if times else None
     plain["zone"] = str(index.tz) if times and index.tz is not None else None
     if panel.static is not None:
-        plain["static"] = {str(k): plain_items(pd.Index(v)) for k, v in panel.static.items()}
+        plain["static"] = [[name, _plain_static(panel.static[name])] for name in panel.static]
     tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
     tensors["tail_offsets"] = torch.from_numpy(panel.offsets)
     return plain, tensors
@@ -294,7 +312,7 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
         index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
         if plain["zone"] is not None:
             index = index.tz_localize("UTC").tz_convert(plain["zone"])
-    static = pd.DataFrame(plain["static"]) if "static" in plain else None
+    static = pd.DataFrame(dict(plain["static"])) if "static" in plain else None
     offsets = tensors["tail_offsets"].numpy()
     return replace(
         panel,
@@ -304,6 +322,13 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
         freq=freq,
         static=static,
     )
+
+
+def _plain_static(column: pd.Series) -> list[Any]:
+    """A static column as json holds it: numbers, or the names of categories; None is missing."""
+    numbers = pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "b"
+    convert: Any = float if numbers else category
+    return [None if pd.isna(value) else convert(value) for value in column]
 
 
 def plain_items(items: pd.Index) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ def column_names(given: Any) -> tuple[Any, ...]:
     """One column or several, as a tuple."""
     if isinstance(given, (list, tuple, pd.Index, np.ndarray)):
         return tuple(c.item() if isinstance(c, np.generic) else c for c in given)
-    return (given,)
+    return (given.item() if isinstance(given, np.generic) else given,)
 
 
 def read_panel(
@@ -188,7 +189,7 @@ def _regular(index: pd.Index, like: Panel | None) -> pd.Index:
 def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
     """The frame with its time where it belongs, and whether it is long."""
     names = [roles.item_id, roles.timestamp]
-    if list(frame.index.names) == names:
+    if frame.index.nlevels == 2 and set(frame.index.names) == set(names):
         frame = frame.reset_index()
     if isinstance(frame.columns, pd.MultiIndex) or roles.timestamp not in frame.columns:
         if roles.item_id in frame.columns:
@@ -201,12 +202,16 @@ def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
     time = frame[roles.timestamp]
     if time.dtype.kind not in "Miu" and not isinstance(time.dtype, pd.PeriodDtype):
         try:
-            frame = frame.assign(**{roles.timestamp: pd.to_datetime(time)})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that no one format fits all
+                frame = frame.assign(**{roles.timestamp: pd.to_datetime(time)})
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"column {roles.timestamp!r} holds no times ({error}); convert it by pd.to_datetime"
             ) from error
     if roles.item_id in frame.columns:
+        if isinstance(time.dtype, pd.PeriodDtype):
+            frame = frame.assign(**{roles.timestamp: time.dt.to_timestamp()})
         return frame, True
     return frame.set_index(roles.timestamp), False
 
@@ -247,8 +252,6 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
     targets = _targets(frame, roles, known)
     codes, items = pd.factorize(frame[roles.item_id])
     time = frame[roles.timestamp]
-    if isinstance(time.dtype, pd.PeriodDtype):
-        time = time.dt.to_timestamp()
     if (codes < 0).any() or time.isna().any():
         raise ValueError(f"X has rows without {roles.item_id!r} or {roles.timestamp!r}; drop them")
     places = time.array.view("i8") if time.dtype.kind == "M" else time.to_numpy()
@@ -258,7 +261,7 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         frame, codes, time = frame.iloc[order], codes[order], time.iloc[order]
     counts = np.bincount(codes, minlength=len(items))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    items = pd.Index(items, name=roles.item_id)
+    items = pd.Index(list(items), name=roles.item_id)  # of one dtype, however they came
     index = pd.Index(time, name=roles.timestamp)
     panel = Panel(
         _values(frame, targets, roles),

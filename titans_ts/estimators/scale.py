@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.estimators.panel import Panel
+from titans_ts.estimators.panel import Panel, category
 
 __all__ = ["Scales", "StaticEncoder", "level_and_spread"]
 
@@ -17,7 +17,10 @@ Array = NDArray[np.float64]
 
 
 def level_and_spread(
-    values: Array, offsets: NDArray[np.int64], use: NDArray[np.bool_] | None = None
+    values: Array,
+    offsets: NDArray[np.int64],
+    use: NDArray[np.bool_] | None = None,
+    still: float = 1.0,
 ) -> tuple[Array, Array]:
     """Mean and population deviation of the observed values, of every item and column `[I, F]`.
 
@@ -29,11 +32,13 @@ def level_and_spread(
         `[I + 1]`, where they begin, and the end.
     use : ndarray, optional
         `[N]` bool, the rows that count; a column that has no value in them is measured on all.
+    still : float
+        The spread of a column that only moves by rounding.
 
     Returns
     -------
     tuple of ndarray
-        A column never observed has no level: NaN. One that only moves by rounding has spread 1.
+        A column never observed has no level: NaN.
     """
     starts, counts = offsets[:-1], np.diff(offsets)
     seen = ~np.isnan(values)
@@ -51,7 +56,7 @@ def level_and_spread(
     spread = np.sqrt(np.add.reduceat(rest**2, starts) / np.maximum(total, 1))
     level = np.where(total > 0, first + shift, np.nan)
     moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
-    return level, np.where(moves, spread, 1.0)
+    return level, np.where(moves, spread, still)
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,12 @@ class Scales:
     def fit(cls, panel: Panel, use: NDArray[np.bool_], *, identity: bool = False) -> Scales:
         """Measure the rows `use` `[N]`; with `identity`, the targets stay as they are."""
         C = panel.n_targets
-        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use)
-        if panel.items is not None and len(spread):
+        still = 1.0 if panel.items is None else 0.0
+        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use, still)
+        if panel.items is not None:
             # An item that hardly moved so far and then does would outweigh all others in the loss.
-            usual = np.median(spread, 0)
-            spread = np.maximum(spread, 0.01 * usual)
+            usual = [np.median(column[column > 0]) if column.any() else 1.0 for column in spread.T]
+            spread = np.where(spread > 0, np.maximum(spread, 0.01 * np.array(usual)), usual)
         if identity:
             mean, spread = np.where(np.isnan(mean), np.nan, 0.0), np.ones_like(spread)
         whole = np.array([0, len(panel.values)])
@@ -89,24 +95,28 @@ class Scales:
     def of(self, panel: Panel | None, values: Array) -> tuple[Array, Array]:
         """Level and spread `[n, C]` for the targets of a panel's items, or of windows `[n, L, F]`.
 
-        Those of the same item in what was fitted; of a single series, if that was fitted; for an item
-        that was not, those of the history given.
+        Those of the same item in what was fitted; of a single series, if that was fitted. An item that
+        was not fitted, and a variate never observed then, have those of the history given.
         """
         C = self.mean.shape[1]
         n = len(values) if panel is None else panel.n_items
-        if self.identity and self.items is not None:
+        if self.identity:
             return np.zeros((n, C)), np.ones((n, C))
         if self.items is None:
-            return np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
-        if panel is None or panel.items is None:
-            rows = values.reshape(-1, values.shape[-1])
-            return level_and_spread(rows[:, :C], np.arange(n + 1) * (len(rows) // n))
-        place = self.items.get_indexer(panel.items)
-        mean, spread = self.mean[place], self.spread[place]
-        if (place < 0).any():
-            unseen = level_and_spread(panel.values[:, :C], panel.starts)
-            for known, own in zip((mean, spread), unseen, strict=True):
-                known[place < 0] = own[place < 0]
+            mean, spread = np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
+        else:
+            none = pd.Index([None] * n) if panel is None or panel.items is None else panel.items
+            place = self.items.get_indexer(none)
+            mean, spread = self.mean[place], self.spread[place]
+            mean[place < 0] = np.nan
+        new = np.isnan(mean)
+        if new.any():
+            if panel is not None:
+                own = level_and_spread(panel.values[:, :C], panel.starts)
+            else:
+                rows = values.reshape(-1, values.shape[-1])
+                own = level_and_spread(rows[:, :C], np.arange(n + 1) * (len(rows) // n))
+            mean, spread = np.where(new, own[0], mean), np.where(new, own[1], spread)
         return mean, spread
 
     def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:
@@ -152,7 +162,7 @@ class StaticEncoder:
                     {"name": name, "mean": float(mean[0, 0]), "scale": float(scale[0, 0])}
                 )
             else:
-                kinds = sorted({str(v) for v in values.dropna()})
+                kinds = sorted({category(v) for v in values.dropna()})
                 columns.append({"name": name, "categories": kinds})
         return cls(columns)
 
@@ -172,14 +182,13 @@ class StaticEncoder:
                 code = np.zeros(n_items, np.int64)
                 if frame is not None:
                     values = frame[column["name"]]
-                    text = values.astype(object).where(values.notna(), None).map(str)
-                    code = pd.Index(column["categories"]).get_indexer(text) + 1
-                    code[values.isna().to_numpy()] = 0
+                    text = [None if pd.isna(v) else category(v) for v in values]
+                    code = pd.Index(column["categories"], dtype=object).get_indexer(text) + 1
                 codes.append(code)
             else:
                 real = np.zeros(n_items)
                 if frame is not None:
-                    values = frame[column["name"]].to_numpy(dtype=np.float64, na_value=np.nan)
+                    values = _numbers(frame[column["name"]])
                     real = np.nan_to_num((values - column["mean"]) / column["scale"])
                 reals.append(real)
         empty = np.zeros((n_items, 0))
@@ -187,3 +196,11 @@ class StaticEncoder:
             np.stack(codes, 1) if codes else empty.astype(np.int64),
             (np.stack(reals, 1) if reals else empty).astype(np.float32),
         )
+
+
+def _numbers(column: pd.Series) -> Array:
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        raise TypeError(
+            f"the static column {column.name!r} has dtype {column.dtype}, but numbers were fitted"
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -29,7 +29,7 @@ __all__ = [
     "save_state",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the directory format; a reader refuses a newer one."""
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 

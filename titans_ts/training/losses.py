@@ -24,7 +24,8 @@ def forecast_loss(
     batch : tuple
         Past `[B, k L, F]` and future `[B, H, F]`, the targets, past-only and known covariates; NaN is
         missing and does not count. Static covariates, as the model takes them. Each of the k windows
-        of the past is forecast from, with the state that the one before it left.
+        of the past is forecast from, with the state that the one before it left; in evaluation the
+        last alone, whose future is what was held out.
     """
     past, future, static = batch
     rows = torch.cat([past, future], 1)
@@ -33,10 +34,13 @@ def forecast_loss(
     for start in range(0, past.shape[1], L):
         target, known = split_known(rows[:, start + L : start + L + H], model.config)
         reading = model.read(rows[:, start : start + L], static, state)
+        state = reading.state
+        if not model.training and start + L < past.shape[1]:
+            continue
         observed = ~target.isnan()
         loss = model.output.loss(model.parameters_after(reading, known), target.nan_to_num())
         total = total + torch.where(observed, loss, 0).sum()
-        n_observed, state = n_observed + int(observed.sum()), reading.state
+        n_observed += int(observed.sum())
     return total / max(1, n_observed), n_observed
 
 
