@@ -225,7 +225,7 @@ def _roles(entries: list[Entry], calendar: bool) -> Roles:
     if not entries:
         raise ValueError("the data set has no entry; there is nothing to learn from")
     first = entries[0]
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, Any] = {}
     for name, key in _DYNAMIC.items():
         names[name] = tuple(f"{name}_{i}" for i in range(len(first.get(key, ()))))
     static = [

@@ -352,6 +352,41 @@ def test_a_fit_whose_calibration_fails_leaves_the_model(frame, monkeypatch):
     pd.testing.assert_frame_equal(fitted.predict(), expected)
 
 
+def test_irregular_times_are_brought_to_a_frequency():
+    rng = np.random.default_rng(0)
+    exact = pd.date_range("2024-01-01", periods=200, freq="h")
+    frame = pd.DataFrame({"y": rng.normal(size=200)}, exact)
+    late = exact + pd.to_timedelta(rng.integers(0, 59, 200), unit="min")
+    irregular = frame.set_axis(late).drop(index=late[[20, 21, 50]])
+    irregular = pd.concat([irregular, irregular.iloc[60:61].set_axis([exact[62]])]).sort_index()
+    expected = frame.copy()
+    expected.iloc[[20, 21, 50]] = np.nan
+    row = irregular.index.get_loc(exact[62])
+    expected.loc[exact[62]] = irregular["y"].iloc[[row, row + 1]].mean()
+    with pytest.raises(ValueError, match="the index of X"):
+        small().fit(irregular)
+    forecast = small(freq="h").fit(irregular).predict()
+    pd.testing.assert_frame_equal(forecast, small().fit(expected).predict())
+    long = pd.concat(
+        [
+            irregular.reset_index(names="timestamp").assign(item_id=item, kind=item)
+            for item in ("b", "a")
+        ]
+    )
+    even = pd.concat(
+        [
+            expected.reset_index(names="timestamp").assign(item_id=item, kind=item)
+            for item in ("b", "a")
+        ]
+    )
+    panel = small(freq="h", static="kind").fit(long)
+    pd.testing.assert_frame_equal(panel.predict(), small(static="kind").fit(even).predict())
+    with pytest.raises(TypeError, match="freq is 'h', but the index of X has dtype int64"):
+        small(freq="h").fit(frame.reset_index(drop=True))
+    with pytest.raises(ValueError, match="Invalid frequency: fortnight"):
+        small(freq="fortnight").fit(frame)
+
+
 def _future(frame, *columns, steps=H):
     rows = []
     for item, part in frame.groupby("item_id"):

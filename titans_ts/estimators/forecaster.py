@@ -84,6 +84,9 @@ class TitansForecaster(TitansEstimator):
         Whether the model is told where in the day, week, month and year a step stands.
     item_id, timestamp : str
         A frame with these two columns is long: many items, a row for every item and time.
+    freq : str, optional
+        The frequency (of pandas) to bring a frame to: rows within a step are averaged, and a step
+        without a row is missing. Default: times must be regular already.
     max_epochs : int or None
         Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
@@ -166,6 +169,7 @@ class TitansForecaster(TitansEstimator):
         calendar: bool = False,
         item_id: str = "item_id",
         timestamp: str = "timestamp",
+        freq: str | None = None,
         max_epochs: int | None = TrainingConfig.max_epochs,
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
@@ -202,6 +206,7 @@ class TitansForecaster(TitansEstimator):
         self.calendar = calendar
         self.item_id = item_id
         self.timestamp = timestamp
+        self.freq = freq
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -715,6 +720,7 @@ class TitansForecaster(TitansEstimator):
             column_names(self.static),
             self.item_id,
             self.timestamp,
+            self.freq,
             self.calendar,
         )
 

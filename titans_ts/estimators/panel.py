@@ -44,6 +44,8 @@ class Roles:
     """What is constant for an item."""
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
+    freq: str | None = None
+    """The frequency that rows are brought to; None: their own, which must be regular."""
     calendar: bool = False
     """Whether where a time stands in the day, week, month and year is known too."""
 

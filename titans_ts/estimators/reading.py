@@ -58,6 +58,7 @@ def read_panel(
         X = X.to_pandas()
     if isinstance(X, pd.DataFrame):
         X, long = _timed(X, roles)
+        X = X if roles.freq is None else _resampled(X, roles, long)
         panel = _read_long(X, roles, like) if long else _read_wide(X, roles, like)
     elif isinstance(X, pd.Series):
         _no_roles(roles, "a Series")
@@ -214,6 +215,29 @@ def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
             frame = frame.assign(**{roles.timestamp: time.dt.to_timestamp()})
         return frame, True
     return frame.set_index(roles.timestamp), False
+
+
+def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
+    """The frame at `roles.freq`: numbers averaged within a step, NaN where a step has no row."""
+    timed = frame.set_index(roles.timestamp) if long else frame
+    if isinstance(timed.index, pd.PeriodIndex):
+        timed = timed.to_timestamp()
+    if not isinstance(timed.index, pd.DatetimeIndex):
+        raise TypeError(
+            f"freq is {roles.freq!r}, but the index of X has dtype {timed.index.dtype}; give times"
+        )
+    columns = [c for c in timed.columns if not (long and c == roles.item_id)]
+    how = {c: "mean" if pd.api.types.is_numeric_dtype(timed[c].dtype) else "first" for c in columns}
+    how |= dict.fromkeys(roles.static, "first")
+    if not long:
+        return timed.resample(roles.freq).agg(how)
+    even = []
+    for item, part in timed.groupby(roles.item_id, sort=False, observed=True):
+        steps = part.resample(roles.freq).agg(how).rename_axis(roles.timestamp).reset_index()
+        for name in roles.static:  # a step without a row has the item's
+            steps[name] = steps[name].ffill()
+        even.append(steps.assign(**{roles.item_id: item}))
+    return pd.concat(even, ignore_index=True)
 
 
 def _read_array(X: Any, roles: Roles) -> Panel:
