@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from titans_ts.conformal import conformity, margin, rolling_margins
+from titans_ts.conformal import conformity, dependent_levels, margin, rolling_margins
 
 
 def test_conformity_is_the_distance_outside():
@@ -51,3 +51,19 @@ def test_rolling_margins_follow_a_shift():
     rolling = (scores <= rolling_margins(scores, before, 0.9, every=10)).mean()
     assert fixed < 0.7
     assert abs(rolling - 0.9) < 0.02
+
+
+def test_levels_are_uniform_and_hang_together_as_errors_did():
+    rng = np.random.default_rng(0)
+    walk = rng.normal(size=(400, 6, 2)).cumsum(1)  # errors that add up over the steps
+    walk[..., 1] = -walk[..., 0]  # and are opposite in the two variates
+    levels = dependent_levels(walk, 2000, rng)
+    assert ((levels > 0) & (levels < 1)).all()
+    np.testing.assert_allclose(np.quantile(levels, [0.1, 0.5, 0.9], axis=0)[0], 0.1, atol=0.02)
+    np.testing.assert_allclose(np.quantile(levels, 0.9, axis=0), 0.9, atol=0.02)
+    assert np.corrcoef(levels[:, 4, 0], levels[:, 5, 0])[0, 1] > 0.8
+    assert np.corrcoef(levels[:, 5, 0], levels[:, 5, 1])[0, 1] < -0.9
+    walk[:, :3] = np.nan  # nothing known: any order
+    free = dependent_levels(walk, 2000, rng)
+    assert abs(np.corrcoef(free[:, 0, 0], free[:, 1, 0])[0, 1]) < 0.1
+    np.testing.assert_allclose(free.mean(0), 0.5, atol=0.03)

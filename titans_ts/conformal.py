@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["conformity", "margin", "rolling_margins"]
+__all__ = ["conformity", "dependent_levels", "margin", "rolling_margins"]
 
 Array = NDArray[np.float64]
 
@@ -50,6 +50,41 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
     chosen = np.take_along_axis(ordered, rank[None], 0)[0]
     found: Array = np.where(n > 0, chosen, 0.0)
     return found
+
+
+def dependent_levels(
+    errors: ArrayLike, n_samples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Levels of a forecast's distribution that hang together as past errors did.
+
+    The ranks of a past forecast's errors, over its steps and variates, are those of a sample (Clark et
+    al., "The Schaake Shuffle", Journal of Hydrometeorology, 2004): each level by itself is uniform.
+
+    Parameters
+    ----------
+    errors : array
+        Of N past forecasts, `[N, ...]`; NaN is missing, and ranked at random.
+    n_samples : int
+        S.
+    generator : numpy Generator
+        Source of the choice among the N, and of the place within a rank.
+
+    Returns
+    -------
+    ndarray
+        `[S, ...]`, strictly between 0 and 1.
+    """
+    past = np.asarray(errors, dtype=np.float64)
+    missing = np.isnan(past)
+    order = np.where(missing, generator.permuted(np.sort(past, 0), axis=0), past)
+    order = np.where(np.isnan(order), generator.random(past.shape), order)
+    ranks = order.argsort(0).argsort(0)
+    # every past forecast as often as any other, as far as that goes
+    rounds = [generator.permutation(len(past)) for _ in range(-(-n_samples // len(past)))]
+    chosen = np.concatenate(rounds)[:n_samples]
+    within = generator.uniform(1e-6, 1 - 1e-6, (n_samples, *past.shape[1:]))
+    levels: NDArray[np.float64] = (ranks[chosen] + within) / len(past)
+    return levels
 
 
 def rolling_margins(

@@ -519,3 +519,38 @@ def test_counts_are_counts(frame):
         small(output="negative_binomial").fit(frame)
     with pytest.raises(ValueError, match=r"output is 'gamma'; choose one of \['quantiles'"):
         small(output="gamma").fit(frame)
+
+
+@pytest.mark.parametrize("output", ["quantiles", "normal"])
+def test_samples_are_distributed_as_forecast_and_hang_together(output, tmp_path):
+    rng = np.random.default_rng(0)
+    walk = 0.1 * rng.normal(size=1200).cumsum()  # errors grow from step to step
+    X = np.column_stack([walk, 2 * walk])
+    fitted = small(output=output, max_epochs=3).fit(X)
+    paths = fitted.sample(n_samples=2000, random_state=0)
+    assert paths.shape == (2000, H, 2)
+    quantiles = fitted.predict_quantiles()
+    for i, level in enumerate((0.1, 0.5, 0.9)):
+        share = (paths <= quantiles[..., i]).mean(0)
+        np.testing.assert_allclose(share, level, atol=0.03)
+    assert np.corrcoef(paths[:, 2, 0], paths[:, 3, 0])[0, 1] > 0.7
+    assert np.corrcoef(paths[:, 3, 0], paths[:, 3, 1])[0, 1] > 0.7
+    np.testing.assert_array_equal(paths, fitted.sample(n_samples=2000, random_state=0))
+    assert not np.array_equal(paths[:5], fitted.sample(n_samples=5, random_state=1))
+    fitted.save(tmp_path / "m")
+    again = TitansForecaster.load(tmp_path / "m").sample(n_samples=2000, random_state=0)
+    np.testing.assert_array_equal(again, paths)
+    assert fitted.sample(X[None, :L], n_samples=3).shape == (1, 3, H, 2)
+
+
+def test_samples_in_the_form_of_the_series(frame, fitted):
+    paths = fitted.sample(n_samples=7)
+    assert paths.index.equals(fitted.predict().index)
+    assert list(paths.columns) == [(v, s) for v in frame.columns for s in range(7)]
+    long = frame[["y0"]].reset_index(names="timestamp").assign(item_id="a")
+    panel = small(max_epochs=1).fit(pd.concat([long, long.assign(item_id="b")]))
+    assert panel.sample(n_samples=3).shape == (2 * H, 3)
+    with pytest.raises(ValueError, match="n_samples is 0; it must be an integer of at least 1"):
+        fitted.sample(n_samples=0)
+    with pytest.raises(ValueError, match="a distribution needs two quantiles"):
+        small(max_epochs=1, quantile_levels=(0.5,)).fit(frame).sample()

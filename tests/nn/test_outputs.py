@@ -66,3 +66,25 @@ def test_a_wider_window_has_a_wider_forecast(name):
     np.testing.assert_allclose(
         (far[..., -1] - far[..., 0]).detach(), 10 * (near[..., -1] - near[..., 0]).detach()
     )
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_inverse_gives_back_the_quantiles_and_rises(name):
+    output, parameters, _, _ = numbers(name)
+    levels = torch.tensor(LEVELS, dtype=torch.float64).expand(4, 5, 2, -1)
+    found = output.inverse(parameters, levels).detach()
+    np.testing.assert_allclose(found, output.quantiles(parameters).detach(), rtol=1e-9)
+    fine = torch.linspace(0.001, 0.999, 99, dtype=torch.float64).expand(4, 5, 2, -1)
+    values = output.inverse(parameters, fine).detach()
+    assert (values.diff(dim=-1) >= 0).all()
+    assert values.isfinite().all()
+
+
+def test_quantiles_of_a_normal_distribution_interpolate_as_one():
+    output = OUTPUTS["quantiles"]((0.1, 0.5, 0.9))
+    at = torch.special.ndtri(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+    parameters = torch.cat([torch.zeros(1, dtype=torch.float64), at]) * 2 + 3
+    level = torch.tensor([0.01, 0.3, 0.77, 0.999], dtype=torch.float64)
+    np.testing.assert_allclose(
+        output.inverse(parameters, level), 2 * torch.special.ndtri(level) + 3
+    )

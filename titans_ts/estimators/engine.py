@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,12 +22,21 @@ from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.training import split_known
 
-__all__ = ["STREAMS", "PanelModel", "n_scores"]
+__all__ = ["STREAMS", "Calibration", "PanelModel", "n_scores"]
 
 Array = NDArray[np.float64]
 
 STREAMS = 1024
 """Windows times variates forecast at a time: about 0.3 GB with the default model."""
+
+
+class Calibration(NamedTuple):
+    """How past forecasts fared, `[N, H, C]` each, in deviations of what was fitted; NaN is missing."""
+
+    scores: NDArray[np.float32]
+    """How far outside the interval between the outermost quantiles values fell."""
+    errors: NDArray[np.float32]
+    """Values less their means."""
 
 
 @dataclass(frozen=True)
@@ -107,31 +116,32 @@ class PanelModel:
         scores[cuts[known]] = error[known]
         return scores
 
-    def conformity(self, panel: Panel, cuts: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """How far outside their intervals values fell, scaled, `[N, H, C]`, of rolling forecasts."""
+    def calibration(self, panel: Panel, cuts: NDArray[np.int64]) -> Calibration | None:
+        """How rolling forecasts from `cuts` `[W, I]` on fared; None without a value to compare with."""
         config = self.config
         H, C = config.prediction_length, config.n_variates
-        if len(config.quantile_levels) < 2 or cuts.size == 0:
+        if cuts.size == 0:
             return None
-        _, quantiles = self.rolling(panel, cuts)
+        point, quantiles = self.rolling(panel, cuts)
         actual = targets(panel, cuts, H)
         _, spread = self.scales.of(panel, panel.values[None])
-        scores = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
-        scores = scores.reshape(-1, H, C)
-        scores = scores[~np.isnan(scores).all((1, 2))]
-        chosen = np.linspace(0, len(scores) - 1, min(len(scores), n_scores(config))).astype(int)
-        return scores[chosen].astype(np.float32) if len(scores) else None
+        errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)
+        kept = np.flatnonzero(~np.isnan(errors).all((1, 2)))
+        if len(kept) == 0:
+            return None
+        kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), n_scores(config))).astype(int)]
+        scores = np.full_like(errors, np.nan)
+        if len(config.quantile_levels) > 1:
+            outside = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
+            scores = outside.reshape(-1, H, C)
+        return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
     def forecast(
         self, panel: Panel | None, values: Array, known_future: Any, state: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        windows = values if panel is None else panel.windows(self.config.context_length)
-        mean, spread = (s[:, None] for s in self.scales.of(panel, values))
-        past = self.scales.rows(windows, mean, spread)
-        known = self._known(panel, len(windows), known_future)
-        static = self._static(panel, len(windows))
-        point, quantiles = self.forecast_scaled(torch.from_numpy(past), known, static, state)
+        past, known, static, mean, spread = self._inputs(panel, values, known_future)
+        point, quantiles = self.forecast_scaled(past, known, static, state)
         return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
     def rolling(
@@ -185,6 +195,27 @@ class PanelModel:
         point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
         return point, quantile
 
+    def sample(
+        self,
+        panel: Panel | None,
+        values: Array,
+        known_future: Any,
+        state: Any,
+        level: NDArray[np.float64],
+    ) -> Array:
+        """Values `[n, S, H, C]` below which shares `level` `[S, H, C]` lie, in the series' own units."""
+        past, known, static, mean, spread = self._inputs(panel, values, known_future)
+        found = []
+        with torch.inference_mode():
+            for some, reading in read_in_pieces(self.ready, past, static, state):
+                ahead = None if known is None else known[some].to(reading.y.device)
+                parameters = self.model.parameters_after(reading, ahead)
+                wanted = torch.as_tensor(level, dtype=parameters.dtype, device=parameters.device)
+                wanted = wanted.movedim(0, -1).expand(*parameters.shape[:-1], -1)
+                found.append(self.model.output.inverse(parameters, wanted).cpu().double().numpy())
+        drawn = np.moveaxis(np.concatenate(found), -1, 1)  # [n, S, H, C]
+        return drawn * spread[:, None] + mean[:, None]
+
     def forecast_scaled(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> tuple[Array, Array]:
@@ -198,6 +229,16 @@ class PanelModel:
                 points.append(point.cpu().double().numpy())
                 quantiles.append(quantile.cpu().double().numpy())
         return np.concatenate(points), np.concatenate(quantiles)
+
+    def _inputs(
+        self, panel: Panel | None, values: Array, known_future: Any
+    ) -> tuple[Tensor, Tensor | None, Any, Array, Array]:
+        """Past, known and static inputs of the model; level and spread `[n, 1, C]`."""
+        windows = values if panel is None else panel.windows(self.config.context_length)
+        mean, spread = (s[:, None] for s in self.scales.of(panel, values))
+        past = torch.from_numpy(self.scales.rows(windows, mean, spread))
+        known = self._known(panel, len(windows), known_future)
+        return past, known, self._static(panel, len(windows)), mean, spread
 
     def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
         """The covariates of the steps ahead `[n, H, K]`, scaled."""

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm.auto import trange
@@ -22,10 +23,10 @@ from titans_ts.config import (
     TrainingConfig,
     from_dict,
 )
-from titans_ts.conformal import margin
+from titans_ts.conformal import dependent_levels, margin
 from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors, targets
 from titans_ts.estimators.base import TitansEstimator
-from titans_ts.estimators.engine import STREAMS, PanelModel, n_scores
+from titans_ts.estimators.engine import STREAMS, Calibration, PanelModel, n_scores
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
 from titans_ts.estimators.reading import column_names, read_panel
 from titans_ts.estimators.scale import Scales, StaticEncoder
@@ -140,7 +141,7 @@ class TitansForecaster(TitansEstimator):
     engine: PanelModel
     _tail: Panel
     _state: Any
-    _calibration: Any
+    _calibration: Calibration | None
 
     def __init__(
         self,
@@ -290,7 +291,7 @@ class TitansForecaster(TitansEstimator):
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         model.model.to(self._device())
-        calibration = model.conformity(*_validation_cuts(panel, config, border))
+        calibration = model.calibration(*_validation_cuts(panel, config, border))
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_, self.engine = model.model, history, model
         self._calibration = calibration
@@ -625,12 +626,7 @@ class TitansForecaster(TitansEstimator):
             raise ValueError(
                 "an interval needs two quantiles; fit with two or more quantile_levels"
             )
-        if self._calibration is None:
-            raise ValueError(
-                "nothing to calibrate with: no validation part was held out of the fitted series; "
-                "call calibrate with rows that were not fitted"
-            )
-        added = margin(self._calibration, coverage)  # [H, C]
+        added = margin(self._calibrated().scores, coverage)  # [H, C]
         _, quantiles = self._forecast(panel, values, known_future)
         _, spread = self.engine.scales.of(panel, values)
         low, high = quantiles[..., 0], quantiles[..., -1]
@@ -640,8 +636,55 @@ class TitansForecaster(TitansEstimator):
             return ends
         return panel.answer_levels(ends, ("lower", "upper"), self.engine.roles, "bound")
 
+    def sample(
+        self,
+        X: Any = None,
+        n_samples: int = 100,
+        known_future: Any = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Any:
+        """Draw whole futures, whose steps and variates hang together as they did.
+
+        Every step by itself is distributed as forecast (between the quantiles, and beyond the
+        outermost, as a normal distribution through them). What goes together with what is taken from
+        the errors of past forecasts, on the validation part or what :meth:`calibrate` was given.
+
+        Parameters
+        ----------
+        X, known_future : optional
+            As for :meth:`predict`.
+        n_samples : int
+            S.
+        random_state : int, RandomState or None
+            Seed; None draws anew every time.
+
+        Returns
+        -------
+        array or DataFrame
+            `[S, H, C]` for an array, columns (variate, sample) for a frame (a long one: its items and
+            times are the index), `[N, S, H, C]` for a batch.
+
+        Raises
+        ------
+        ValueError
+            If the model has no distribution (fewer than two quantiles), or was never calibrated.
+        """
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples!r}; it must be an integer of at least 1")
+        panel, values = self._read(X)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        generator = np.random.default_rng(int(seed))
+        level = dependent_levels(self._calibrated().errors, n_samples, generator)
+        drawn = self.engine.sample(panel, values, known_future, self._state_of(panel), level)
+        if panel is None:
+            return drawn
+        if panel.kind in ("array", "vector"):
+            return drawn[0] if panel.kind == "array" else drawn[0, :, :, 0]
+        labels = tuple(range(n_samples))
+        return panel.answer_levels(np.moveaxis(drawn, 1, -1), labels, self.engine.roles, "sample")
+
     def calibrate(self, X: Any) -> TitansForecaster:
-        """Let :meth:`predict_interval` learn from the latest forecasts of a series instead.
+        """Let :meth:`predict_interval` and :meth:`sample` learn from a series' latest forecasts.
 
         Parameters
         ----------
@@ -653,13 +696,9 @@ class TitansForecaster(TitansEstimator):
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.engine.read(X, L + H, self._tail)
-        calibration = self.engine.conformity(panel, cutoffs(panel, L, H, 1, n_scores(config)))
+        calibration = self.engine.calibration(panel, cutoffs(panel, L, H, 1, n_scores(config)))
         if calibration is None:
-            raise ValueError(
-                "X has no observed value to calibrate with"
-                if len(config.quantile_levels) > 1
-                else "an interval needs two quantiles; fit with two or more quantile_levels"
-            )
+            raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
         return self
 
@@ -746,12 +785,21 @@ class TitansForecaster(TitansEstimator):
         self, panel: Panel | None, values: Array, known_future: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        state = None
-        if panel is self._tail:
-            state = self._state
-        elif panel is not None:
-            state, _ = self.engine.absorb(panel)
-        return self.engine.forecast(panel, values, known_future, state)
+        return self.engine.forecast(panel, values, known_future, self._state_of(panel))
+
+    def _state_of(self, panel: Panel | None) -> Any:
+        """The memory before the last window of a panel."""
+        if panel is None:
+            return None
+        return self._state if panel is self._tail else self.engine.absorb(panel)[0]
+
+    def _calibrated(self) -> Calibration:
+        if self._calibration is None:
+            raise ValueError(
+                "nothing to calibrate with: no validation part was held out of the fitted series; "
+                "call calibrate with rows that were not fitted"
+            )
+        return self._calibration
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tail, tensors = describe_panel(self._tail)
@@ -765,7 +813,8 @@ class TitansForecaster(TitansEstimator):
         for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
             tensors[name] = torch.from_numpy(getattr(scales, name))
         if self._calibration is not None:
-            tensors["calibration"] = torch.from_numpy(self._calibration)
+            for name, part in self._calibration._asdict().items():
+                tensors[f"calibration.{name}"] = torch.from_numpy(part)
         if self._state is not None:
             state = flatten_state(self._state)
             tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
@@ -782,8 +831,9 @@ class TitansForecaster(TitansEstimator):
         encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
         known = Scales(**scales, items=items, identity=self.model_.output.counts)
         self.engine = PanelModel(self.model_, Roles(**roles), known, encoder)
-        calibration = tensors.get("calibration")
-        self._calibration = None if calibration is None else calibration.numpy()
+        parts = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
+        known_parts = [part.numpy() for part in parts if part is not None]
+        self._calibration = Calibration(*known_parts) if known_parts else None
         self._tail = rebuild_panel(fitted["tail"], tensors)
         self._state = None
         state = {k.removeprefix("state."): v for k, v in tensors.items() if k[:6] == "state."}

@@ -55,8 +55,13 @@ class Output(ABC):
         """What training minimises, for every value of the target `[B, H, C]`."""
 
     @abstractmethod
+    def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
+        """The values below which shares `level` `[B, H, C, S]` lie, same shape."""
+
     def quantiles(self, parameters: Tensor) -> Tensor:
-        """The quantiles `[B, H, C, Q]`."""
+        """The quantiles `[B, H, C, Q]` at the levels asked for."""
+        level = torch.as_tensor(self.levels, dtype=parameters.dtype, device=parameters.device)
+        return self.inverse(parameters, level.expand(*parameters.shape[:-1], -1))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The mean `[B, H, C]`."""
@@ -88,6 +93,21 @@ class Quantiles(Output):
         """As they are."""
         return parameters[..., 1:]
 
+    def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
+        """Lines between the quantiles in the normal distribution's scale, the outer two continued."""
+        if len(self.levels) < 2:
+            raise ValueError(
+                "a distribution needs two quantiles; fit with two or more quantile_levels"
+            )
+        known = torch.as_tensor(self.levels, dtype=parameters.dtype, device=parameters.device)
+        right = torch.searchsorted(known, level.contiguous()).clamp(1, len(known) - 1)
+        at = torch.special.ndtri(known)
+        low, high = at[right - 1], at[right]
+        share = (torch.special.ndtri(level) - low) / (high - low)
+        values = parameters[..., 1:]
+        left = values.gather(-1, right - 1)
+        return left + share * (values.gather(-1, right) - left)
+
 
 class Normal(Output):
     """Location and deviation of a normal distribution."""
@@ -103,11 +123,10 @@ class Normal(Output):
         loc, deviation = parameters.unbind(-1)
         return -torch.distributions.Normal(loc, deviation, validate_args=False).log_prob(target)
 
-    def quantiles(self, parameters: Tensor) -> Tensor:
+    def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
         """By the inverse of the distribution function."""
-        loc, deviation = parameters.unbind(-1)
-        levels = torch.as_tensor(self.levels, dtype=loc.dtype, device=loc.device)
-        return loc[..., None] + deviation[..., None] * torch.special.ndtri(levels)
+        loc, deviation = parameters[..., None, :].unbind(-1)
+        return loc + deviation * torch.special.ndtri(level)
 
 
 class StudentT(Output):
@@ -125,12 +144,12 @@ class StudentT(Output):
         loc, width, df = parameters.unbind(-1)
         return -torch.distributions.StudentT(df, loc, width, validate_args=False).log_prob(target)
 
-    def quantiles(self, parameters: Tensor) -> Tensor:
+    def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
         """By the inverse of the distribution function."""
         from scipy.stats import t
 
         loc, width, df = parameters[..., None, :].unbind(-1)
-        return loc + width * _as_tensor(t.ppf(np.array(self.levels), _numpy(df)), loc)
+        return loc + width * _as_tensor(t.ppf(_numpy(level), _numpy(df)), loc)
 
 
 class NegativeBinomial(Output):
@@ -154,12 +173,12 @@ class NegativeBinomial(Output):
         )
         return -distribution.log_prob(target)
 
-    def quantiles(self, parameters: Tensor) -> Tensor:
+    def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
         """By the inverse of the distribution function: whole numbers."""
         from scipy.stats import nbinom
 
         mean, dispersion = (_numpy(p[..., None]) for p in parameters.unbind(-1))
-        found = nbinom.ppf(np.array(self.levels), 1 / dispersion, 1 / (1 + mean * dispersion))
+        found = nbinom.ppf(_numpy(level), 1 / dispersion, 1 / (1 + mean * dispersion))
         return _as_tensor(found, parameters)
 
 
