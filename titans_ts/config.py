@@ -111,9 +111,8 @@ class ForecasterConfig:
     channel_mixing: bool = False
     """One token for all variates together, instead of one sequence a variate."""
     carried_windows: int = 0
-    """Windows before a forecast's own that are read into the memory in training, one after the other,
-    and how the memory is used then: its state goes on from window to window. 0 starts every window with
-    an empty memory."""
+    """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
+    window, and in training gradients reach so many windows back."""
     instance_norm: bool = True
     """Reversible normalisation of every window by its own mean and deviation."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)

@@ -208,7 +208,7 @@ def test_validation_counts_the_last_window_alone():
     fitted = small(carried_windows=2).fit(frame)
     panel = fitted.engine.read(frame, 1, fitted._tail)
     rows, static = fitted.engine.rows(panel)
-    windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static)
+    windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static, in_a_row=3)
     batch, model = windows[[0, 5]], fitted.engine.model
     in_training, count = forecast_loss(model.train(), batch)
     assert count == 3 * 2 * H * 2  # three windows in a row, two samples, two variates
@@ -216,7 +216,9 @@ def test_validation_counts_the_last_window_alone():
     assert count == 2 * H * 2
     past, future, _ = batch
     changed = past.clone()
-    changed[:, L : 2 * L] += 1  # what the first window forecasts, and the second reads
+    changed[:, L : 2 * L] = changed[:, L : 2 * L].flip(
+        1
+    )  # what the first window forecasts, and the second reads
     assert forecast_loss(model, (changed, future, static))[0] != held_out
     assert in_training != held_out
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from titans_ts.config import ForecasterConfig, TrainingConfig
+from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import ForecastingModel
 from titans_ts.nn.outputs import pinball_loss
-from titans_ts.training import batches, forecast_loss, train
+from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
 
 
 class Line:
@@ -92,3 +94,87 @@ def test_missing_targets_do_not_count():
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     assert all(g is None or g.isfinite().all() for g in gradients)
     assert forecast_loss(model, (past, torch.full((4, 3, 2), float("nan")), None)) == (0, 0)
+
+
+class Numbers:
+    """Two items of 10 and 4 samples; the sample after i is i + 3, of the same item."""
+
+    def __len__(self):
+        return 14
+
+    def __getitem__(self, indices):
+        return (torch.tensor(indices),)
+
+    def following(self, indices):
+        end = torch.where(indices < 10, 10, 14)
+        return torch.where(indices + 3 < end, indices + 3, -1)
+
+
+def test_streams_go_on_where_they_stopped():
+    loader = stream_batches(Numbers(), 5, torch.Generator().manual_seed(0), 40)
+    assert len(loader) == 40
+    batches = list(loader)
+    assert len(batches) == 40
+    assert batches[0][1].all()
+    begun = set()
+    for (before, _), (after, fresh) in itertools.pairwise(batches):
+        following = Numbers().following(before)
+        assert torch.equal(fresh, following < 0)
+        assert torch.equal(after[~fresh], following[~fresh])
+        begun |= set(after[fresh].tolist())
+    assert len(begun) > 10  # anywhere
+    again = list(stream_batches(Numbers(), 5, torch.Generator().manual_seed(0), 40))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, again, strict=True))
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_the_loss_of_streams_is_that_of_one_long_read(mixing):
+    torch.manual_seed(0)
+    config = ForecasterConfig(
+        8,
+        3,
+        n_variates=2,
+        patch_length=4,
+        patch_stride=4,
+        channel_mixing=mixing,
+        carried_windows=1,
+        head_dropout=0.0,
+        backbone=BackboneConfig(dropout=0.0),
+    )
+    model = ForecastingModel(config).train()
+    rows = torch.randn(3, 8 * 6 + 3, 2)
+
+    def batch(first, count, fresh=None):
+        start = 8 * first
+        past = rows[:, start : start + 8 * count]
+        future = rows[:, start + 8 * count : start + 8 * count + 3]
+        return (past, future, None) if fresh is None else (past, future, None, fresh)
+
+    whole, _ = forecast_loss(model, batch(0, 6))
+    stream = StreamLoss()
+    fresh, goes_on = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    parts = [
+        stream(model, batch(first, 2, fresh if first == 0 else goes_on))[0] for first in (0, 2, 4)
+    ]
+    assert torch.stack(parts).mean().item() == pytest.approx(whole.item(), rel=1e-4)
+    parts[2].backward()  # of the last two windows alone: the graph ends where the batch began
+    # a stream that begins anew has an empty memory, the others go on
+    one = torch.tensor([False, True, False])
+    mixed = stream(model, batch(0, 2, one))[0]
+    other = StreamLoss()
+    for first in (0, 2, 4):
+        other(model, batch(first, 2, fresh if first == 0 else goes_on))
+    onward = other(model, batch(0, 2, goes_on))[0]
+    past, future, _ = batch(0, 2)
+    empty = forecast_loss(model, (past[1:2], future[1:2], None))[0]
+    went_on = onward * 3 - mixed * 3  # the second stream's loss going on, less its loss begun anew
+    second = StreamLoss()
+    for first in (0, 2, 4):
+        part, ahead, _ = batch(first, 2)
+        second(model, (part[1:2], ahead[1:2], None, (fresh if first == 0 else goes_on)[:1]))
+    alone = second(model, (past[1:2], future[1:2], None, goes_on[:1]))[0]
+    assert went_on.item() == pytest.approx((alone - empty).item(), rel=1e-3, abs=1e-5)
+    # validation does not move the streams
+    before = stream._state
+    stream(model.eval(), batch(0, 2))
+    assert stream._state is before

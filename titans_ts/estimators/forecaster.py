@@ -34,11 +34,15 @@ from titans_ts.estimators.windows import PanelWindows, validation_rows
 from titans_ts.frequency import usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
-from titans_ts.training import batches, forecast_loss, train
+from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
 
 __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
+
+
+_CHECKED = 16
+"""Windows in a row that validation reads, the last of them forecast from, if the memory is carried."""
 
 
 class TitansForecaster(TitansEstimator):
@@ -66,8 +70,8 @@ class TitansForecaster(TitansEstimator):
         One token for all variates together, instead of one stream a variate.
     carried_windows : int
         0 forecasts every window with an empty memory. A model trained with more reads what came before
-        the window first, and its memory goes on learning with every :meth:`update`: so many windows are
-        read one after the other in training, each with the state that the former left.
+        the window first, and its memory goes on learning with every :meth:`update`. It is trained on
+        streams: a step goes on where the one before stopped, and gradients reach so many windows back.
     instance_norm : bool
         Normalise every window by its own mean and deviation.
     quantile_levels : tuple of float
@@ -265,26 +269,33 @@ class TitansForecaster(TitansEstimator):
                 _check_counts(panel)
             model = PanelModel(network, roles, Scales.fit(panel, use, identity=counts), encoder)
             values, static = model.rows(panel)
-            windows = PanelWindows(panel, values, config, np.stack([first, border], 1), static)
             in_a_row = 1 + config.carried_windows
-            before = length * in_a_row
+            spans = np.stack([first, border], 1)
+            windows = PanelWindows(panel, values, config, spans, static, in_a_row=in_a_row)
+            # a stream is longer than what gradients reach back, in validation too
+            checked = max(in_a_row, _CHECKED) if config.carried_windows else 1
+            before, options = length * checked, {"in_a_row": checked, "stride": checked}
             held_out = None
             if validation is not None:
                 start, stop = validation.spans.T
                 start = np.maximum(start, stop - before - config.prediction_length)
                 rows, constant = model.rows(validation)
                 spans = np.stack([start, stop], 1)
-                held_out = PanelWindows(validation, rows, config, spans, constant, stride=in_a_row)
+                held_out = PanelWindows(validation, rows, config, spans, constant, **options)
             elif (border < end).any():
                 start = np.where(border < end, np.maximum(border - before, first), end)
                 spans = np.stack([start, end], 1)
-                held_out = PanelWindows(panel, values, config, spans, static, stride=in_a_row)
+                held_out = PanelWindows(panel, values, config, spans, static, **options)
             at_once = max(1, STREAMS // config.n_variates)
             size = max(1, training.batch_size // in_a_row)
+            carried = config.carried_windows > 0
+            n_batches = -(-len(windows) // (size * in_a_row))
             history = train(
                 model.model,
-                forecast_loss,
-                batches(windows, size, generator, share=1 / in_a_row),
+                StreamLoss() if carried else forecast_loss,
+                stream_batches(windows, size, generator, n_batches)
+                if carried
+                else batches(windows, size, generator),
                 None if held_out is None else batches(held_out, at_once),
                 training,
                 progress_bar=self.progress_bar,

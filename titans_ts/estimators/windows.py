@@ -25,17 +25,17 @@ class PanelWindows:
         spans: NDArray[np.int64],
         static: tuple[Tensor, Tensor] | None,
         *,
+        in_a_row: int = 1,
         stride: int = 1,
     ) -> None:
-        before = config.context_length * (1 + config.carried_windows)
+        before = config.context_length * in_a_row
         lengths = before, config.prediction_length
-        if panel.items is None and not config.carried_windows:
+        if panel.items is None and in_a_row == 1:
             ((first, end),) = spans
             self._windows = SlidingWindows(values[first:end], *lengths, stride=stride)
         else:
             self._windows = SlidingWindows(values, *lengths, spans=spans, stride=stride)
-        self._static = static
-        self.items = self._windows.items
+        self._static, self._rows = static, before
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -47,8 +47,16 @@ class PanelWindows:
         past, future = (torch.from_numpy(part) for part in self._windows[chosen])
         if self._static is None:
             return past, future, None
-        item = self.items(chosen)
+        item = self._windows.items(chosen)
         return past, future, tuple(s[item] for s in self._static)
+
+    def following(self, indices: Tensor) -> Tensor:
+        """The windows that begin where the last one of each of `indices` `[B]` ends; -1: none."""
+        after = indices + self._rows
+        inside = torch.clamp(after, max=len(self) - 1)
+        items = self._windows.items
+        same = torch.from_numpy(items(inside.numpy()) == items(indices.numpy()))
+        return torch.where(same & (after < len(self)), after, -1)
 
 
 def validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> NDArray[np.int64]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-__all__ = ["BatchedDataset", "batches"]
+__all__ = ["BatchedDataset", "StreamedDataset", "batches", "stream_batches"]
 
 
 class BatchedDataset(Protocol):
@@ -18,12 +20,15 @@ class BatchedDataset(Protocol):
     def __getitem__(self, indices: list[int]) -> Any: ...
 
 
+class StreamedDataset(BatchedDataset, Protocol):
+    """A data set that knows which sample follows another."""
+
+    def following(self, indices: Tensor) -> Tensor:
+        """The sample after each of `indices` `[B]`; -1 where there is none."""
+
+
 def batches(
-    dataset: BatchedDataset,
-    batch_size: int,
-    generator: torch.Generator | None = None,
-    *,
-    share: float = 1.0,
+    dataset: BatchedDataset, batch_size: int, generator: torch.Generator | None = None
 ) -> DataLoader[Any]:
     """Iterate a data set in batches; in random order when a generator is given.
 
@@ -35,16 +40,74 @@ def batches(
         Samples in a batch; the last one may be smaller.
     generator : torch.Generator, optional
         Source of the random order; default: in order.
-    share : float
-        Share of the samples that a pass in random order takes, others every time.
     """
     source: Any = dataset
     order = (
         SequentialSampler(source)
         if generator is None
-        else RandomSampler(
-            source, num_samples=max(1, int(share * len(dataset))), generator=generator
-        )
+        else RandomSampler(source, generator=generator)
     )
     sampler = BatchSampler(order, batch_size, drop_last=False)
     return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+def stream_batches(
+    dataset: StreamedDataset, batch_size: int, generator: torch.Generator, n_batches: int
+) -> DataLoader[Any]:
+    """Iterate a data set as streams side by side: every batch follows the one before.
+
+    Streams begin at random samples. One whose data end begins anew at another.
+
+    Parameters
+    ----------
+    dataset : StreamedDataset
+        Whose samples know which one follows.
+    batch_size : int
+        Streams.
+    generator : torch.Generator
+        Source of the random beginnings.
+    n_batches : int
+        Batches in a pass.
+
+    Returns
+    -------
+    DataLoader
+        Batches with one more entry, `[batch_size]` bool: which streams begin anew.
+    """
+    source: Any = _Streamed(dataset)
+    sampler: Any = _Streams(dataset, batch_size, generator, n_batches)
+    return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+class _Streamed:
+    def __init__(self, dataset: StreamedDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, streams: tuple[Tensor, Tensor]) -> Any:
+        indices, fresh = streams
+        return *self._dataset[indices.tolist()], fresh
+
+
+class _Streams:
+    """Which samples make the batches, and which of them begin anew."""
+
+    def __init__(
+        self, dataset: StreamedDataset, batch_size: int, generator: torch.Generator, n_batches: int
+    ) -> None:
+        self._dataset, self._batch_size = dataset, batch_size
+        self._generator, self._n_batches = generator, n_batches
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        indices, fresh = self._begin(), torch.ones(self._batch_size, dtype=torch.bool)
+        for _ in range(self._n_batches):
+            yield indices, fresh
+            following = self._dataset.following(indices)
+            fresh = following < 0
+            indices = torch.where(fresh, self._begin(), following)
+
+    def _begin(self) -> Tensor:
+        n = len(self._dataset)
+        return torch.randint(n, (self._batch_size,), generator=self._generator)

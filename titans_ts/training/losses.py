@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.nn.models import ForecastingModel, SequenceClassifier
+from titans_ts.nn.state import detach_state, flatten_state, unflatten_state
 
-__all__ = ["classification_loss", "forecast_loss", "split_known"]
+__all__ = ["StreamLoss", "classification_loss", "forecast_loss", "split_known"]
 
 
 def forecast_loss(
@@ -28,9 +31,52 @@ def forecast_loss(
         last alone, whose future is what was held out.
     """
     past, future, static = batch
+    loss, n_observed, _ = _in_a_row(model, past, future, static, None)
+    return loss, n_observed
+
+
+class StreamLoss:
+    """As :func:`forecast_loss`, of batches that go on where the one before stopped.
+
+    The state that a batch leaves is where the next one's streams begin, cut off from the graph
+    (truncated back-propagation through time); a fourth entry of the batch, `[B]` bool, says which
+    streams begin anew. A batch without it (of validation) begins with an empty memory.
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = None
+
+    def __call__(self, model: ForecastingModel, batch: Any) -> tuple[Tensor, int]:
+        """The mean over the observed targets, and their number."""
+        if len(batch) == 3:
+            return forecast_loss(model, batch)
+        past, future, static, fresh = batch
+        begin = self._begin(model, fresh)
+        loss, n_observed, state = _in_a_row(model, past, future, static, begin)
+        self._state = detach_state(state)
+        return loss, n_observed
+
+    def _begin(self, model: ForecastingModel, fresh: Tensor) -> Any:
+        if self._state is None or fresh.all():
+            return None
+        config = model.config
+        streams = fresh if config.channel_mixing else fresh.repeat_interleave(config.n_variates)
+        anew = flatten_state(model.backbone.initial_state(len(streams)))
+
+        def choose(key: str, value: Tensor) -> Tensor:
+            return torch.where(streams.view(-1, *[1] * (value.ndim - 1)), anew[key], value)
+
+        kept = {key: choose(key, value) for key, value in flatten_state(self._state).items()}
+        return unflatten_state(kept, self._state)
+
+
+def _in_a_row(
+    model: ForecastingModel, past: Tensor, future: Tensor, static: Any, state: Any
+) -> tuple[Tensor, int, Any]:
+    """Loss, number of observed targets, and the state after windows in a row that follow `state`."""
     rows = torch.cat([past, future], 1)
     L, H = model.config.context_length, model.config.prediction_length
-    total, n_observed, state = rows.new_zeros(()), 0, None
+    total, n_observed = rows.new_zeros(()), 0
     for start in range(0, past.shape[1], L):
         target, known = split_known(rows[:, start + L : start + L + H], model.config)
         reading = model.read(rows[:, start : start + L], static, state)
@@ -41,7 +87,7 @@ def forecast_loss(
         loss = model.output.loss(model.parameters_after(reading, known), target.nan_to_num())
         total = total + torch.where(observed, loss, 0).sum()
         n_observed += int(observed.sum())
-    return total / max(1, n_observed), n_observed
+    return total / max(1, n_observed), n_observed, state
 
 
 def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tensor | None]:
