@@ -23,7 +23,7 @@ from titans_ts import TitansForecaster
 from titans_ts.datasets import DATASETS, literature_split, load_dataset, make_series, ratio_split
 from titans_ts.estimators.reading import read_panel
 
-LENGTH, HORIZON, CARRIED = 96, 96, 7
+LENGTH, HORIZON, CARRIED = 96, 96, 3
 SETTINGS = {
     "n_layers": 1,
     "dropout": 0.3,
