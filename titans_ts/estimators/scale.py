@@ -41,11 +41,14 @@ def level_and_spread(
         A column never observed has no level: NaN.
     """
     starts, counts = offsets[:-1], np.diff(offsets)
+    if values.shape[1] == 0:
+        return np.empty((len(starts), 0)), np.empty((len(starts), 0))
     seen = ~np.isnan(values)
     if use is not None:
         known = seen & use[:, None]
         any_known = np.logical_or.reduceat(known, starts)
-        seen = np.where(np.repeat(any_known, counts, 0), known, seen)
+        unknown = np.repeat(~any_known, counts, 0) if not any_known.all() else False
+        seen = known | (seen & unknown)
     # From the first value on: a column that does not move has a spread of exactly 0.
     row = np.where(seen, np.arange(len(values))[:, None], len(values) - 1)
     first = np.take_along_axis(values, np.minimum.reduceat(row, starts), 0)
