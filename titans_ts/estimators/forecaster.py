@@ -34,6 +34,7 @@ from titans_ts.estimators.windows import PanelWindows, validation_rows
 from titans_ts.frequency import usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
+from titans_ts.nn.tokenizers import n_patches
 from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
 
 __all__ = ["TitansForecaster"]
@@ -758,6 +759,11 @@ class TitansForecaster(TitansEstimator):
         config: ForecasterConfig = self._config(
             ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
         )
+        if config.carried_windows and "segment_length" not in (self.backbone_options or {}):
+            # MAC's segments are the windows: one that straddled two would hide a window's own beginning
+            patches = n_patches(config.context_length, config.patch_length, config.patch_stride)
+            backbone = dataclasses.replace(config.backbone, segment_length=patches)
+            config = dataclasses.replace(config, backbone=backbone)
         return config
 
     def _roles(self) -> Roles:

@@ -8,7 +8,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["DNA_TOKENIZERS", "NucleotideTokenizer", "PatchTokenizer", "encode_nucleotides"]
+__all__ = [
+    "DNA_TOKENIZERS",
+    "NucleotideTokenizer",
+    "PatchTokenizer",
+    "encode_nucleotides",
+    "n_patches",
+]
+
+
+def n_patches(length: int, patch_length: int, patch_stride: int) -> int:
+    """Patches that cover `length` steps.
+
+    Examples
+    --------
+    >>> n_patches(96, 16, 8), n_patches(10, 16, 8)
+    (11, 1)
+    """
+    return -(-max(0, length - patch_length) // patch_stride) + 1
 
 
 class PatchTokenizer(nn.Module):
@@ -41,7 +58,7 @@ class PatchTokenizer(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_length, self.patch_stride = patch_length, patch_stride
-        self.n_patches = -(-max(0, length - patch_length) // patch_stride) + 1
+        self.n_patches = n_patches(length, patch_length, patch_stride)
         self._front = patch_length + (self.n_patches - 1) * patch_stride - length
         self.n_variates = n_variates
         self.embed = nn.Linear(2 * patch_length * (n_variates + n_covariates), d_model)
