@@ -105,9 +105,9 @@ class Numbers:
     def __getitem__(self, indices):
         return (torch.tensor(indices),)
 
-    def following(self, indices):
-        end = torch.where(indices < 10, 10, 14)
-        return torch.where(indices + 3 < end, indices + 3, -1)
+    def following(self, indices, skipped):
+        end, after = torch.where(indices < 10, 10, 14), indices + 3 + skipped
+        return torch.where(after < end, after, -1)
 
 
 def test_streams_go_on_where_they_stopped():
@@ -118,11 +118,14 @@ def test_streams_go_on_where_they_stopped():
     assert batches[0][1].all()
     begun = set()
     for (before, _), (after, fresh) in itertools.pairwise(batches):
-        following = Numbers().following(before)
+        following = Numbers().following(before, torch.tensor(0))
         assert torch.equal(fresh, following < 0)
         assert torch.equal(after[~fresh], following[~fresh])
         begun |= set(after[fresh].tolist())
     assert len(begun) > 10  # anywhere
+    skipping = list(stream_batches(Numbers(), 50, torch.Generator().manual_seed(0), 2, skip=2))
+    (before, _), (after, fresh) = skipping
+    assert set((after - before)[~fresh].tolist()) == {3, 4}
     again = list(stream_batches(Numbers(), 5, torch.Generator().manual_seed(0), 40))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, again, strict=True))
 

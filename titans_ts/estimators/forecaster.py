@@ -294,7 +294,8 @@ class TitansForecaster(TitansEstimator):
             history = train(
                 model.model,
                 StreamLoss() if carried else forecast_loss,
-                stream_batches(windows, size, generator, n_batches)
+                # as at prediction, where up to a window's length of rows waits to be read
+                stream_batches(windows, size, generator, n_batches, skip=length)
                 if carried
                 else batches(windows, size, generator),
                 None if held_out is None else batches(held_out, at_once),

@@ -50,9 +50,9 @@ class PanelWindows:
         item = self._windows.items(chosen)
         return past, future, tuple(s[item] for s in self._static)
 
-    def following(self, indices: Tensor) -> Tensor:
-        """The windows that begin where the last one of each of `indices` `[B]` ends; -1: none."""
-        after = indices + self._rows
+    def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
+        """The windows that begin so many rows after the last one of each ends, `[B]`; -1: none."""
+        after = indices + self._rows + skipped
         inside = torch.clamp(after, max=len(self) - 1)
         items = self._windows.items
         same = torch.from_numpy(items(inside.numpy()) == items(indices.numpy()))

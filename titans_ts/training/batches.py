@@ -23,8 +23,8 @@ class BatchedDataset(Protocol):
 class StreamedDataset(BatchedDataset, Protocol):
     """A data set that knows which sample follows another."""
 
-    def following(self, indices: Tensor) -> Tensor:
-        """The sample after each of `indices` `[B]`; -1 where there is none."""
+    def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
+        """The sample that begins so many rows after the end of each `[B]`; -1 where there is none."""
 
 
 def batches(
@@ -52,7 +52,12 @@ def batches(
 
 
 def stream_batches(
-    dataset: StreamedDataset, batch_size: int, generator: torch.Generator, n_batches: int
+    dataset: StreamedDataset,
+    batch_size: int,
+    generator: torch.Generator,
+    n_batches: int,
+    *,
+    skip: int = 0,
 ) -> DataLoader[Any]:
     """Iterate a data set as streams side by side: every batch follows the one before.
 
@@ -68,6 +73,8 @@ def stream_batches(
         Source of the random beginnings.
     n_batches : int
         Batches in a pass.
+    skip : int
+        Rows left out between two batches, at random fewer than so many.
 
     Returns
     -------
@@ -75,7 +82,7 @@ def stream_batches(
         Batches with one more entry, `[batch_size]` bool: which streams begin anew.
     """
     source: Any = _Streamed(dataset)
-    sampler: Any = _Streams(dataset, batch_size, generator, n_batches)
+    sampler: Any = _Streams(dataset, batch_size, generator, n_batches, max(1, skip))
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
@@ -92,22 +99,29 @@ class _Streams:
     """Which samples make the batches, and which of them begin anew."""
 
     def __init__(
-        self, dataset: StreamedDataset, batch_size: int, generator: torch.Generator, n_batches: int
+        self,
+        dataset: StreamedDataset,
+        batch_size: int,
+        generator: torch.Generator,
+        n_batches: int,
+        skip: int,
     ) -> None:
         self._dataset, self._batch_size = dataset, batch_size
-        self._generator, self._n_batches = generator, n_batches
+        self._generator, self._n_batches, self._skip = generator, n_batches, skip
 
     def __len__(self) -> int:
         return self._n_batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        indices, fresh = self._begin(), torch.ones(self._batch_size, dtype=torch.bool)
+        indices, fresh = (
+            self._random(len(self._dataset)),
+            torch.ones(self._batch_size, dtype=torch.bool),
+        )
         for _ in range(self._n_batches):
             yield indices, fresh
-            following = self._dataset.following(indices)
+            following = self._dataset.following(indices, self._random(self._skip))
             fresh = following < 0
-            indices = torch.where(fresh, self._begin(), following)
+            indices = torch.where(fresh, self._random(len(self._dataset)), following)
 
-    def _begin(self) -> Tensor:
-        n = len(self._dataset)
-        return torch.randint(n, (self._batch_size,), generator=self._generator)
+    def _random(self, below: int) -> Tensor:
+        return torch.randint(below, (self._batch_size,), generator=self._generator)
