@@ -106,9 +106,9 @@ def run_forecast(
         forecast=forecaster.predict(),
         quantiles=forecaster.predict_quantiles(),
         backcast=forecaster.predict(frame.iloc[:-horizon]),
-        errors=errors.loc[list(frame.columns), ["titans", "seasonal_naive"]].rename(
-            columns={"seasonal_naive": "seasonal naive"}
-        ),
+        errors=errors.loc[list(frame.columns), ["titans", "seasonal_naive"]]
+        .rename(columns={"seasonal_naive": "seasonal naive"})
+        .rename_axis(index=None, columns=None),
         n_windows=backtest.n_windows,
         season_length=season_length,
         forecaster=forecaster,
