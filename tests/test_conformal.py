@@ -67,3 +67,13 @@ def test_levels_are_uniform_and_hang_together_as_errors_did():
     free = dependent_levels(walk, 2000, rng)
     assert abs(np.corrcoef(free[:, 0, 0], free[:, 1, 0])[0, 1]) < 0.1
     np.testing.assert_allclose(free.mean(0), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 10])
+def test_half_missing_errors_of_independent_steps_give_independent_levels(scale):
+    rng = np.random.default_rng(0)
+    errors = scale * rng.normal(size=(4000, 2))
+    errors[rng.random(4000) < 0.5] = np.nan
+    levels = dependent_levels(errors, 4000, rng)
+    assert abs(np.corrcoef(levels.T)[0, 1]) < 0.08
+    np.testing.assert_allclose(np.quantile(levels, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)

@@ -75,9 +75,11 @@ def dependent_levels(
         `[S, ...]`, strictly between 0 and 1.
     """
     past = np.asarray(errors, dtype=np.float64)
+    # Observed errors keep their order among themselves; missing ones take any place between them.
     missing = np.isnan(past)
-    order = np.where(missing, generator.permuted(np.sort(past, 0), axis=0), past)
-    order = np.where(np.isnan(order), generator.random(past.shape), order)
+    seen = (~missing).sum(0)
+    rank = np.where(missing, 0, past.argsort(0).argsort(0) + 0.5) / np.maximum(seen, 1)
+    order = np.where(missing, generator.random(past.shape), rank)
     ranks = order.argsort(0).argsort(0)
     # every past forecast as often as any other, as far as that goes
     rounds = [generator.permutation(len(past)) for _ in range(-(-n_samples // len(past)))]

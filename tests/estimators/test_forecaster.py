@@ -549,8 +549,13 @@ def test_samples_in_the_form_of_the_series(frame, fitted):
     assert list(paths.columns) == [(v, s) for v in frame.columns for s in range(7)]
     long = frame[["y0"]].reset_index(names="timestamp").assign(item_id="a")
     panel = small(max_epochs=1).fit(pd.concat([long, long.assign(item_id="b")]))
-    assert panel.sample(n_samples=3).shape == (2 * H, 3)
+    paths = panel.sample(n_samples=500, random_state=0)
+    assert paths.shape == (2 * H, 500)
+    first, second = (paths.loc[item].to_numpy()[-1] for item in "ab")
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2  # items by themselves
     with pytest.raises(ValueError, match="n_samples is 0; it must be an integer of at least 1"):
         fitted.sample(n_samples=0)
     with pytest.raises(ValueError, match="a distribution needs two quantiles"):
         small(max_epochs=1, quantile_levels=(0.5,)).fit(frame).sample()
+    with pytest.raises(ValueError, match="n_samples is True"):
+        fitted.sample(n_samples=True)

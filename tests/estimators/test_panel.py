@@ -381,16 +381,40 @@ def test_irregular_times_are_brought_to_a_frequency():
     )
     panel = small(freq="h", static="kind").fit(long)
     pd.testing.assert_frame_equal(panel.predict(), small(static="kind").fit(even).predict())
+    series = small(freq="h").fit(irregular["y"]).predict()
+    np.testing.assert_array_equal(series, forecast["y"])
+    with pytest.raises(ValueError, match="rows without 'item_id' or 'timestamp'"):
+        small(freq="h").fit(long.assign(item_id=long["item_id"].where(long.index != 3)))
+    with pytest.raises(ValueError, match="the column 'y' more than once"):
+        small(freq="h").fit(irregular[["y", "y"]])
+    with pytest.raises(ValueError, match="X lacks the column 'shop'"):
+        small(freq="h", static="shop").fit(long)
     with pytest.raises(TypeError, match="freq is 'h', but the index of X has dtype int64"):
         small(freq="h").fit(frame.reset_index(drop=True))
     with pytest.raises(ValueError, match="Invalid frequency: fortnight"):
         small(freq="fortnight").fit(frame)
 
 
-def _future(frame, *columns, steps=H):
+@pytest.mark.parametrize("freq", ["5h", "7h", "D"])
+def test_steps_of_a_frequency_do_not_depend_on_where_a_frame_begins(freq):
+    frame = long((400,), freq="h").assign(x=1.0)
+    frame["timestamp"] += pd.Timedelta("9h")
+    border = pd.DatetimeIndex(frame["timestamp"]).floor(freq)
+    cut = int(np.flatnonzero(border[1:] != border[:-1])[-5]) + 1
+    parts = frame.iloc[:cut], frame.iloc[cut:]
+    options = {"context_length": 8, "patch_length": 4, "freq": freq}
+    fitted = small(**options, target="target", known_future="x").fit(parts[0])
+    fitted.update(parts[1])
+    known = _future(frame, "x", steps=30 * H, freq="h")
+    pd.testing.assert_frame_equal(
+        fitted.predict(known_future=known), fitted.predict(frame, known_future=known)
+    )
+
+
+def _future(frame, *columns, steps=H, freq="D"):
     rows = []
     for item, part in frame.groupby("item_id"):
-        times = pd.date_range(part["timestamp"].iloc[-1], periods=steps + 1, freq="D")[1:]
+        times = pd.date_range(part["timestamp"].iloc[-1], periods=steps + 1, freq=freq)[1:]
         rows.append(
             pd.DataFrame({"item_id": item, "timestamp": times, **dict.fromkeys(columns, 1.0)})
         )

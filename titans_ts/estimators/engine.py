@@ -203,16 +203,16 @@ class PanelModel:
         state: Any,
         level: NDArray[np.float64],
     ) -> Array:
-        """Values `[n, S, H, C]` below which shares `level` `[S, H, C]` lie, in the series' own units."""
+        """Values `[n, S, H, C]` below which shares `level`, same shape, lie, in the series' own units."""
         past, known, static, mean, spread = self._inputs(panel, values, known_future)
         found = []
         with torch.inference_mode():
             for some, reading in read_in_pieces(self.ready, past, static, state):
                 ahead = None if known is None else known[some].to(reading.y.device)
                 parameters = self.model.parameters_after(reading, ahead)
-                wanted = torch.as_tensor(level, dtype=parameters.dtype, device=parameters.device)
-                wanted = wanted.movedim(0, -1).expand(*parameters.shape[:-1], -1)
-                found.append(self.model.output.inverse(parameters, wanted).cpu().double().numpy())
+                parameters = parameters.cpu().double()  # a level close to 1 is 1 in float32
+                wanted = torch.from_numpy(level[some]).movedim(1, -1)
+                found.append(self.model.output.inverse(parameters, wanted).numpy())
         drawn = np.moveaxis(np.concatenate(found), -1, 1)  # [n, S, H, C]
         return drawn * spread[:, None] + mean[:, None]
 

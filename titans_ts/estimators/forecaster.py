@@ -46,6 +46,10 @@ _CHECKED = 16
 """Windows in a row that validation reads, the last of them forecast from, if the memory is carried."""
 
 
+_FEWEST = 64
+"""Windows of the longest item that validation counts, if it has as many."""
+
+
 class TitansForecaster(TitansEstimator):
     """Forecast a multivariate series with a Titans backbone.
 
@@ -226,7 +230,7 @@ class TitansForecaster(TitansEstimator):
         self.trainer_kwargs = trainer_kwargs
 
     def fit(self, X: Any, y: Any = None) -> TitansForecaster:
-        """Train on every window of a series, or of every item of a long frame.
+        """Train on the windows of a series, or of the items of a long frame.
 
         The last `validation_fraction` of the rows (at least `prediction_length`) choose the best
         epoch; the level and deviation of the rows before scale the variates, item by item. A series too
@@ -236,7 +240,8 @@ class TitansForecaster(TitansEstimator):
         Parameters
         ----------
         X : array [T, C] or [T], Series, wide or long DataFrame
-            Rows in time order (a long frame: in any); NaN is missing. Times must be regular.
+            Rows in time order (a long frame: in any); NaN is missing. Times must be regular, unless
+            `freq` is given.
         y : None
             Ignored.
 
@@ -275,7 +280,9 @@ class TitansForecaster(TitansEstimator):
             windows = PanelWindows(panel, values, config, spans, static, in_a_row=in_a_row)
             # a stream is longer than what gradients reach back, in validation too
             checked = max(in_a_row, _CHECKED) if config.carried_windows else 1
-            before, options = length * checked, {"in_a_row": checked, "stride": checked}
+            held = int((end - border).max()) - config.prediction_length + 1
+            before = length * checked
+            options = {"in_a_row": checked, "stride": min(checked, max(1, held // _FEWEST))}
             held_out = None
             if validation is not None:
                 start, stop = validation.spans.T
@@ -656,7 +663,7 @@ class TitansForecaster(TitansEstimator):
         known_future: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw whole futures, whose steps and variates hang together as they did.
+        """Draw whole futures, whose steps and variates hang together as they did; items do not.
 
         Every step by itself is distributed as forecast (between the quantiles, and beyond the
         outermost, as a normal distribution through them). What goes together with what is taken from
@@ -682,12 +689,20 @@ class TitansForecaster(TitansEstimator):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+        whole = isinstance(n_samples, (int, np.integer)) and not isinstance(n_samples, bool)
+        if not whole or n_samples < 1:
             raise ValueError(f"n_samples is {n_samples!r}; it must be an integer of at least 1")
         panel, values = self._read(X)
+        config = self.model_.config
+        if config.output == "quantiles" and len(config.quantile_levels) < 2:
+            raise ValueError(
+                "a distribution needs two quantiles; fit with two or more quantile_levels"
+            )
         seed = check_random_state(random_state).randint(2**31 - 1)
         generator = np.random.default_rng(int(seed))
-        level = dependent_levels(self._calibrated().errors, n_samples, generator)
+        n = len(values) if panel is None else panel.n_items
+        errors = self._calibrated().errors
+        level = np.stack([dependent_levels(errors, n_samples, generator) for _ in range(n)])
         drawn = self.engine.sample(panel, values, known_future, self._state_of(panel), level)
         if panel is None:
             return drawn

@@ -62,6 +62,8 @@ def read_panel(
         panel = _read_long(X, roles, like) if long else _read_wide(X, roles, like)
     elif isinstance(X, pd.Series):
         _no_roles(roles, "a Series")
+        if roles.freq is not None:
+            X = _resampled(X.to_frame(), roles, False).iloc[:, 0].rename(X.name)
         index = _regular(X.index, like)
         freq = getattr(index, "freq", None)
         panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,), index, freq=freq)
@@ -151,6 +153,7 @@ def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, role
         raise TypeError("known_future is a frame, but X is an array; give an array [N, H, K]")
     frame = known_future.to_frame() if isinstance(known_future, pd.Series) else known_future
     frame, long = _timed(frame, roles)
+    frame = frame if roles.freq is None else _resampled(frame, roles, long)
     if long != (panel.items is not None):
         raise ValueError(
             f"known_future is a {'long' if long else 'wide'} frame, but the series is not; give the same"
@@ -219,6 +222,9 @@ def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
 
 def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     """The frame at `roles.freq`: numbers averaged within a step, NaN where a step has no row."""
+    _no_repeated(frame)
+    if long:
+        _no_nameless(frame, roles)
     timed = frame.set_index(roles.timestamp) if long else frame
     if isinstance(timed.index, pd.PeriodIndex):
         timed = timed.to_timestamp()
@@ -226,18 +232,30 @@ def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
         raise TypeError(
             f"freq is {roles.freq!r}, but the index of X has dtype {timed.index.dtype}; give times"
         )
+    if timed.index.hasnans:
+        raise ValueError("the index of X has NaT; drop those rows")
     columns = [c for c in timed.columns if not (long and c == roles.item_id)]
     how = {c: "mean" if pd.api.types.is_numeric_dtype(timed[c].dtype) else "first" for c in columns}
-    how |= dict.fromkeys(roles.static, "first")
+    static = [name for name in roles.static if name in columns]
+    how |= dict.fromkeys(static, "first")
+    if len(timed) == 0 or not columns:
+        return frame  # refused elsewhere
+    # steps are counted from one fixed time, and not from each frame's own beginning
     if not long:
-        return timed.resample(roles.freq).agg(how)
+        return timed.resample(roles.freq, origin="epoch").agg(how)
     even = []
     for item, part in timed.groupby(roles.item_id, sort=False, observed=True):
-        steps = part.resample(roles.freq).agg(how).rename_axis(roles.timestamp).reset_index()
-        for name in roles.static:  # a step without a row has the item's
+        steps = part.resample(roles.freq, origin="epoch").agg(how)
+        steps = steps.rename_axis(roles.timestamp).reset_index()
+        for name in static:  # a step without a row has the item's
             steps[name] = steps[name].ffill()
         even.append(steps.assign(**{roles.item_id: item}))
     return pd.concat(even, ignore_index=True)
+
+
+def _no_nameless(frame: pd.DataFrame, roles: Roles) -> None:
+    if frame[roles.item_id].isna().any() or frame[roles.timestamp].isna().any():
+        raise ValueError(f"X has rows without {roles.item_id!r} or {roles.timestamp!r}; drop them")
 
 
 def _read_array(X: Any, roles: Roles) -> Panel:
@@ -276,8 +294,7 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
     targets = _targets(frame, roles, known)
     codes, items = pd.factorize(frame[roles.item_id])
     time = frame[roles.timestamp]
-    if (codes < 0).any() or time.isna().any():
-        raise ValueError(f"X has rows without {roles.item_id!r} or {roles.timestamp!r}; drop them")
+    _no_nameless(frame, roles)
     places = time.array.view("i8") if time.dtype.kind == "M" else time.to_numpy()
     same = codes[1:] == codes[:-1]
     if (codes[1:] < codes[:-1]).any() or (same & (places[1:] < places[:-1])).any():

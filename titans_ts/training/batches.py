@@ -24,7 +24,7 @@ class StreamedDataset(BatchedDataset, Protocol):
     """A data set that knows which sample follows another."""
 
     def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
-        """The sample that begins so many rows after the end of each `[B]`; -1 where there is none."""
+        """The sample that begins so many rows after each one's past, `[B]`; -1 where there is none."""
 
 
 def batches(
@@ -61,7 +61,8 @@ def stream_batches(
 ) -> DataLoader[Any]:
     """Iterate a data set as streams side by side: every batch follows the one before.
 
-    Streams begin at random samples. One whose data end begins anew at another.
+    Streams begin at random samples. One whose data end begins anew at another, so that later samples are
+    met more often than early ones, as befits a series that changes.
 
     Parameters
     ----------

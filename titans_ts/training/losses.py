@@ -64,7 +64,9 @@ class StreamLoss:
         anew = flatten_state(model.backbone.initial_state(len(streams)))
 
         def choose(key: str, value: Tensor) -> Tensor:
-            return torch.where(streams.view(-1, *[1] * (value.ndim - 1)), anew[key], value)
+            # some of a state's counters are kept on the CPU
+            which = streams.to(value.device).view(-1, *[1] * (value.ndim - 1))
+            return torch.where(which, anew[key].to(value.device), value)
 
         kept = {key: choose(key, value) for key, value in flatten_state(self._state).items()}
         return unflatten_state(kept, self._state)
