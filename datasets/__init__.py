@@ -11,7 +11,7 @@ from titans_ts.datasets.fetch import load_dataset
 from titans_ts.datasets.registry import DATASETS, Dataset
 from titans_ts.datasets.splits import Split, literature_split, ratio_split
 from titans_ts.datasets.synthetic import make_series
-from titans_ts.datasets.windows import SlidingWindows
+from titans_ts.datasets.windows import SlidingWindows, gather_rows
 
 __all__ = [
     "DATASETS",
@@ -20,6 +20,7 @@ __all__ = [
     "SlidingWindows",
     "Split",
     "check_frame",
+    "gather_rows",
     "literature_split",
     "load_dataset",
     "load_demo",

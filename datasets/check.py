@@ -131,9 +131,8 @@ def _times(index: pd.Index) -> Iterator[_Finding]:
     if not odd.any():
         return
     gaps = odd & (steps % usual == 0)
-    step: Any = pd.Timedelta(index[1] - index[0]) if index.dtype.kind == "M" else usual
-    if index.dtype.kind == "M":
-        step = index[int((~odd).argmax()) + 1] - index[int((~odd).argmax())]
+    even = int((~odd).argmax())
+    step = index[even + 1] - index[even]
     if gaps.any():
         missing = int((steps[gaps] // usual - 1).sum())
         yield (

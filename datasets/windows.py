@@ -8,14 +8,15 @@ series (a panel) lie one after the other in the same array, and no window reache
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SlidingWindows"]
+__all__ = ["SlidingWindows", "gather_rows"]
 
 FloatArray = npt.NDArray[np.float32]
+_Rows = TypeVar("_Rows", bound=npt.NDArray[np.floating])
 
 
 class SlidingWindows:
@@ -167,10 +168,43 @@ class SlidingWindows:
             first + place * self.stride, end - length
         )  # before `first`: in front is NaN
         rows = start[:, None] + np.arange(length)  # [N, L + H]
-        window = self.values[np.maximum(rows, first[:, None])]  # [N, L + H, C], a copy
-        window[rows < first[:, None]] = np.nan
+        window = gather_rows(self.values, rows, first, end)  # [N, L + H, C], a copy
         past, future = window[:, : self.context_length], window[:, self.context_length :]
         return np.ascontiguousarray(past), np.ascontiguousarray(future)
+
+
+def gather_rows(
+    values: _Rows,
+    rows: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    end: npt.NDArray[np.int64],
+) -> _Rows:
+    """Copy rows of a panel; those outside their series are NaN.
+
+    Parameters
+    ----------
+    values
+        ``[N, C]``, the series one after the other.
+    rows
+        ``[..., n]``, which rows; any number.
+    first, end
+        ``[...]`` or of a shape that broadcasts to it: where the series of each run of n rows begins, and
+        the row after its last.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[..., n, C]``.
+
+    Examples
+    --------
+    >>> gather_rows(np.arange(4.0)[:, None], np.arange(-1, 3), np.array(0), np.array(2))[:, 0]
+    array([nan,  0.,  1., nan])
+    """
+    inside = (rows >= first[..., None]) & (rows < end[..., None])
+    found: _Rows = values[np.clip(rows, 0, len(values) - 1)]  # type: ignore[assignment]
+    found[~inside] = np.nan
+    return found
 
 
 def _spans(spans: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.int64]:

@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.estimators import TitansForecaster
-from titans_ts.estimators.engine import STREAMS
-from titans_ts.estimators.panel import Panel, Roles
+from titans_ts.estimators.panel import Panel, Roles, category
 from titans_ts.estimators.reading import column_names, read_panel, with_calendar
 from titans_ts.estimators.scale import StaticEncoder
+from titans_ts.estimators.stream import STREAMS
 
 try:
     from gluonts.model import Estimator, Forecast, Predictor
@@ -136,13 +136,13 @@ class TitansPredictor(Predictor):
             panel = _panel(some, roles)
             state, _ = engine.absorb(panel)
             known = _future(some, self.prediction_length, len(roles.known))
-            point, quantiles = engine.forecast(panel, panel.values, known, state)
+            point, quantiles = engine.forecast(panel, None, known, state)
             arrays = np.concatenate([point[..., None], quantiles], -1)  # [n, H, C, 1 + Q]
             for entry, values in zip(some, np.moveaxis(arrays, -1, 1), strict=True):
                 target = np.asarray(entry["target"])
                 yield QuantileForecast(
                     forecast_arrays=values if target.ndim > 1 else values[..., 0],
-                    start_date=_start(entry) + target.shape[-1],
+                    start_date=entry["start"] + target.shape[-1],
                     forecast_keys=keys,
                     item_id=entry.get("item_id"),
                     info=entry.get("info"),
@@ -241,11 +241,11 @@ def _roles(entries: list[Entry], calendar: bool) -> Roles:
 
 
 def _panel(entries: list[Entry], roles: Roles) -> Panel:
-    freq = _start(entries[0]).freq
+    freq = entries[0]["start"].freq
     rows, indices, static = [], [], []
     n_targets = None if roles.target is None else len(roles.target)
     for number, entry in enumerate(entries):
-        start = _start(entry)
+        start = entry["start"]
         what = f"entry {number} ({entry.get('item_id', 'without item_id')})"
         if start.freq != freq:
             raise ValueError(f"{what} has frequency {start.freqstr!r}, the first {freq.freqstr!r}")
@@ -270,10 +270,10 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
             raise ValueError(f"{what} has an infinite value in target; replace it by NaN")
         rows.append(np.concatenate(columns).T)
         indices.append(pd.period_range(start, periods=length, freq=freq))
-        constant: list[Any] = [_text(x) for x in entry.get("feat_static_cat", ())]
+        constant: list[Any] = [category(x) for x in entry.get("feat_static_cat", ())]
         static.append(constant + [float(x) for x in entry.get("feat_static_real", ())])
     index = indices[0].append(indices[1:]).to_timestamp()
-    step = pd.period_range(_start(entries[0]), periods=5, freq=freq).to_timestamp().freq
+    step = pd.period_range(entries[0]["start"], periods=5, freq=freq).to_timestamp().freq
     panel = Panel(
         np.concatenate(rows),
         len(np.atleast_2d(entries[0]["target"])),
@@ -325,11 +325,3 @@ def _future(entries: list[Entry], steps: int, n_known: int) -> NDArray[np.float6
             )
         future.append(values[:, length : length + steps].T)
     return np.stack(future)
-
-
-def _start(entry: Entry) -> pd.Period:
-    return entry["start"]
-
-
-def _text(category: Any) -> str:
-    return str(int(category)) if isinstance(category, (float, np.floating)) else str(category)

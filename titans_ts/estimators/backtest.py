@@ -59,8 +59,10 @@ class Backtest:
         Their levels.
     scale : ndarray
         `[I, C]`, mean absolute seasonal difference before the first window, for the MASE.
-    places : list of Index
-        The first place that every window forecasts, of every item: W times I (numbers for arrays).
+    panel, cutoffs, roles
+        The series, the row that every window forecasts first `[W, I]` (-1: none), and its columns.
+    stride : int
+        Rows between two windows.
     """
 
     actual: Array

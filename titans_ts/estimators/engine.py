@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,20 +15,18 @@ from tqdm.auto import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.conformal import conformity
+from titans_ts.datasets import gather_rows
 from titans_ts.estimators.backtest import cutoffs, targets
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.estimators.reading import read_future, read_panel, read_windows
 from titans_ts.estimators.scale import Scales, StaticEncoder
-from titans_ts.estimators.stream import advance, read_in_pieces, row_surprise
+from titans_ts.estimators.stream import STREAMS, advance, read_in_pieces, row_surprise
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.training import split_known
 
-__all__ = ["STREAMS", "Calibration", "PanelModel", "n_scores"]
+__all__ = ["Calibration", "PanelModel", "n_scores"]
 
 Array = NDArray[np.float64]
-
-STREAMS = 1024
-"""Windows times variates forecast at a time: about 0.3 GB with the default model."""
 
 
 class Calibration(NamedTuple):
@@ -68,24 +67,28 @@ class PanelModel:
             )
         return panel
 
-    def read_history(self, X: Any, tail: Panel) -> tuple[Panel | None, Array]:
-        """The panel to answer for (None for a batch) and its rows, or windows `[N, L, F]`."""
+    def read_history(self, X: Any, tail: Panel) -> tuple[Panel | None, Array | None]:
+        """The panel to answer for, or a batch of windows `[N, L, F]`; the other is None."""
         config = self.config
         if X is None:
-            return tail, tail.values
+            return tail, None
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
             if self.roles.calendar:
                 raise ValueError("X is a batch of windows, which has no times; calendar needs them")
             n_columns = config.n_variates + config.n_past + config.n_known
             return None, read_windows(X, config.context_length, n_columns)
-        panel = self.read(X, config.context_length, tail)
-        return panel, panel.values
+        return self.read(X, config.context_length, tail), None
 
     def rows(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
         """Rows `[N, F]` scaled, and static covariates as tensors."""
+        return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
+
+    def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
+        """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""
         counts = np.diff(panel.starts)
-        mean, spread = (np.repeat(s, counts, 0) for s in self.scales.of(panel, panel.values[None]))
-        return self.scales.rows(panel.values, mean, spread), self._static(panel, panel.n_items)
+        return self.scales.rows(
+            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
+        )
 
     def absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
         """The state after the rows before the last window, and how many rows of every item are left."""
@@ -111,7 +114,7 @@ class PanelModel:
         cuts = cutoffs(panel, config.context_length, 1, 1)
         known = cuts - first >= config.context_length
         point, _ = self.rolling(panel, cuts, steps=1)
-        _, spread = self.scales.of(panel, panel.values[None])
+        _, spread = self.scales.of(panel)
         error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
         scores[cuts[known]] = error[known]
         return scores
@@ -124,7 +127,7 @@ class PanelModel:
             return None
         point, quantiles = self.rolling(panel, cuts)
         actual = targets(panel, cuts, H)
-        _, spread = self.scales.of(panel, panel.values[None])
+        _, spread = self.scales.of(panel)
         errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)
         kept = np.flatnonzero(~np.isnan(errors).all((1, 2)))
         if len(kept) == 0:
@@ -137,10 +140,10 @@ class PanelModel:
         return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
     def forecast(
-        self, panel: Panel | None, values: Array, known_future: Any, state: Any
+        self, panel: Panel | None, windows: Array | None, known_future: Any, state: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, values, known_future)
+        past, known, static, mean, spread = self._inputs(panel, windows, known_future)
         point, quantiles = self.forecast_scaled(past, known, static, state)
         return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
@@ -161,11 +164,8 @@ class PanelModel:
         first, end = panel.spans.T
         # the scale of an item that was not fitted: without what is still to come
         past = panel.head(np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1))
-        mean, spread = self.scales.of(past, past.values[None])
-        counts = end - first
-        values = self.scales.rows(
-            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
-        )
+        mean, spread = self.scales.of(past)
+        values = self._scaled(panel, mean, spread)
         constant = self._static(panel, panel.n_items)
         at_once = 1 if config.carried_windows else max(1, STREAMS // (C * panel.n_items))
         state, place = None, first
@@ -180,8 +180,7 @@ class PanelModel:
                     )
                 place = reached - left
             at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
-            windows = values[np.clip(at, 0, len(values) - 1)]
-            windows[(at < first[:, None]) | (at >= end[:, None])] = np.nan
+            windows = gather_rows(values, at, first, end)
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
             _, known = split_known(flat[:, L:], config)
             tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
@@ -198,18 +197,16 @@ class PanelModel:
     def sample(
         self,
         panel: Panel | None,
-        values: Array,
+        windows: Array | None,
         known_future: Any,
         state: Any,
         level: NDArray[np.float64],
     ) -> Array:
         """Values `[n, S, H, C]` below which shares `level`, same shape, lie, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, values, known_future)
+        past, known, static, mean, spread = self._inputs(panel, windows, known_future)
         found = []
         with torch.inference_mode():
-            for some, reading in read_in_pieces(self.ready, past, static, state):
-                ahead = None if known is None else known[some].to(reading.y.device)
-                parameters = self.model.parameters_after(reading, ahead)
+            for some, parameters in self._parameters(past, known, static, state):
                 parameters = parameters.cpu().double()  # a level close to 1 is 1 in float32
                 wanted = torch.from_numpy(level[some]).movedim(1, -1)
                 found.append(self.model.output.inverse(parameters, wanted).numpy())
@@ -219,23 +216,30 @@ class PanelModel:
     def forecast_scaled(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> tuple[Array, Array]:
-        """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, k L, F]`."""
+        """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, L, F]`."""
         points, quantiles = [], []
-        model = self.ready
+        output = self.model.output
         with torch.inference_mode():
-            for some, reading in read_in_pieces(model, past, static, state):
-                ahead = None if known is None else known[some].to(reading.y.device)
-                point, quantile = model.forecast(reading, ahead)
-                points.append(point.cpu().double().numpy())
-                quantiles.append(quantile.cpu().double().numpy())
+            for _, parameters in self._parameters(past, known, static, state):
+                points.append(output.mean(parameters).cpu().double().numpy())
+                quantiles.append(output.quantiles(parameters).cpu().double().numpy())
         return np.concatenate(points), np.concatenate(quantiles)
 
+    def _parameters(
+        self, past: Tensor, known: Tensor | None, static: Any, state: Any
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Which windows, and the output's parameters `[.., H, C, 1 + E]`, a bounded number at a time."""
+        for some, reading in read_in_pieces(self.ready, past, static, state):
+            ahead = None if known is None else known[some].to(reading.y.device)
+            yield some, self.model.parameters_after(reading, ahead)
+
     def _inputs(
-        self, panel: Panel | None, values: Array, known_future: Any
+        self, panel: Panel | None, windows: Array | None, known_future: Any
     ) -> tuple[Tensor, Tensor | None, Any, Array, Array]:
         """Past, known and static inputs of the model; level and spread `[n, 1, C]`."""
-        windows = values if panel is None else panel.windows(self.config.context_length)
-        mean, spread = (s[:, None] for s in self.scales.of(panel, values))
+        mean, spread = (s[:, None] for s in self.scales.of(panel, windows))
+        windows = panel.windows(self.config.context_length) if panel is not None else windows
+        assert windows is not None
         past = torch.from_numpy(self.scales.rows(windows, mean, spread))
         known = self._known(panel, len(windows), known_future)
         return past, known, self._static(panel, len(windows)), mean, spread

@@ -26,10 +26,11 @@ from titans_ts.config import (
 from titans_ts.conformal import dependent_levels, margin
 from titans_ts.estimators.backtest import Backtest, baselines, cutoffs, seasonal_errors, targets
 from titans_ts.estimators.base import TitansEstimator
-from titans_ts.estimators.engine import STREAMS, Calibration, PanelModel, n_scores
+from titans_ts.estimators.engine import Calibration, PanelModel, n_scores
 from titans_ts.estimators.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
 from titans_ts.estimators.reading import column_names, read_panel
 from titans_ts.estimators.scale import Scales, StaticEncoder
+from titans_ts.estimators.stream import STREAMS
 from titans_ts.estimators.windows import PanelWindows, validation_rows
 from titans_ts.frequency import usual_season
 from titans_ts.nn.models import ForecastingModel
@@ -41,10 +42,8 @@ __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
 
-
 _CHECKED = 16
 """Windows in a row that validation reads, the last of them forecast from, if the memory is carried."""
-
 
 _FEWEST = 64
 """Windows of the longest item that validation counts, if it has as many."""
@@ -400,9 +399,8 @@ class TitansForecaster(TitansEstimator):
             *(("stride", stride), ("n_windows", n_windows)),
             *(("season_length", season_length), ("refit", refit)),
         ):
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            if value is not None and (not whole or value < 1):
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+            if value is not None:
+                _check_positive(name, value)
         roles = self._roles()
         if refit is None:
             check_is_fitted(self, "model_")
@@ -587,8 +585,8 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or known_future cannot be used.
         """
-        panel, values = self._read(X)
-        point, _ = self._forecast(panel, values, known_future)
+        panel, windows = self._read(X)
+        point, _ = self._forecast(panel, windows, known_future)
         return point if panel is None else panel.answer(point, self.engine.roles)
 
     def predict_quantiles(self, X: Any = None, known_future: Any = None) -> Any:
@@ -605,8 +603,8 @@ class TitansForecaster(TitansEstimator):
             `[H, C, Q]` for an array, columns (variate, quantile) for a frame (a long one: its items and
             times are the index), `[N, H, C, Q]` for a batch. Quantiles never cross.
         """
-        panel, values = self._read(X)
-        _, quantiles = self._forecast(panel, values, known_future)
+        panel, windows = self._read(X)
+        _, quantiles = self._forecast(panel, windows, known_future)
         levels = self.model_.config.quantile_levels
         return (
             quantiles
@@ -641,14 +639,14 @@ class TitansForecaster(TitansEstimator):
         ValueError
             If the model has fewer than two quantiles, or was never calibrated.
         """
-        panel, values = self._read(X)
+        panel, windows = self._read(X)
         if len(self.model_.config.quantile_levels) < 2:
             raise ValueError(
                 "an interval needs two quantiles; fit with two or more quantile_levels"
             )
         added = margin(self._calibrated().scores, coverage)  # [H, C]
-        _, quantiles = self._forecast(panel, values, known_future)
-        _, spread = self.engine.scales.of(panel, values)
+        _, quantiles = self._forecast(panel, windows, known_future)
+        _, spread = self.engine.scales.of(panel, windows)
         low, high = quantiles[..., 0], quantiles[..., -1]
         added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
         ends = np.stack([low - added, high + added], -1)
@@ -689,10 +687,8 @@ class TitansForecaster(TitansEstimator):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        whole = isinstance(n_samples, (int, np.integer)) and not isinstance(n_samples, bool)
-        if not whole or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; it must be an integer of at least 1")
-        panel, values = self._read(X)
+        _check_positive("n_samples", n_samples)
+        panel, windows = self._read(X)
         config = self.model_.config
         if config.output == "quantiles" and len(config.quantile_levels) < 2:
             raise ValueError(
@@ -700,10 +696,10 @@ class TitansForecaster(TitansEstimator):
             )
         seed = check_random_state(random_state).randint(2**31 - 1)
         generator = np.random.default_rng(int(seed))
-        n = len(values) if panel is None else panel.n_items
+        n = panel.n_items if panel is not None else len(windows)
         errors = self._calibrated().errors
         level = np.stack([dependent_levels(errors, n_samples, generator) for _ in range(n)])
-        drawn = self.engine.sample(panel, values, known_future, self._state_of(panel), level)
+        drawn = self.engine.sample(panel, windows, known_future, self._state_of(panel), level)
         if panel is None:
             return drawn
         if panel.kind in ("array", "vector"):
@@ -810,15 +806,15 @@ class TitansForecaster(TitansEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _read(self, X: Any) -> tuple[Panel | None, Array]:
+    def _read(self, X: Any) -> tuple[Panel | None, Any]:
         check_is_fitted(self, "model_")
         return self.engine.read_history(X, self._tail)
 
     def _forecast(
-        self, panel: Panel | None, values: Array, known_future: Any
+        self, panel: Panel | None, windows: Any, known_future: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        return self.engine.forecast(panel, values, known_future, self._state_of(panel))
+        return self.engine.forecast(panel, windows, known_future, self._state_of(panel))
 
     def _state_of(self, panel: Panel | None) -> Any:
         """The memory before the last window of a panel."""
@@ -875,6 +871,12 @@ class TitansForecaster(TitansEstimator):
             like = self.model_.backbone.initial_state(1)
             self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
         self._name_features(self._tail)
+
+
+def _check_positive(name: str, value: Any) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
 def _check_counts(panel: Panel) -> None:

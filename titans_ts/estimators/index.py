@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from titans_ts.frequency import guess_frequency
 
-__all__ = ["continued", "describe", "extended", "rebuild", "regular", "regular_items"]
+__all__ = ["continued", "describe", "extended", "item_at", "rebuild", "regular", "regular_items"]
 
 
 def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
@@ -107,14 +107,8 @@ def regular_items(
     else:
         grid = pd.date_range(index.min(), index.max(), freq=freq)
         found = grid.get_indexer(index)
-        off = found < 0
-        if off.any():
-            row = int(off.argmax())
-            item = items[int(np.searchsorted(offsets, row, side="right")) - 1]
-            raise ValueError(
-                f"item {item!r} of X has {index[row]}, which is no time of frequency {freq.freqstr!r}; "
-                "make every item regular"
-            )
+        none = f"has {{0}}, which is no time of frequency {freq.freqstr!r}"
+        _check_items(index, offsets, items, found < 0, none)
         odd = inside & (np.diff(found) != 1)
     _check_items(
         index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}"
@@ -122,14 +116,18 @@ def regular_items(
     return freq
 
 
+def item_at(offsets: NDArray[np.int64], row: int) -> int:
+    """The number of the item that a row lies in; items begin at `offsets` `[I + 1]`."""
+    return int(np.searchsorted(offsets, row, side="right")) - 1
+
+
 def _check_items(
     index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, odd: NDArray[np.bool_], what: str
 ) -> None:
     if odd.any():
         row = int(odd.argmax())
-        item = items[int(np.searchsorted(offsets, row, side="right")) - 1]
         raise ValueError(
-            f"item {item!r} of X {what.format(index[row], index[row + 1])}; "
+            f"item {items[item_at(offsets, row)]!r} of X {what.format(*index[row : row + 2])}; "
             "make every item regular (add rows of NaN, which is missing data, or drop some)"
         )
 

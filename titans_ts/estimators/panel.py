@@ -16,9 +16,18 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
-from titans_ts.estimators.index import continued, describe, extended, rebuild
+from titans_ts.datasets import gather_rows
+from titans_ts.estimators.index import continued, describe, extended, item_at, rebuild
 
-__all__ = ["Panel", "Roles", "category", "describe_panel", "plain_items", "rebuild_panel"]
+__all__ = [
+    "Panel",
+    "Roles",
+    "category",
+    "describe_panel",
+    "holds_numbers",
+    "plain_items",
+    "rebuild_panel",
+]
 
 Array = NDArray[np.float64]
 
@@ -28,6 +37,11 @@ def category(value: Any) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def holds_numbers(column: pd.Series) -> bool:
+    """Whether a static column holds numbers, and no categories or truth values."""
+    return bool(pd.api.types.is_numeric_dtype(column.dtype)) and column.dtype.kind != "b"
 
 
 @dataclass(frozen=True)
@@ -166,14 +180,13 @@ class Panel:
         assert expected is not None
         within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
         expected = expected[np.repeat(place, counts) * steps + within]
-        if not (new.index == expected).all():
-            row = int((new.index != expected).argmax())
-            name = new.items[int(np.searchsorted(new.starts, row, side="right")) - 1]
+        for row in np.flatnonzero(new.index != expected)[:1]:
+            name = new.items[item_at(new.starts, row)]
             _check_next(new.index[row:], expected[row:], f"item {name!r}")
-        item = [np.repeat(np.arange(self.n_items), np.diff(self.starts))]
-        item.append(np.repeat(place, np.diff(new.starts)))
-        order = np.argsort(np.concatenate(item), kind="stable")
-        counts = np.bincount(np.concatenate(item), minlength=self.n_items)
+        old = np.repeat(np.arange(self.n_items), np.diff(self.starts))
+        item = np.concatenate([old, np.repeat(place, counts)])
+        order = np.argsort(item, kind="stable")
+        counts = np.bincount(item, minlength=self.n_items)
         return replace(
             self,
             values=np.concatenate([self.values, new.values])[order],
@@ -184,10 +197,7 @@ class Panel:
     def windows(self, length: int) -> Array:
         """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
         first, end = self.spans.T
-        rows = end[:, None] - length + np.arange(length)
-        windows: Array = self.values[np.maximum(rows, first[:, None])]
-        windows[rows < first[:, None]] = np.nan
-        return windows
+        return gather_rows(self.values, end[:, None] + np.arange(-length, 0), first, end)
 
     def future(self, steps: int) -> pd.Index | None:
         """The next `steps` places of every item, one item after the other; None for an array."""
@@ -204,38 +214,26 @@ class Panel:
 
     def answer(self, values: Array, roles: Roles) -> Any:
         """A forecast `[I, H, C]` in the form of the panel."""
-        if self.kind == "array":
-            return values[0]
-        if self.kind == "vector":
-            return values[0, :, 0]
-        index = self.future(values.shape[1])
-        assert self.columns is not None
-        if self.kind == "series":
-            return pd.Series(values[0, :, 0], index, name=self.columns[0])
-        if self.kind == "frame":
-            return pd.DataFrame(values[0], index, pd.Index(self.columns))
-        flat = values.reshape(-1, values.shape[-1])
-        assert self.items is not None
-        frame = pd.DataFrame(
-            {roles.item_id: self.items.repeat(values.shape[1]), roles.timestamp: index}
-        )
-        for i, column in enumerate(self.columns):
-            frame[column] = flat[:, i]
-        return frame
+        if self.kind in ("array", "vector"):
+            return values[0] if self.kind == "array" else values[0, :, 0]
+        steps = values.shape[1]
+        return self._formed(values.reshape(-1, values.shape[2]), self.future(steps), steps, roles)
 
     def answer_rows(self, values: Array, roles: Roles) -> Any:
         """Values `[N, C]` of the rows in the form of the panel."""
         if self.kind in ("array", "vector"):
             return values if self.kind == "array" else values[:, 0]
+        return self._formed(values, self.index, np.diff(self.starts), roles)
+
+    def _formed(self, values: Array, index: pd.Index | None, counts: Any, roles: Roles) -> Any:
+        """Values `[n, C]` at the places `index` in pandas' form, `counts` of them for every item."""
         assert self.columns is not None
         if self.kind == "series":
-            return pd.Series(values[:, 0], self.index, name=self.columns[0])
+            return pd.Series(values[:, 0], index, name=self.columns[0])
         if self.kind == "frame":
-            return pd.DataFrame(values, self.index, pd.Index(self.columns))
+            return pd.DataFrame(values, index, pd.Index(self.columns))
         assert self.items is not None
-        frame = pd.DataFrame(
-            {roles.item_id: self.items.repeat(np.diff(self.starts)), roles.timestamp: self.index}
-        )
+        frame = pd.DataFrame({roles.item_id: self.items.repeat(counts), roles.timestamp: index})
         for i, column in enumerate(self.columns):
             frame[column] = values[:, i]
         return frame
@@ -328,8 +326,7 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
 
 def _plain_static(column: pd.Series) -> list[Any]:
     """A static column as json holds it: numbers, or the names of categories; None is missing."""
-    numbers = pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "b"
-    convert: Any = float if numbers else category
+    convert: Any = float if holds_numbers(column) else category
     return [None if pd.isna(value) else convert(value) for value in column]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.estimators.index import regular, regular_items
+from titans_ts.estimators.index import item_at, regular, regular_items
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.frequency import calendar_features
 
@@ -69,7 +69,8 @@ def read_panel(
         panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,), index, freq=freq)
     else:
         panel = _read_array(X, roles)
-    _check_values(panel, roles)
+    columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
+    _check_finite(panel.values, columns, "X")
     panel = with_calendar(panel) if roles.calendar else panel
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
@@ -267,8 +268,7 @@ def _read_array(X: Any, roles: Roles) -> Panel:
     if values.ndim == 1:
         _no_roles(roles, "an array [T]")
         return Panel(values[:, None], 1, "vector")
-    if roles.static:
-        raise ValueError(f"static is {list(roles.static)!r}; only a long frame has static columns")
+    _no_static(roles)
     if roles.target is None and not roles.covariates:
         return Panel(values, values.shape[1], "array")
     frame = pd.DataFrame(values)
@@ -277,10 +277,8 @@ def _read_array(X: Any, roles: Roles) -> Panel:
 
 
 def _read_wide(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
-    if roles.static:
-        raise ValueError(f"static is {list(roles.static)!r}; only a long frame has static columns")
-    known = like if like is not None and like.kind in ("frame", "panel") else None
-    targets = _targets(frame, roles, known)
+    _no_static(roles)
+    targets = _targets(frame, roles, like)
     values = _values(frame, targets, roles)
     index = _regular(frame.index, like)
     freq = getattr(index, "freq", None)
@@ -290,11 +288,10 @@ def _read_wide(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
 def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
     if len(frame) == 0:
         raise ValueError("X has no row; give at least one item")
-    known = like if like is not None and like.kind in ("frame", "panel") else None
-    targets = _targets(frame, roles, known)
+    targets = _targets(frame, roles, like)
+    _no_nameless(frame, roles)
     codes, items = pd.factorize(frame[roles.item_id])
     time = frame[roles.timestamp]
-    _no_nameless(frame, roles)
     places = time.array.view("i8") if time.dtype.kind == "M" else time.to_numpy()
     same = codes[1:] == codes[:-1]
     if (codes[1:] < codes[:-1]).any() or (same & (places[1:] < places[:-1])).any():
@@ -325,7 +322,7 @@ def _with_static(panel: Panel, frame: pd.DataFrame, roles: Roles) -> Panel:
         codes = pd.factorize(frame[name])[0]
         moved = codes != np.repeat(codes[panel.offsets[:-1]], counts)
         if moved.any():
-            item = panel.items[np.searchsorted(panel.offsets, moved.argmax(), side="right") - 1]
+            item = panel.items[item_at(panel.offsets, int(moved.argmax()))]
             raise ValueError(
                 f"the static column {name!r} changes within item {item!r}; name it by past= or "
                 "known_future= instead"
@@ -352,7 +349,7 @@ def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tu
     rest = [c for c in rest if c not in (roles.item_id, roles.timestamp)]
     if not rest:
         raise ValueError("X has no column to forecast; give at least one variate")
-    if like is None:
+    if like is None or like.kind not in ("frame", "panel"):
         return tuple(rest)
     assert like.columns is not None
     _check_columns(frame, list(like.columns), "X", like.columns)
@@ -371,6 +368,11 @@ def _no_repeated(frame: pd.DataFrame) -> None:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise ValueError(f"X has the column {repeated[0]!r} more than once; rename or drop one")
+
+
+def _no_static(roles: Roles) -> None:
+    if roles.static:
+        raise ValueError(f"static is {list(roles.static)!r}; only a long frame has static columns")
 
 
 def _no_roles(roles: Roles, what: str) -> None:
@@ -409,11 +411,6 @@ def _numeric(column: pd.Series) -> Array:
         f"column {column.name!r} has dtype {column.dtype}; convert it to numbers, "
         "set it as the index if it holds the time, or drop it"
     )
-
-
-def _check_values(panel: Panel, roles: Roles) -> None:
-    columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
-    _check_finite(panel.values, columns, "X")
 
 
 def _check_finite(values: Array, columns: tuple[Any, ...] | None, what: str) -> None:

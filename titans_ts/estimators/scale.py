@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.estimators.panel import Panel, category
+from titans_ts.estimators.panel import Panel, category, holds_numbers
 
 __all__ = ["Scales", "StaticEncoder", "level_and_spread"]
 
@@ -95,14 +95,19 @@ class Scales:
         level, deviation = level_and_spread(panel.values[:, C:], whole, use)
         return cls(mean, spread, np.nan_to_num(level[0]), deviation[0], panel.items, identity)
 
-    def of(self, panel: Panel | None, values: Array) -> tuple[Array, Array]:
-        """Level and spread `[n, C]` for the targets of a panel's items, or of windows `[n, L, F]`.
+    def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
+        """Level and spread `[n, C]` for the targets of a panel's items, or else of windows `[n, L, F]`.
 
         Those of the same item in what was fitted; of a single series, if that was fitted. An item that
         was not fitted, and a variate never observed then, have those of the history given.
         """
         C = self.mean.shape[1]
-        n = len(values) if panel is None else panel.n_items
+        if panel is not None:
+            n, rows, starts = panel.n_items, panel.values, panel.starts
+        else:
+            assert windows is not None
+            n, length, _ = windows.shape
+            rows, starts = windows.reshape(n * length, -1), np.arange(n + 1) * length
         if self.identity:
             return np.zeros((n, C)), np.ones((n, C))
         if self.items is None:
@@ -114,11 +119,7 @@ class Scales:
             mean[place < 0] = np.nan
         new = np.isnan(mean)
         if new.any():
-            if panel is not None:
-                own = level_and_spread(panel.values[:, :C], panel.starts)
-            else:
-                rows = values.reshape(-1, values.shape[-1])
-                own = level_and_spread(rows[:, :C], np.arange(n + 1) * (len(rows) // n))
+            own = level_and_spread(rows[:, :C], starts)
             mean, spread = np.where(new, own[0], mean), np.where(new, own[1], spread)
         return mean, spread
 
@@ -157,7 +158,7 @@ class StaticEncoder:
         columns: list[dict[str, Any]] = []
         for name in frame:
             values = frame[name]
-            if pd.api.types.is_numeric_dtype(values.dtype) and values.dtype.kind != "b":
+            if holds_numbers(values):
                 numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
                 mean, scale = level_and_spread(numbers[:, None], np.array([0, len(numbers)]))
                 mean = np.nan_to_num(mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from titans_ts.datasets import gather_rows
 from titans_ts.nn.models import ForecastingModel, WindowReading
 from titans_ts.nn.state import flatten_state, map_state, unflatten_state
 
-__all__ = ["advance", "read_in_pieces", "row_surprise"]
+__all__ = ["STREAMS", "advance", "read_in_pieces", "row_surprise"]
 
 Static = tuple[Tensor, Tensor] | None
 State = tuple[Any, ...] | None
 
-_STREAMS = 1024
+STREAMS = 1024
 """Windows times variates read at a time: about 0.3 GB with the default model."""
 
 
 def read_in_pieces(
     model: ForecastingModel, past: Tensor, static: Static = None, state: State = None
 ) -> Iterator[tuple[slice, WindowReading]]:
-    """Read windows `[n, k L, F]`, a bounded number at a time; of k in a row, the last is returned.
+    """Read windows `[n, L, F]`, a bounded number at a time.
 
     Parameters
     ----------
@@ -42,20 +44,17 @@ def read_in_pieces(
     device = next(model.parameters()).device
     n_variates = model.config.n_variates
     streams = 1 if model.config.channel_mixing else n_variates
-    at_once = max(1, _STREAMS // n_variates)
+    at_once = max(1, STREAMS // n_variates)
     for start in range(0, len(past), at_once):
         some = slice(start, min(start + at_once, len(past)))
         part = state
         if state is not None and some != slice(0, len(past)):
-            part = _streams(state, some.start * streams, some.stop * streams)
+            own = slice(some.start * streams, some.stop * streams)
+            part = map_state(itemgetter(own), state)
         constant = (
             None if static is None else (static[0][some].to(device), static[1][some].to(device))
         )
-        for begin in range(0, past.shape[1], model.config.context_length):
-            window = past[some, begin : begin + model.config.context_length]
-            reading = model.read(window.to(device), constant, part)
-            part = reading.state
-        yield some, reading
+        yield some, model.read(past[some].to(device), constant, part)
 
 
 def advance(
@@ -89,9 +88,10 @@ def advance(
     length = model.config.context_length
     place, end = spans.T.copy()
     while (ready := end - place >= 2 * length).any():
-        chosen = np.minimum(place[:, None] + np.arange(length), len(rows) - 1)
-        windows = rows[chosen]
-        windows[~ready] = np.nan  # absent: the state stays as it is
+        # an item that is not ready has no row to read: all is absent, and its state stays as it is
+        windows = gather_rows(
+            rows, place[:, None] + np.arange(length), place, np.where(ready, end, place)
+        )
         parts = [
             r.state for _, r in read_in_pieces(model, torch.from_numpy(windows), static, state)
         ]
@@ -119,12 +119,9 @@ def row_surprise(
     windows_of = -(-(end - first) // length)  # the first is filled in front
     state: State = None
     for i in range(int(windows_of.max())):
-        begin = end - (windows_of - i) * length
-        active = i < windows_of
-        chosen = begin[:, None] + np.arange(length)
-        inside = (chosen >= first[:, None]) & active[:, None]
-        windows = rows[np.clip(chosen, 0, len(rows) - 1)]
-        windows[~inside] = np.nan
+        chosen = (end - (windows_of - i) * length)[:, None] + np.arange(length)
+        inside = (chosen >= first[:, None]) & (chosen < end[:, None])
+        windows = gather_rows(rows, chosen, first, end)
         parts = []
         for some, reading in read_in_pieces(model, torch.from_numpy(windows), static, state):
             parts.append(reading.state)
@@ -134,10 +131,6 @@ def row_surprise(
             found[at] = values[inside[some]]
         state = _joined(parts)
     return found
-
-
-def _streams(state: tuple[Any, ...], first: int, stop: int) -> tuple[Any, ...]:
-    return map_state(lambda x: x[first:stop], state)
 
 
 def _joined(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -111,20 +111,14 @@ class ForecastingModel(nn.Module):
     ) -> WindowReading:
         """Read windows `[B, context_length, ...]`; as :meth:`forward`, without a forecast."""
         C, independent = self.config.n_variates, not self.config.channel_mixing
-        observed = ~past.isnan()
-        scale = instance_scale(past[..., :C], observed[..., :C], self.config.instance_norm)
-        x, covariates = scale.normalise(past[..., :C]), past[..., C:]
-        if independent and C > 1:
-            x, seen = (t.mT.flatten(0, 1)[..., None] for t in (x, observed[..., :C]))  # [B C, L, 1]
-            if covariates.shape[-1]:
-                covariates = covariates.repeat_interleave(C, 0)
-                x = torch.cat([x, covariates], -1)
-                observed = torch.cat([seen, ~covariates.isnan()], -1)
-            else:
-                observed = seen
-        elif covariates.shape[-1]:
-            x = torch.cat([x, covariates], -1)
-        tokens, present = self.tokenizer(x, observed)
+        x, covariates = past[..., :C], past[..., C:]
+        scale = instance_scale(x, ~x.isnan(), self.config.instance_norm)
+        x = scale.normalise(x)
+        if independent:
+            x = x.mT.flatten(0, 1)[..., None]  # [B C, L, 1]
+            covariates = covariates.repeat_interleave(C, 0)
+        x = torch.cat([x, covariates], -1)
+        tokens, present = self.tokenizer(x, ~x.isnan())
         if self.static is not None:
             assert static is not None
             embedded = self.static(*static)

@@ -114,10 +114,8 @@ class _Streams:
         return self._n_batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        indices, fresh = (
-            self._random(len(self._dataset)),
-            torch.ones(self._batch_size, dtype=torch.bool),
-        )
+        indices = self._random(len(self._dataset))
+        fresh = torch.ones_like(indices, dtype=torch.bool)
         for _ in range(self._n_batches):
             yield indices, fresh
             following = self._dataset.following(indices, self._random(self._skip))
