@@ -13,15 +13,13 @@ the row a day before.
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from record import record
+from record import data_file, record
 from sklearn.metrics import roc_auc_score
 
 from titans_ts import TitansForecaster
@@ -55,7 +53,7 @@ def main() -> None:
 
 def taxis(seed: int) -> dict[str, Any]:
     """Ranks of the five days, by each score."""
-    path = next(Path(os.environ["TITANS_TS_DATA"]).rglob("taxi_new_york_passengers.csv"))
+    path = data_file("taxi_new_york_passengers.csv")
     frame = pd.read_csv(path, parse_dates=["time"], index_col="time").astype(float).asfreq("30min")
     forecaster = TitansForecaster(
         24,

@@ -11,15 +11,13 @@ z-scored on the train rows, every window of the test part. One model with the co
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from record import record
+from record import data_file, record
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import ratio_split
@@ -94,10 +92,7 @@ def run(market: str, seed: int, n_batches: int) -> dict[str, Any]:
 
 def load(market: str) -> pd.DataFrame:
     """Hourly prices and two covariates `[T, 3]`."""
-    home = os.environ.get("TITANS_TS_DATA")
-    if home is None:
-        raise SystemExit("TITANS_TS_DATA does not name the folder of the data (epf/NP.csv.gz, ...)")
-    path = next(Path(home).rglob(f"epf/{market}.csv.gz"))
+    path = data_file(f"epf/{market}.csv.gz")
     frame = pd.read_csv(path).set_axis(["date", "x1", "x2", "price"], axis=1)
     return frame.set_index(pd.to_datetime(frame.pop("date"))).asfreq("h")
 

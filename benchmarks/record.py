@@ -67,6 +67,15 @@ def record(
     return path
 
 
+def data_file(ending: str) -> Path:
+    """The file of a data set that is not downloaded, in the folder that `TITANS_TS_DATA` names."""
+    home = os.environ.get("TITANS_TS_DATA")
+    found = None if home is None else next(Path(home).rglob(ending), None)
+    if found is None:
+        raise SystemExit(f"TITANS_TS_DATA is {home!r}; it must name a folder that holds {ending}")
+    return found
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Versions of those that are installed."""
     found = {}

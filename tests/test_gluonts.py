@@ -13,6 +13,7 @@ from gluonts.dataset.pandas import PandasDataset
 from gluonts.evaluation import Evaluator, make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 
+from tests.estimators.cases import SETTINGS, H
 from titans_ts import TitansForecaster, metrics
 from titans_ts.gluonts import TitansEstimator, TitansPredictor, to_dataset
 
@@ -24,19 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*masked element.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning:gluonts"),
 ]
-
-H, L = 4, 16
-SETTINGS = {
-    "context_length": L,
-    "patch_length": 8,
-    "patch_stride": 4,
-    "d_model": 16,
-    "n_heads": 2,
-    "n_layers": 1,
-    "max_epochs": 1,
-    "random_state": 0,
-    "progress_bar": False,
-}
 
 
 def dataset(freq="h", lengths=(120, 80, 30), **fields):

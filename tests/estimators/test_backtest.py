@@ -6,28 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from titans_ts import TitansForecaster
+from tests.estimators.cases import H, L, small
 from titans_ts.baselines import drift, seasonal_naive
 from titans_ts.datasets import make_series
 from titans_ts.estimators.backtest import METRICS
-
-H, L = 4, 16
-
-
-def small(**params):
-    defaults = {
-        "prediction_length": H,
-        "context_length": L,
-        "patch_length": 8,
-        "patch_stride": 4,
-        "d_model": 16,
-        "n_heads": 2,
-        "n_layers": 1,
-        "max_epochs": 1,
-        "random_state": 0,
-        "progress_bar": False,
-    }
-    return TitansForecaster(**(defaults | params))
 
 
 def wide(n_rows=200):

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import inspect
 import os
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 
+from tests.estimators import cases
+from tests.estimators.cases import H
 from titans_ts import TitansForecaster
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, TrainingConfig
 from titans_ts.datasets import load_dataset, make_series
 
-H, L = 4, 24
-
-
-def small(**params):
-    defaults = {
-        "prediction_length": H,
-        "context_length": L,
-        "patch_length": 8,
-        "patch_stride": 4,
-        "d_model": 16,
-        "n_heads": 2,
-        "n_layers": 1,
-        "max_epochs": 2,
-        "random_state": 0,
-        "progress_bar": False,
-    }
-    return TitansForecaster(**(defaults | params))
+L = 24
+small = partial(cases.small, context_length=L, max_epochs=2)
 
 
 def wide(n_rows=160, freq="h"):

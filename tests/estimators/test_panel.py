@@ -9,27 +9,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from tests.estimators.cases import H, L, small
 from titans_ts import TitansForecaster
 from titans_ts.estimators.reading import read_panel
 from titans_ts.estimators.scale import StaticEncoder, level_and_spread
-
-H, L = 4, 16
-
-
-def small(**params):
-    defaults = {
-        "prediction_length": H,
-        "context_length": L,
-        "patch_length": 8,
-        "patch_stride": 4,
-        "d_model": 16,
-        "n_heads": 2,
-        "n_layers": 1,
-        "max_epochs": 1,
-        "random_state": 0,
-        "progress_bar": False,
-    }
-    return TitansForecaster(**(defaults | params))
 
 
 def long(lengths=(60, 45, 10), freq="D", columns=("target",), seed=0):

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import pickle
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.estimators import cases
+from tests.estimators.cases import H, L
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
 from titans_ts.estimators.windows import PanelWindows
 from titans_ts.nn.state import flatten_state
 from titans_ts.training import forecast_loss
 
-H, L = 4, 16
-
-
-def small(**params):
-    defaults = {
-        "prediction_length": H,
-        "context_length": L,
-        "patch_length": 8,
-        "patch_stride": 4,
-        "d_model": 16,
-        "n_heads": 2,
-        "n_layers": 1,
-        "max_epochs": 1,
-        "carried_windows": 2,
-        "random_state": 0,
-        "progress_bar": False,
-    }
-    return TitansForecaster(**(defaults | params))
+small = partial(cases.small, carried_windows=2)
 
 
 def wide(n_rows=300):
