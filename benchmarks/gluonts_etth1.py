@@ -2,9 +2,10 @@
 
     python benchmarks/gluonts_etth1.py
 
-Trained on the first 16 months (the last four of them choose the epoch), tested on the four after them:
-a forecast a day and series, 840 in all. Measured elsewhere under the same protocol with GluonTS 0.17:
-PatchTST .217 (weighted quantile loss) and .811 (MASE), DeepAR .226 and .861.
+Trained on the first 16 months, tested on the four after them: a forecast a day and series, 840 in all.
+The settings were chosen by forecasts of the last four of the 16 months, trained on those before.
+Measured elsewhere under the same protocol with GluonTS 0.17: PatchTST .217 (weighted quantile loss) and
+.811 (MASE), DeepAR .226 and .861.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--validation", action="store_true", help="measure the validation part instead"
+        "--validation",
+        action="store_true",
+        help="train before the validation part, and forecast that",
     )
     parser.add_argument("--settings", default="{}", help="json that replaces settings")
     args = parser.parse_args()
@@ -67,10 +70,9 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
     parts = literature_split("ETTh1", len(frame))
     end = parts.train.stop if validation else parts.validation.stop
     stop = parts.validation.stop if validation else parts.test.stop
-    fraction = (parts.validation.stop - parts.train.stop) / parts.validation.stop
     estimator = TitansEstimator(
         HORIZON,
-        validation_fraction=fraction,
+        validation_fraction=0,  # every epoch counts, and the latest rows are trained on
         random_state=seed,
         progress_bar=False,
         **settings,
@@ -97,9 +99,6 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
         "epochs": len(predictor.forecaster.history_),
         "mean_wQuantileLoss": round(float(found["mean_wQuantileLoss"]), 4),
         "MASE": round(float(found["MASE"]), 4),
-        "validation_loss": round(
-            min(h["validation_loss"] for h in predictor.forecaster.history_), 4
-        ),
     }
 
 

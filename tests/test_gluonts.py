@@ -138,13 +138,13 @@ def test_features_reach_the_model(tmp_path):
         list(predictor.predict(cut))
 
 
-@pytest.mark.parametrize("instance_norm", [True, False])
-def test_an_item_keeps_its_scale_wherever_it_stands(instance_norm):
+@pytest.mark.parametrize("scaler", ["standard", "none"])
+def test_an_item_keeps_its_scale_wherever_it_stands(scaler):
     data = [
         {**entry, "target": np.asarray(entry["target"]) * 10 ** (4 * i)}
         for i, entry in enumerate(dataset(lengths=(60, 60)))
     ]
-    settings = SETTINGS | {"instance_norm": instance_norm}
+    settings = SETTINGS | {"scaler": scaler}
     predictor = TitansEstimator(H, **settings).train(data)
     first, second = (f.mean for f in predictor.predict(data))
     again = [f.mean for f in predictor.predict(data[::-1])]

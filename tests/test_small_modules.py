@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from titans_ts import metrics
 from titans_ts.baselines import drift, seasonal_naive
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, from_dict, to_dict
-from titans_ts.frequency import guess_frequency, usual_season
+from titans_ts.frequency import calendar_features, cycle_phase, guess_frequency, usual_season
 from titans_ts.metrics import mean_absolute_error, mean_squared_error
 
 
@@ -48,6 +48,39 @@ def test_seasonal_naive_repeats_the_last_season_and_looks_further_back_for_what_
     for season in (0, 11):
         with pytest.raises(ValueError, match=f"season_length is {season}; it must lie between"):
             seasonal_naive(past, 3, season)
+
+
+@pytest.mark.parametrize(
+    "freq", ["15min", "h", "D", "B", "W-SUN", "MS", "ME", "QE", "QS-NOV", "YE", "2h", "2MS"]
+)
+def test_a_place_in_a_season_goes_up_by_one_a_step_and_depends_on_the_time_alone(freq):
+    index = pd.date_range("2019-11-04", periods=40, freq=freq)
+    phase = cycle_phase(index, freq, 7)
+    assert (np.diff(phase) % 7 == 1).all()
+    assert phase.min() >= 0
+    np.testing.assert_array_equal(cycle_phase(index[13:], index.freq, 7), phase[13:])
+    before = pd.date_range("1950-01-01", periods=40, freq=freq)
+    assert (np.diff(cycle_phase(before, freq, 7)) % 7 == 1).all()
+
+
+def test_seasons_of_hours_begin_at_midnight_local_time():
+    for zone in (None, "UTC", "Asia/Kolkata"):
+        hours = pd.date_range("2024-03-01", periods=50, freq="h", tz=zone)
+        np.testing.assert_array_equal(cycle_phase(hours, "h", 24), hours.hour)
+    np.testing.assert_array_equal(
+        cycle_phase(hours.tz_localize(None).to_period(), "h", 24), hours.hour
+    )
+    numbers = pd.RangeIndex(6, 30, 2)
+    assert cycle_phase(numbers, 2, 5).tolist() == [3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+
+
+def test_some_cycles_of_the_calendar():
+    hours = pd.date_range("2024-01-01", periods=30, freq="h")
+    every = calendar_features(hours, "h")
+    np.testing.assert_array_equal(calendar_features(hours, "h", ("day",)), every[:, :2])
+    np.testing.assert_array_equal(
+        calendar_features(hours, "h", ("week", "year")), every[:, [2, 3, 6, 7]]
+    )
 
 
 def test_scaled_and_relative_errors():

@@ -108,13 +108,16 @@ class ForecasterConfig:
     """Steps in a token."""
     patch_stride: int = 8
     """Steps between the starts of two tokens."""
-    channel_mixing: bool = False
-    """One token for all variates together, instead of one sequence a variate."""
+    tokens: str = "patch"
+    """What a token is, and how variates meet: a key of `titans_ts.nn.TOKENS`."""
     carried_windows: int = 0
     """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
     window, and in training gradients reach so many windows back."""
-    instance_norm: bool = True
-    """Reversible normalisation of every window by its own mean and deviation."""
+    scaler: str = "standard"
+    """Reversible normalisation of every window by itself: a key of `titans_ts.nn.SCALERS`."""
+    cycle_length: int = 0
+    """Steps of a season that is learned as persistent memory, one value a step and variate; 0: none.
+    The last known covariate is a step's place in it then."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Levels of the forecast quantiles, increasing, in (0, 1)."""
     output: str = "quantiles"
@@ -123,12 +126,16 @@ class ForecasterConfig:
     """Dropped share of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
+    @property
+    def streams(self) -> int:
+        """Sequences of tokens that a window becomes."""
+        return self.n_variates if self.tokens in ("patch", "mixed") else 1
+
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
-        _at_least(self, 0, "n_past", "n_known", "n_static", "carried_windows")
+        _at_least(self, 0, "n_past", "n_known", "n_static", "carried_windows", "cycle_length")
         _share(self, "head_dropout")
-        _switch(self, "channel_mixing", "instance_norm")
         levels = self.quantile_levels
         if not (
             isinstance(levels, tuple)
@@ -168,6 +175,8 @@ class TrainingConfig:
     """Passes over the training samples at most; None makes about 640 steps, in 10 to 400 passes."""
     batch_size: int = 64
     """Samples in a step."""
+    max_steps_per_epoch: int = 1000
+    """Steps in a pass at most: where there are more samples, it is a part of them."""
     learning_rate: float = 1e-3
     """Peak of the one-cycle schedule of AdamW."""
     weight_decay: float = 0.01
@@ -180,7 +189,7 @@ class TrainingConfig:
     """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size")
+        _at_least(self, 1, "batch_size", "max_steps_per_epoch")
         for name in ("max_epochs", "patience"):
             if getattr(self, name) is not None:
                 _at_least(self, 1, name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["calendar_features", "guess_frequency", "usual_season"]
+__all__ = ["CYCLES", "calendar_features", "cycle_phase", "guess_frequency", "usual_season"]
 
 _DAY = pd.Timedelta(days=1)
 _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
@@ -82,7 +83,19 @@ def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
     return int(_DAY / step) if step < _DAY and _DAY % step == pd.Timedelta(0) else 1
 
 
-def calendar_features(index: pd.Index, freq: str | pd.offsets.BaseOffset) -> NDArray[np.float64]:
+CYCLES = {
+    "hour": pd.Timedelta(hours=1),
+    "day": _DAY,
+    "week": 7 * _DAY,
+    "month": 28 * _DAY,
+    "year": 365 * _DAY,
+}
+"""Cycles of the calendar, and how long they last at least."""
+
+
+def calendar_features(
+    index: pd.Index, freq: str | pd.offsets.BaseOffset, cycles: Sequence[str] = tuple(CYCLES)
+) -> NDArray[np.float64]:
     """Where in the hour, day, week, month and year a time stands, as far as the frequency can tell.
 
     Parameters
@@ -91,6 +104,8 @@ def calendar_features(index: pd.Index, freq: str | pd.offsets.BaseOffset) -> NDA
         T times.
     freq : str or offset
         Their frequency: what is no longer than its step is left out.
+    cycles : sequence of str
+        Keys of :data:`CYCLES`.
 
     Returns
     -------
@@ -107,13 +122,55 @@ def calendar_features(index: pd.Index, freq: str | pd.offsets.BaseOffset) -> NDA
     first = pd.Timestamp(2001, 1, 1) + to_offset(freq)
     step = (first + to_offset(freq)) - first
     day = (times.hour + (times.minute + times.second / 60) / 60) / 24
-    cycles = [
-        (pd.Timedelta(hours=1), (times.minute + times.second / 60) / 60),
-        (_DAY, day),
-        (7 * _DAY, (times.dayofweek + day) / 7),
-        (28 * _DAY, (times.day - 1) / 31),
-        (365 * _DAY, (times.dayofyear - 1) / 365.25),
-    ]
-    angles = [2 * np.pi * np.asarray(place) for length, place in cycles if length > step]
+    places = {
+        "hour": (times.minute + times.second / 60) / 60,
+        "day": day,
+        "week": (times.dayofweek + day) / 7,
+        "month": (times.day - 1) / 31,
+        "year": (times.dayofyear - 1) / 365.25,
+    }
+    angles = [2 * np.pi * np.asarray(places[c]) for c in cycles if CYCLES[c] > step]
     features = [f(angle) for angle in angles for f in (np.sin, np.cos)]
     return np.stack(features, -1) if features else np.empty((len(times), 0))
+
+
+def cycle_phase(
+    index: pd.Index, freq: str | int | pd.offsets.BaseOffset, length: int
+) -> NDArray[np.int64]:
+    """The place of times in a season of `length` steps, the same whatever series they are of.
+
+    Steps are counted from 1970 in local time, and whole numbers from 0.
+
+    Parameters
+    ----------
+    index : DatetimeIndex, PeriodIndex or Index of whole numbers
+        T places of a regular series.
+    freq : str, offset or int
+        Their frequency.
+    length : int
+        Steps in a season.
+
+    Returns
+    -------
+    ndarray
+        `[T]`, 0 to `length - 1`.
+
+    Examples
+    --------
+    >>> hours = pd.date_range("2024-01-01 22:00", periods=4, freq="h")
+    >>> cycle_phase(hours, "h", 24)
+    array([22, 23,  0,  1])
+    """
+    if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+        return index.to_numpy() // int(freq) % length
+    offset = to_offset(freq)
+    times = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index.tz_localize(None)
+    if isinstance(offset, pd.offsets.Tick):
+        steps = times.as_unit("ns").asi8 // pd.Timedelta(offset).as_unit("ns")._value
+    elif offset.rule_code == "B":
+        steps = np.busday_count("1970-01-01", times.to_numpy().astype("M8[D]")) // offset.n
+    else:
+        rule = str(offset.rule_code).split("-")[0]
+        base = rule.rstrip("SE") if rule[0] in "MQY" else rule
+        steps = times.to_period(base).asi8 // offset.n
+    return steps % length

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from titans_ts.estimators import TitansForecaster
 from titans_ts.estimators.panel import Panel, Roles, category
-from titans_ts.estimators.reading import column_names, read_panel, with_calendar
+from titans_ts.estimators.reading import column_names, read_panel, with_times
 from titans_ts.estimators.scale import StaticEncoder
 from titans_ts.estimators.stream import STREAMS
 
@@ -94,7 +94,7 @@ class TitansEstimator(Estimator):
             If there is no entry, or entries differ in frequency or fields.
         """
         entries = list(training_data)
-        roles = _roles(entries, self.forecaster.calendar)
+        roles = _roles(entries, self.forecaster.roles)
         validation = None if validation_data is None else _panel(list(validation_data), roles)
         # a new one for every call: what was trained before stays as it was
         forecaster = TitansForecaster(**self.forecaster.get_params(deep=False))
@@ -202,7 +202,8 @@ def to_dataset(
         start = panel.index[first]
         if not isinstance(start, pd.Period):
             start = pd.DatetimeIndex(panel.index[first : first + 1], freq=panel.freq).to_period()[0]
-        covariates = panel.values[first:end, panel.n_targets :].T
+        rows = panel.values[first:end].astype(np.float32)  # what GluonTS' own data sets have
+        covariates = rows[:, panel.n_targets :].T
         shared: Entry = {"start": start}
         if n_past:
             shared["past_feat_dynamic_real"] = covariates[:n_past]
@@ -216,12 +217,12 @@ def to_dataset(
             name = column if panel.items is None else panel.items[item]
             if panel.items is not None and len(panel.columns) > 1:
                 name = f"{name}/{column}"
-            entries.append({"item_id": name, "target": panel.values[first:end, i], **shared})
+            entries.append({"item_id": name, "target": rows[:, i], **shared})
     return entries
 
 
-def _roles(entries: list[Entry], calendar: bool) -> Roles:
-    """The columns that the first entry has."""
+def _roles(entries: list[Entry], like: Roles) -> Roles:
+    """The columns that the first entry has, and what `like` wants of the times."""
     if not entries:
         raise ValueError("the data set has no entry; there is nothing to learn from")
     first = entries[0]
@@ -235,7 +236,8 @@ def _roles(entries: list[Entry], calendar: bool) -> Roles:
     return Roles(
         tuple(f"target_{i}" for i in range(len(target))),
         static=tuple(static),
-        calendar=calendar,
+        calendar=like.calendar,
+        cycle_length=like.cycle_length,
         **names,
     )
 
@@ -285,7 +287,7 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
         step,
         _static_frame(static, roles) if roles.static else None,
     )
-    return with_calendar(panel) if roles.calendar else panel
+    return with_times(panel, roles)
 
 
 def _names(entries: list[Entry]) -> pd.Index:

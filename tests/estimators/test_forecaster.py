@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch import Callback
 from sklearn.base import clone
 
 from tests.estimators import cases
@@ -16,6 +17,7 @@ from tests.estimators.cases import H
 from titans_ts import TitansForecaster
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, TrainingConfig
 from titans_ts.datasets import load_dataset, make_series
+from titans_ts.nn import TOKENS
 
 L = 24
 small = partial(cases.small, context_length=L, max_epochs=2)
@@ -205,18 +207,31 @@ def test_forecasting_many_windows_takes_bounded_memory():
     assert grown < 200  # MB, of which 12 are the answer
 
 
-def test_channel_mixing_lets_variates_see_each_other(frame):
-    for mixing in (True, False):
-        forecaster = small(channel_mixing=mixing).fit(frame)
+def test_tokens_say_whether_variates_see_each_other(frame):
+    for tokens in TOKENS:
+        forecaster = small(tokens=tokens).fit(frame)
         changed = frame.copy()
         changed["y2"] = changed["y2"].to_numpy()[::-1]
         moved = forecaster.predict(changed)["y0"] - forecaster.predict(frame)["y0"]
-        assert (moved.abs().max() > 1e-6) == mixing
+        assert (moved.abs().max() > 1e-6) == (tokens != "patch")
+
+
+@pytest.mark.parametrize("carried", [0, 1])
+def test_an_epoch_ends_after_so_many_steps(frame, carried):
+    seen = []
+
+    class Count(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            seen.append(trainer.global_step)
+
+    forecaster = small(max_steps_per_epoch=3, batch_size=8, carried_windows=carried)
+    forecaster.set_params(trainer_kwargs={"callbacks": Count()}).fit(frame)
+    assert seen == [3, 6]
 
 
 def test_options_of_the_scaler_and_short_series():
     frame = wide(L + H)  # one window: no validation part can be held out
-    forecaster = small(instance_norm=False).fit(frame)
+    forecaster = small(scaler="none").fit(frame)
     assert "validation_loss" not in forecaster.history_[0]
     assert forecaster.predict().shape == (H, 3)
 
@@ -337,7 +352,10 @@ def test_bad_series_to_predict_from(frame, fitted, name):
         ({"quantile_levels": (0.0, 0.5)}, "strictly between 0 and 1"),
         ({"quantile_levels": 0.5}, "quantile_levels is 0.5; give increasing levels"),
         ({"patch_stride": 0}, "patch_stride is 0"),
-        ({"instance_norm": "no"}, "instance_norm is 'no'; it must be True or False"),
+        ({"scaler": "no"}, "scaler is 'no'; choose one of .*standard"),
+        ({"tokens": "word"}, "tokens is 'word'; choose one of .*patch"),
+        ({"cycle_length": -1}, "cycle_length is -1; it must be"),
+        ({"calendar": ["decade"]}, "calendar is .*decade.*; give True, False or some of"),
     ],
 )
 def test_bad_parameters(frame, params, message):

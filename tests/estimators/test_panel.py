@@ -13,6 +13,7 @@ from tests.estimators.cases import H, L, small
 from titans_ts import TitansForecaster
 from titans_ts.estimators.reading import read_panel
 from titans_ts.estimators.scale import StaticEncoder, level_and_spread
+from titans_ts.nn import TOKENS
 
 
 def long(lengths=(60, 45, 10), freq="D", columns=("target",), seed=0):
@@ -200,20 +201,61 @@ def test_a_calendar_tells_the_day_of_the_week():
     y = np.where(times.dayofweek == 6, 5.0, 0.0) + 0.1 * rng.normal(size=400)
     frame = pd.DataFrame({"y": y}, times)
     options = {"context_length": 3, "patch_length": 3, "max_epochs": 30, "learning_rate": 0.01}
-    options["instance_norm"] = False  # three quiet days do not tell how far a Sunday is away
+    options["scaler"] = "none"  # three quiet days do not tell how far a Sunday is away
     told = small(**options, calendar=True).fit(frame)
     assert told.score(frame) > 0.8 > small(**options).fit(frame).score(frame) + 0.2
     assert told.predict().shape == (H, 1)
 
 
-def test_channel_mixing_with_covariates():
+def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
+    times = pd.date_range("2024-01-01", periods=400)
+    rng = np.random.default_rng(0)
+    season = np.array([0, 0, 0, 1, 0, 2, 9.0])
+    y = 3 + season[times.dayofweek] + 0.1 * rng.normal(size=400)
+    frame = pd.DataFrame({"y": y}, times)
+    options = {"context_length": 3, "patch_length": 3, "scaler": "none"}
+    learned = small(**options, cycle_length=7).fit(frame)
+    assert learned.score(frame) > 0.95 > small(**options).fit(frame).score(frame) + 0.2
+    # the place in the season follows from the time, wherever a series begins
+    for start in range(4):
+        future = learned.predict(frame[start : 40 + start])
+        np.testing.assert_allclose(future["y"], 3 + season[future.index.dayofweek], atol=1)
+    learned.save(tmp_path / "model")
+    again = TitansForecaster.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.predict(), learned.predict())
+    assert again.roles == learned.roles
+    with pytest.raises(ValueError, match="cycle_length is 7, but X has no times"):
+        learned.predict(y[:40])
+    with pytest.raises(ValueError, match="cycle_length needs them"):
+        learned.predict(np.zeros((2, 3, 1)))
+    numbered = small(**options, cycle_length=7).fit(frame.reset_index(drop=True))
+    assert numbered.score(frame.reset_index(drop=True)) > 0.8
+
+
+def test_the_mean_scaler_keeps_zero_where_it_is():
+    frame = long((60, 50))
+    forecaster = small(scaler="mean").fit(frame)
+    assert (forecaster.mean_ == 0).all()
+    nothing = frame.assign(target=0.0)
+    assert np.isfinite(forecaster.predict(nothing)["target"]).all()
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("carried", [0, 1])
+def test_every_kind_of_token_with_covariates_and_a_season(tokens, carried):
     frame = long((60, 50), columns=("a", "b", "x", "z"))
-    for mixing in (False, True):
-        forecaster = small(channel_mixing=mixing, target=["b", "a"], past="x", known_future="z")
-        forecaster.fit(frame)
-        future = forecaster.predict(known_future=_future(frame, "z"))
-        assert list(future.columns) == ["item_id", "timestamp", "b", "a"]
-        assert np.isfinite(future[["a", "b"]]).all(None)
+    options = {
+        "cycle_length": 7,
+        "carried_windows": carried,
+        "static": ["kind"],
+        "calendar": ["day"],
+    }
+    frame["kind"] = frame["item_id"]
+    forecaster = small(tokens=tokens, target=["b", "a"], past="x", known_future="z", **options)
+    forecaster.fit(frame)
+    future = forecaster.predict(known_future=_future(frame, "z"))
+    assert list(future.columns) == ["item_id", "timestamp", "b", "a"]
+    assert np.isfinite(future[["a", "b"]]).all(None)
 
 
 def test_categories_are_the_same_in_any_type(tmp_path):

@@ -37,7 +37,10 @@ FORMS = {
     "frame": (lambda f: f, {}),
     "array": (lambda f: f.to_numpy(), {}),
     "series": (lambda f: f["y0"], {}),
-    "mixing": (lambda f: f, {"channel_mixing": True}),
+    "joint": (lambda f: f, {"tokens": "joint", "scaler": "robust"}),
+    "variate": (lambda f: f, {"tokens": "variate"}),
+    "mixed": (lambda f: f, {"tokens": "mixed", "scaler": "asinh"}),
+    "cycle": (lambda f: f, {"cycle_length": 24}),
     "lmm": (lambda f: f, {"variant": "lmm"}),
     "mag": (lambda f: f, {"variant": "mag"}),
     "known": (lambda f: f, {"target": "y0", "known_future": "y1"}),
@@ -105,7 +108,7 @@ def test_the_memory_holds_what_lies_before_the_window(case):
     stateless = again(fitted).update(X[200:260]).reset()
     window = np.asarray(X[244:260], dtype=float)
     batch = window[None] if window.ndim == 2 else window[None, :, None]
-    if not fitted.calendar:
+    if not (fitted.calendar or fitted.cycle_length):
         expected = fitted.predict(batch)[0]  # a window alone has no memory
         np.testing.assert_allclose(
             np.asarray(stateless.predict()).reshape(expected.shape), expected, rtol=1e-5

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
-from titans_ts.nn import ForecastingModel
+from titans_ts.nn import TOKENS, ForecastingModel
 from titans_ts.nn.outputs import pinball_loss
 from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
 
@@ -64,6 +64,19 @@ def test_random_order_is_the_generators():
     assert not torch.equal(order[0], order[2])
     assert torch.equal(order[0].sort().values, Line(10).x[:, 0])
     assert [len(x) for x, _ in batches(Line(10), 3)] == [3, 3, 3, 1]
+
+
+def test_a_pass_over_very_many_samples_takes_some_of_them():
+    every = batches(Line(100), 4, most=30)
+    assert len(every) == 7
+    kept = torch.cat([x[:, 0] for x, _ in every])
+    torch.testing.assert_close(kept, Line(100).x[::4, 0])
+    some = batches(Line(100), 4, torch.Generator().manual_seed(0), most=30)
+    assert len(some) == 8
+    first, second = (torch.cat([x[:, 0] for x, _ in some]) for _ in range(2))
+    assert len(first) == 30
+    assert len(set(first.tolist() + second.tolist())) > 35
+    assert len(batches(Line(30), 4, torch.Generator(), most=30)) == 8
 
 
 def test_pinball_loss_is_minimal_at_the_quantile():
@@ -130,8 +143,8 @@ def test_streams_go_on_where_they_stopped():
     assert all(torch.equal(a[0], b[0]) for a, b in zip(batches, again, strict=True))
 
 
-@pytest.mark.parametrize("mixing", [False, True])
-def test_the_loss_of_streams_is_that_of_one_long_read(mixing):
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_the_loss_of_streams_is_that_of_one_long_read(tokens):
     torch.manual_seed(0)
     config = ForecasterConfig(
         8,
@@ -139,7 +152,7 @@ def test_the_loss_of_streams_is_that_of_one_long_read(mixing):
         n_variates=2,
         patch_length=4,
         patch_stride=4,
-        channel_mixing=mixing,
+        tokens=tokens,
         carried_windows=1,
         head_dropout=0.0,
         backbone=BackboneConfig(dropout=0.0),

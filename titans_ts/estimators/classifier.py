@@ -60,6 +60,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         Sequences in a step.
     learning_rate, weight_decay : float
         Of AdamW.
+    max_steps_per_epoch : int
+        Steps in a pass at most: where there are more sequences, a pass takes some of them at random.
     patience : int or None
         Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
@@ -114,6 +116,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
         weight_decay: float = TrainingConfig.weight_decay,
+        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
         patience: int | None = TrainingConfig.patience,
         validation_fraction: float = TrainingConfig.validation_fraction,
         device: str = "auto",
@@ -136,6 +139,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.max_steps_per_epoch = max_steps_per_epoch
         self.patience = patience
         self.validation_fraction = validation_fraction
         self.device = device
@@ -168,14 +172,17 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         with self._seeded() as generator:
             model = SequenceClassifier(config)
             kept, held_out = _split(labels, training.validation_fraction, generator)
+            most = training.max_steps_per_epoch * training.batch_size
             validation = None
             if len(held_out):
                 dataset = _Sequences(sequences, labels, held_out)
-                validation = batches(dataset, 4 * training.batch_size)
+                validation = batches(dataset, 4 * training.batch_size, most=most)
             history = train(
                 model,
                 classification_loss,
-                batches(_Sequences(sequences, labels, kept), training.batch_size, generator),
+                batches(
+                    _Sequences(sequences, labels, kept), training.batch_size, generator, most=most
+                ),
                 validation,
                 training,
                 progress_bar=self.progress_bar,

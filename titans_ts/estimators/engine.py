@@ -73,8 +73,10 @@ class PanelModel:
         if X is None:
             return tail, None
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
-            if self.roles.calendar:
-                raise ValueError("X is a batch of windows, which has no times; calendar needs them")
+            if self.roles.timed is not None:
+                raise ValueError(
+                    f"X is a batch of windows, which has no times; {self.roles.timed} needs them"
+                )
             n_columns = config.n_variates + config.n_past + config.n_known
             return None, read_windows(X, config.context_length, n_columns)
         return self.read(X, config.context_length, tail), None
@@ -82,6 +84,23 @@ class PanelModel:
     def rows(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
         """Rows `[N, F]` scaled, and static covariates as tensors."""
         return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
+
+    def learn_season(self, panel: Panel, use: NDArray[np.bool_]) -> None:
+        """Let the learned season, if any, begin at the mean of its steps over the rows `use` `[N]`."""
+        cycle = self.model.cycle
+        if cycle is None:
+            return
+        rows, _ = self.rows(panel)
+        known = rows[use, : self.config.n_variates].astype(np.float64)
+        phase = rows[use, -1].astype(int)
+        seen = ~np.isnan(known)
+        total, count = np.zeros(cycle.shape), np.zeros(cycle.shape)
+        np.add.at(total, phase, np.where(seen, known, 0))
+        np.add.at(count, phase, seen)
+        mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+        level = total.sum(0) / np.maximum(count.sum(0), 1)
+        with torch.no_grad():
+            cycle.copy_(torch.from_numpy(np.where(count > 0, mean - level, 0)))
 
     def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
         """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""

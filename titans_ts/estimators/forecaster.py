@@ -32,7 +32,7 @@ from titans_ts.estimators.reading import column_names, read_panel
 from titans_ts.estimators.scale import Scales, StaticEncoder
 from titans_ts.estimators.stream import STREAMS
 from titans_ts.estimators.windows import PanelWindows, validation_rows
-from titans_ts.frequency import usual_season
+from titans_ts.frequency import CYCLES, usual_season
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
 from titans_ts.nn.tokenizers import n_patches
@@ -70,14 +70,21 @@ class TitansForecaster(TitansEstimator):
         Dropped share inside the backbone, and before the head.
     patch_length, patch_stride : int
         Steps in a token, and between the starts of two.
-    channel_mixing : bool
-        One token for all variates together, instead of one stream a variate.
+    tokens : {"patch", "joint", "variate", "mixed"}
+        What a token is. "patch": some steps of one variate, and every variate is a stream of its own.
+        "joint": some steps of all variates. "variate": a whole window of one variate; the stream goes
+        from variate to variate. "mixed": as "patch", and the variates see one another after the backbone.
     carried_windows : int
         0 forecasts every window with an empty memory. A model trained with more reads what came before
         the window first, and its memory goes on learning with every :meth:`update`. It is trained on
         streams: a step goes on where the one before stopped, and gradients reach so many windows back.
-    instance_norm : bool
-        Normalise every window by its own mean and deviation.
+    scaler : {"standard", "robust", "mean", "asinh", "none"}
+        How every window is normalised by itself, and the forecast restored: by its mean and deviation, by
+        its median and quartiles, by its mean size, as "standard" and drawn in far from the mean, not at
+        all.
+    cycle_length : int
+        Steps of a season, such as 24 for hours of the day, whose course is learned as persistent memory
+        and taken out of what the model reads; it needs times. 0: none.
     quantile_levels : tuple of float
         Levels of the quantiles forecast beside the mean.
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -89,8 +96,9 @@ class TitansForecaster(TitansEstimator):
     past, known_future, static : column or sequence of columns
         Covariates known up to the present; those known for the steps to forecast too, which
         :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
-    calendar : bool
-        Whether the model is told where in the day, week, month and year a step stands.
+    calendar : bool or sequence of str
+        Whether the model is told where in the hour, day, week, month and year a step stands; or in which
+        of them, for instance ``["day", "week"]``.
     item_id, timestamp : str
         A frame with these two columns is long: many items, a row for every item and time.
     freq : str, optional
@@ -102,6 +110,8 @@ class TitansForecaster(TitansEstimator):
         Windows in a step; memory grows with it times the number of variates.
     learning_rate, weight_decay : float
         Of AdamW.
+    max_steps_per_epoch : int
+        Steps in a pass at most: where there are more windows, a pass takes some of them at random.
     patience : int or None
         Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
@@ -166,16 +176,17 @@ class TitansForecaster(TitansEstimator):
         head_dropout: float = ForecasterConfig.head_dropout,
         patch_length: int = ForecasterConfig.patch_length,
         patch_stride: int = ForecasterConfig.patch_stride,
-        channel_mixing: bool = ForecasterConfig.channel_mixing,
+        tokens: str = ForecasterConfig.tokens,
         carried_windows: int = ForecasterConfig.carried_windows,
-        instance_norm: bool = ForecasterConfig.instance_norm,
+        scaler: str = ForecasterConfig.scaler,
+        cycle_length: int = ForecasterConfig.cycle_length,
         quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
         output: str = ForecasterConfig.output,
         target: Any = None,
         past: Any = (),
         known_future: Any = (),
         static: Any = (),
-        calendar: bool = False,
+        calendar: Any = False,
         item_id: str = "item_id",
         timestamp: str = "timestamp",
         freq: str | None = None,
@@ -183,6 +194,7 @@ class TitansForecaster(TitansEstimator):
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
         weight_decay: float = TrainingConfig.weight_decay,
+        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
         patience: int | None = TrainingConfig.patience,
         validation_fraction: float = TrainingConfig.validation_fraction,
         device: str = "auto",
@@ -203,9 +215,10 @@ class TitansForecaster(TitansEstimator):
         self.head_dropout = head_dropout
         self.patch_length = patch_length
         self.patch_stride = patch_stride
-        self.channel_mixing = channel_mixing
+        self.tokens = tokens
         self.carried_windows = carried_windows
-        self.instance_norm = instance_norm
+        self.scaler = scaler
+        self.cycle_length = cycle_length
         self.quantile_levels = quantile_levels
         self.output = output
         self.target = target
@@ -220,6 +233,7 @@ class TitansForecaster(TitansEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.max_steps_per_epoch = max_steps_per_epoch
         self.patience = patience
         self.validation_fraction = validation_fraction
         self.device = device
@@ -249,7 +263,7 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to mend it.
         """
-        roles, config = self._roles(), self._forecaster_config()
+        roles, config = self.roles, self._forecaster_config()
         panel = read_panel(X, roles, min_rows=config.context_length + config.prediction_length)
         return self.fit_panel(panel, roles)
 
@@ -262,7 +276,8 @@ class TitansForecaster(TitansEstimator):
         if np.isnan(panel.values[:, : panel.n_targets]).all():
             raise ValueError("X has no observed value; there is nothing to learn from")
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
-        config = _for_panel(config, panel, roles, encoder)
+        own_segments = "segment_length" in (self.backbone_options or {})
+        config = _for_panel(config, panel, roles, encoder, own_segments)
         first, end = panel.spans.T
         fraction = training.validation_fraction if validation is None else 0
         border = end - validation_rows(panel, config, fraction)
@@ -272,7 +287,15 @@ class TitansForecaster(TitansEstimator):
             counts = network.output.counts
             if counts:
                 _check_counts(panel)
-            model = PanelModel(network, roles, Scales.fit(panel, use, identity=counts), encoder)
+            scales = Scales.fit(
+                panel,
+                use,
+                identity=counts,
+                level=config.scaler != "mean",
+                n_raw=int(config.cycle_length > 0),
+            )
+            model = PanelModel(network, roles, scales, encoder)
+            model.learn_season(panel, use)
             values, static = model.rows(panel)
             in_a_row = 1 + config.carried_windows
             spans = np.stack([first, border], 1)
@@ -296,15 +319,16 @@ class TitansForecaster(TitansEstimator):
             at_once = max(1, STREAMS // config.n_variates)
             size = max(1, training.batch_size // in_a_row)
             carried = config.carried_windows > 0
-            n_batches = -(-len(windows) // (size * in_a_row))
+            most = training.max_steps_per_epoch * training.batch_size
+            n_batches = -(-min(len(windows), most) // (size * in_a_row))
             history = train(
                 model.model,
                 StreamLoss() if carried else forecast_loss,
                 # as at prediction, where up to a window's length of rows waits to be read
                 stream_batches(windows, size, generator, n_batches, skip=length)
                 if carried
-                else batches(windows, size, generator),
-                None if held_out is None else batches(held_out, at_once),
+                else batches(windows, size, generator, most=most),
+                None if held_out is None else batches(held_out, at_once, most=most // checked),
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
@@ -401,7 +425,7 @@ class TitansForecaster(TitansEstimator):
         ):
             if value is not None:
                 _check_positive(name, value)
-        roles = self._roles()
+        roles = self.roles
         if refit is None:
             check_is_fitted(self, "model_")
             roles, config = self.engine.roles, self.model_.config
@@ -771,16 +795,11 @@ class TitansForecaster(TitansEstimator):
         config: ForecasterConfig = self._config(
             ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
         )
-        if config.carried_windows and "segment_length" not in (self.backbone_options or {}):
-            # MAC's segments are the windows: one that straddled two would hide a window's own beginning
-            patches = n_patches(config.context_length, config.patch_length, config.patch_stride)
-            backbone = dataclasses.replace(config.backbone, segment_length=patches)
-            config = dataclasses.replace(config, backbone=backbone)
         return config
 
-    def _roles(self) -> Roles:
-        if not isinstance(self.calendar, bool):
-            raise ValueError(f"calendar is {self.calendar!r}; it must be True or False")
+    @property
+    def roles(self) -> Roles:
+        """What the parameters say of the columns."""
         return Roles(
             None if self.target is None else column_names(self.target),
             column_names(self.past),
@@ -789,7 +808,8 @@ class TitansForecaster(TitansEstimator):
             self.item_id,
             self.timestamp,
             self.freq,
-            self.calendar,
+            _cycles(self.calendar),
+            self.cycle_length,
         )
 
     def _remember(self, panel: Panel, state: Any = None) -> None:
@@ -879,6 +899,15 @@ def _check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
+def _cycles(calendar: Any) -> tuple[str, ...]:
+    if isinstance(calendar, bool):
+        return tuple(CYCLES) if calendar else ()
+    names = column_names(calendar)
+    if not all(name in CYCLES for name in names):
+        raise ValueError(f"calendar is {calendar!r}; give True, False or some of {list(CYCLES)}")
+    return tuple(name for name in CYCLES if name in names)
+
+
 def _check_counts(panel: Panel) -> None:
     values = panel.values[:, : panel.n_targets]
     wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
@@ -913,16 +942,28 @@ def _validation_cuts(
 
 
 def _for_panel(
-    config: ForecasterConfig, panel: Panel, roles: Roles, encoder: StaticEncoder | None
+    config: ForecasterConfig,
+    panel: Panel,
+    roles: Roles,
+    encoder: StaticEncoder | None,
+    own_segments: bool,
 ) -> ForecasterConfig:
-    """The configuration with the panel's numbers of columns."""
+    """The configuration with the panel's numbers of columns; windows are the segments of a stream."""
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
-    n_past = len(roles.past)
+    n_past, n_columns = len(roles.past), panel.values.shape[1]
+    backbone = config.backbone
+    if config.carried_windows and not own_segments:
+        # a segment of MAC's that straddled two windows would hide a window's own beginning
+        n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
+        if config.tokens == "variate":
+            n_tokens = n_columns - (config.cycle_length > 0) + panel.n_targets
+        backbone = dataclasses.replace(backbone, segment_length=n_tokens)
     return dataclasses.replace(
         config,
         n_variates=panel.n_targets,
         n_past=n_past,
-        n_known=panel.values.shape[1] - panel.n_targets - n_past,
+        n_known=n_columns - panel.n_targets - n_past,
         static_categories=categories,
         n_static=n_static,
+        backbone=backbone,
     )

@@ -1,7 +1,8 @@
 """One series or many, read from what a user calls a series, and answered in the same form.
 
 A panel holds I items one after the other: rows `[N, F]`, whose F columns are the C targets, then the
-past-only, then the known-future covariates. A single series is a panel of one item.
+past-only, then the known-future covariates, of which those that the time tells come last. A single series
+is a panel of one item.
 """
 
 from __future__ import annotations
@@ -60,8 +61,15 @@ class Roles:
     timestamp: Any = "timestamp"
     freq: str | None = None
     """The frequency that rows are brought to; None: their own, which must be regular."""
-    calendar: bool = False
-    """Whether where a time stands in the day, week, month and year is known too."""
+    calendar: tuple[str, ...] = ()
+    """In which cycles a time's place is known too: keys of `titans_ts.frequency.CYCLES`."""
+    cycle_length: int = 0
+    """Steps of a season in which a time's place is known too, as the last column; 0: none."""
+
+    @property
+    def timed(self) -> str | None:
+        """The parameter that needs times, if any."""
+        return "calendar" if self.calendar else "cycle_length" if self.cycle_length else None
 
     @property
     def covariates(self) -> tuple[Any, ...]:

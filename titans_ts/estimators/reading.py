@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from titans_ts.estimators.index import item_at, regular, regular_items
 from titans_ts.estimators.panel import Panel, Roles
-from titans_ts.frequency import calendar_features
+from titans_ts.frequency import calendar_features, cycle_phase
 
-__all__ = ["column_names", "read_future", "read_panel", "read_windows", "with_calendar"]
+__all__ = ["column_names", "read_future", "read_panel", "read_windows", "with_times"]
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def read_panel(
         panel = _read_array(X, roles)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
     _check_finite(panel.values, columns, "X")
-    panel = with_calendar(panel) if roles.calendar else panel
+    panel = with_times(panel, roles)
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
@@ -80,9 +80,11 @@ def read_panel(
     return panel
 
 
-def with_calendar(panel: Panel) -> Panel:
-    """The panel with where its times stand in the day, week, month and year as its last columns."""
-    features = _calendar(panel.index, panel)
+def with_times(panel: Panel, roles: Roles) -> Panel:
+    """The panel with what its times tell, if anything is asked, as its last columns."""
+    features = _told_by_time(panel.index, panel, roles)
+    if features is None:
+        return panel
     return replace(panel, values=np.concatenate([panel.values, features], 1))
 
 
@@ -125,9 +127,10 @@ def read_future(
         parts.append(_read_known(known_future, panel, n, steps, roles))
     elif known_future is not None:
         raise ValueError("known_future is given, but the model was fitted without such columns")
-    if roles.calendar:
-        assert panel is not None
-        parts.append(_calendar(panel.future(steps), panel).reshape(n, steps, -1))
+    if panel is not None:
+        ahead = _told_by_time(panel.future(steps), panel, roles)
+        if ahead is not None:
+            parts.append(ahead.reshape(n, steps, -1))
     return np.concatenate(parts, -1) if parts else None
 
 
@@ -180,10 +183,23 @@ def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, role
     return np.ascontiguousarray(values.reshape(n, steps, n_known))
 
 
-def _calendar(index: pd.Index | None, panel: Panel) -> Array:
-    if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
-        raise ValueError("calendar is True, but X has no times; give a frame with a DatetimeIndex")
-    return calendar_features(index, panel.freq)
+def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array | None:
+    """What the times of rows tell `[N, F]`; None if nothing is asked."""
+    if roles.timed is None:
+        return None
+    times = isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
+    if index is None or (roles.calendar and not times):
+        wanted = getattr(roles, roles.timed)
+        raise ValueError(
+            f"{roles.timed} is {wanted!r}, but X has no times; give a frame with a DatetimeIndex"
+        )
+    parts = []
+    if roles.calendar:
+        parts.append(calendar_features(index, panel.freq, roles.calendar))
+    if roles.cycle_length:
+        freq = panel.freq if panel.freq is not None else getattr(index, "step", 1)
+        parts.append(cycle_phase(index, freq, roles.cycle_length)[:, None].astype(float))
+    return np.concatenate(parts, 1)
 
 
 def _regular(index: pd.Index, like: Panel | None) -> pd.Index:

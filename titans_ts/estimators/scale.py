@@ -80,8 +80,20 @@ class Scales:
     """Whether targets stay as they are."""
 
     @classmethod
-    def fit(cls, panel: Panel, use: NDArray[np.bool_], *, identity: bool = False) -> Scales:
-        """Measure the rows `use` `[N]`; with `identity`, the targets stay as they are."""
+    def fit(
+        cls,
+        panel: Panel,
+        use: NDArray[np.bool_],
+        *,
+        identity: bool = False,
+        level: bool = True,
+        n_raw: int = 0,
+    ) -> Scales:
+        """Measure the rows `use` `[N]`.
+
+        With `identity`, the targets stay as they are; without `level`, their zero does; and the last
+        `n_raw` covariates stay as they are.
+        """
         C = panel.n_targets
         still = 1.0 if panel.items is None else 0.0
         mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use, still)
@@ -89,11 +101,21 @@ class Scales:
             # An item that hardly moved so far and then does would outweigh all others in the loss.
             usual = [np.median(column[column > 0]) if column.any() else 1.0 for column in spread.T]
             spread = np.where(spread > 0, np.maximum(spread, 0.01 * np.array(usual)), usual)
+        if identity or not level:
+            mean = np.where(np.isnan(mean), np.nan, 0.0)
         if identity:
-            mean, spread = np.where(np.isnan(mean), np.nan, 0.0), np.ones_like(spread)
+            spread = np.ones_like(spread)
         whole = np.array([0, len(panel.values)])
-        level, deviation = level_and_spread(panel.values[:, C:], whole, use)
-        return cls(mean, spread, np.nan_to_num(level[0]), deviation[0], panel.items, identity)
+        covariates, deviation = level_and_spread(panel.values[:, C:], whole, use)
+        raw = np.arange(covariates.shape[1]) >= covariates.shape[1] - n_raw
+        return cls(
+            mean,
+            spread,
+            np.where(raw, 0, np.nan_to_num(covariates[0])),
+            np.where(raw, 1, deviation[0]),
+            panel.items,
+            identity,
+        )
 
     def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
         """Level and spread `[n, C]` for the targets of a panel's items, or else of windows `[n, L, F]`.

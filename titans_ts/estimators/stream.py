@@ -43,7 +43,7 @@ def read_in_pieces(
     """
     device = next(model.parameters()).device
     n_variates = model.config.n_variates
-    streams = 1 if model.config.channel_mixing else n_variates
+    streams = model.config.streams
     at_once = max(1, STREAMS // n_variates)
     for start in range(0, len(past), at_once):
         some = slice(start, min(start + at_once, len(past)))
@@ -109,11 +109,10 @@ def row_surprise(
     """How much every row surprised the memory, `[N, C]`, as it read its item from the beginning.
 
     The mean over blocks, heads, and the patches that hold the row; NaN where no patch was present. With
-    channel mixing all variates have the same.
+    "joint" tokens all variates have the same.
     """
     config = model.config
     length, tokenizer = config.context_length, model.tokenizer
-    n_streams = 1 if config.channel_mixing else config.n_variates
     found = np.full((len(rows), config.n_variates), np.nan)
     first, end = spans.T
     windows_of = -(-(end - first) // length)  # the first is filled in front
@@ -126,7 +125,9 @@ def row_surprise(
         for some, reading in read_in_pieces(model, torch.from_numpy(windows), static, state):
             parts.append(reading.state)
             tokens = reading.surprise.mean((2, 3)).double().cpu().numpy()  # [n streams, P]
-            values = tokenizer.spread(tokens).reshape(-1, n_streams, length).transpose(0, 2, 1)
+            steps = tokenizer.spread(tokens)  # [n streams, L, 1 or C]
+            values = steps.reshape(-1, config.streams, *steps.shape[1:]).swapaxes(1, 2)
+            values = values.reshape(len(values), length, -1)
             at = chosen[some][inside[some]]
             found[at] = values[inside[some]]
         state = _joined(parts)

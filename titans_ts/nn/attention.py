@@ -12,9 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from titans_ts.nn.layers import constant, last_tokens, rotate, turns
+from titans_ts.nn.layers import Norm, constant, last_tokens, rotate, turns
 
-__all__ = ["AttentionCache", "SegmentAttention", "SlidingWindowAttention", "segment_turns"]
+__all__ = [
+    "AttentionCache",
+    "SegmentAttention",
+    "SlidingWindowAttention",
+    "VariateAttention",
+    "segment_turns",
+]
 
 
 class AttentionCache(NamedTuple):
@@ -269,3 +275,33 @@ def segment_turns(
     """For queries, keys and values of a segment, `[length, 1, 3, 1, d]`; values are not turned."""
     place = torch.arange(length, device=device)
     return turns(torch.stack([place, place, 0 * place], 1)[:, None, :, None], width, dtype)
+
+
+class VariateAttention(nn.Module):
+    """Attention of the variates on one another, patch by patch, beside a residual connection.
+
+    At first it adds nothing: its last map begins at zero.
+
+    Parameters
+    ----------
+    d_model, n_heads : int
+        Width of a token, and heads.
+    """
+
+    def __init__(self, d_model: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm = Norm(d_model)
+        self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.out_proj = nn.Linear(d_model, d_model, bias=False)
+        nn.init.zeros_(self.out_proj.weight)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """Tokens `[B, C, P, D]`, of which `present` `[B, C, P]` are seen."""
+        each = self.norm(x).transpose(1, 2)  # [B, P, C, D]
+        q, k, v = self.qkv_proj(each).unflatten(-1, (3, self.n_heads, -1)).unbind(-3)
+        seen = present.transpose(1, 2)[:, :, None, None]  # [B, P, 1, 1, C]
+        itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        q, k, v = (part.transpose(2, 3) for part in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen | itself)
+        return x + self.out_proj(y.transpose(2, 3).flatten(3)).transpose(1, 2)

@@ -8,54 +8,67 @@ import torch
 from torch import Tensor, nn
 
 from titans_ts.config import ClassifierConfig, ForecasterConfig
+from titans_ts.nn.attention import VariateAttention
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.heads import ClassHead, ForecastHead
 from titans_ts.nn.outputs import OUTPUTS
 from titans_ts.nn.packing import prefix_mask
-from titans_ts.nn.scalers import InstanceScale, instance_scale
-from titans_ts.nn.tokenizers import DNA_TOKENIZERS, PatchTokenizer
+from titans_ts.nn.scalers import SCALERS, InstanceScale, instance_scale
+from titans_ts.nn.tokenizers import DNA_TOKENIZERS, TOKENS, PatchTokenizer, VariateTokenizer
 
 __all__ = ["ForecastingModel", "SequenceClassifier", "StaticEmbedding", "WindowReading"]
 
 
 class WindowReading(NamedTuple):
-    """What reading windows came to: outputs y `[B', P, D]`, their scale, state, and surprise."""
+    """What reading windows came to."""
 
     y: Tensor
+    """What the head takes: `[B C, P, D]`, or `[B, P, D]` with "joint" tokens."""
     scale: InstanceScale
     state: tuple[Any, ...]
     surprise: Tensor
-    """`[B', P, n_layers, heads]`, NaN where a token is absent."""
+    """`[B', P, n_layers, heads]` of B' streams' tokens, NaN where one is absent."""
 
 
 class ForecastingModel(nn.Module):
-    """Forecast a window: normalise, cut into patches, read them, and project to the steps ahead.
+    """Forecast a window: normalise, cut into tokens, read them, and project to the steps ahead.
 
-    Channel-independent by default: every variate is a stream of its own, under shared weights, and B'
-    is B C; with channel mixing there is one stream a window, and B' is B.
+    By default every variate is a stream of patches of its own, under shared weights, and B' is B C; with
+    "joint" and "variate" tokens there is one stream a window, and B' is B.
 
     Parameters
     ----------
     config : ForecasterConfig
-        Lengths, patches and backbone.
+        Lengths, tokens and backbone.
+
+    Raises
+    ------
+    ValueError
+        If the output, the tokens or the scaler are unknown.
     """
 
     def __init__(self, config: ForecasterConfig) -> None:
         super().__init__()
         self.config = config
-        if config.output not in OUTPUTS:
-            raise ValueError(f"output is {config.output!r}; choose one of {list(OUTPUTS)}")
+        for name, choices in (("output", OUTPUTS), ("tokens", TOKENS), ("scaler", SCALERS)):
+            value = getattr(config, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; choose one of {list(choices)}")
         self.output = OUTPUTS[config.output](config.quantile_levels)
-        together = config.n_variates if config.channel_mixing else 1
-        d_model = config.backbone.d_model
-        self.tokenizer = PatchTokenizer(
-            config.context_length,
-            config.patch_length,
-            config.patch_stride,
-            together,
-            d_model,
-            config.n_past + config.n_known,
+        C, d_model = config.n_variates, config.backbone.d_model
+        n_known = config.n_known - (config.cycle_length > 0)
+        self.cycle = (
+            nn.Parameter(torch.zeros(config.cycle_length, C)) if config.cycle_length else None
         )
+        length, n_covariates = config.context_length, config.n_past + n_known
+        self.together = C if config.tokens == "joint" else 1
+        self.tokenizer: PatchTokenizer | VariateTokenizer
+        if config.tokens == "variate":
+            self.tokenizer, n_tokens = VariateTokenizer(length, C, d_model, n_covariates), 1
+        else:
+            patch = config.patch_length, config.patch_stride
+            self.tokenizer = PatchTokenizer(length, *patch, self.together, d_model, n_covariates)
+            n_tokens = self.tokenizer.n_patches
         has_static = config.static_categories or config.n_static
         self.static = (
             StaticEmbedding(config.static_categories, config.n_static, d_model)
@@ -64,13 +77,16 @@ class ForecastingModel(nn.Module):
         )
         self.dropout = nn.Dropout(config.backbone.dropout)
         self.backbone = TitansBackbone(config.backbone)
+        self.mixer = (
+            VariateAttention(d_model, config.backbone.n_heads) if config.tokens == "mixed" else None
+        )
         self.head = ForecastHead(
-            self.tokenizer.n_patches * d_model,
+            n_tokens * d_model,
             config.prediction_length,
-            together,
+            self.together,
             self.output.n_extra,
             config.head_dropout,
-            config.n_known,
+            n_known,
             d_model,
         )
 
@@ -88,7 +104,8 @@ class ForecastingModel(nn.Module):
         past : Tensor
             `[B, context_length, C + n_past + K]`: targets, past-only, known covariates; NaN is missing.
         known : Tensor, optional
-            `[B, H, K]`, the known covariates of the steps ahead, if the model has any.
+            `[B, H, K]`, the known covariates of the steps ahead, if the model has any; the last one is
+            the step's place in the season, 0 to `cycle_length - 1`, if a season is learned.
         static : tuple[Tensor, Tensor], optional
             Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
         state : tuple, optional
@@ -110,23 +127,27 @@ class ForecastingModel(nn.Module):
         state: tuple[Any, ...] | None = None,
     ) -> WindowReading:
         """Read windows `[B, context_length, ...]`; as :meth:`forward`, without a forecast."""
-        C, independent = self.config.n_variates, not self.config.channel_mixing
+        C, streams = self.config.n_variates, self.config.streams
         x, covariates = past[..., :C], past[..., C:]
-        scale = instance_scale(x, ~x.isnan(), self.config.instance_norm)
+        if self.cycle is not None:
+            # what the season explains is no part of the window's level and spread
+            x, covariates = x - self._season(covariates), covariates[..., :-1]
+        scale = instance_scale(x, ~x.isnan(), self.config.scaler)
         x = scale.normalise(x)
-        if independent:
+        if streams > 1:
             x = x.mT.flatten(0, 1)[..., None]  # [B C, L, 1]
             covariates = covariates.repeat_interleave(C, 0)
         x = torch.cat([x, covariates], -1)
         tokens, present = self.tokenizer(x, ~x.isnan())
         if self.static is not None:
             assert static is not None
-            embedded = self.static(*static)
-            tokens = (
-                tokens + (embedded.repeat_interleave(C, 0) if independent else embedded)[:, None]
-            )
+            tokens = tokens + self.static(*static).repeat_interleave(streams, 0)[:, None]
         mask = None if present.all() else present
         y, state, surprise = self.backbone.run(self.dropout(tokens), state, mask)
+        if isinstance(self.tokenizer, VariateTokenizer):
+            y = y[:, -C:].flatten(0, 1)[:, None]
+        elif self.mixer is not None:
+            y = self.mixer(y.unflatten(0, (-1, C)), present.unflatten(0, (-1, C))).flatten(0, 1)
         return WindowReading(
             y, scale, state, surprise.masked_fill(~present[..., None, None], torch.nan)
         )
@@ -140,14 +161,24 @@ class ForecastingModel(nn.Module):
 
     def parameters_after(self, reading: WindowReading, known: Tensor | None = None) -> Tensor:
         """What :attr:`output` makes of the head's numbers after what was read, `[B, H, C, 1 + E]`."""
-        C, independent = self.config.n_variates, not self.config.channel_mixing
-        if known is not None and independent:
+        C, scale = self.config.n_variates, reading.scale
+        if self.cycle is not None:
+            assert known is not None
+            scale = scale._replace(loc=scale.loc + self._season(known))
+            known = known[..., :-1] if known.shape[-1] > 1 else None
+        alone = self.together == 1
+        if known is not None and alone:
             known = known.repeat_interleave(C, 0)
         point, extra = self.head(reading.y, known)
-        if independent:
+        if alone:
             point = point[..., 0].unflatten(0, (-1, C)).mT
             extra = extra[:, :, 0].unflatten(0, (-1, C)).transpose(1, 2)
-        return self.output.parameters(point, extra, reading.scale)
+        return self.output.parameters(point, extra, scale)
+
+    def _season(self, covariates: Tensor) -> Tensor:
+        """What is learned of the season for every step, `[B, T, C]`."""
+        assert self.cycle is not None
+        return self.cycle[covariates[..., -1].nan_to_num().long()]
 
 
 class StaticEmbedding(nn.Module):

@@ -10,11 +10,18 @@ from torch import Tensor, nn
 
 __all__ = [
     "DNA_TOKENIZERS",
+    "TOKENS",
     "NucleotideTokenizer",
     "PatchTokenizer",
+    "VariateTokenizer",
     "encode_nucleotides",
     "n_patches",
 ]
+
+TOKENS = ("patch", "joint", "variate", "mixed")
+"""What a token of a series is. "patch": some steps of one variate, and every variate is a stream of its
+own. "joint": some steps of all variates. "variate": a whole window of one variate, and the stream goes
+from variate to variate. "mixed": as "patch", and the streams see one another after the backbone."""
 
 
 def n_patches(length: int, patch_length: int, patch_stride: int) -> int:
@@ -83,7 +90,7 @@ class PatchTokenizer(nn.Module):
         return self.embed(patches.flatten(2)), present
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values of tokens `[B, P]` as values of steps `[B, T]`: the mean over the patches of a step.
+        """Values of tokens `[B, P]` as values of steps `[B, T, 1]`: the mean over the patches of a step.
 
         NaN is a token without a value, and a step without one.
         """
@@ -95,7 +102,47 @@ class PatchTokenizer(nn.Module):
             total[:, steps] += np.where(known, values, 0)[:, i : i + 1]
             count[:, steps] += known[:, i : i + 1]
         mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        return mean[:, self._front :]
+        return mean[:, self._front :, None]
+
+
+class VariateTokenizer(nn.Module):
+    """A whole window of one variate in a token, after Liu et al., "iTransformer", ICLR 2024.
+
+    The covariates come first, then the variates, then the variates once more: what reads the tokens is
+    causal, and a variate's second token may see all others.
+
+    Parameters
+    ----------
+    length : int
+        Steps of the series.
+    n_variates, n_covariates : int
+        Variates, and further series.
+    d_model : int
+        D, width of a token.
+    """
+
+    def __init__(self, length: int, n_variates: int, d_model: int, n_covariates: int = 0) -> None:
+        super().__init__()
+        self.length, self.n_variates, self.n_covariates = length, n_variates, n_covariates
+        self.embed = nn.Linear(2 * length, d_model)
+        self.which = nn.Parameter(torch.zeros(n_covariates + 2 * n_variates, d_model))
+
+    def forward(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """As :class:`PatchTokenizer`, with P = covariates + 2 C."""
+        both = torch.cat([torch.where(observed, x, 0), observed.to(x.dtype)], 1).mT  # [B, F, 2 T]
+        C = self.n_variates
+        tokens, present = self.embed(both), observed.any(1)
+        variates, covariates = (slice(None), slice(C)), (slice(None), slice(C, None))
+        tokens, present = (
+            torch.cat([part[covariates], part[variates], part[variates]], 1)
+            for part in (tokens, present)
+        )
+        return tokens + self.which, present
+
+    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of tokens `[B, P]` as values of steps `[B, T, C]`: those of a variate's first token."""
+        first = values[:, None, self.n_covariates : self.n_covariates + self.n_variates]
+        return np.repeat(first, self.length, 1)
 
 
 LETTERS = "ACGTN"

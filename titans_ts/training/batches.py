@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 __all__ = ["BatchedDataset", "StreamedDataset", "batches", "stream_batches"]
 
@@ -28,7 +28,11 @@ class StreamedDataset(BatchedDataset, Protocol):
 
 
 def batches(
-    dataset: BatchedDataset, batch_size: int, generator: torch.Generator | None = None
+    dataset: BatchedDataset,
+    batch_size: int,
+    generator: torch.Generator | None = None,
+    *,
+    most: int | None = None,
 ) -> DataLoader[Any]:
     """Iterate a data set in batches; in random order when a generator is given.
 
@@ -40,13 +44,19 @@ def batches(
         Samples in a batch; the last one may be smaller.
     generator : torch.Generator, optional
         Source of the random order; default: in order.
+    most : int, optional
+        Samples in a pass at most: of more, every pass has others drawn at random; without a generator,
+        always the same at even distances.
     """
     source: Any = dataset
-    order = (
-        SequentialSampler(source)
-        if generator is None
-        else RandomSampler(source, generator=generator)
-    )
+    order: Any
+    most = len(dataset) if most is None else most
+    if generator is None:
+        order = range(0, len(dataset), max(1, -(-len(dataset) // most)))
+    elif len(dataset) <= most:
+        order = RandomSampler(source, generator=generator)
+    else:  # with replacement: an order of all would take memory of its own
+        order = RandomSampler(source, replacement=True, num_samples=most, generator=generator)
     sampler = BatchSampler(order, batch_size, drop_last=False)
     return DataLoader(source, sampler=sampler, batch_size=None)
 

@@ -59,8 +59,7 @@ class StreamLoss:
     def _begin(self, model: ForecastingModel, fresh: Tensor) -> Any:
         if self._state is None or fresh.all():
             return None
-        config = model.config
-        streams = fresh if config.channel_mixing else fresh.repeat_interleave(config.n_variates)
+        streams = fresh.repeat_interleave(model.config.streams)
         anew = flatten_state(model.backbone.initial_state(len(streams)))
 
         def choose(key: str, value: Tensor) -> Tensor:
