@@ -103,7 +103,9 @@ class TitansForecaster(TitansEstimator):
         A frame with these two columns is long: many items, a row for every item and time.
     freq : str, optional
         The frequency (of pandas) to bring a frame to: rows within a step are averaged, and a step
-        without a row is missing. Default: times must be regular already.
+        without a row is missing. "irregular" reads rows as they come, and tells the model the time since
+        the row before; a forecast is of the next rows, at their usual distance. Default: times must be
+        regular already.
     max_epochs : int or None
         Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
@@ -950,7 +952,7 @@ def _for_panel(
 ) -> ForecasterConfig:
     """The configuration with the panel's numbers of columns; windows are the segments of a stream."""
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
-    n_past, n_columns = len(roles.past), panel.values.shape[1]
+    n_past, n_columns = roles.n_past, panel.values.shape[1]
     backbone = config.backbone
     if config.carried_windows and not own_segments:
         # a segment of MAC's that straddled two windows would hide a window's own beginning

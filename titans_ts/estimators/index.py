@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
 
 from titans_ts.frequency import guess_frequency
 
-__all__ = ["continued", "describe", "extended", "item_at", "rebuild", "regular", "regular_items"]
+__all__ = [
+    "continued",
+    "describe",
+    "extended",
+    "item_at",
+    "rebuild",
+    "regular",
+    "regular_items",
+    "rising_items",
+    "time_gaps",
+]
 
 
 def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
@@ -95,11 +106,11 @@ def regular_items(
     try:
         freq = _with_frequency(index[rows], fitted).freq
     except ValueError as error:
-        raise ValueError(f"item {items[longest]!r}: {error}") from error
+        raise ValueError(f"item {_name(items, longest)}: {error}") from error
     if freq is None:
         raise ValueError(
-            f"no item of X is long enough to tell its frequency (the longest, {items[longest]!r}, has "
-            f"{rows.stop - rows.start} rows); give longer ones"
+            "no item of X is long enough to tell its frequency (the longest, "
+            f"{_name(items, longest)}, has {rows.stop - rows.start} rows); give longer ones"
         )
     if isinstance(freq, pd.offsets.Tick) and not (index.tz and isinstance(freq, pd.offsets.Day)):
         step = pd.Timedelta(freq).as_unit(index.unit)._value
@@ -116,9 +127,60 @@ def regular_items(
     return freq
 
 
+def rising_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index | None, fitted: Any = None
+) -> Any:
+    """Return the usual step of times that only rise within each item: an offset, or a whole number.
+
+    Parameters
+    ----------
+    index, offsets, items, fitted
+        As for :func:`regular_items`; `items` is None for a single series.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the index is of another kind, or an item's times do not rise; the message says where.
+    """
+    if not isinstance(index, pd.DatetimeIndex) and index.dtype.kind not in "iu":
+        raise TypeError(f"the index of X has dtype {index.dtype}; give times or whole numbers")
+    if index.hasnans:
+        raise ValueError("the index of X has NaT; drop those rows")
+    inside = np.ones(len(index), bool)
+    inside[offsets[:-1]] = False
+    steps = (index[1:] - index[:-1])[inside[1:]]
+    if len(steps) and steps.min() <= 0 * steps[0]:
+        row = int(np.flatnonzero(inside[1:] & (index[1:] <= index[:-1]))[0])
+        what = "X" if items is None else f"item {_name(items, item_at(offsets, row))} of X"
+        raise ValueError(
+            f"{what} has {index[row + 1]} after {index[row]}; sort it and drop duplicates"
+        )
+    if fitted is not None:
+        return fitted
+    if not len(steps):
+        raise ValueError("X has one row an item, which tells no usual step; give more")
+    usual = steps.sort_values()[len(steps) // 2]
+    return to_offset(usual) if isinstance(index, pd.DatetimeIndex) else int(usual)
+
+
+def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:
+    """Logarithm of the time since the row before, in usual steps, `[N]`; 0 for the first row.
+
+    Where another item begins it means nothing.
+    """
+    step = pd.Timedelta(usual) if isinstance(index, pd.DatetimeIndex) else usual
+    gaps = np.asarray((index[1:] - index[:-1]) / step, dtype=np.float64)
+    return np.concatenate([[0.0], np.log(np.where(gaps > 0, gaps, 1.0))])
+
+
 def item_at(offsets: NDArray[np.int64], row: int) -> int:
     """The number of the item that a row lies in; items begin at `offsets` `[I + 1]`."""
     return int(np.searchsorted(offsets, row, side="right")) - 1
+
+
+def _name(items: pd.Index, i: int) -> str:
+    """The name of item i, a whole number as such."""
+    return repr(items[i : i + 1].tolist()[0])
 
 
 def _check_items(
@@ -127,7 +189,7 @@ def _check_items(
     if odd.any():
         row = int(odd.argmax())
         raise ValueError(
-            f"item {items[item_at(offsets, row)]!r} of X {what.format(*index[row : row + 2])}; "
+            f"item {_name(items, item_at(offsets, row))} of X {what.format(*index[row : row + 2])}; "
             "make every item regular (add rows of NaN, which is missing data, or drop some)"
         )
 
@@ -151,7 +213,7 @@ def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
     if guess is None:
         raise ValueError(
             f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
-            "resample it (X.resample(...).mean())"
+            "give freq=, the frequency to bring it to, or freq='irregular'"
         )
     expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
     missing, extra = expected.difference(index), index.difference(expected)

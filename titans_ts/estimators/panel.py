@@ -18,7 +18,7 @@ from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
 from titans_ts.datasets import gather_rows
-from titans_ts.estimators.index import continued, describe, extended, item_at, rebuild
+from titans_ts.estimators.index import continued, describe, extended, item_at, rebuild, time_gaps
 
 __all__ = [
     "Panel",
@@ -60,16 +60,32 @@ class Roles:
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
     freq: str | None = None
-    """The frequency that rows are brought to; None: their own, which must be regular."""
+    """The frequency that rows are brought to; None: their own, which must be regular; "irregular": none,
+    and the time since the row before is the first covariate."""
     calendar: tuple[str, ...] = ()
     """In which cycles a time's place is known too: keys of `titans_ts.frequency.CYCLES`."""
     cycle_length: int = 0
     """Steps of a season in which a time's place is known too, as the last column; 0: none."""
 
     @property
+    def irregular(self) -> bool:
+        """Whether rows may come at any time."""
+        return self.freq == "irregular"
+
+    @property
+    def n_past(self) -> int:
+        """Covariates known up to the present, the time since the row before included."""
+        return len(self.past) + self.irregular
+
+    @property
     def timed(self) -> str | None:
         """The parameter that needs times, if any."""
-        return "calendar" if self.calendar else "cycle_length" if self.cycle_length else None
+        wanted = {
+            "calendar": self.calendar,
+            "cycle_length": self.cycle_length,
+            "freq": self.irregular,
+        }
+        return next((name for name, value in wanted.items() if value), None)
 
     @property
     def covariates(self) -> tuple[Any, ...]:
@@ -96,9 +112,12 @@ class Panel:
     items: pd.Index | None = None
     """Their names `[I]`."""
     freq: Any = None
-    """Frequency of the times (an offset, or a whole number); None for an array."""
+    """Frequency of the times (an offset, or a whole number; of irregular ones the usual); None for an
+    array."""
     static: pd.DataFrame | None = None
     """A row an item."""
+    irregular: bool = False
+    """Whether rows come at any time; their first covariate is :func:`time_gaps` then."""
 
     @property
     def spans(self) -> NDArray[np.int64]:
@@ -169,11 +188,15 @@ class Panel:
         if new.kind != self.kind:
             raise ValueError(f"X is a {new.kind}, but a {self.kind} was fitted; give the same")
         if self.items is None or new.items is None:
-            index = self.index
+            index, values = self.index, np.concatenate([self.values, new.values])
             if index is not None and new.index is not None:
+                if self.irregular:
+                    _check_later(new.index[:1], index[-1:], ["the series"])
+                    index = index.append(new.index)
+                    return replace(self, values=values, index=index)._with_gap_at(len(self.values))
                 _check_next(new.index, continued(index, len(new.values)), "the series")
                 index = extended(index, len(new.values))
-            return replace(self, values=np.concatenate([self.values, new.values]), index=index)
+            return replace(self, values=values, index=index)
         assert self.index is not None
         assert new.index is not None
         place = self.items.get_indexer(new.items)
@@ -183,24 +206,38 @@ class Panel:
                 "set_history with it"
             )
         counts = np.diff(new.starts)
-        steps = int(counts.max())
-        expected = self.future(steps)
-        assert expected is not None
-        within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
-        expected = expected[np.repeat(place, counts) * steps + within]
-        for row in np.flatnonzero(new.index != expected)[:1]:
-            name = new.items[item_at(new.starts, row)]
-            _check_next(new.index[row:], expected[row:], f"item {name!r}")
+        if self.irregular:
+            last = self.index[self.starts[1:] - 1][place]
+            names = [f"item {name!r}" for name in new.items]
+            _check_later(new.index[new.starts[:-1]], last, names)
+        else:
+            steps = int(counts.max())
+            expected = self.future(steps)
+            assert expected is not None
+            within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
+            expected = expected[np.repeat(place, counts) * steps + within]
+            for row in np.flatnonzero(new.index != expected)[:1]:
+                name = new.items[item_at(new.starts, row)]
+                _check_next(new.index[row:], expected[row:], f"item {name!r}")
         old = np.repeat(np.arange(self.n_items), np.diff(self.starts))
         item = np.concatenate([old, np.repeat(place, counts)])
         order = np.argsort(item, kind="stable")
         counts = np.bincount(item, minlength=self.n_items)
-        return replace(
+        joined = replace(
             self,
             values=np.concatenate([self.values, new.values])[order],
             index=self.index.append(new.index)[order],
             offsets=np.concatenate([[0], np.cumsum(counts)]),
         )
+        if not self.irregular:
+            return joined
+        return joined._with_gap_at((joined.starts[:-1] + np.diff(self.starts))[place])
+
+    def _with_gap_at(self, rows: Any) -> Panel:
+        """The same, with the time between rows and those before them as their first covariate."""
+        assert self.index is not None
+        self.values[rows, self.n_targets] = time_gaps(self.index, self.freq)[rows]
+        return self
 
     def windows(self, length: int) -> Array:
         """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
@@ -209,16 +246,16 @@ class Panel:
 
     def future(self, steps: int) -> pd.Index | None:
         """The next `steps` places of every item, one item after the other; None for an array."""
-        if self.index is None or self.offsets is None:
+        if self.index is None or (self.offsets is None and not self.irregular):
             return None if self.index is None else continued(self.index, steps)
-        last = self.index[self.offsets[1:] - 1]
+        last = self.index[self.starts[1:] - 1]
         ahead = np.arange(1, steps + 1)
         if not isinstance(last, pd.DatetimeIndex):
             return pd.Index((last.to_numpy()[:, None] + self.freq * ahead).ravel())
         ends = last.unique()
         after = [pd.date_range(end, periods=steps + 1, freq=self.freq)[1:] for end in ends]
         places = ends.get_indexer(last)[:, None] * steps + ahead - 1
-        return after[0].append(after[1:])[places.ravel()]
+        return after[0].append(after[1:])[places.ravel()].rename(self.index.name)
 
     def answer(self, values: Array, roles: Roles) -> Any:
         """A forecast `[I, H, C]` in the form of the panel."""
@@ -271,6 +308,14 @@ def _check_next(found: pd.Index, expected: pd.Index, what: str) -> None:
         )
 
 
+def _check_later(first: pd.Index, last: pd.Index, names: list[str]) -> None:
+    for i in np.flatnonzero(first <= last)[:1]:
+        raise ValueError(
+            f"the new rows of {names[i]} begin at {first[i]}, which does not come after {last[i]}; give "
+            "the rows that follow"
+        )
+
+
 def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A panel as what json can hold, and tensors.
 
@@ -287,22 +332,23 @@ def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"the columns {list(panel.columns)} cannot be saved; rename them to strings"
             )
         plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
-    if panel.items is None:
+    if panel.items is None and not panel.irregular:
         if panel.index is not None:
             plain["index"] = describe(panel.index)
         return plain, tensors
     assert panel.index is not None
-    assert panel.offsets is not None
     index = panel.index
     times = isinstance(index, pd.DatetimeIndex)
-    plain["items"] = plain_items(panel.items)
+    plain["items"] = None if panel.items is None else plain_items(panel.items)
+    plain["irregular"] = panel.irregular
+    plain["name"] = None if index.name is None else str(index.name)
     plain["freq"] = panel.freq.freqstr if times else int(panel.freq)
     plain["unit"] = index.unit if times else None
     plain["zone"] = str(index.tz) if times and index.tz is not None else None
     if panel.static is not None:
         plain["static"] = [[name, _plain_static(panel.static[name])] for name in panel.static]
     tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
-    tensors["tail_offsets"] = torch.from_numpy(panel.offsets)
+    tensors["tail_offsets"] = torch.from_numpy(panel.starts)
     return plain, tensors
 
 
@@ -320,15 +366,15 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
         index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
         if plain["zone"] is not None:
             index = index.tz_localize("UTC").tz_convert(plain["zone"])
-    static = pd.DataFrame(dict(plain["static"])) if "static" in plain else None
-    offsets = tensors["tail_offsets"].numpy()
+    panel = replace(panel, freq=freq, irregular=plain["irregular"])
+    if plain["items"] is None:
+        return replace(panel, index=index.rename(plain["name"]))
     return replace(
         panel,
         index=index,
-        offsets=offsets,
+        offsets=tensors["tail_offsets"].numpy(),
         items=pd.Index(plain["items"]),
-        freq=freq,
-        static=static,
+        static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.estimators.index import item_at, regular, regular_items
+from titans_ts.estimators.index import item_at, regular, regular_items, rising_items, time_gaps
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.frequency import calendar_features, cycle_phase
 
@@ -58,15 +58,13 @@ def read_panel(
         X = X.to_pandas()
     if isinstance(X, pd.DataFrame):
         X, long = _timed(X, roles)
-        X = X if roles.freq is None else _resampled(X, roles, long)
+        X = _resampled(X, roles, long)
         panel = _read_long(X, roles, like) if long else _read_wide(X, roles, like)
     elif isinstance(X, pd.Series):
         _no_roles(roles, "a Series")
-        if roles.freq is not None:
-            X = _resampled(X.to_frame(), roles, False).iloc[:, 0].rename(X.name)
-        index = _regular(X.index, like)
-        freq = getattr(index, "freq", None)
-        panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,), index, freq=freq)
+        X = _resampled(X.to_frame(), roles, False).iloc[:, 0].rename(X.name)
+        panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,))
+        panel = _placed(panel, X.index, roles, like)
     else:
         panel = _read_array(X, roles)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
@@ -81,11 +79,17 @@ def read_panel(
 
 
 def with_times(panel: Panel, roles: Roles) -> Panel:
-    """The panel with what its times tell, if anything is asked, as its last columns."""
+    """The panel with what its times tell, if anything is asked, where :class:`Roles` says."""
     features = _told_by_time(panel.index, panel, roles)
     if features is None:
         return panel
-    return replace(panel, values=np.concatenate([panel.values, features], 1))
+    C, parts = panel.n_targets, [panel.values, features]
+    if roles.irregular:
+        assert panel.index is not None
+        gaps = time_gaps(panel.index, panel.freq)
+        gaps[panel.starts[:-1]] = 0
+        parts = [panel.values[:, :C], gaps[:, None], panel.values[:, C:], features]
+    return replace(panel, values=np.concatenate(parts, 1))
 
 
 def read_windows(X: Any, context_length: int, n_columns: int, name: str = "X") -> Array:
@@ -129,7 +133,7 @@ def read_future(
         raise ValueError("known_future is given, but the model was fitted without such columns")
     if panel is not None:
         ahead = _told_by_time(panel.future(steps), panel, roles)
-        if ahead is not None:
+        if ahead is not None and ahead.shape[1]:
             parts.append(ahead.reshape(n, steps, -1))
     return np.concatenate(parts, -1) if parts else None
 
@@ -155,9 +159,14 @@ def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, role
         return np.ascontiguousarray(values[:, :steps])
     if panel is None or panel.index is None:
         raise TypeError("known_future is a frame, but X is an array; give an array [N, H, K]")
+    if panel.irregular:
+        raise TypeError(
+            "known_future is a frame, but freq is 'irregular', and the times of the next rows are not "
+            f"known; give an array [{n}, {steps}, {n_known}]"
+        )
     frame = known_future.to_frame() if isinstance(known_future, pd.Series) else known_future
     frame, long = _timed(frame, roles)
-    frame = frame if roles.freq is None else _resampled(frame, roles, long)
+    frame = _resampled(frame, roles, long)
     if long != (panel.items is not None):
         raise ValueError(
             f"known_future is a {'long' if long else 'wide'} frame, but the series is not; give the same"
@@ -193,7 +202,7 @@ def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array |
         raise ValueError(
             f"{roles.timed} is {wanted!r}, but X has no times; give a frame with a DatetimeIndex"
         )
-    parts = []
+    parts = [np.empty((len(index), 0))]
     if roles.calendar:
         parts.append(calendar_features(index, panel.freq, roles.calendar))
     if roles.cycle_length:
@@ -202,9 +211,15 @@ def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array |
     return np.concatenate(parts, 1)
 
 
-def _regular(index: pd.Index, like: Panel | None) -> pd.Index:
-    """A single series' index with its frequency, that of `like` if it is too short to tell."""
-    return regular(index, None if like is None or like.items is not None else like.index)
+def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> Panel:
+    """A single series with its index and frequency, that of `like` if it is too short to tell."""
+    like = None if like is None or like.items is not None else like
+    if not roles.irregular:
+        index = regular(index, None if like is None else like.index)
+        return replace(panel, index=index, freq=getattr(index, "freq", None))
+    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    freq = rising_items(index, panel.starts, None, None if like is None else like.freq)
+    return replace(panel, index=index, freq=freq, irregular=True)
 
 
 def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
@@ -238,7 +253,9 @@ def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
 
 
 def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
-    """The frame at `roles.freq`: numbers averaged within a step, NaN where a step has no row."""
+    """The frame at `roles.freq`, if given: numbers averaged within a step, NaN where it has no row."""
+    if roles.freq is None or roles.irregular:
+        return frame
     _no_repeated(frame)
     if long:
         _no_nameless(frame, roles)
@@ -296,9 +313,8 @@ def _read_wide(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
     _no_static(roles)
     targets = _targets(frame, roles, like)
     values = _values(frame, targets, roles)
-    index = _regular(frame.index, like)
-    freq = getattr(index, "freq", None)
-    return Panel(values, len(targets), "frame", targets, index, freq=freq)
+    panel = Panel(values, len(targets), "frame", targets)
+    return _placed(panel, frame.index, roles, like)
 
 
 def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
@@ -325,7 +341,10 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         index,
         offsets,
         items,
-        regular_items(index, offsets, items, None if like is None else like.freq),
+        (rising_items if roles.irregular else regular_items)(
+            index, offsets, items, None if like is None else like.freq
+        ),
+        irregular=roles.irregular,
     )
     return panel if not roles.static else _with_static(panel, frame, roles)
 
