@@ -17,6 +17,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from gluonts.dataset.split import split
 from gluonts.evaluation import Evaluator
@@ -78,9 +79,9 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
         **settings,
     )
     start = time.perf_counter()
-    predictor = estimator.train(to_dataset(frame.iloc[:end]))
+    predictor = estimator.train(_dataset(frame.iloc[:end]))
     seconds = time.perf_counter() - start
-    _, template = split(to_dataset(frame.iloc[:stop]), offset=end - stop)
+    _, template = split(_dataset(frame.iloc[:stop]), offset=end - stop)
     instances = template.generate_instances(
         prediction_length=HORIZON, windows=(stop - end) // HORIZON, distance=HORIZON
     )
@@ -102,9 +103,14 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
     }
 
 
-def _series(past: dict[str, Any], future: dict[str, Any]) -> Any:
-    import pandas as pd
+def _dataset(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A series a variate, with its number as a static category."""
+    return [
+        entry | {"feat_static_cat": np.array([i])} for i, entry in enumerate(to_dataset(frame))
+    ]
 
+
+def _series(past: dict[str, Any], future: dict[str, Any]) -> Any:
     values = np.concatenate([past["target"], future["target"]])
     return pd.DataFrame(values, pd.period_range(past["start"], periods=len(values), freq="h"))
 

@@ -213,7 +213,7 @@ def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
     season = np.array([0, 0, 0, 1, 0, 2, 9.0])
     y = 3 + season[times.dayofweek] + 0.1 * rng.normal(size=400)
     frame = pd.DataFrame({"y": y}, times)
-    options = {"context_length": 3, "patch_length": 3, "scaler": "none"}
+    options = {"context_length": 3, "patch_length": 3, "scaler": "none", "max_epochs": 5}
     learned = small(**options, cycle_length=7).fit(frame)
     assert learned.score(frame) > 0.8 > small(**options).fit(frame).score(frame) + 0.2
     # the place in the season follows from the time, wherever a series begins
