@@ -105,9 +105,7 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
 
 def _dataset(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A series a variate, with its number as a static category."""
-    return [
-        entry | {"feat_static_cat": np.array([i])} for i, entry in enumerate(to_dataset(frame))
-    ]
+    return [entry | {"feat_static_cat": np.array([i])} for i, entry in enumerate(to_dataset(frame))]
 
 
 def _series(past: dict[str, Any], future: dict[str, Any]) -> Any:

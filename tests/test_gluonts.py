@@ -214,3 +214,18 @@ def test_validation_data_are_held_out():
 def test_bad_data_sets(change, message):
     with pytest.raises(ValueError, match=message):
         TitansEstimator(H, **SETTINGS).train(change(list(dataset())))
+
+
+@pytest.mark.parametrize("freq", ["W-WED", "QE-NOV", "ME", "MS", "B", "h"])
+def test_times_mean_to_gluonts_what_they_did_when_fitted(freq):
+    index = pd.date_range("2020-01-06", periods=60, freq=freq)
+    frame = pd.DataFrame({"y": np.arange(60) % 4 == 2}, index).astype(float)
+    forecaster = TitansForecaster(4, **SETTINGS, cycle_length=4, calendar=True).fit(frame)
+    forecast = next(TitansPredictor(forecaster).predict(to_dataset(frame)))
+    np.testing.assert_allclose(forecast.mean, forecaster.predict()["y"], atol=1e-5)
+
+
+def test_what_a_data_set_says_itself_is_no_parameter():
+    for name in ("target", "freq", "static"):
+        with pytest.raises(ValueError, match=f"{name} is 'x', but a GluonTS data set says itself"):
+            TitansEstimator(4, **{name: "x"})

@@ -63,6 +63,26 @@ def test_a_place_in_a_season_goes_up_by_one_a_step_and_depends_on_the_time_alone
     assert (np.diff(cycle_phase(before, freq, 7)) % 7 == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("times", "periods"),
+    [("W-WED", "W-WED"), ("QE-NOV", "Q-NOV"), ("YE-JUN", "Y-JUN"), ("ME", "M"), ("BME", "M")]
+    + [("MS", "M"), ("B", "B"), ("h", "h"), ("D", "D")],
+)
+@pytest.mark.filterwarnings("ignore:.*[Pp]eriod.*B.*:FutureWarning")
+def test_a_time_and_the_period_it_stands_for_have_the_same_place(times, periods):
+    index = pd.date_range("2020-01-06", periods=30, freq=times)
+    whole = index.to_period(periods)
+    np.testing.assert_array_equal(cycle_phase(index, times, 5), cycle_phase(whole, whole.freq, 5))
+
+
+def test_steps_that_cannot_be_counted():
+    index = pd.date_range("2020-01-06", periods=30, freq="SMS")
+    with pytest.raises(
+        ValueError, match="cycle_length is 4, but steps of frequency 'SMS-15' cannot"
+    ):
+        cycle_phase(index, "SMS", 4)
+
+
 def test_seasons_of_hours_begin_at_midnight_local_time():
     for zone in (None, "UTC", "Asia/Kolkata"):
         hours = pd.date_range("2024-03-01", periods=50, freq="h", tz=zone)

@@ -109,7 +109,7 @@ class ForecasterConfig:
     patch_stride: int = 8
     """Steps between the starts of two tokens."""
     tokens: str = "patch"
-    """What a token is, and how variates meet: a key of `titans_ts.nn.TOKENS`."""
+    """What a token is, and how variates meet: one of `titans_ts.nn.TOKENS`."""
     carried_windows: int = 0
     """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
     window, and in training gradients reach so many windows back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ CYCLES = {
 
 
 def calendar_features(
-    index: pd.Index, freq: str | pd.offsets.BaseOffset, cycles: Sequence[str] = tuple(CYCLES)
+    index: pd.Index, freq: str | pd.offsets.BaseOffset | None, cycles: Sequence[str] = tuple(CYCLES)
 ) -> NDArray[np.float64]:
     """Where in the hour, day, week, month and year a time stands, as far as the frequency can tell.
 
@@ -102,8 +103,8 @@ def calendar_features(
     ----------
     index : DatetimeIndex or PeriodIndex
         T times.
-    freq : str or offset
-        Their frequency: what is no longer than its step is left out.
+    freq : str, offset or None
+        Their frequency: what is no longer than its step is left out; None keeps all.
     cycles : sequence of str
         Keys of :data:`CYCLES`.
 
@@ -119,8 +120,10 @@ def calendar_features(
     (3, 6)
     """
     times = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-    first = pd.Timestamp(2001, 1, 1) + to_offset(freq)
-    step = (first + to_offset(freq)) - first
+    step = pd.Timedelta(0)
+    if freq is not None:
+        first = pd.Timestamp(2001, 1, 1) + to_offset(freq)
+        step = (first + to_offset(freq)) - first
     day = (times.hour + (times.minute + times.second / 60) / 60) / 24
     places = {
         "hour": (times.minute + times.second / 60) / 60,
@@ -139,7 +142,8 @@ def cycle_phase(
 ) -> NDArray[np.int64]:
     """The place of times in a season of `length` steps, the same whatever series they are of.
 
-    Steps are counted from 1970 in local time, and whole numbers from 0.
+    Steps are counted from 1970 in local time, and whole numbers from 0. Months, quarters and years begin
+    where the period does that a time stands for, whether at its first or its last day.
 
     Parameters
     ----------
@@ -164,13 +168,27 @@ def cycle_phase(
     if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
         return index.to_numpy() // int(freq) % length
     offset = to_offset(freq)
-    times = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index.tz_localize(None)
-    if isinstance(offset, pd.offsets.Tick):
-        steps = times.as_unit("ns").asi8 // pd.Timedelta(offset).as_unit("ns")._value
-    elif offset.rule_code == "B":
-        steps = np.busday_count("1970-01-01", times.to_numpy().astype("M8[D]")) // offset.n
+    rule = str(offset.rule_code).split("-")[0]
+    even = isinstance(offset, pd.offsets.Tick) or rule == "D"
+    if isinstance(index, pd.PeriodIndex):
+        times = index.to_timestamp() if even else index.to_timestamp(how="end")
     else:
-        rule = str(offset.rule_code).split("-")[0]
-        base = rule.rstrip("SE") if rule[0] in "MQY" else rule
-        steps = times.to_period(base).asi8 // offset.n
-    return steps % length
+        times = index.tz_localize(None)
+    days = times.to_numpy().astype("M8[D]")
+    if even:
+        step = _DAY * offset.n if rule == "D" else pd.Timedelta(offset)
+        return times.as_unit("ns").asi8 // step.as_unit("ns")._value % length
+    if rule == "B":
+        steps = np.busday_count("1970-01-01", days)
+    elif rule == "W":
+        steps = days.astype(np.int64) // 7
+    elif found := re.fullmatch("[BC]?([MQY])([SE]?)", rule):
+        size = {"M": 1, "Q": 3, "Y": 12}[found[1]]
+        ends = isinstance(index, pd.PeriodIndex) or found[2] != "S"
+        steps = (days.astype("M8[M]").astype(np.int64) - (size - 1) * ends) // size
+    else:
+        raise ValueError(
+            f"cycle_length is {length}, but steps of frequency {offset.freqstr!r} cannot be counted; "
+            "bring the series to another one (freq=), or set cycle_length=0"
+        )
+    return steps // offset.n % length

@@ -68,6 +68,12 @@ class TitansEstimator(Estimator):
     def __init__(self, prediction_length: int, **params: Any) -> None:
         super().__init__()
         self.prediction_length = prediction_length
+        for name in ("target", "past", "known_future", "static", "item_id", "timestamp", "freq"):
+            if name in params:
+                raise ValueError(
+                    f"{name} is {params[name]!r}, but a GluonTS data set says itself what its fields "
+                    "are; leave it out"
+                )
         levels = params.pop("quantile_levels", tuple(np.arange(1, 10) / 10))
         self.forecaster = TitansForecaster(prediction_length, quantile_levels=levels, **params)
 
@@ -133,7 +139,7 @@ class TitansPredictor(Predictor):
         keys = ["mean", *(f"{q:g}" for q in config.quantile_levels)]
         entries = iter(dataset)
         while some := list(islice(entries, max(1, STREAMS // config.n_variates))):
-            panel = _panel(some, roles)
+            panel = _panel(some, roles, self.forecaster.freq_)
             state, _ = engine.absorb(panel)
             known = _future(some, self.prediction_length, len(roles.known))
             point, quantiles = engine.forecast(panel, None, known, state)
@@ -242,8 +248,10 @@ def _roles(entries: list[Entry], like: Roles) -> Roles:
     )
 
 
-def _panel(entries: list[Entry], roles: Roles) -> Panel:
+def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
+    """Entries as a panel, their rows stamped as what was fitted at the frequency `fitted`."""
     freq = entries[0]["start"].freq
+    step = _stamping(entries[0]["start"], fitted)
     rows, indices, static = [], [], []
     n_targets = None if roles.target is None else len(roles.target)
     for number, entry in enumerate(entries):
@@ -271,23 +279,34 @@ def _panel(entries: list[Entry], roles: Roles) -> Panel:
         if np.isinf(target).any():
             raise ValueError(f"{what} has an infinite value in target; replace it by NaN")
         rows.append(np.concatenate(columns).T)
-        indices.append(pd.period_range(start, periods=length, freq=freq))
+        first = step.rollforward(start.start_time)
+        indices.append(pd.date_range(first, periods=length, freq=step))
         constant: list[Any] = [category(x) for x in entry.get("feat_static_cat", ())]
         static.append(constant + [float(x) for x in entry.get("feat_static_real", ())])
-    index = indices[0].append(indices[1:]).to_timestamp()
-    step = pd.period_range(entries[0]["start"], periods=5, freq=freq).to_timestamp().freq
     panel = Panel(
         np.concatenate(rows),
         len(np.atleast_2d(entries[0]["target"])),
         "panel",
         roles.target,
-        index,
+        indices[0].append(indices[1:]),
         np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
         _names(entries),
         step,
         _static_frame(static, roles) if roles.static else None,
     )
     return with_times(panel, roles)
+
+
+def _stamping(start: pd.Period, fitted: Any) -> Any:
+    """The offset of the times that stand for periods: `fitted`, if these are its, or else their first."""
+    if isinstance(fitted, pd.offsets.BaseOffset):
+        first = fitted.rollforward(start.start_time)
+        if (
+            first.to_period(start.freq) == start
+            and (first + fitted).to_period(start.freq) == start + 1
+        ):
+            return fitted
+    return pd.period_range(start, periods=5, freq=start.freq).to_timestamp().freq
 
 
 def _names(entries: list[Entry]) -> pd.Index:

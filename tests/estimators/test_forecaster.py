@@ -227,6 +227,9 @@ def test_an_epoch_ends_after_so_many_steps(frame, carried):
     forecaster = small(max_steps_per_epoch=3, batch_size=8, carried_windows=carried)
     forecaster.set_params(trainer_kwargs={"callbacks": Count()}).fit(frame)
     assert seen == [3, 6]
+    seen.clear()  # fewer samples than a row of windows, and batches that these do not divide
+    forecaster.set_params(max_steps_per_epoch=1, batch_size=7).fit(frame)
+    assert seen == [1, 2]
 
 
 def test_options_of_the_scaler_and_short_series():

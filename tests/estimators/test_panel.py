@@ -13,7 +13,7 @@ from tests.estimators.cases import H, L, small
 from titans_ts import TitansForecaster
 from titans_ts.estimators.reading import read_panel
 from titans_ts.estimators.scale import StaticEncoder, level_and_spread
-from titans_ts.nn import TOKENS
+from titans_ts.nn import SCALERS, TOKENS
 
 
 def long(lengths=(60, 45, 10), freq="D", columns=("target",), seed=0):
@@ -230,6 +230,60 @@ def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
         learned.predict(np.zeros((2, 3, 1)))
     numbered = small(**options, cycle_length=7).fit(frame.reset_index(drop=True))
     assert numbered.score(frame.reset_index(drop=True)) > 0.8
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_missing_values_under_every_option(tokens, scaler):
+    frame = long((60, 50, 10), columns=("a", "b"))
+    frame.loc[[3, 20, 21, 70], "a"] = np.nan
+    frame.loc[60:, "b"] = np.nan  # never observed in the second item
+    options = {"tokens": tokens, "scaler": scaler, "calendar": ["week"]}
+    for cycle, carried in ((7, 0), (7, 1), (0, 0)):
+        fitted = small(cycle_length=cycle, carried_windows=carried, **options).fit(frame)
+        future = fitted.predict()
+        missing = future["item_id"] != frame["item_id"].iloc[0]
+        assert np.isfinite(future["a"]).all()
+        assert (np.isnan(future["b"]) == missing).all()
+
+
+def test_no_season_is_learned_where_there_is_none(monkeypatch):
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2024-01-01", periods=300, freq="h")
+    noise = rng.normal(size=300)
+    for y in (np.arange(300) / 50 + 0.1 * noise, noise.cumsum(), noise):
+        fitted = small(cycle_length=24, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
+        assert np.abs(fitted.model_.cycle.detach().numpy()).max() < 0.4
+    # a season that was seen less than twice is none yet
+    y = 9 * (np.arange(300) % 168 == 5)
+    fitted = small(cycle_length=168, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
+    assert not fitted.model_.cycle.detach().numpy().any()
+
+
+def test_times_are_told_in_the_zone_that_was_fitted():
+    times = pd.date_range("2024-01-01", periods=100, freq="h", tz="Asia/Tokyo")
+    frame = pd.DataFrame({"y": np.sin(np.arange(100))}, times)
+    fitted = small(cycle_length=24, calendar=["day"]).fit(frame[:80])
+    expected = fitted.predict(frame[:90])
+    elsewhere = frame.tz_convert("UTC")
+    pd.testing.assert_frame_equal(fitted.predict(elsewhere[:90]), expected)
+    pd.testing.assert_frame_equal(fitted.update(elsewhere[80:90]).predict(), expected)
+    with pytest.raises(ValueError, match="X has no time zone, but the fitted one Asia/Tokyo"):
+        fitted.predict(frame.tz_localize(None))
+    with pytest.raises(ValueError, match="frequency <2 \\* Hours>, but <Hour> was fitted"):
+        fitted.predict(frame[::2])
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_a_new_item_is_scaled_as_it_would_have_been(scaler):
+    frame = long((60, 60))
+    frame["target"] += 20
+    fitted = small(scaler=scaler, validation_fraction=0).fit(frame)
+    known = fitted.predict(frame)
+    new = fitted.predict(
+        frame.replace({"item_id": {n: f"new {n}" for n in frame["item_id"].unique()}})
+    )
+    np.testing.assert_allclose(new["target"], known["target"], rtol=1e-5)
 
 
 def test_the_mean_scaler_keeps_zero_where_it_is():
@@ -635,6 +689,21 @@ def test_irregular_times_have_to_rise():
         small(freq="irregular").fit(pd.concat([halves(frame), halves(frame).tail(1)]))
     with pytest.raises(ValueError, match="freq is 'irregular', but X has no times"):
         small(freq="irregular").fit(frame.to_numpy())
+    with pytest.raises(
+        ValueError, match=r"cycle_length is 24, .*; use calendar, for instance \['day'\]"
+    ):
+        small(freq="irregular", cycle_length=24).fit(frame)
+    with pytest.raises(ValueError, match="X has 0 rows"):
+        small(freq="irregular").fit(frame[:0])
+    numbers = frame.set_axis(np.arange(60, dtype=np.uint64)[::-1])
+    with pytest.raises(ValueError, match="X has 58 after 59"):
+        small(freq="irregular").fit(numbers)
+    numbered = small(freq="irregular").fit(numbers[::-1].rename_axis("n"))
+    assert numbered.predict().index.name == "n"
+    with pytest.raises(
+        TypeError, match="the index of X has dtype datetime64.*, but 1 is the fitted"
+    ):
+        numbered.predict(frame)
     with pytest.raises(ValueError, match="no regular frequency .* or freq='irregular'"):
         small().fit(frame)
     fitted = small(freq="irregular", target="y", known_future="z").fit(frame[:50])

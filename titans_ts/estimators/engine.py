@@ -65,6 +65,11 @@ class PanelModel:
                 f"X has {panel.n_targets} variates, but {self.config.n_variates} were fitted; "
                 "give the same ones in the same order"
             )
+        if self.roles.cycle_length and panel.freq != like.freq:
+            raise ValueError(
+                f"X has frequency {panel.freq}, but {like.freq} was fitted; the season that was learned "
+                "(cycle_length) needs the same"
+            )
         return panel
 
     def read_history(self, X: Any, tail: Panel) -> tuple[Panel | None, Array | None]:
@@ -86,21 +91,34 @@ class PanelModel:
         return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
 
     def learn_season(self, panel: Panel, use: NDArray[np.bool_]) -> None:
-        """Let the learned season, if any, begin at the mean of its steps over the rows `use` `[N]`."""
+        """Let the learned season, if any, begin at its steps' mean distance from a moving mean.
+
+        Over the rows `use` `[N]`, and as far as it stands out of the noise.
+        """
         cycle = self.model.cycle
         if cycle is None:
             return
         rows, _ = self.rows(panel)
-        known = rows[use, : self.config.n_variates].astype(np.float64)
-        phase = rows[use, -1].astype(int)
-        seen = ~np.isnan(known)
-        total, count = np.zeros(cycle.shape), np.zeros(cycle.shape)
-        np.add.at(total, phase, np.where(seen, known, 0))
-        np.add.at(count, phase, seen)
-        mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-        level = total.sum(0) / np.maximum(count.sum(0), 1)
+        length = len(cycle)
+        apart = []
+        for first, end in panel.spans:
+            part = pd.DataFrame(
+                rows[first:end, : self.config.n_variates][use[first:end]], dtype=float
+            )
+            level = part.rolling(length, center=True, min_periods=-(-length // 2)).mean()
+            inside = np.arange(len(part)) >= length // 2
+            inside &= inside[::-1]  # a mean over less than a season is no level
+            apart.append((part - level).to_numpy()[inside])
+            apart[-1] = np.column_stack([apart[-1], rows[first:end, -1][use[first:end]][inside]])
+        *values, phase = np.concatenate(apart).T
+        frame = pd.DataFrame(np.stack(values, 1)).groupby(phase.astype(int))
+        mean, count = frame.mean().fillna(0), frame.count()
+        noise = (frame.var() / count).where(count > 1).mean()
+        size = mean.where(count > 1).pow(2).mean()
+        share = (1 - noise / size).clip(lower=0).fillna(0)  # of the means that is no noise
+        season = (mean * share).where(count > 1, 0).reindex(range(length), fill_value=0)
         with torch.no_grad():
-            cycle.copy_(torch.from_numpy(np.where(count > 0, mean - level, 0)))
+            cycle.copy_(torch.from_numpy(season.to_numpy()))
 
     def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
         """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,9 @@ class TitansForecaster(TitansEstimator):
         Steps in a token, and between the starts of two.
     tokens : {"patch", "joint", "variate", "mixed"}
         What a token is. "patch": some steps of one variate, and every variate is a stream of its own.
-        "joint": some steps of all variates. "variate": a whole window of one variate; the stream goes
-        from variate to variate. "mixed": as "patch", and the variates see one another after the backbone.
+        "joint": some steps of all variates. "variate": a whole window of one variate, whatever
+        `patch_length`; the stream goes from variate to variate, and surprise is one value a window.
+        "mixed": as "patch", and the variates see one another after the backbone.
     carried_windows : int
         0 forecasts every window with an empty memory. A model trained with more reads what came before
         the window first, and its memory goes on learning with every :meth:`update`. It is trained on
@@ -84,7 +86,8 @@ class TitansForecaster(TitansEstimator):
         all.
     cycle_length : int
         Steps of a season, such as 24 for hours of the day, whose course is learned as persistent memory
-        and taken out of what the model reads; it needs times. 0: none.
+        and taken out of what the model reads. Where a step stands in it is counted by its time, or by the
+        whole number that is its index. 0: none.
     quantile_levels : tuple of float
         Levels of the quantiles forecast beside the mean.
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -98,7 +101,7 @@ class TitansForecaster(TitansEstimator):
         :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
     calendar : bool or sequence of str
         Whether the model is told where in the hour, day, week, month and year a step stands; or in which
-        of them, for instance ``["day", "week"]``.
+        of them, for instance ``["day", "week"]``. What the frequency cannot tell is left out.
     item_id, timestamp : str
         A frame with these two columns is long: many items, a row for every item and time.
     freq : str, optional
@@ -113,7 +116,8 @@ class TitansForecaster(TitansEstimator):
     learning_rate, weight_decay : float
         Of AdamW.
     max_steps_per_epoch : int
-        Steps in a pass at most: where there are more windows, a pass takes some of them at random.
+        Steps in a pass at most: where there are more windows, a pass takes some of them at random, and
+        validation every so many.
     patience : int or None
         Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
@@ -135,7 +139,9 @@ class TitansForecaster(TitansEstimator):
     model_ : ForecastingModel
         The trained model, in units of `scale_`.
     mean_, scale_ : ndarray
-        `[C]`, mean and deviation of the training rows.
+        `[C]`, mean (0 with the "mean" scaler) and deviation of the training rows.
+    freq_ : offset, int or None
+        Frequency of the fitted rows; None for an array.
     history_ : list of dict
         Losses of every epoch.
     n_features_in_ : int
@@ -278,8 +284,7 @@ class TitansForecaster(TitansEstimator):
         if np.isnan(panel.values[:, : panel.n_targets]).all():
             raise ValueError("X has no observed value; there is nothing to learn from")
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
-        own_segments = "segment_length" in (self.backbone_options or {})
-        config = _for_panel(config, panel, roles, encoder, own_segments)
+        config = _for_panel(config, panel, roles, encoder, self.backbone_options or {})
         first, end = panel.spans.T
         fraction = training.validation_fraction if validation is None else 0
         border = end - validation_rows(panel, config, fraction)
@@ -288,7 +293,7 @@ class TitansForecaster(TitansEstimator):
             network = ForecastingModel(config)
             counts = network.output.counts
             if counts:
-                _check_counts(panel)
+                _check_counts(panel, config)
             scales = Scales.fit(
                 panel,
                 use,
@@ -322,7 +327,8 @@ class TitansForecaster(TitansEstimator):
             size = max(1, training.batch_size // in_a_row)
             carried = config.carried_windows > 0
             most = training.max_steps_per_epoch * training.batch_size
-            n_batches = -(-min(len(windows), most) // (size * in_a_row))
+            n_batches = -(-len(windows) // (size * in_a_row))
+            n_batches = min(n_batches, training.max_steps_per_epoch)
             history = train(
                 model.model,
                 StreamLoss() if carried else forecast_loss,
@@ -330,7 +336,9 @@ class TitansForecaster(TitansEstimator):
                 stream_batches(windows, size, generator, n_batches, skip=length)
                 if carried
                 else batches(windows, size, generator, most=most),
-                None if held_out is None else batches(held_out, at_once, most=most // checked),
+                None
+                if held_out is None
+                else batches(held_out, at_once, most=max(1, most // checked)),
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
@@ -567,6 +575,11 @@ class TitansForecaster(TitansEstimator):
         scales = self.engine.scales
         return scales.spread[0] if scales.items is None else scales.spread
 
+    @property
+    def freq_(self) -> Any:
+        """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
+        return self._tail.freq
+
     def set_history(self, X: Any) -> TitansForecaster:
         """Forecast from the end of another series from now on; nothing is learned from it.
 
@@ -802,6 +815,12 @@ class TitansForecaster(TitansEstimator):
     @property
     def roles(self) -> Roles:
         """What the parameters say of the columns."""
+        length = self.cycle_length
+        if length and self.freq == "irregular":
+            raise ValueError(
+                f"cycle_length is {length}, but freq is 'irregular', so that steps cannot be counted; "
+                "use calendar, for instance ['day']"
+            )
         return Roles(
             None if self.target is None else column_names(self.target),
             column_names(self.past),
@@ -811,7 +830,8 @@ class TitansForecaster(TitansEstimator):
             self.timestamp,
             self.freq,
             _cycles(self.calendar),
-            self.cycle_length,
+            # json takes no number of numpy's
+            int(length) if isinstance(length, np.integer) else length,
         )
 
     def _remember(self, panel: Panel, state: Any = None) -> None:
@@ -880,7 +900,8 @@ class TitansForecaster(TitansEstimator):
         scales: Any = {name: tensors[name].numpy() for name in names}
         items = None if fitted["items"] is None else pd.Index(fitted["items"])
         encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
-        known = Scales(**scales, items=items, identity=self.model_.output.counts)
+        levels = self.model_.config.scaler != "mean"
+        known = Scales(**scales, items=items, identity=self.model_.output.counts, level=levels)
         self.engine = PanelModel(self.model_, Roles(**roles), known, encoder)
         parts = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
         known_parts = [part.numpy() for part in parts if part is not None]
@@ -905,12 +926,17 @@ def _cycles(calendar: Any) -> tuple[str, ...]:
     if isinstance(calendar, bool):
         return tuple(CYCLES) if calendar else ()
     names = column_names(calendar)
-    if not all(name in CYCLES for name in names):
+    if not all(isinstance(name, str) and name in CYCLES for name in names):
         raise ValueError(f"calendar is {calendar!r}; give True, False or some of {list(CYCLES)}")
     return tuple(name for name in CYCLES if name in names)
 
 
-def _check_counts(panel: Panel) -> None:
+def _check_counts(panel: Panel, config: ForecasterConfig) -> None:
+    if config.scaler == "none":
+        raise ValueError(
+            "scaler is 'none' and output 'negative_binomial', but counts are not scaled elsewhere; "
+            "choose another scaler, for instance 'mean'"
+        )
     values = panel.values[:, : panel.n_targets]
     wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
     if wrong.any():
@@ -948,18 +974,20 @@ def _for_panel(
     panel: Panel,
     roles: Roles,
     encoder: StaticEncoder | None,
-    own_segments: bool,
+    given: Container[str],
 ) -> ForecasterConfig:
-    """The configuration with the panel's numbers of columns; windows are the segments of a stream."""
+    """The configuration with the panel's numbers of columns; unless given, windows are MAC's segments."""
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
     n_past, n_columns = roles.n_past, panel.values.shape[1]
-    backbone = config.backbone
-    if config.carried_windows and not own_segments:
+    backbone, variates = config.backbone, config.tokens == "variate"
+    if (config.carried_windows or variates) and "segment_length" not in given:
         # a segment of MAC's that straddled two windows would hide a window's own beginning
         n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
-        if config.tokens == "variate":
+        if variates:
             n_tokens = n_columns - (config.cycle_length > 0) + panel.n_targets
         backbone = dataclasses.replace(backbone, segment_length=n_tokens)
+        if variates and "window" not in given:  # every variate sees all others
+            backbone = dataclasses.replace(backbone, window=max(backbone.window, n_tokens))
     return dataclasses.replace(
         config,
         n_variates=panel.n_targets,

@@ -20,6 +20,7 @@ __all__ = [
     "regular",
     "regular_items",
     "rising_items",
+    "step_of",
     "time_gaps",
 ]
 
@@ -127,6 +128,11 @@ def regular_items(
     return freq
 
 
+def step_of(index: pd.Index) -> Any:
+    """The frequency of a regular index: an offset, or the step between whole numbers."""
+    return index.step if isinstance(index, pd.RangeIndex) else index.freq
+
+
 def rising_items(
     index: pd.Index, offsets: NDArray[np.int64], items: pd.Index | None, fitted: Any = None
 ) -> Any:
@@ -142,10 +148,18 @@ def rising_items(
     TypeError, ValueError
         If the index is of another kind, or an item's times do not rise; the message says where.
     """
-    if not isinstance(index, pd.DatetimeIndex) and index.dtype.kind not in "iu":
+    times = isinstance(index, pd.DatetimeIndex)
+    if not times and index.dtype.kind not in "iu":
         raise TypeError(f"the index of X has dtype {index.dtype}; give times or whole numbers")
+    if fitted is not None and times != isinstance(fitted, pd.offsets.BaseOffset):
+        raise TypeError(
+            f"the index of X has dtype {index.dtype}, but {fitted!r} is the fitted step"
+        )
+    index = index if times else index.astype(np.int64)  # unsigned differences would not fall
     if index.hasnans:
         raise ValueError("the index of X has NaT; drop those rows")
+    if len(index) == 0:
+        raise ValueError("X has 0 rows; give at least two")
     inside = np.ones(len(index), bool)
     inside[offsets[:-1]] = False
     steps = (index[1:] - index[:-1])[inside[1:]]
@@ -160,7 +174,7 @@ def rising_items(
     if not len(steps):
         raise ValueError("X has one row an item, which tells no usual step; give more")
     usual = steps.sort_values()[len(steps) // 2]
-    return to_offset(usual) if isinstance(index, pd.DatetimeIndex) else int(usual)
+    return to_offset(usual) if times else int(usual)
 
 
 def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:

@@ -18,7 +18,15 @@ from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
 from titans_ts.datasets import gather_rows
-from titans_ts.estimators.index import continued, describe, extended, item_at, rebuild, time_gaps
+from titans_ts.estimators.index import (
+    continued,
+    describe,
+    extended,
+    item_at,
+    rebuild,
+    step_of,
+    time_gaps,
+)
 
 __all__ = [
     "Panel",
@@ -251,7 +259,8 @@ class Panel:
         last = self.index[self.starts[1:] - 1]
         ahead = np.arange(1, steps + 1)
         if not isinstance(last, pd.DatetimeIndex):
-            return pd.Index((last.to_numpy()[:, None] + self.freq * ahead).ravel())
+            places = (last.to_numpy()[:, None] + self.freq * ahead).ravel()
+            return pd.Index(places, name=self.index.name)
         ends = last.unique()
         after = [pd.date_range(end, periods=steps + 1, freq=self.freq)[1:] for end in ends]
         places = ends.get_indexer(last)[:, None] * steps + ahead - 1
@@ -359,7 +368,7 @@ def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
     panel = Panel(values, plain["n_targets"], plain["kind"], columns)
     if "items" not in plain:
         index = rebuild(plain["index"], len(values)) if "index" in plain else None
-        return replace(panel, index=index, freq=getattr(index, "freq", None))
+        return replace(panel, index=index, freq=None if index is None else step_of(index))
     places, freq = tensors["tail_places"].numpy(), plain["freq"]
     index = pd.Index(places)
     if plain["unit"] is not None:

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.estimators.index import item_at, regular, regular_items, rising_items, time_gaps
+from titans_ts.estimators.index import (
+    item_at,
+    regular,
+    regular_items,
+    rising_items,
+    step_of,
+    time_gaps,
+)
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.frequency import calendar_features, cycle_phase
 
@@ -204,22 +211,36 @@ def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array |
         )
     parts = [np.empty((len(index), 0))]
     if roles.calendar:
-        parts.append(calendar_features(index, panel.freq, roles.calendar))
+        parts.append(
+            calendar_features(index, None if panel.irregular else panel.freq, roles.calendar)
+        )
     if roles.cycle_length:
-        freq = panel.freq if panel.freq is not None else getattr(index, "step", 1)
-        parts.append(cycle_phase(index, freq, roles.cycle_length)[:, None].astype(float))
+        parts.append(cycle_phase(index, panel.freq, roles.cycle_length)[:, None].astype(float))
     return np.concatenate(parts, 1)
 
 
 def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> Panel:
     """A single series with its index and frequency, that of `like` if it is too short to tell."""
-    like = None if like is None or like.items is not None else like
     if not roles.irregular:
-        index = regular(index, None if like is None else like.index)
-        return replace(panel, index=index, freq=getattr(index, "freq", None))
+        index = regular(index, None if like is None or like.items is not None else like.index)
+        return replace(panel, index=_local(index, like), freq=step_of(index))
     index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     freq = rising_items(index, panel.starts, None, None if like is None else like.freq)
-    return replace(panel, index=index, freq=freq, irregular=True)
+    return replace(panel, index=_local(index, like), freq=freq, irregular=True)
+
+
+def _local(index: pd.Index, like: Panel | None) -> pd.Index:
+    """Times in the zone of those that were fitted: what the time tells is told in that."""
+    fitted = None if like is None else like.index
+    if not isinstance(index, pd.DatetimeIndex) or not isinstance(fitted, pd.DatetimeIndex):
+        return index
+    if (index.tz is None) != (fitted.tz is None):
+        has = "no time zone" if index.tz is None else f"the time zone {index.tz}"
+        raise ValueError(
+            f"the index of X has {has}, but the fitted one {fitted.tz or 'none'}; give the same "
+            "(tz_localize sets or drops it)"
+        )
+    return index if index.tz is None else index.tz_convert(fitted.tz)
 
 
 def _timed(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
@@ -338,7 +359,7 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         len(targets),
         "panel",
         targets,
-        index,
+        _local(index, like),
         offsets,
         items,
         (rising_items if roles.irregular else regular_items)(

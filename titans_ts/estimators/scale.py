@@ -78,6 +78,8 @@ class Scales:
     """Names `[I]` of the items of a long frame."""
     identity: bool = False
     """Whether targets stay as they are."""
+    level: bool = True
+    """Whether a mean is taken out of the targets."""
 
     @classmethod
     def fit(
@@ -115,6 +117,7 @@ class Scales:
             np.where(raw, 1, deviation[0]),
             panel.items,
             identity,
+            level,
         )
 
     def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
@@ -141,8 +144,9 @@ class Scales:
             mean[place < 0] = np.nan
         new = np.isnan(mean)
         if new.any():
-            own = level_and_spread(rows[:, :C], starts)
-            mean, spread = np.where(new, own[0], mean), np.where(new, own[1], spread)
+            level, deviation = level_and_spread(rows[:, :C], starts)
+            level = level if self.level else np.where(np.isnan(level), np.nan, 0.0)
+            mean, spread = np.where(new, level, mean), np.where(new, deviation, spread)
         return mean, spread
 
     def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:

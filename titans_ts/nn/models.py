@@ -132,8 +132,10 @@ class ForecastingModel(nn.Module):
         if self.cycle is not None:
             # what the season explains is no part of the window's level and spread
             x, covariates = x - self._season(covariates), covariates[..., :-1]
-        scale = instance_scale(x, ~x.isnan(), self.config.scaler)
-        x = scale.normalise(x)
+        observed = ~x.isnan()
+        x = x.nan_to_num()  # a gradient times NaN would be NaN, even times 0
+        scale = instance_scale(x, observed, self.config.scaler)
+        x = scale.normalise(x).masked_fill(~observed, torch.nan)
         if streams > 1:
             x = x.mT.flatten(0, 1)[..., None]  # [B C, L, 1]
             covariates = covariates.repeat_interleave(C, 0)

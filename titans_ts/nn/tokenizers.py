@@ -109,7 +109,7 @@ class VariateTokenizer(nn.Module):
     """A whole window of one variate in a token, after Liu et al., "iTransformer", ICLR 2024.
 
     The covariates come first, then the variates, then the variates once more: what reads the tokens is
-    causal, and a variate's second token may see all others.
+    causal, and a variate's second token, present wherever another is, may see all others.
 
     Parameters
     ----------
@@ -133,11 +133,10 @@ class VariateTokenizer(nn.Module):
         C = self.n_variates
         tokens, present = self.embed(both), observed.any(1)
         variates, covariates = (slice(None), slice(C)), (slice(None), slice(C, None))
-        tokens, present = (
-            torch.cat([part[covariates], part[variates], part[variates]], 1)
-            for part in (tokens, present)
-        )
-        return tokens + self.which, present
+        tokens = torch.cat([tokens[covariates], tokens[variates], tokens[variates]], 1)
+        known = present[variates]
+        again = known.any(1, keepdim=True).expand_as(known)
+        return tokens + self.which, torch.cat([present[covariates], known, again], 1)
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of tokens `[B, P]` as values of steps `[B, T, C]`: those of a variate's first token."""
