@@ -247,7 +247,7 @@ def test_missing_values_under_every_option(tokens, scaler):
         assert (np.isnan(future["b"]) == missing).all()
 
 
-def test_no_season_is_learned_where_there_is_none(monkeypatch):
+def test_no_season_is_learned_where_there_is_none():
     rng = np.random.default_rng(0)
     times = pd.date_range("2024-01-01", periods=300, freq="h")
     noise = rng.normal(size=300)
@@ -257,7 +257,7 @@ def test_no_season_is_learned_where_there_is_none(monkeypatch):
     # a season that was seen less than twice is none yet
     y = 9 * (np.arange(300) % 168 == 5)
     fitted = small(cycle_length=168, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
-    assert not fitted.model_.cycle.detach().numpy().any()
+    assert np.abs(fitted.model_.cycle.detach().numpy()).max() < 1e-6
 
 
 def test_times_are_told_in_the_zone_that_was_fitted():
