@@ -135,17 +135,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    command = f"python benchmarks/panels.py --panels {' '.join(args.panels)} --seeds {args.seeds}"
-    rows = []
     for panel in args.panels:
+        command = f"python benchmarks/panels.py --panels {panel} --seeds {args.seeds}"
+        rows = []
         for model in args.models:
             for seed in range(args.seeds):
                 rows.append(run(panel, model, seed, json.loads(args.settings), args.validation))
                 print(rows[-1], flush=True)
                 if not args.validation:
-                    path = record("panels", command, rows)
-    if not args.validation:
-        print(path)
+                    record(f"panels-{panel}", command, rows)
 
 
 def run(
