@@ -12,7 +12,7 @@ import pytest
 from tests.estimators.cases import H, L, small
 from titans_ts import TitansForecaster
 from titans_ts.estimators.reading import read_panel
-from titans_ts.estimators.scale import StaticEncoder, level_and_spread
+from titans_ts.estimators.scale import StaticEncoder, level_and_spread, season
 from titans_ts.nn import SCALERS, TOKENS
 
 
@@ -245,6 +245,20 @@ def test_missing_values_under_every_option(tokens, scaler):
         missing = future["item_id"] != frame["item_id"].iloc[0]
         assert np.isfinite(future["a"]).all()
         assert (np.isnan(future["b"]) == missing).all()
+
+
+def test_what_is_measured_of_a_season():
+    rng = np.random.default_rng(0)
+    steps = np.arange(500)
+    wave = np.sin(steps / 24 * 2 * np.pi)
+    values = np.column_stack([wave + steps / 10 + 0.1 * rng.normal(size=500), rng.normal(size=500)])
+    values[5:9] = np.nan
+    found = season(values, steps % 24, np.array([[0, 300], [300, 500]]), 24)
+    np.testing.assert_allclose(found[:, 0], wave[:24], atol=0.15)  # whatever the trend
+    assert np.abs(found[:, 1]).max() < 0.2
+    for n in (10, 30):  # less than two seasons
+        assert not season(values[:n], steps[:n] % 24, np.array([[0, n]]), 24).any()
+    assert not season(np.full((99, 1), 3.0), np.arange(99) % 7, np.array([[0, 99]]), 7).any()
 
 
 def test_no_season_is_learned_where_there_is_none():

@@ -19,7 +19,7 @@ from titans_ts.datasets import gather_rows
 from titans_ts.estimators.backtest import cutoffs, targets
 from titans_ts.estimators.panel import Panel, Roles
 from titans_ts.estimators.reading import read_future, read_panel, read_windows
-from titans_ts.estimators.scale import Scales, StaticEncoder
+from titans_ts.estimators.scale import Scales, StaticEncoder, season
 from titans_ts.estimators.stream import STREAMS, advance, read_in_pieces, row_surprise
 from titans_ts.nn.models import ForecastingModel
 from titans_ts.training import split_known
@@ -91,34 +91,15 @@ class PanelModel:
         return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
 
     def learn_season(self, panel: Panel, use: NDArray[np.bool_]) -> None:
-        """Let the learned season, if any, begin at its steps' mean distance from a moving mean.
-
-        Over the rows `use` `[N]`, and as far as it stands out of the noise.
-        """
+        """Let the learned season, if any, begin at that of the rows `use` `[N]`."""
         cycle = self.model.cycle
         if cycle is None:
             return
         rows, _ = self.rows(panel)
-        length = len(cycle)
-        apart = []
-        for first, end in panel.spans:
-            part = pd.DataFrame(
-                rows[first:end, : self.config.n_variates][use[first:end]], dtype=float
-            )
-            level = part.rolling(length, center=True, min_periods=-(-length // 2)).mean()
-            inside = np.arange(len(part)) >= length // 2
-            inside &= inside[::-1]  # a mean over less than a season is no level
-            apart.append((part - level).to_numpy()[inside])
-            apart[-1] = np.column_stack([apart[-1], rows[first:end, -1][use[first:end]][inside]])
-        *values, phase = np.concatenate(apart).T
-        frame = pd.DataFrame(np.stack(values, 1)).groupby(phase.astype(int))
-        mean, count = frame.mean().fillna(0), frame.count()
-        noise = (frame.var() / count).where(count > 1).mean()
-        size = mean.where(count > 1).pow(2).mean()
-        share = (1 - noise / size).clip(lower=0).fillna(0)  # of the means that is no noise
-        season = (mean * share).where(count > 1, 0).reindex(range(length), fill_value=0)
+        values = np.where(use[:, None], rows[:, : self.config.n_variates], np.nan)
+        found = season(values.astype(np.float64), rows[:, -1].astype(int), panel.spans, len(cycle))
         with torch.no_grad():
-            cycle.copy_(torch.from_numpy(season.to_numpy()))
+            cycle.copy_(torch.from_numpy(found))
 
     def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
         """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""

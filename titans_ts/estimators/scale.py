@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from titans_ts.estimators.panel import Panel, category, holds_numbers
 
-__all__ = ["Scales", "StaticEncoder", "level_and_spread"]
+__all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
 
@@ -60,6 +60,38 @@ def level_and_spread(
     level = np.where(total > 0, first + shift, np.nan)
     moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
     return level, np.where(moves, spread, still)
+
+
+def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], length: int) -> Array:
+    """Mean distance of a season's steps from the moving mean of a season around them, `[length, C]`.
+
+    As far as it stands out of the noise: it is drawn towards 0 by the share of the means' variance that
+    their own errors explain. Of very many items, a thousand are asked.
+
+    Parameters
+    ----------
+    values : ndarray
+        `[N, C]`, the items one after the other; NaN is missing.
+    phase : ndarray
+        `[N]`, the rows' places in the season.
+    spans : ndarray
+        `[I, 2]`, the items' rows.
+    length : int
+        Steps in a season; one that was seen less than twice is 0.
+    """
+    few = np.linspace(0, len(spans) - 1, min(len(spans), 1000)).astype(int)
+    apart = []
+    for first, end in spans[few]:
+        item = pd.DataFrame(values[first:end], index=phase[first:end])
+        item -= item.rolling(length, center=True, min_periods=-(-length // 2)).mean()
+        half = length // 2  # a mean over less than a season is no level
+        apart.append(item[half : max(half, len(item) - half)])
+    steps = pd.concat(apart).groupby(level=0)
+    mean, count = steps.mean(), steps.count()
+    errors, size = (steps.var() / count)[count > 1].mean(), (mean**2)[count > 1].mean()
+    share = (1 - errors / size).clip(lower=0)
+    found = (share * mean)[count > 1].reindex(range(length))
+    return found.fillna(0).to_numpy()
 
 
 @dataclass(frozen=True)
