@@ -1,4 +1,4 @@
-"""Windows, splits, benchmark series and made-up ones.
+"""Windows, splits, benchmark series and made-up ones; genomes and places in them.
 
 This package stands alone: it imports nothing of the rest of titans_ts.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from titans_ts.datasets.check import check_frame
 from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
 from titans_ts.datasets.fetch import load_dataset
+from titans_ts.datasets.genome import Genome, reverse_complement
+from titans_ts.datasets.regions import FastaRegions, read_regions
 from titans_ts.datasets.registry import DATASETS, Dataset
 from titans_ts.datasets.splits import Split, literature_split, ratio_split
 from titans_ts.datasets.synthetic import make_series
@@ -17,6 +19,8 @@ __all__ = [
     "DATASETS",
     "DEMO_SEASON_LENGTH",
     "Dataset",
+    "FastaRegions",
+    "Genome",
     "SlidingWindows",
     "Split",
     "check_frame",
@@ -26,4 +30,6 @@ __all__ = [
     "load_demo",
     "make_series",
     "ratio_split",
+    "read_regions",
+    "reverse_complement",
 ]

@@ -157,6 +157,8 @@ class ClassifierConfig:
     """How a sequence becomes tokens: a key of `titans_ts.nn.DNA_TOKENIZERS`."""
     kernel_size: int = 9
     """Nucleotides a token sees: width of the convolution that embeds them."""
+    rc: str = "none"
+    """What is done with the other strand: one of `titans_ts.nn.STRANDS`."""
     head_dropout: float = 0.2
     """Dropped share of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

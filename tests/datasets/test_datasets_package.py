@@ -11,7 +11,10 @@ import pytest
 
 import titans_ts.datasets as package
 
-MODULES = ("check", "_messages", "demo", "fetch", "registry", "splits", "synthetic", "windows")
+MODULES = (
+    *("check", "_messages", "demo", "fetch", "genome", "regions", "registry", "splits"),
+    *("synthetic", "windows"),
+)
 
 
 @pytest.mark.parametrize("name", ["", *MODULES])

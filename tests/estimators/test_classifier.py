@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from titans_ts import TitansClassifier
+from titans_ts.datasets import FastaRegions, reverse_complement
 from titans_ts.nn import NucleotideTokenizer
-from titans_ts.nn.tokenizers import encode_nucleotides
+from titans_ts.nn.tokenizers import encode_nucleotides, other_strand
 
 
 def small(**params):
@@ -60,10 +62,86 @@ def test_probabilities_do_not_depend_on_what_stands_beside_a_sequence(fitted):
 
 
 def test_case_u_and_ambiguous_letters(fitted):
-    forms = ["ACGTTNN", "acgttnn", "ACGUURY"]
+    forms = ["ACGTTNN", "acgttnn", "ACGUUnN"]
     p = fitted.predict_proba(forms)
     np.testing.assert_allclose(p, p[[0, 0, 0]], atol=1e-7)
     np.testing.assert_array_equal(encode_nucleotides("ACGTNacgtnUuRYSWKMBDHV")[10:12], [3, 3])
+    # a letter counts as a share of all that it may stand for
+    shares = NucleotideTokenizer(8, 1).one_hot[
+        torch.from_numpy(encode_nucleotides("ARNB-").astype(int))
+    ]
+    expected = [[1, 0, 0, 0], [0.5, 0, 0.5, 0], [0.25] * 4, [0, 1 / 3, 1 / 3, 1 / 3], [0] * 4]
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+
+
+def test_places_that_are_not_there_are_not_seen(fitted):
+    whole = fitted.predict_proba(["ACGTTACG"])
+    np.testing.assert_allclose(fitted.predict_proba(["ACGTTACG---"]), whole, atol=1e-6)
+    # in front they only move the rest on, and are no N
+    masked, unknown = fitted.predict_proba(["----ACGTTACG", "NNNNACGTTACG"])
+    assert not np.allclose(masked, unknown, atol=1e-5)
+
+
+def test_the_other_strand():
+    sequences = ["AACCGTRYKMBDHVSWN-", "ACG"]
+    codes = [encode_nucleotides(s) for s in sequences]
+    padded = torch.zeros(2, 18, dtype=torch.long)
+    for row, code in zip(padded, codes, strict=True):
+        row[: len(code)] = torch.from_numpy(code.astype(int))
+    lengths = torch.tensor([18, 3])
+    back = other_strand(padded, lengths)
+    for row, sequence in zip(back, sequences, strict=True):
+        expected = encode_nucleotides(reverse_complement(sequence))
+        assert row[: len(sequence)].tolist() == expected.tolist()
+    assert torch.equal(other_strand(back, lengths), padded)
+
+
+def stranded(n, motif, strands):
+    """Random sequences; in every second one a motif, on either strand or on the first."""
+    rng = np.random.default_rng(0)
+    sequences = []
+    for i in range(n):
+        letters = "".join(rng.choice(list("ACGT"), 30))
+        word = motif if strands == 1 or rng.random() < 0.5 else reverse_complement(motif)
+        sequences.append(letters[:9] + word + letters[9:] if i % 2 else letters + "ACGTAA")
+    return sequences, np.arange(n) % 2
+
+
+def test_both_strands_have_one_answer():
+    sequences, labels = stranded(40, "TTGACA", 2)
+    fitted = small(rc="average", max_epochs=2).fit(sequences, labels)
+    other = [reverse_complement(s) for s in sequences]
+    p = fitted.predict_proba(sequences)
+    np.testing.assert_allclose(fitted.predict_proba(other), p, atol=1e-6)
+    np.testing.assert_allclose(p.sum(1), 1)
+    alone = small(rc="augment", max_epochs=2).fit(sequences, labels)
+    assert not np.allclose(alone.predict_proba(other), alone.predict_proba(sequences), atol=1e-4)
+
+
+def test_the_strand_is_chosen_by_what_is_held_out():
+    # the label is which strand the motif is on: whoever averages both cannot tell
+    sequences, _ = stranded(200, "TTGACATTGACA", 1)
+    some = [s for s in sequences if "TTGACATTGACA" in s]
+    mixed = some + [reverse_complement(s) for s in some]
+    labels = np.repeat([0, 1], len(some))
+    options = {"max_epochs": 15, "learning_rate": 0.01, "validation_fraction": 0.3}
+    chosen = small(rc="auto", **options).fit(mixed, labels)
+    assert chosen.model_.config.rc == "none"
+    assert chosen.score(mixed, labels) > 0.9
+    with pytest.raises(ValueError, match="rc is 'auto', but no validation part is held out"):
+        small(rc="auto", validation_fraction=0).fit(mixed, labels)
+
+
+def test_places_of_a_genome_are_sequences(tmp_path):
+    pytest.importorskip("pyfaidx")
+    path = tmp_path / "small.fa"
+    sequences, labels = stranded(20, "TTGACA", 1)
+    path.write_text(">one\n" + "".join(sequences) + "\n")
+    start = 36 * np.arange(20)
+    places = pd.DataFrame({"chrom": "one", "start": start, "end": start + 36})
+    regions = FastaRegions(path, places)
+    fitted = small().fit(regions, labels)
+    np.testing.assert_array_equal(fitted.predict_proba(regions), fitted.predict_proba(sequences))
 
 
 def test_list_array_and_series_are_the_same(fitted):
@@ -108,7 +186,13 @@ FIT = {
     "nan": (["ACGT", np.nan], [0, 1], TypeError, r"X\[1\] is nan"),
     "none": ([], [], ValueError, r"X has shape \(0,\); give N >= 1 sequences"),
     "empty": (["ACGT", ""], [0, 1], ValueError, r"X\[1\]: the sequence is empty; drop it"),
-    "letter": (["AC-T", "A"], [0, 1], ValueError, r"X\[0\]: the sequence has '-' at position 2"),
+    "letter": (["AC*T", "A"], [0, 1], ValueError, r"X\[0\]: the sequence has '\*' at position 2"),
+    "gaps": (
+        ["ACT", "--"],
+        [0, 1],
+        ValueError,
+        r"X\[1\]: the sequence is nothing but \"-\"; drop it",
+    ),
     "unicode": (["ACGT", "AĀ"], [0, 1], ValueError, r"X\[1\]: the sequence has 'Ā' at position 1"),
     "count": (["A", "C"], [0, 1, 1], ValueError, r"y has shape \(3,\), but X has 2 sequences"),
     "label": (["A", "C"], [0, np.nan], ValueError, r"y\[1\] is missing"),
@@ -129,6 +213,7 @@ def test_bad_sequences_and_labels(name):
     [
         ({"tokenizer": "bpe"}, r"tokenizer is 'bpe'; choose one of \['nucleotide'\]"),
         ({"kernel_size": 0}, "kernel_size is 0"),
+        ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average'\]"),
     ],
 )
 def test_bad_parameters(params, message):

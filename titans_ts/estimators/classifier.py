@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`.
     kernel_size : int
         Nucleotides a token sees.
+    rc : {"none", "augment", "average", "auto"}
+        What is done with the other strand, the reverse complement: nothing; training sees either strand
+        of a sequence, at random; and the probabilities of both are averaged, too. "auto" trains with
+        "average" and with "none", and keeps what does better on the validation part: where a label
+        belongs to one strand (splice sites), the other misleads.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
@@ -104,6 +109,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         tokenizer: str = ClassifierConfig.tokenizer,
         *,
         kernel_size: int = ClassifierConfig.kernel_size,
+        rc: str = ClassifierConfig.rc,
         variant: str = "mag",
         d_model: int = BackboneConfig.d_model,
         n_layers: int = BackboneConfig.n_layers,
@@ -127,6 +133,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
     ) -> None:
         self.tokenizer = tokenizer
         self.kernel_size = kernel_size
+        self.rc = rc
         self.variant = variant
         self.d_model = d_model
         self.n_layers = n_layers
@@ -153,8 +160,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
 
         Parameters
         ----------
-        X : list, array or Series of str
-            Sequences of IUPAC letters, any case, of any lengths.
+        X : list, array or Series of str, or FastaRegions
+            Sequences of IUPAC letters, any case, of any lengths; "-" is a place that is not there.
         y : array of N labels
             Numbers or strings, of at least two classes.
 
@@ -166,12 +173,35 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         training = self._training_config()
         sequences = _read_sequences(X)
         classes, labels = _read_labels(y, len(sequences))
+        choices = ("average", "none") if self.rc == "auto" else (self.rc,)
+        model, history = min(
+            (self._trained(sequences, labels, len(classes), training, rc) for rc in choices),
+            key=lambda trained: min(epoch.get("validation_loss", 0.0) for epoch in trained[1]),
+        )
+        # only now: a fit that fails leaves the estimator as it was
+        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
+        return self
+
+    def _trained(
+        self,
+        sequences: list[Codes],
+        labels: NDArray[np.int64],
+        n_classes: int,
+        training: TrainingConfig,
+        rc: str,
+    ) -> tuple[SequenceClassifier, list[dict[str, float]]]:
+        """A model and its history."""
         config: ClassifierConfig = self._config(
-            ClassifierConfig, n_classes=len(classes), backbone=self._backbone_config()
+            ClassifierConfig, n_classes=n_classes, backbone=self._backbone_config(), rc=rc
         )
         with self._seeded() as generator:
             model = SequenceClassifier(config)
             kept, held_out = _split(labels, training.validation_fraction, generator)
+            if self.rc == "auto" and len(held_out) == 0:
+                raise ValueError(
+                    "rc is 'auto', but no validation part is held out to choose by; raise "
+                    "validation_fraction, or choose another rc"
+                )
             most = training.max_steps_per_epoch * training.batch_size
             validation = None
             if len(held_out):
@@ -188,9 +218,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
-        # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
-        return self
+        return model, history
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest class of every sequence, `[N]`.
@@ -285,10 +313,12 @@ def _pad(sequences: list[Codes]) -> tuple[Tensor, Tensor]:
 
 def _read_sequences(X: Any) -> list[Codes]:
     if isinstance(X, (str, bytes)) or not isinstance(
-        X, (list, tuple, np.ndarray, pd.Series, pd.Index)
+        X, (Sequence, np.ndarray, pd.Series, pd.Index)
     ):
         raise TypeError(f"X is a {type(X).__name__}; give a list, array or Series of str")
-    values = np.asarray(X, dtype=object)
+    values = np.asarray(
+        X if isinstance(X, (np.ndarray, pd.Series, pd.Index)) else list(X), dtype=object
+    )
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or len(values) == 0:

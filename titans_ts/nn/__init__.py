@@ -5,7 +5,7 @@ from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
 from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
 from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
-from titans_ts.nn.models import ForecastingModel, SequenceClassifier
+from titans_ts.nn.models import STRANDS, ForecastingModel, SequenceClassifier
 from titans_ts.nn.outputs import OUTPUTS
 from titans_ts.nn.scalers import SCALERS
 from titans_ts.nn.state import detach_state
@@ -22,6 +22,7 @@ __all__ = [
     "DNA_TOKENIZERS",
     "OUTPUTS",
     "SCALERS",
+    "STRANDS",
     "TOKENS",
     "BackboneOutput",
     "Block",

@@ -12,11 +12,17 @@ from titans_ts.nn.attention import VariateAttention
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.heads import ClassHead, ForecastHead
 from titans_ts.nn.outputs import OUTPUTS
-from titans_ts.nn.packing import prefix_mask
 from titans_ts.nn.scalers import SCALERS, InstanceScale, instance_scale
-from titans_ts.nn.tokenizers import DNA_TOKENIZERS, TOKENS, PatchTokenizer, VariateTokenizer
+from titans_ts.nn.tokenizers import (
+    DNA_TOKENIZERS,
+    TOKENS,
+    PatchTokenizer,
+    VariateTokenizer,
+    other_strand,
+    present,
+)
 
-__all__ = ["ForecastingModel", "SequenceClassifier", "StaticEmbedding", "WindowReading"]
+__all__ = ["STRANDS", "ForecastingModel", "SequenceClassifier", "StaticEmbedding", "WindowReading"]
 
 
 class WindowReading(NamedTuple):
@@ -218,7 +224,7 @@ class SequenceClassifier(nn.Module):
     Raises
     ------
     ValueError
-        If the tokenizer is unknown.
+        If the tokenizer, or what to do with the other strand, is unknown.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -228,6 +234,8 @@ class SequenceClassifier(nn.Module):
             raise ValueError(
                 f"tokenizer is {config.tokenizer!r}; choose one of {sorted(DNA_TOKENIZERS)}"
             )
+        if config.rc not in STRANDS:
+            raise ValueError(f"rc is {config.rc!r}; choose one of {list(STRANDS)}")
         d_model = config.backbone.d_model
         self.tokenizer = DNA_TOKENIZERS[config.tokenizer](d_model, config.kernel_size)
         self.dropout = nn.Dropout(config.backbone.dropout)
@@ -240,7 +248,7 @@ class SequenceClassifier(nn.Module):
         Parameters
         ----------
         codes : Tensor
-            Nucleotide codes `[B, T]` int64, padded at the end with any code.
+            Nucleotide codes `[B, T]` int64, padded at the end with any code; absent ones are not seen.
         lengths : Tensor
             `[B]`: how many of them are the sequence.
 
@@ -249,7 +257,23 @@ class SequenceClassifier(nn.Module):
         Tensor
             `[B, n_classes]`.
         """
-        mask = prefix_mask(lengths, codes.shape[1])
+        if self.training and self.config.rc != "none":
+            flipped = torch.rand(len(codes), 1, device=codes.device) < 0.5
+            codes = torch.where(flipped, other_strand(codes, lengths), codes)
+        logits = self._one_strand(codes, lengths)
+        if self.training or self.config.rc != "average":
+            return logits
+        other = self._one_strand(other_strand(codes, lengths), lengths)
+        both = torch.stack([logits, other]).log_softmax(-1)
+        return both.logsumexp(0)  # the mean probability of the two
+
+    def _one_strand(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        mask = present(codes, lengths)
         ragged = None if mask.all() else mask
         y, _ = self.backbone(self.dropout(self.tokenizer(codes)), mask=ragged)
         return self.head(y, mask)
+
+
+STRANDS = ("none", "augment", "average")
+"""What a classifier does with the other strand: nothing; see either, at random, in training; and average
+its answers for both, too."""

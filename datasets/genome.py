@@ -1,0 +1,218 @@
+"""Genomes: FASTA files read through pyfaidx, plain or bgzipped, from any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_ts.datasets._messages import unknown_name
+
+__all__ = ["Genome", "reverse_complement"]
+
+_PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
+
+
+def reverse_complement(sequence: str) -> str:
+    """The other strand of a DNA sequence, read in its own direction; case stays with its nucleotide.
+
+    Parameters
+    ----------
+    sequence : str
+        IUPAC letters of any case; what is none (such as "-") stays as it is.
+
+    Examples
+    --------
+    >>> reverse_complement("ACGTn-R")
+    'Y-nACGT'
+    """
+    return sequence[::-1].translate(_PAIRS)
+
+
+class Genome:
+    r"""The contigs of a FASTA file, fetched by place.
+
+    An index beside the file (`.fai`, and `.gzi` of a bgzipped one) is used as it is, and never written
+    over; without one it is built once, beside the file or, where nothing can be written there, in the
+    user's cache. A copy of the object, in another process or after a fork, opens the file for itself.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file: FASTA, plain or compressed by bgzip.
+    in_memory : bool
+        Whether to hold all contigs in memory, a byte a nucleotide.
+
+    Attributes
+    ----------
+    lengths : dict
+        Nucleotides of each contig, in the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModuleNotFoundError
+        If pyfaidx is not installed (for bgzipped files also Biopython).
+    ValueError
+        If it is no FASTA file, is compressed otherwise, or its index is of another file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "small.fa"
+    >>> _ = path.write_text(">one some words\nACGTAC\nGT\n>two\nTTTT\n")
+    >>> genome = Genome(path)
+    >>> genome.lengths
+    {'one': 8, 'two': 4}
+    >>> genome.fetch("one", 4, 8), genome.fetch("two", 0, 4, strand="-")
+    ('ACGT', 'AAAA')
+    """
+
+    def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"path {str(path)!r} is no file; give a FASTA file")
+        self._index = _index_paths(self.path)
+        self._handle: Any = None
+        self._process = -1
+        self._contigs: dict[str, NDArray[np.uint8]] | None = None
+        handle = self._open()
+        self.lengths = {name: int(record.rlen) for name, record in handle.faidx.index.items()}
+        if not self.lengths:
+            raise ValueError(f"{str(self.path)!r} has no sequence; give a FASTA file")
+        self._check_index()
+        if in_memory:
+            self._contigs = {
+                name: np.frombuffer(self._read(name, 0, length).encode("ascii"), np.uint8)
+                for name, length in self.lengths.items()
+            }
+
+    def fetch(self, chrom: str, start: int, end: int, strand: str = "+") -> str:
+        """The sequence of a place, as it is in the file, or its reverse complement for strand "-".
+
+        Parameters
+        ----------
+        chrom : str
+            Name of a contig: the first word of its header.
+        start, end : int
+            0-based and half-open, `0 <= start < end <= length`.
+        strand : {"+", "-", "."}
+            "." is "+".
+
+        Raises
+        ------
+        KeyError
+            If there is no such contig.
+        ValueError
+            If the place reaches beyond the contig, or the strand is another.
+        """
+        if chrom not in self.lengths:
+            raise KeyError(self.no_contig(chrom))
+        if not 0 <= start < end <= self.lengths[chrom]:
+            raise ValueError(
+                f"{chrom}:{start}-{end} is no place in {chrom}, which has {self.lengths[chrom]} "
+                "nucleotides; places are 0-based and half-open"
+            )
+        if strand not in ("+", "-", "."):
+            raise ValueError(f"strand is {strand!r}; it must be '+', '-' or '.'")
+        if self._contigs is not None:
+            sequence = self._contigs[chrom][start:end].tobytes().decode("ascii")
+        else:
+            sequence = self._read(chrom, start, end)
+        return reverse_complement(sequence) if strand == "-" else sequence
+
+    def no_contig(self, chrom: object) -> str:
+        """What to say of a contig that is not in the file."""
+        other = str(chrom).removeprefix("chr") if str(chrom).startswith("chr") else f"chr{chrom}"
+        if other in self.lengths:
+            return (
+                f"contig {chrom!r} is not in {self.path.name}, which has {other!r}; rename the contigs "
+                f"of one of them (rename={{{str(chrom)!r}: {other!r}, ...}})"
+            )
+        return unknown_name("contig", chrom, self.lengths)
+
+    def _read(self, chrom: str, start: int, end: int) -> str:
+        return str(self._open().faidx.fetch(chrom, start + 1, end))
+
+    def _open(self) -> Any:
+        # A file opened before a fork shares its place with the other process: both read wrong bases.
+        if self._handle is None or self._process != os.getpid():
+            self._handle, self._process = _open(self.path, *self._index), os.getpid()
+        return self._handle
+
+    def _check_index(self) -> None:
+        """The index is of this file: every contig's last nucleotides can be read, and no more."""
+        for name in (next(iter(self.lengths)), list(self.lengths)[-1]):
+            length = self.lengths[name]
+            sequence = self._read(name, max(0, length - 9), length)
+            if len(sequence) != min(9, length) or not sequence.replace("-", "").isalpha():
+                raise ValueError(
+                    f"the index {self._index[0].name!r} is not of {self.path.name!r}, or out of date: "
+                    f"contig {name!r} ends with {sequence!r}; delete it, and it is built anew"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None, "_process": -1}
+
+
+def _open(path: Path, index: Path, blocks: Path) -> Any:
+    try:
+        import pyfaidx
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"a FASTA file needs pyfaidx ({error}): pip install 'titans-ts[genomics]'"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            # whether an index is older says nothing after a checkout; Genome compares it with the file
+            warnings.filterwarnings("ignore", message="Index file .* is older than FASTA file")
+            return pyfaidx.Fasta(
+                str(path),
+                indexname=str(index),
+                gzi_indexname=str(blocks),
+                as_raw=True,
+                rebuild=False,
+                build_index=not index.is_file(),
+            )
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "a bgzipped FASTA file needs Biopython: pip install 'titans-ts[genomics]'"
+        ) from error
+    except pyfaidx.UnsupportedCompressionFormat as error:
+        raise ValueError(
+            f"{str(path)!r} is compressed, but not by bgzip; compress it anew (gunzip, then bgzip)"
+        ) from error
+    except (pyfaidx.FastaIndexingError, ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as FASTA: {error}") from error
+
+
+def _index_paths(path: Path) -> tuple[Path, Path]:
+    """Where the two indices are, or are to be built."""
+    beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
+    compressed = path.suffix.lower() in (".gz", ".bgz")
+    if beside[0].is_file() and (beside[1].is_file() or not compressed):
+        return beside
+    if not beside[0].is_file() and _writable(path.parent):
+        return beside
+    import pooch
+
+    stat = path.stat()
+    key = f"{path.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
+    folder = Path(pooch.os_cache("titans-ts")) / "fasta" / hashlib.sha256(key.encode()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / beside[0].name, folder / beside[1].name
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,207 @@
+"""Genomes and places in them: FASTA, BED and GFF."""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from titans_ts.datasets import FastaRegions, Genome, read_regions, reverse_complement
+
+pytest.importorskip("pyfaidx")
+
+SEQUENCES = {"chr1": "ACGTNacgtnRYKMSWBDHV" * 9, "chr2": "TTTTTGGGGG", "plasmid": "acgtacgtac" * 30}
+
+
+def write(path, sequences=SEQUENCES, width=13):
+    lines = []
+    for name, sequence in sequences.items():
+        lines.append(f">{name} a description")
+        lines += [sequence[i : i + width] for i in range(0, len(sequence), width)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    return write(tmp_path / "small.fa")
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_place_is_what_stands_there(fasta, in_memory):
+    genome = Genome(fasta, in_memory=in_memory)
+    assert genome.lengths == {name: len(s) for name, s in SEQUENCES.items()}
+    rng = np.random.default_rng(0)
+    for name, sequence in SEQUENCES.items():
+        for _ in range(20):
+            start, end = sorted(rng.choice(len(sequence) + 1, 2, replace=False).tolist())
+            assert genome.fetch(name, start, end) == sequence[start:end]
+            other = genome.fetch(name, start, end, strand="-")
+            assert other == reverse_complement(sequence[start:end])
+
+
+def test_the_reverse_complement_keeps_case_and_undoes_itself():
+    assert reverse_complement("AACGtn-RYSWKMBDHV") == "BDHVKMWSRY-naCGTT"
+    for sequence in SEQUENCES.values():
+        assert reverse_complement(reverse_complement(sequence)) == sequence
+    assert reverse_complement("AU") == "AT"
+
+
+def test_bgzipped_files_and_their_indices(tmp_path, fasta):
+    bgzf = pytest.importorskip("Bio.bgzf")
+    path = tmp_path / "small.fa.gz"
+    with bgzf.open(path, "wb") as file:
+        file.write(fasta.read_bytes())
+    genome = Genome(path)
+    assert genome.fetch("plasmid", 250, 300) == SEQUENCES["plasmid"][250:300]
+    plain = tmp_path / "plain.fa.gz"
+    plain.write_bytes(gzip.compress(fasta.read_bytes()))
+    with pytest.raises(ValueError, match="compressed, but not by bgzip"):
+        Genome(plain)
+
+
+def test_an_index_beside_the_file_is_never_written_over(fasta):
+    Genome(fasta)
+    index = Path(f"{fasta}.fai")
+    before = index.read_bytes()
+    os.utime(index, (1, 1))  # older than the file, as after a checkout
+    assert Genome(fasta).fetch("chr2", 3, 7) == "TTGG"
+    assert (index.read_bytes(), index.stat().st_mtime) == (before, 1)
+    write(fasta, {"other": "A" * 300})
+    with pytest.raises(ValueError, match="is not of 'small.fa', or out of date.*delete it"):
+        Genome(fasta)
+    assert index.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)
+    monkeypatch.setattr("titans_ts.datasets.genome._writable", lambda folder: False)
+    for _ in range(2):
+        assert Genome(fasta).fetch("chr2", 3, 7) == "TTGG"
+    assert sorted(p.name for p in fasta.parent.iterdir()) == ["cache", "small.fa"]
+    assert [p.name for p in cache.rglob("*.fai")] == ["small.fa.fai"]
+
+
+def _fetch(regions):
+    return list(regions)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_read_the_right_bases(fasta, method):
+    places = pd.DataFrame({"chrom": "chr1", "start": range(150), "end": range(20, 170)})
+    regions = FastaRegions(fasta, places)
+    expected = list(regions)  # the file is open now
+    assert pickle.loads(pickle.dumps(regions))[7] == expected[7]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        found = pool.map(_fetch, [regions] * 6)
+    assert found == [expected] * 6
+
+
+def test_bed_and_gff(tmp_path):
+    bed = tmp_path / "places.bed"
+    bed.write_text(
+        "track name=x\n# comment\nchr1\t0\t10\tone\t5\t-\textra\nchr2\t3\t7\ttwo\t0\t.\tmore\n"
+    )
+    frame = read_regions(bed)
+    assert frame[["chrom", "start", "end", "strand"]].to_numpy().tolist() == [
+        ["chr1", 0, 10, "-"],
+        ["chr2", 3, 7, "."],
+    ]
+    assert list(frame["column_6"]) == ["extra", "more"]
+    short = tmp_path / "short.bed.gz"
+    short.write_bytes(gzip.compress(b"chr1\t0\t10\n"))
+    assert read_regions(short)["strand"].tolist() == ["."]
+    gff = tmp_path / "genes.gff3"
+    gff.write_text("##gff-version 3\nchr1\tx\tgene\t1\t10\t.\t-\t.\tID=a\n##FASTA\n>chr1\nACGT\n")
+    assert read_regions(gff)[["start", "end", "strand", "feature"]].iloc[0].tolist() == [
+        0,
+        10,
+        "-",
+        "gene",
+    ]
+    for text, message in (
+        ("chr1\t0\n", "line 1 of places.bed has 2 columns, parted by tabs; BED has at least 3"),
+        ("chr1 0 10\n", "line 1 of places.bed has 1 columns"),
+        ("chr1\t-1\t10\n", "line 1 of places.bed goes from '-1' to '10'"),
+        ("# nothing\n", "places.bed has no place"),
+    ):
+        bed.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_regions(bed)
+
+
+def test_places_that_cannot_be_had(fasta):
+    def places(**columns):
+        return pd.DataFrame({"chrom": ["chr2", "chr2"], "start": [0, 2], "end": [4, 5]} | columns)
+
+    assert list(FastaRegions(fasta, places())) == ["TTTT", "TTT"]
+    for wrong, error, message in (
+        (
+            {"end": [4, 11]},
+            ValueError,
+            r"place 1, chr2:2-11 \(\.\), reaches beyond its contig; outside=",
+        ),
+        ({"start": [-3, -2]}, ValueError, r"place 0, .*, reaches beyond.* \(and 1 more\)"),
+        ({"end": [4, 2]}, ValueError, "place 1, .* ends before it begins"),
+        ({"strand": ["+", "x"]}, ValueError, "place 1, .* is on no strand"),
+        (
+            {"chrom": ["chr2", "2"]},
+            KeyError,
+            "contig '2' is not in small.fa, which has 'chr2'; rename",
+        ),
+        ({"chrom": ["chr2", "chrX"]}, KeyError, "contig='chrX' is not known"),
+        ({"start": [0.0, 1.0]}, ValueError, "column 'start' has dtype float64"),
+    ):
+        with pytest.raises(error, match=message):
+            FastaRegions(fasta, places(**wrong))
+    padded = FastaRegions(
+        fasta, places(start=[-3, 8], end=[2, 12], strand=["+", "-"]), outside="pad"
+    )
+    assert list(padded) == ["---TT", "--CC"]
+    beyond = FastaRegions(fasta, places(start=[20, 8], end=[23, 10]), outside="pad")
+    assert list(beyond) == ["---", "GG"]
+    some = FastaRegions(fasta, places(end=[11, 5], chrom=["chr2", "chr2"]), outside="drop")
+    assert (list(some), list(some.frame.index)) == (["TTT"], [1])
+    with pytest.raises(ValueError, match="no place lies within small.fa"):
+        FastaRegions(fasta, places(chrom=["I", "II"]), outside="drop")
+    with pytest.raises(ValueError, match="outside is 'clip'; choose one of"):
+        FastaRegions(fasta, places(), outside="clip")
+    for rename in ({"2": "chr2"}, lambda c: f"chr{c}"):
+        assert FastaRegions(fasta, places(chrom=["2", "2"]), rename=rename)[-1] == "TTT"
+    assert FastaRegions(fasta, places())[:1] == ["TTTT"]
+
+
+def test_files_that_are_no_fasta(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no file; give a FASTA file"):
+        Genome(tmp_path / "absent.fa")
+    for name, text in (("empty.fa", ""), ("table.fa", "a,b\n1,2\n")):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{name}"):
+            Genome(path)
+
+
+def test_a_real_genome_and_its_places():
+    home = os.environ.get("TITANS_TS_DATA")
+    if home is None:
+        pytest.skip("TITANS_TS_DATA names no folder of real data")
+    folder = Path(home) / "genomics" / "genomes"
+    places = folder / "yeast_tss_vs_random_500bp.bed.gz"
+    with pytest.raises(KeyError, match="contig 'chrI' is not in yeast_R64.fa.gz, which has 'I'"):
+        FastaRegions(folder / "yeast_R64.fa.gz", places)
+    regions = FastaRegions(
+        folder / "yeast_R64.fa.gz", places, rename=lambda c: c.removeprefix("chr")
+    )
+    assert len(regions) == 8810
+    assert (regions.lengths == 500).all()
+    i = int((regions.frame["strand"] == "-").to_numpy().argmax())
+    row = regions.frame.iloc[i]
+    whole = Genome(folder / "yeast_R64.fa.gz", in_memory=True)
+    assert regions[i] == reverse_complement(whole.fetch(row["chrom"], row["start"], row["end"]))
