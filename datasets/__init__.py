@@ -9,6 +9,7 @@ from titans_ts.datasets.check import check_frame
 from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
 from titans_ts.datasets.fetch import load_dataset
 from titans_ts.datasets.genome import Genome, reverse_complement
+from titans_ts.datasets.leaks import check_splits
 from titans_ts.datasets.regions import FastaRegions, read_regions
 from titans_ts.datasets.registry import DATASETS, Dataset
 from titans_ts.datasets.splits import Split, literature_split, ratio_split
@@ -24,6 +25,7 @@ __all__ = [
     "SlidingWindows",
     "Split",
     "check_frame",
+    "check_splits",
     "gather_rows",
     "literature_split",
     "load_dataset",

@@ -12,8 +12,8 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("check", "_messages", "demo", "fetch", "genome", "regions", "registry", "splits"),
-    *("synthetic", "windows"),
+    *("check", "_messages", "demo", "fetch", "genome", "leaks", "regions", "registry"),
+    *("splits", "synthetic", "windows"),
 )
 
 

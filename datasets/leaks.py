@@ -1,0 +1,191 @@
+"""What is wrong with two parts of DNA: repeats, relatives, labels at odds, tell-tale lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from titans_ts.datasets.genome import reverse_complement
+
+__all__ = ["check_splits"]
+
+Hashes = npt.NDArray[np.uint64]
+
+_CODE = np.full(256, 255, np.uint8)
+for _i, _letters in enumerate(("Aa", "Cc", "Gg", "TtUu")):
+    _CODE[[ord(letter) for letter in _letters]] = _i
+_COLUMNS = ("kind", "part", "count", "share", "first", "detail")
+
+
+def check_splits(
+    train: Sequence[str],
+    train_labels: Any,
+    test: Sequence[str],
+    test_labels: Any,
+    *,
+    k: int = 16,
+    similarity: float = 0.7,
+) -> pd.DataFrame:
+    """Report what would make a test part say more, or less, than it should; nothing is changed.
+
+    Both strands of a sequence count as the same one.
+
+    Parameters
+    ----------
+    train, test : sequence of str
+        DNA.
+    train_labels, test_labels : array
+        A class each.
+    k : int
+        Length of the words that relatives share, at most 31.
+    similarity : float
+        Share of a test sequence's words in one training sequence, from which on it is a near-duplicate.
+
+    Returns
+    -------
+    DataFrame
+        A row a finding, empty if there is none: `kind`, `part` ("train", "test"), `count`, `share` of the
+        part, `first` (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a
+        part), "in both" (a test sequence that is in train), "near-duplicate" (one with a relative in
+        train; duplicates not counted), "conflict" (the same sequence under several labels), "imbalance"
+        (a class with less than a tenth of the commonest's sequences), "unseen class" (of test, not in
+        train) and "length" (how many of the test part its length alone classifies rightly, where that is
+        more than the commonest class).
+
+    Raises
+    ------
+    ValueError
+        If a part has another number of labels than sequences.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> train = ["".join(rng.choice(list("ACGT"), 60)) for _ in range(20)]
+    >>> test = [train[3], train[5][:50] + "A" * 10, "".join(rng.choice(list("ACGT"), 60))]
+    >>> check_splits(train, [0, 1] * 10, test, [1, 1, 0])[["kind", "part", "count"]]
+                 kind  part  count
+    0         in both  test      1
+    1  near-duplicate  test      1
+    """
+    if not 1 <= k <= 31:
+        raise ValueError(f"k is {k}; it must lie between 1 and 31")
+    parts: dict[str, tuple[list[str], npt.NDArray[Any]]] = {}
+    for name, X, y in (("train", train, train_labels), ("test", test, test_labels)):
+        labels = np.asarray(y)
+        if labels.shape != (len(X),):
+            raise ValueError(
+                f"{name}_labels has shape {labels.shape}, but {name} {len(X)} sequences; give one each"
+            )
+        parts[name] = ([_one_of_both(s) for s in X], labels)
+    found = [*_repeats(parts), *_relatives(parts, k, similarity), *_classes(parts)]
+    return pd.DataFrame(found, columns=list(_COLUMNS))
+
+
+def _one_of_both(sequence: str) -> str:
+    """The strand of a sequence that comes first in the alphabet."""
+    upper = sequence.upper()
+    return min(upper, reverse_complement(upper))
+
+
+def _finding(kind: str, part: str, concerned: npt.NDArray[np.bool_], detail: str) -> Iterator[Any]:
+    count = int(concerned.sum())
+    if count:
+        yield kind, part, count, count / len(concerned), int(concerned.argmax()), detail
+
+
+def _repeats(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[Any]:
+    for name, (sequences, _) in parts.items():
+        again = pd.Series(sequences).duplicated().to_numpy()
+        yield from _finding("duplicate", name, again, "the same sequence came before in this part")
+    train = set(parts["train"][0])
+    both = np.array([s in train for s in parts["test"][0]], dtype=bool)
+    yield from _finding("in both", "test", both, "drop them from one part: they test memory")
+    whole = pd.DataFrame(
+        {
+            "sequence": [s for sequences, _ in parts.values() for s in sequences],
+            "label": np.concatenate([labels.astype(object) for _, labels in parts.values()]),
+        }
+    )
+    odd = (whole.groupby("sequence")["label"].transform("nunique") > 1).to_numpy()
+    border = len(parts["train"][0])
+    for name, some in (("train", odd[:border]), ("test", odd[border:])):
+        yield from _finding("conflict", name, some, "the same sequence has several labels")
+
+
+def _relatives(
+    parts: dict[str, tuple[list[str], npt.NDArray[Any]]], k: int, similarity: float
+) -> Iterator[Any]:
+    train, test = parts["train"][0], parts["test"][0]
+    words = [_words(s, k) for s in train]
+    every = np.concatenate([w[_sampled(w)] for w in words]) if words else np.empty(0, np.uint64)
+    owner = np.repeat(np.arange(len(words)), [int(_sampled(w).sum()) for w in words])
+    order = np.argsort(every, kind="stable")
+    every, owner = every[order], owner[order]
+    known = set(train)
+    near = np.zeros(len(test), bool)
+    for i, sequence in enumerate(test):
+        own = _words(sequence, k)
+        if sequence in known or len(own) == 0:
+            continue
+        asked = own[_sampled(own)]
+        first, last = np.searchsorted(every, asked), np.searchsorted(every, asked, side="right")
+        hits = [owner[a:b] for a, b in zip(first, last, strict=True) if b > a]
+        if hits:
+            candidates, shared = np.unique(np.concatenate(hits), return_counts=True)
+            for candidate in candidates[np.argsort(-shared, kind="stable")[:3]]:
+                common = np.isin(own, words[candidate], assume_unique=True).mean()
+                near[i] |= common >= similarity
+    detail = f"at least {similarity:.0%} of their words of {k} are in one training sequence"
+    yield from _finding("near-duplicate", "test", near, detail)
+
+
+def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[Any]:
+    for name, (_, labels) in parts.items():
+        counts = pd.Series(labels).value_counts()
+        rare = counts[counts < counts.max() / 10]
+        concerned = pd.Series(labels).isin(rare.index).to_numpy()
+        detail = ", ".join(f"{label!r}: {n}" for label, n in rare.items())
+        yield from _finding("imbalance", name, concerned, f"rare classes: {detail}")
+    (train, labels), (test, wanted) = parts["train"], parts["test"]
+    new = ~pd.Series(wanted).isin(pd.unique(pd.Series(labels))).to_numpy()
+    yield from _finding("unseen class", "test", new, "no model can learn them")
+    if len(train) == 0 or len(test) == 0:
+        return
+    lengths, asked = (np.array([len(s) for s in part]) for part in (train, test))
+    # the commonest class among the training sequences of about the same length
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 33))[1:-1])
+    bins = pd.Series(np.searchsorted(edges, lengths, side="right"))
+    usual = pd.Series(labels).groupby(bins).agg(lambda y: y.value_counts().index[0])
+    commonest = pd.Series(labels).value_counts().index[0]
+    told = pd.Series(np.searchsorted(edges, asked, side="right")).map(usual).fillna(commonest)
+    right = told.to_numpy() == wanted
+    if right.mean() > (wanted == commonest).mean() + max(0.05, 2 / np.sqrt(len(wanted))):
+        yield from _finding("length", "test", right, "rightly classified by their length alone")
+
+
+def _words(sequence: str, k: int) -> Hashes:
+    """Different words of k letters of a sequence, each the lesser of both strands, scrambled."""
+    codes = _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
+    n = len(codes) - k + 1
+    if n < 1:
+        return np.empty(0, np.uint64)
+    forward, backward = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
+    valid = np.ones(n, bool)
+    for i in range(k):
+        part = codes[i : i + n]
+        valid &= part < 4
+        forward |= (part.astype(np.uint64) & np.uint64(3)) << np.uint64(2 * (k - 1 - i))
+        backward |= (np.uint64(3) - (part.astype(np.uint64) & np.uint64(3))) << np.uint64(2 * i)
+    words = np.unique(np.minimum(forward, backward)[valid])
+    words *= np.uint64(0x9E3779B97F4A7C15)  # wraps: neighbours in the alphabet part
+    words ^= words >> np.uint64(29)
+    return words
+
+
+def _sampled(words: Hashes) -> npt.NDArray[np.bool_]:
+    """A quarter of the words, the same ones in every sequence (a MinHash by fraction)."""
+    return words % np.uint64(4) == 0
