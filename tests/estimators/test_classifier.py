@@ -132,6 +132,16 @@ def test_the_strand_is_chosen_by_what_is_held_out():
         small(rc="auto", validation_fraction=0).fit(mixed, labels)
 
 
+def test_rare_classes_may_count_more():
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(60)]  # nothing to learn from
+    labels = np.array(["rare", *["common"] * 5] * 10)
+    for weight, share in ((None, 1 / 6), ("balanced", 1 / 2), ({"rare": 15}, 3 / 4)):
+        options = {"max_epochs": 20, "learning_rate": 0.005, "validation_fraction": 0}
+        fitted = small(class_weight=weight, **options).fit(sequences, labels)
+        assert fitted.predict_proba(sequences)[:, 1].mean() == pytest.approx(share, abs=0.12)
+
+
 def test_places_of_a_genome_are_sequences(tmp_path):
     pytest.importorskip("pyfaidx")
     path = tmp_path / "small.fa"

@@ -11,7 +11,14 @@ import torch
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import TOKENS, ForecastingModel
 from titans_ts.nn.outputs import pinball_loss
-from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
+from titans_ts.training import (
+    StreamLoss,
+    batches,
+    forecast_loss,
+    length_batches,
+    stream_batches,
+    train,
+)
 
 
 class Line:
@@ -64,6 +71,30 @@ def test_random_order_is_the_generators():
     assert not torch.equal(order[0], order[2])
     assert torch.equal(order[0].sort().values, Line(10).x[:, 0])
     assert [len(x) for x, _ in batches(Line(10), 3)] == [3, 3, 3, 1]
+
+
+class Indices:
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, indices):
+        return torch.tensor(indices)
+
+
+def test_batches_of_about_one_length():
+    lengths = torch.randint(1, 1000, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    loader = length_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
+    assert len(loader) == 125
+    seen = [batch.tolist() for batch in loader]
+    assert len(seen) == 125
+    assert sorted(i for batch in seen for i in batch) == list(range(1000))
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in seen)
+    assert padded < 1.05 * sum(lengths)
+    longest = [max(lengths[i] for i in b) for b in seen]
+    assert longest != sorted(longest)
+    assert [b.tolist() for b in loader] != seen  # another pass
+    again = length_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
+    assert [b.tolist() for b in again] == seen
 
 
 def test_a_pass_over_very_many_samples_takes_some_of_them():

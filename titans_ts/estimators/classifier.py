@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import train_test_split
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -25,7 +27,7 @@ from titans_ts.config import (
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.nn.models import SequenceClassifier
 from titans_ts.nn.tokenizers import encode_nucleotides
-from titans_ts.training import batches, classification_loss, train
+from titans_ts.training import batches, classification_loss, length_batches, train
 
 __all__ = ["TitansClassifier"]
 
@@ -49,6 +51,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         of a sequence, at random; and the probabilities of both are averaged, too. "auto" trains with
         "average" and with "none", and keeps what does better on the validation part: where a label
         belongs to one strand (splice sites), the other misleads.
+    class_weight : dict, "balanced" or None
+        How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
@@ -110,6 +114,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         *,
         kernel_size: int = ClassifierConfig.kernel_size,
         rc: str = ClassifierConfig.rc,
+        class_weight: Any = None,
         variant: str = "mag",
         d_model: int = BackboneConfig.d_model,
         n_layers: int = BackboneConfig.n_layers,
@@ -134,6 +139,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         self.tokenizer = tokenizer
         self.kernel_size = kernel_size
         self.rc = rc
+        self.class_weight = class_weight
         self.variant = variant
         self.d_model = d_model
         self.n_layers = n_layers
@@ -173,9 +179,18 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         training = self._training_config()
         sequences = _read_sequences(X)
         classes, labels = _read_labels(y, len(sequences))
+        weight = None
+        if self.class_weight is not None:
+            weights = compute_class_weight(
+                self.class_weight, classes=classes, y=np.asarray(y).ravel()
+            )
+            weight = torch.from_numpy(weights).float()
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
-            (self._trained(sequences, labels, len(classes), training, rc) for rc in choices),
+            (
+                self._trained(sequences, labels, len(classes), training, rc, weight)
+                for rc in choices
+            ),
             key=lambda trained: min(epoch.get("validation_loss", 0.0) for epoch in trained[1]),
         )
         # only now: a fit that fails leaves the estimator as it was
@@ -189,6 +204,7 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         n_classes: int,
         training: TrainingConfig,
         rc: str,
+        weight: Tensor | None,
     ) -> tuple[SequenceClassifier, list[dict[str, float]]]:
         """A model and its history."""
         config: ClassifierConfig = self._config(
@@ -207,12 +223,12 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
             if len(held_out):
                 dataset = _Sequences(sequences, labels, held_out)
                 validation = batches(dataset, 4 * training.batch_size, most=most)
+            lengths = [len(sequences[i]) for i in kept]
+            data = _Sequences(sequences, labels, kept)
             history = train(
                 model,
-                classification_loss,
-                batches(
-                    _Sequences(sequences, labels, kept), training.batch_size, generator, most=most
-                ),
+                partial(classification_loss, weight=weight),
+                length_batches(data, lengths, training.batch_size, generator, most=most),
                 validation,
                 training,
                 progress_bar=self.progress_bar,

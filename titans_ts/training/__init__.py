@@ -1,6 +1,6 @@
 """Training: one engine for every model. Lightning is imported inside :func:`train`, not before."""
 
-from titans_ts.training.batches import batches, stream_batches
+from titans_ts.training.batches import batches, length_batches, stream_batches
 from titans_ts.training.fit import train
 from titans_ts.training.losses import (
     StreamLoss,
@@ -14,6 +14,7 @@ __all__ = [
     "batches",
     "classification_loss",
     "forecast_loss",
+    "length_batches",
     "split_known",
     "stream_batches",
     "train",

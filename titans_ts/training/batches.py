@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-__all__ = ["BatchedDataset", "StreamedDataset", "batches", "stream_batches"]
+__all__ = ["BatchedDataset", "StreamedDataset", "batches", "length_batches", "stream_batches"]
 
 
 class BatchedDataset(Protocol):
@@ -59,6 +60,53 @@ def batches(
         order = RandomSampler(source, replacement=True, num_samples=most, generator=generator)
     sampler = BatchSampler(order, batch_size, drop_last=False)
     return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+def length_batches(
+    dataset: BatchedDataset,
+    lengths: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    most: int | None = None,
+) -> DataLoader[Any]:
+    """Iterate a data set of sequences in random batches of about one length, to be padded little.
+
+    Parameters
+    ----------
+    dataset, batch_size, generator, most
+        As for :func:`batches`.
+    lengths : sequence of int
+        Of every sample. Fifty batches' samples, drawn at random, are sorted by them and cut into batches,
+        whose order is random again.
+    """
+    drawn = batches(dataset, batch_size, generator, most=most).sampler
+    source: Any = dataset
+    sampler: Any = _OfOneLength(drawn, lengths, batch_size, generator)
+    return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+class _OfOneLength:
+    """Batches of about one length, from random batches."""
+
+    def __init__(
+        self, drawn: Any, lengths: Sequence[int], batch_size: int, generator: torch.Generator
+    ) -> None:
+        self._drawn, self._lengths = drawn, lengths
+        self._batch_size, self._generator = batch_size, generator
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rest = iter(self._drawn)
+        while some := list(islice(rest, 50)):
+            samples = sorted((i for batch in some for i in batch), key=self._lengths.__getitem__)
+            cut = [
+                samples[i : i + self._batch_size] for i in range(0, len(samples), self._batch_size)
+            ]
+            for i in torch.randperm(len(cut), generator=self._generator).tolist():
+                yield cut[i]
 
 
 def stream_batches(

@@ -98,8 +98,12 @@ def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tenso
 
 
 def classification_loss(
-    model: SequenceClassifier, batch: tuple[Tensor, Tensor, Tensor]
+    model: SequenceClassifier,
+    batch: tuple[Tensor, Tensor, Tensor],
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`."""
+    """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`; `weight` `[n_classes]` of each."""
     codes, lengths, labels = batch
-    return F.cross_entropy(model(codes, lengths), labels), len(labels)
+    weight = None if weight is None else weight.to(codes.device)
+    loss = F.cross_entropy(model(codes, lengths), labels, weight, reduction="sum")
+    return loss / len(labels), len(labels)
