@@ -77,8 +77,8 @@ def length_batches(
     dataset, batch_size, generator, most
         As for :func:`batches`.
     lengths : sequence of int
-        Of every sample. Fifty batches' samples, drawn at random, are sorted by them and cut into batches,
-        whose order is random again.
+        Of every sample. The samples of some batches (an eighth of a pass, fifty at most) are drawn at
+        random, sorted by them and cut into batches, whose order is random again.
     """
     drawn = batches(dataset, batch_size, generator, most=most).sampler
     source: Any = dataset
@@ -99,8 +99,8 @@ class _OfOneLength:
         return len(self._drawn)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rest = iter(self._drawn)
-        while some := list(islice(rest, 50)):
+        rest, at_once = iter(self._drawn), max(1, min(50, len(self._drawn) // 8))
+        while some := list(islice(rest, at_once)):
             samples = sorted((i for batch in some for i in batch), key=self._lengths.__getitem__)
             cut = [
                 samples[i : i + self._batch_size] for i in range(0, len(samples), self._batch_size)
