@@ -38,6 +38,7 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     },
     "titans_ts.report": set(),
     "titans_ts.gluonts": {"estimators"},
+    "titans_ts.kmers": {"nn"},
 }
 
 
