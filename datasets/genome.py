@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import tempfile
 import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from titans_ts.datasets._messages import unknown_name
 
 __all__ = ["Genome", "reverse_complement"]
 
+_COMPRESSED = (".gz", ".bgz")
 _PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
 
@@ -76,7 +79,7 @@ class Genome:
     """
 
     def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if not self.path.is_file():
             raise FileNotFoundError(f"path {str(path)!r} is no file; give a FASTA file")
         self._index = _index_paths(self.path)
@@ -136,7 +139,9 @@ class Genome:
                 f"contig {chrom!r} is not in {self.path.name}, which has {other!r}; rename the contigs "
                 f"of one of them (rename={{{str(chrom)!r}: {other!r}, ...}})"
             )
-        return unknown_name("contig", chrom, self.lengths)
+        known = list(self.lengths)
+        close = get_close_matches(str(chrom), known, n=20) or known[:20]
+        return unknown_name("contig", chrom, close, f"{self.path.name} has {len(known)} in all.")
 
     def _read(self, chrom: str, start: int, end: int) -> str:
         return str(self._open().faidx.fetch(chrom, start + 1, end))
@@ -148,18 +153,37 @@ class Genome:
         return self._handle
 
     def _check_index(self) -> None:
-        """The index is of this file: every contig's last nucleotides can be read, and no more."""
-        for name in (next(iter(self.lengths)), list(self.lengths)[-1]):
-            length = self.lengths[name]
-            sequence = self._read(name, max(0, length - 9), length)
-            if len(sequence) != min(9, length) or not sequence.replace("-", "").isalpha():
+        """The index is of this file: contigs begin behind their header, and end where it says."""
+        records = self._open().faidx.index
+        some = np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int)
+        names = list(records)
+        for name in (names[i] for i in np.unique(some)):
+            record = records[name]
+            if self.path.suffix.lower() in _COMPRESSED:
+                start = max(0, record.rlen - 200)
+                found = self._read(name, start, record.rlen) if record.rlen else ""
+                good = len(found) == record.rlen - start and not set(found) & set("> \n")
+            else:
+                good = _stands_at(self.path, name, record)
+            if not good:
                 raise ValueError(
-                    f"the index {self._index[0].name!r} is not of {self.path.name!r}, or out of date: "
-                    f"contig {name!r} ends with {sequence!r}; delete it, and it is built anew"
+                    f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date "
+                    f"(contig {name!r} stands elsewhere); delete it, and it is built anew"
                 )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None, "_process": -1}
+
+
+def _stands_at(path: Path, name: str, record: Any) -> bool:
+    """Whether a contig of a plain file begins and ends where its index says."""
+    with path.open("rb") as file:
+        file.seek(max(0, record.offset - 10_000))
+        before = file.read(min(record.offset, 10_000)).rstrip(b"\r\n").rpartition(b"\n")[2]
+        lines, rest = divmod(record.rlen, max(1, record.lenc))
+        file.seek(record.offset + lines * record.lenb + rest)
+        after = file.read(2).lstrip(b"\r\n")
+    return before.split()[:1] == [b">" + name.encode()] and after[:1] in (b"", b">")
 
 
 def _open(path: Path, index: Path, blocks: Path) -> Any:
@@ -169,17 +193,20 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
         raise ModuleNotFoundError(
             f"a FASTA file needs pyfaidx ({error}): pip install 'titans-ts[genomics]'"
         ) from error
+    built = not index.is_file()
     try:
         with warnings.catch_warnings():
             # whether an index is older says nothing after a checkout; Genome compares it with the file
-            warnings.filterwarnings("ignore", message="Index file .* is older than FASTA file")
+            warnings.filterwarnings(
+                "ignore", message="(BGZF )?Index file .* is older than FASTA file"
+            )
             return pyfaidx.Fasta(
                 str(path),
                 indexname=str(index),
                 gzi_indexname=str(blocks),
                 as_raw=True,
                 rebuild=False,
-                build_index=not index.is_file(),
+                build_index=built,
             )
     except ImportError as error:
         raise ModuleNotFoundError(
@@ -189,14 +216,20 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
         raise ValueError(
             f"{str(path)!r} is compressed, but not by bgzip; compress it anew (gunzip, then bgzip)"
         ) from error
-    except (pyfaidx.FastaIndexingError, ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as FASTA: {error}") from error
+    except (pyfaidx.FastaIndexingError, ValueError, RuntimeError, struct.error) as error:
+        if built:  # what is left of it would only hide the cause
+            index.unlink(missing_ok=True)
+            raise ValueError(f"{str(path)!r} cannot be read as FASTA: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} cannot be read with its index {index.name!r} ({error}); delete that (and a "
+            ".gzi beside it), and it is built anew"
+        ) from error
 
 
 def _index_paths(path: Path) -> tuple[Path, Path]:
     """Where the two indices are, or are to be built."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    compressed = path.suffix.lower() in (".gz", ".bgz")
+    compressed = path.suffix.lower() in _COMPRESSED
     if beside[0].is_file() and (beside[1].is_file() or not compressed):
         return beside
     if not beside[0].is_file() and _writable(path.parent):

@@ -51,15 +51,15 @@ def check_splits(
         A row a finding, empty if there is none: `kind`, `part` ("train", "test"), `count`, `share` of the
         part, `first` (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a
         part), "in both" (a test sequence that is in train), "near-duplicate" (one with a relative in
-        train; duplicates not counted), "conflict" (the same sequence under several labels), "imbalance"
-        (a class with less than a tenth of the commonest's sequences), "unseen class" (of test, not in
-        train) and "length" (how many of the test part its length alone classifies rightly, where that is
-        more than the commonest class).
+        train; the ten that share most sampled words are asked, and duplicates not counted), "conflict"
+        (the same sequence under several labels), "imbalance" (a class with less than a tenth of the
+        commonest's sequences), "unseen class" (of test, not in train) and "length" (how many of the test
+        part its length alone classifies rightly, where that is more than the commonest class).
 
     Raises
     ------
-    ValueError
-        If a part has another number of labels than sequences.
+    TypeError, ValueError
+        If a part has another number of labels than sequences, a label is missing, or a sequence no str.
 
     Examples
     --------
@@ -73,21 +73,30 @@ def check_splits(
     """
     if not 1 <= k <= 31:
         raise ValueError(f"k is {k}; it must lie between 1 and 31")
+    if not 0 < similarity <= 1:
+        raise ValueError(f"similarity is {similarity}; it must lie in (0, 1]")
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]] = {}
     for name, X, y in (("train", train, train_labels), ("test", test, test_labels)):
         labels = np.asarray(y)
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(X),):
             raise ValueError(
                 f"{name}_labels has shape {labels.shape}, but {name} {len(X)} sequences; give one each"
             )
+        if pd.isna(labels).any():
+            i = int(pd.isna(labels).argmax())
+            raise ValueError(f"{name}_labels[{i}] is missing; drop that sequence or label it")
+        for i, sequence in enumerate(X):
+            if not isinstance(sequence, str):
+                raise TypeError(f"{name}[{i}] is {sequence!r}; give a str")
         parts[name] = ([_one_of_both(s) for s in X], labels)
     found = [*_repeats(parts), *_relatives(parts, k, similarity), *_classes(parts)]
     return pd.DataFrame(found, columns=list(_COLUMNS))
 
 
 def _one_of_both(sequence: str) -> str:
-    """The strand of a sequence that comes first in the alphabet."""
-    upper = sequence.upper()
+    """The strand of a sequence that comes first in the alphabet, without what is not there; U is T."""
+    upper = sequence.upper().replace("U", "T").strip("-")
     return min(upper, reverse_complement(upper))
 
 
@@ -125,6 +134,10 @@ def _relatives(
     owner = np.repeat(np.arange(len(words)), [int(_sampled(w).sum()) for w in words])
     order = np.argsort(every, kind="stable")
     every, owner = every[order], owner[order]
+    # a word of very many sequences (an adapter) tells no relative
+    _, place, count = np.unique(every, return_inverse=True, return_counts=True)
+    rare = count[place] <= max(50, len(train) // 100)
+    every, owner = every[rare], owner[rare]
     known = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):
@@ -136,7 +149,7 @@ def _relatives(
         hits = [owner[a:b] for a, b in zip(first, last, strict=True) if b > a]
         if hits:
             candidates, shared = np.unique(np.concatenate(hits), return_counts=True)
-            for candidate in candidates[np.argsort(-shared, kind="stable")[:3]]:
+            for candidate in candidates[np.argsort(-shared, kind="stable")[:10]]:
                 common = np.isin(own, words[candidate], assume_unique=True).mean()
                 near[i] |= common >= similarity
     detail = f"at least {similarity:.0%} of their words of {k} are in one training sequence"

@@ -40,14 +40,17 @@ def read_regions(path: str | Path) -> pd.DataFrame:
         If a line has too few columns, or places that are no whole numbers; it names the line.
     """
     path = Path(path)
-    gff = any(s.lower() in (".gff", ".gff3", ".gtf") for s in path.suffixes[-2:])
+    compressed = path.suffix.lower() in (".gz", ".bgz")
+    kind = Path(path.stem).suffix if compressed else path.suffix
+    gff = kind.lower() in (".gff", ".gff3", ".gtf")
     least, names = (9, _GFF) if gff else (3, _BED)
     lines = []
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+    with gzip.open(path, "rt") if compressed else path.open() as file:
         for number, line in enumerate(file, 1):
             if gff and line.startswith("##FASTA"):
                 break
-            if not line.strip() or line.startswith(("#", "track", "browser")):
+            first = line.split(None, 1)[0] if line.strip() else "#"
+            if first.startswith("#") or (not gff and first in ("track", "browser")):
                 continue
             fields = line.rstrip("\r\n").split("\t")
             if len(fields) < least:
@@ -61,6 +64,10 @@ def read_regions(path: str | Path) -> pd.DataFrame:
                     f"line {number} of {path.name} goes from {start!r} to {end!r}; "
                     "places are whole numbers"
                 )
+            if gff and int(start) == 0:
+                raise ValueError(
+                    f"line {number} of {path.name} begins at 0; GFF counts from 1, BED from 0"
+                )
             lines.append(fields)
     if not lines:
         raise ValueError(f"{path.name} has no place; give a BED or GFF file with at least one")
@@ -71,7 +78,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
         frame["start"] -= 1
     if "strand" not in frame:
         frame["strand"] = "."
-    frame["strand"] = frame["strand"].fillna(".")
+    frame["strand"] = frame["strand"].fillna(".").replace({"": ".", "?": "."})
     return frame
 
 
@@ -95,7 +102,7 @@ class FastaRegions(Sequence[str]):
     ----------
     frame : DataFrame
         The places, in order. Its index are their numbers in what was given: with
-        ``outside="drop"``, ``labels[regions.frame.index]`` are theirs.
+        ``outside="drop"``, ``np.asarray(labels)[regions.frame.index]`` are theirs.
     lengths : ndarray
         `[N]`, nucleotides of each.
 
@@ -160,7 +167,7 @@ class FastaRegions(Sequence[str]):
     def _within(self, frame: pd.DataFrame, outside: str) -> pd.DataFrame:
         start, end = frame["start"].to_numpy(), frame["end"].to_numpy()
         for wrong, what in (
-            (end <= start, "ends before it begins"),
+            (end <= start, "is empty or ends before it begins"),
             (~frame["strand"].isin(["+", "-", "."]).to_numpy(), "is on no strand '+', '-' or '.'"),
         ):
             _refuse(frame, wrong, what)
@@ -192,7 +199,8 @@ def _columns(regions: pd.DataFrame) -> pd.DataFrame:
                 f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
             )
     frame["chrom"] = frame["chrom"].astype(str)
-    frame["strand"] = frame["strand"].fillna(".").astype(str) if "strand" in frame else "."
+    strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
+    frame["strand"] = strand.fillna(".").astype(str)
     return frame
 
 

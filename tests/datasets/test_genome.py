@@ -73,10 +73,30 @@ def test_an_index_beside_the_file_is_never_written_over(fasta):
     os.utime(index, (1, 1))  # older than the file, as after a checkout
     assert Genome(fasta).fetch("chr2", 3, 7) == "TTGG"
     assert (index.read_bytes(), index.stat().st_mtime) == (before, 1)
-    write(fasta, {"other": "A" * 300})
-    with pytest.raises(ValueError, match="is not of 'small.fa', or out of date.*delete it"):
-        Genome(fasta)
+    longer = SEQUENCES | {"chr2": "TTTTTGGGGGA"}
+    renamed = {"chr3" if name == "chr2" else name: s for name, s in SEQUENCES.items()}
+    grown = SEQUENCES | {"plasmid": SEQUENCES["plasmid"] + "A" * 100}
+    for other in ({"other": "A" * 300}, longer, renamed, grown):
+        write(fasta, other)
+        with pytest.raises(ValueError, match="is not of 'small.fa', or out of date.*delete it"):
+            Genome(fasta)
     assert index.read_bytes() == before
+
+
+def test_odd_contigs_are_no_fault_of_the_index(fasta, tmp_path):
+    write(fasta, {"stop": "ACGTACGTACG*", "gaps": "ACGT" + "-" * 20, "empty": "", "last": "AC"})
+    genome = Genome(fasta)
+    assert genome.fetch("stop", 8, 12) == "ACG*"
+    assert genome.lengths["empty"] == 0
+    twice = tmp_path / "twice.fa"
+    twice.write_text(">a\nACGT\n>a\nCCCC\n")
+    with pytest.raises(ValueError, match="twice.fa' cannot be read as FASTA"):
+        Genome(twice)
+    twice.write_text(">a\nACGT\n>b\nCCCC\n")  # mended
+    assert list(Genome(twice).lengths) == ["a", "b"]
+    Path(f"{twice}.fai").write_text("a\tfour\t3\t4\t5\n")
+    with pytest.raises(ValueError, match="cannot be read with its index 'twice.fa.fai'"):
+        Genome(twice)
 
 
 def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
@@ -126,6 +146,14 @@ def test_bed_and_gff(tmp_path):
         "-",
         "gene",
     ]
+    bed.write_text("track1\t0\t4\nbrowser_x\t1\t2\tn\t0\t?\n")
+    assert read_regions(bed)[["chrom", "strand"]].to_numpy().tolist() == [
+        ["track1", "."],
+        ["browser_x", "."],
+    ]
+    gff.write_text("chr1\tx\tgene\t0\t10\t.\t-\t.\tID=a\n")
+    with pytest.raises(ValueError, match="begins at 0; GFF counts from 1, BED from 0"):
+        read_regions(gff)
     for text, message in (
         ("chr1\t0\n", "line 1 of places.bed has 2 columns, parted by tabs; BED has at least 3"),
         ("chr1 0 10\n", "line 1 of places.bed has 1 columns"),
@@ -149,7 +177,7 @@ def test_places_that_cannot_be_had(fasta):
             r"place 1, chr2:2-11 \(\.\), reaches beyond its contig; outside=",
         ),
         ({"start": [-3, -2]}, ValueError, r"place 0, .*, reaches beyond.* \(and 1 more\)"),
-        ({"end": [4, 2]}, ValueError, "place 1, .* ends before it begins"),
+        ({"end": [4, 2]}, ValueError, "place 1, .* is empty or ends before it begins"),
         ({"strand": ["+", "x"]}, ValueError, "place 1, .* is on no strand"),
         (
             {"chrom": ["chr2", "2"]},

@@ -37,7 +37,8 @@ def test_clean_parts_have_no_finding(parts):
 
 def test_repeats_on_either_strand_and_in_any_case(parts):
     train, y, test, z = parts
-    train[7], test[3], test[4] = train[2].lower(), reverse_complement(train[20]), test[9]
+    train[7] = train[2].lower().replace("t", "u") + "--"
+    test[3], test[4] = reverse_complement(train[20]), test[9]
     report = counted(train, y, test, z)
     assert report[("duplicate", "train")] == (1, 7)
     assert report[("in both", "test")] == (1, 3)
@@ -78,6 +79,12 @@ def test_short_and_odd_sequences(parts):
     assert check_splits(train, y, test, z).empty
     with pytest.raises(ValueError, match=r"test_labels has shape \(29,\), but test 30 sequences"):
         check_splits(train, y, test, z[1:])
+    with pytest.raises(ValueError, match=r"train_labels\[1\] is missing"):
+        check_splits(train, np.where(np.arange(60) == 1, np.nan, y), test, z)
+    with pytest.raises(TypeError, match=r"test\[2\] is None; give a str"):
+        check_splits(train, y, [*test[:2], None, *test[3:]], z)
+    with pytest.raises(ValueError, match="similarity is 70; it must lie"):
+        check_splits(train, y, test, z, similarity=70)
     with pytest.raises(ValueError, match="k is 32; it must lie between 1 and 31"):
         check_splits(train, y, test, z, k=32)
 

@@ -142,6 +142,14 @@ def test_rare_classes_may_count_more():
         assert fitted.predict_proba(sequences)[:, 1].mean() == pytest.approx(share, abs=0.12)
 
 
+def test_weights_that_weigh_nothing():
+    for weight in ({0: -1}, {0: 0}, {0: np.nan}):
+        with pytest.raises(
+            ValueError, match="class_weight is .*; weights must be positive and finite"
+        ):
+            small(class_weight=weight).fit(*GOOD)
+
+
 def test_places_of_a_genome_are_sequences(tmp_path):
     pytest.importorskip("pyfaidx")
     path = tmp_path / "small.fa"
@@ -223,7 +231,7 @@ def test_bad_sequences_and_labels(name):
     [
         ({"tokenizer": "bpe"}, r"tokenizer is 'bpe'; choose one of \['nucleotide'\]"),
         ({"kernel_size": 0}, "kernel_size is 0"),
-        ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average'\]"),
+        ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average', 'auto'\]"),
     ],
 )
 def test_bad_parameters(params, message):

@@ -155,12 +155,12 @@ class TitansEstimator(BaseEstimator, ABC):
         }
 
     @contextmanager
-    def _seeded(self) -> Iterator[torch.Generator]:
-        """Random numbers from `random_state`; torch's global generator is left as it was.
+    def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
+        """Random numbers from `state`, or else `random_state`; torch's own are left as they were.
 
         Its random numbers are the process's, so fits in several threads take turns.
         """
-        state = self.get_params(deep=False)["random_state"]
+        state = self.get_params(deep=False)["random_state"] if state is None else state
         seed = int(check_random_state(state).randint(2**31 - 1))
         device = self._device()
         with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -25,7 +25,7 @@ from titans_ts.config import (
     from_dict,
 )
 from titans_ts.estimators.base import TitansEstimator
-from titans_ts.nn.models import SequenceClassifier
+from titans_ts.nn.models import STRANDS, SequenceClassifier
 from titans_ts.nn.tokenizers import encode_nucleotides
 from titans_ts.training import batches, classification_loss, length_batches, train
 
@@ -49,8 +49,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
     rc : {"none", "augment", "average", "auto"}
         What is done with the other strand, the reverse complement: nothing; training sees either strand
         of a sequence, at random; and the probabilities of both are averaged, too. "auto" trains with
-        "average" and with "none", and keeps what does better on the validation part: where a label
-        belongs to one strand (splice sites), the other misleads.
+        "average" and with "none", and keeps what does better on the validation part (`model_.config.rc`
+        says which): where a label belongs to one strand (splice sites), the other misleads.
     class_weight : dict, "balanced" or None
         How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
@@ -179,20 +179,33 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         training = self._training_config()
         sequences = _read_sequences(X)
         classes, labels = _read_labels(y, len(sequences))
+        if self.rc not in (*STRANDS, "auto"):
+            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+        # of one seed, for the same validation part
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         weight = None
         if self.class_weight is not None:
             weights = compute_class_weight(
                 self.class_weight, classes=classes, y=np.asarray(y).ravel()
             )
-            weight = torch.from_numpy(weights).float()
+            if not (np.isfinite(weights).all() and (weights > 0).all()):
+                raise ValueError(
+                    f"class_weight is {self.class_weight!r}; weights must be positive and finite"
+                )
+            weight = torch.from_numpy(weights)
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
             (
-                self._trained(sequences, labels, len(classes), training, rc, weight)
+                self._trained(sequences, labels, len(classes), training, rc, weight, seed)
                 for rc in choices
             ),
-            key=lambda trained: min(epoch.get("validation_loss", 0.0) for epoch in trained[1]),
+            key=lambda trained: _best_loss(trained[1]),
         )
+        if self.rc == "auto" and np.isinf(_best_loss(history)):
+            raise ValueError(
+                "rc is 'auto', but no validation part is held out to choose by; raise "
+                "validation_fraction, or choose another rc"
+            )
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
         return self
@@ -205,22 +218,21 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         training: TrainingConfig,
         rc: str,
         weight: Tensor | None,
+        seed: int,
     ) -> tuple[SequenceClassifier, list[dict[str, float]]]:
         """A model and its history."""
         config: ClassifierConfig = self._config(
             ClassifierConfig, n_classes=n_classes, backbone=self._backbone_config(), rc=rc
         )
-        with self._seeded() as generator:
+        with self._seeded(seed) as generator:
             model = SequenceClassifier(config)
             kept, held_out = _split(labels, training.validation_fraction, generator)
-            if self.rc == "auto" and len(held_out) == 0:
-                raise ValueError(
-                    "rc is 'auto', but no validation part is held out to choose by; raise "
-                    "validation_fraction, or choose another rc"
-                )
             most = training.max_steps_per_epoch * training.batch_size
             validation = None
             if len(held_out):
+                held_out = held_out[
+                    np.argsort([len(sequences[i]) for i in held_out], kind="stable")
+                ]
                 dataset = _Sequences(sequences, labels, held_out)
                 validation = batches(dataset, 4 * training.batch_size, most=most)
             lengths = [len(sequences[i]) for i in kept]
@@ -299,6 +311,10 @@ def _groups(order: NDArray[np.int64], lengths: list[int]) -> Iterator[NDArray[np
         if full or stop - start == 128 or stop == len(order):
             yield order[start:stop]
             start = stop
+
+
+def _best_loss(history: list[dict[str, float]]) -> float:
+    return min((e["validation_loss"] for e in history if "validation_loss" in e), default=np.inf)
 
 
 class _Sequences:

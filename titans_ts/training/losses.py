@@ -104,6 +104,7 @@ def classification_loss(
 ) -> tuple[Tensor, int]:
     """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`; `weight` `[n_classes]` of each."""
     codes, lengths, labels = batch
-    weight = None if weight is None else weight.to(codes.device)
-    loss = F.cross_entropy(model(codes, lengths), labels, weight, reduction="sum")
+    logits = model(codes, lengths)
+    weight = None if weight is None else weight.to(logits)
+    loss = F.cross_entropy(logits, labels, weight, reduction="sum")
     return loss / len(labels), len(labels)
