@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from gluonts.dataset.split import split
-from gluonts.evaluation import Evaluator
+from judge import judge
 from record import record
 
 from titans_ts.datasets import literature_split, load_dataset
@@ -87,31 +86,18 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
         prediction_length=HORIZON, windows=(stop - end) // HORIZON, distance=HORIZON
     )
     forecasts = list(predictor.predict(instances.input))
-    series = [
-        _series(past, future) for past, future in zip(instances.input, instances.label, strict=True)
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        evaluator = Evaluator(quantiles=np.arange(1, 10) / 10, num_workers=0, seasonality=24)
-        found, _ = evaluator(iter(series), iter(forecasts))
     return {
         "seed": seed,
         "windows": len(forecasts),
         "seconds": round(seconds),
         "epochs": len(predictor.forecaster.history_),
-        "mean_wQuantileLoss": round(float(found["mean_wQuantileLoss"]), 4),
-        "MASE": round(float(found["MASE"]), 4),
+        **judge(list(instances), forecasts, "h", 24, "mean_wQuantileLoss", "MASE"),
     }
 
 
 def _dataset(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A series a variate, with its number as a static category."""
     return [entry | {"feat_static_cat": np.array([i])} for i, entry in enumerate(to_dataset(frame))]
-
-
-def _series(past: dict[str, Any], future: dict[str, Any]) -> Any:
-    values = np.concatenate([past["target"], future["target"]])
-    return pd.DataFrame(values, pd.period_range(past["start"], periods=len(values), freq="h"))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ import numpy as np
 import pandas as pd
 import torch
 from gluonts.dataset.split import split
-from gluonts.evaluation import Evaluator, aggregate_valid
 from gluonts.torch import DeepAREstimator, PatchTSTEstimator, TemporalFusionTransformerEstimator
+from judge import QUANTILES, judge
 from lightning.pytorch import seed_everything
 from record import data_file, record
 
 from titans_ts.gluonts import TitansEstimator, to_dataset
 
-QUANTILES = [i / 10 for i in range(1, 10)]
 DAYS = [
     *("easter_day", "good_friday", "new_year", "christmas", "labor_day", "independence_day"),
     *("revolution_day_memorial", "regional_games", "football_gold_cup", "beer_capital"),
@@ -161,23 +160,14 @@ def run(
         predictor = _estimator(model, task, seed, settings, folder).train(list(known))
         seconds = time.perf_counter() - start
         forecasts = list(predictor.predict([past for past, _ in pairs]))
-        evaluator = Evaluator(
-            QUANTILES,
-            seasonality=task.season,
-            num_workers=0,
-            aggregation_strategy=aggregate_valid,  # the MASE of a series without change is infinite
-        )
-        series = [_series(past, future, task.freq) for past, future in pairs]
-        found, _ = evaluator(iter(series), iter(forecasts))
+    metrics = "mean_wQuantileLoss", "MASE", "ND"
     return {
         "panel": panel,
         "model": model,
         "seed": seed,
         "series": len(forecasts),
         "seconds": round(seconds),
-        "mean_wQuantileLoss": round(float(found["mean_wQuantileLoss"]), 4),
-        "MASE": round(float(found["MASE"]), 4),
-        "ND": round(float(found["ND"]), 4),
+        **judge(pairs, forecasts, task.freq, task.season, *metrics),
     }
 
 
@@ -240,11 +230,6 @@ def _head(entry: dict[str, Any], n: int) -> dict[str, Any]:
         key: value[..., :-n] if key == "target" or "dynamic" in key else value
         for key, value in entry.items()
     }
-
-
-def _series(past: dict[str, Any], future: dict[str, Any], freq: str) -> pd.DataFrame:
-    values = np.concatenate([past["target"], future["target"]])
-    return pd.DataFrame(values, pd.period_range(past["start"], periods=len(values), freq=freq))
 
 
 if __name__ == "__main__":

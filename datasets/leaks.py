@@ -130,8 +130,9 @@ def _relatives(
 ) -> Iterator[Any]:
     train, test = parts["train"][0], parts["test"][0]
     words = [_words(s, k) for s in train]
-    every = np.concatenate([w[_sampled(w)] for w in words]) if words else np.empty(0, np.uint64)
-    owner = np.repeat(np.arange(len(words)), [int(_sampled(w).sum()) for w in words])
+    some = [_sampled(w) for w in words]
+    every = np.concatenate([np.empty(0, np.uint64), *some])
+    owner = np.repeat(np.arange(len(words)), [len(s) for s in some])
     order = np.argsort(every, kind="stable")
     every, owner = every[order], owner[order]
     # a word of very many sequences (an adapter) tells no relative
@@ -144,7 +145,7 @@ def _relatives(
         own = _words(sequence, k)
         if sequence in known or len(own) == 0:
             continue
-        asked = own[_sampled(own)]
+        asked = _sampled(own)
         first, last = np.searchsorted(every, asked), np.searchsorted(every, asked, side="right")
         hits = [owner[a:b] for a, b in zip(first, last, strict=True) if b > a]
         if hits:
@@ -199,6 +200,6 @@ def _words(sequence: str, k: int) -> Hashes:
     return words
 
 
-def _sampled(words: Hashes) -> npt.NDArray[np.bool_]:
+def _sampled(words: Hashes) -> Hashes:
     """A quarter of the words, the same ones in every sequence (a MinHash by fraction)."""
-    return words % np.uint64(4) == 0
+    return words[words % np.uint64(4) == 0]

@@ -131,6 +131,11 @@ class ForecasterConfig:
         """Sequences of tokens that a window becomes."""
         return self.n_variates if self.tokens in ("patch", "mixed") else 1
 
+    @property
+    def n_covariates(self) -> int:
+        """Covariates that tokens hold: all but the place in the learned season."""
+        return self.n_past + self.n_known - (self.cycle_length > 0)
+
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")

@@ -195,26 +195,25 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
             weight = torch.from_numpy(weights)
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
-            (
-                self._trained(sequences, labels, len(classes), training, rc, weight, seed)
-                for rc in choices
-            ),
+            (self._trained(sequences, labels, training, rc, weight, seed) for rc in choices),
             key=lambda trained: _best_loss(trained[1]),
         )
-        if self.rc == "auto" and np.isinf(_best_loss(history)):
+        self._check_choice(not np.isinf(_best_loss(history)))
+        # only now: a fit that fails leaves the estimator as it was
+        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
+        return self
+
+    def _check_choice(self, validated: bool) -> None:
+        if self.rc == "auto" and not validated:
             raise ValueError(
                 "rc is 'auto', but no validation part is held out to choose by; raise "
                 "validation_fraction, or choose another rc"
             )
-        # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
-        return self
 
     def _trained(
         self,
         sequences: list[Codes],
         labels: NDArray[np.int64],
-        n_classes: int,
         training: TrainingConfig,
         rc: str,
         weight: Tensor | None,
@@ -222,11 +221,15 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
     ) -> tuple[SequenceClassifier, list[dict[str, float]]]:
         """A model and its history."""
         config: ClassifierConfig = self._config(
-            ClassifierConfig, n_classes=n_classes, backbone=self._backbone_config(), rc=rc
+            ClassifierConfig,
+            n_classes=int(labels.max()) + 1,
+            backbone=self._backbone_config(),
+            rc=rc,
         )
         with self._seeded(seed) as generator:
             model = SequenceClassifier(config)
             kept, held_out = _split(labels, training.validation_fraction, generator)
+            self._check_choice(len(held_out) > 0)
             most = training.max_steps_per_epoch * training.batch_size
             validation = None
             if len(held_out):
@@ -348,9 +351,7 @@ def _read_sequences(X: Any) -> list[Codes]:
         X, (Sequence, np.ndarray, pd.Series, pd.Index)
     ):
         raise TypeError(f"X is a {type(X).__name__}; give a list, array or Series of str")
-    values = np.asarray(
-        X if isinstance(X, (np.ndarray, pd.Series, pd.Index)) else list(X), dtype=object
-    )
+    values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or len(values) == 0:

@@ -90,12 +90,11 @@ class PanelModel:
         """Rows `[N, F]` scaled, and static covariates as tensors."""
         return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
 
-    def learn_season(self, panel: Panel, use: NDArray[np.bool_]) -> None:
-        """Let the learned season, if any, begin at that of the rows `use` `[N]`."""
+    def learn_season(self, panel: Panel, rows: NDArray[np.float32], use: NDArray[np.bool_]) -> None:
+        """Let the learned season, if any, begin at that of scaled rows `[N, F]`, those in `use`."""
         cycle = self.model.cycle
         if cycle is None:
             return
-        rows, _ = self.rows(panel)
         values = np.where(use[:, None], rows[:, : self.config.n_variates], np.nan)
         found = season(values.astype(np.float64), rows[:, -1].astype(int), panel.spans, len(cycle))
         with torch.no_grad():

@@ -302,8 +302,8 @@ class TitansForecaster(TitansEstimator):
                 n_raw=int(config.cycle_length > 0),
             )
             model = PanelModel(network, roles, scales, encoder)
-            model.learn_season(panel, use)
             values, static = model.rows(panel)
+            model.learn_season(panel, values, use)
             in_a_row = 1 + config.carried_windows
             spans = np.stack([first, border], 1)
             windows = PanelWindows(panel, values, config, spans, static, in_a_row=in_a_row)
@@ -978,22 +978,21 @@ def _for_panel(
 ) -> ForecasterConfig:
     """The configuration with the panel's numbers of columns; unless given, windows are MAC's segments."""
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
-    n_past, n_columns = roles.n_past, panel.values.shape[1]
+    config = dataclasses.replace(
+        config,
+        n_variates=panel.n_targets,
+        n_past=roles.n_past,
+        n_known=panel.values.shape[1] - panel.n_targets - roles.n_past,
+        static_categories=categories,
+        n_static=n_static,
+    )
     backbone, variates = config.backbone, config.tokens == "variate"
     if (config.carried_windows or variates) and "segment_length" not in given:
         # a segment of MAC's that straddled two windows would hide a window's own beginning
         n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
         if variates:
-            n_tokens = n_columns - (config.cycle_length > 0) + panel.n_targets
+            n_tokens = config.n_covariates + 2 * config.n_variates
         backbone = dataclasses.replace(backbone, segment_length=n_tokens)
         if variates and "window" not in given:  # every variate sees all others
             backbone = dataclasses.replace(backbone, window=max(backbone.window, n_tokens))
-    return dataclasses.replace(
-        config,
-        n_variates=panel.n_targets,
-        n_past=n_past,
-        n_known=n_columns - panel.n_targets - n_past,
-        static_categories=categories,
-        n_static=n_static,
-        backbone=backbone,
-    )
+    return dataclasses.replace(config, backbone=backbone)

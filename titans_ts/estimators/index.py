@@ -40,14 +40,7 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
     TypeError, ValueError
         If it is of another kind, or not increasing at one frequency; the message says where.
     """
-    stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-    if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
-        raise TypeError(
-            f"the index of X has dtype {index.dtype}; "
-            "give a DatetimeIndex (pd.to_datetime), a PeriodIndex or whole numbers"
-        )
-    if stamps.hasnans:
-        raise ValueError("the index of X has NaT; drop those rows")
+    stamps = _stamps(index)
     for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
         found = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
         raise ValueError(
@@ -128,6 +121,19 @@ def regular_items(
     return freq
 
 
+def _stamps(index: pd.Index) -> pd.Index:
+    """The index, periods as the times they begin at, if it is of a kind that can be read."""
+    stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
+        raise TypeError(
+            f"the index of X has dtype {index.dtype}; "
+            "give a DatetimeIndex (pd.to_datetime), a PeriodIndex or whole numbers"
+        )
+    if stamps.hasnans:
+        raise ValueError("the index of X has NaT; drop those rows")
+    return stamps
+
+
 def step_of(index: pd.Index) -> Any:
     """The frequency of a regular index: an offset, or the step between whole numbers."""
     return index.step if isinstance(index, pd.RangeIndex) else index.freq
@@ -148,16 +154,13 @@ def rising_items(
     TypeError, ValueError
         If the index is of another kind, or an item's times do not rise; the message says where.
     """
+    index = _stamps(index)
     times = isinstance(index, pd.DatetimeIndex)
-    if not times and index.dtype.kind not in "iu":
-        raise TypeError(f"the index of X has dtype {index.dtype}; give times or whole numbers")
     if fitted is not None and times != isinstance(fitted, pd.offsets.BaseOffset):
         raise TypeError(
             f"the index of X has dtype {index.dtype}, but {fitted!r} is the fitted step"
         )
     index = index if times else index.astype(np.int64)  # unsigned differences would not fall
-    if index.hasnans:
-        raise ValueError("the index of X has NaT; drop those rows")
     if len(index) == 0:
         raise ValueError("X has 0 rows; give at least two")
     inside = np.ones(len(index), bool)

@@ -62,11 +62,10 @@ class ForecastingModel(nn.Module):
                 raise ValueError(f"{name} is {value!r}; choose one of {list(choices)}")
         self.output = OUTPUTS[config.output](config.quantile_levels)
         C, d_model = config.n_variates, config.backbone.d_model
-        n_known = config.n_known - (config.cycle_length > 0)
         self.cycle = (
             nn.Parameter(torch.zeros(config.cycle_length, C)) if config.cycle_length else None
         )
-        length, n_covariates = config.context_length, config.n_past + n_known
+        length, n_covariates = config.context_length, config.n_covariates
         self.together = C if config.tokens == "joint" else 1
         self.tokenizer: PatchTokenizer | VariateTokenizer
         if config.tokens == "variate":
@@ -92,7 +91,7 @@ class ForecastingModel(nn.Module):
             self.together,
             self.output.n_extra,
             config.head_dropout,
-            n_known,
+            n_covariates - config.n_past,
             d_model,
         )
 

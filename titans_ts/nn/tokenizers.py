@@ -136,11 +136,10 @@ class VariateTokenizer(nn.Module):
         both = torch.cat([torch.where(observed, x, 0), observed.to(x.dtype)], 1).mT  # [B, F, 2 T]
         C = self.n_variates
         tokens, present = self.embed(both), observed.any(1)
-        variates, covariates = (slice(None), slice(C)), (slice(None), slice(C, None))
-        tokens = torch.cat([tokens[covariates], tokens[variates], tokens[variates]], 1)
-        known = present[variates]
+        variates, known = tokens[:, :C], present[:, :C]
+        tokens = torch.cat([tokens[:, C:], variates, variates], 1)
         again = known.any(1, keepdim=True).expand_as(known)
-        return tokens + self.which, torch.cat([present[covariates], known, again], 1)
+        return tokens + self.which, torch.cat([present[:, C:], known, again], 1)
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of tokens `[B, P]` as values of steps `[B, T, C]`: those of a variate's first token."""

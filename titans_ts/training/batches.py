@@ -50,6 +50,14 @@ def batches(
         always the same at even distances.
     """
     source: Any = dataset
+    sampler = _sampler(dataset, batch_size, generator, most)
+    return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+def _sampler(
+    dataset: BatchedDataset, batch_size: int, generator: torch.Generator | None, most: int | None
+) -> BatchSampler:
+    source: Any = dataset
     order: Any
     most = len(dataset) if most is None else most
     if generator is None:
@@ -58,8 +66,7 @@ def batches(
         order = RandomSampler(source, generator=generator)
     else:  # with replacement: an order of all would take memory of its own
         order = RandomSampler(source, replacement=True, num_samples=most, generator=generator)
-    sampler = BatchSampler(order, batch_size, drop_last=False)
-    return DataLoader(source, sampler=sampler, batch_size=None)
+    return BatchSampler(order, batch_size, drop_last=False)
 
 
 def length_batches(
@@ -80,7 +87,7 @@ def length_batches(
         Of every sample. The samples of some batches (an eighth of a pass, fifty at most) are drawn at
         random, sorted by them and cut into batches, whose order is random again.
     """
-    drawn = batches(dataset, batch_size, generator, most=most).sampler
+    drawn = _sampler(dataset, batch_size, generator, most)
     source: Any = dataset
     sampler: Any = _OfOneLength(drawn, lengths, batch_size, generator)
     return DataLoader(source, sampler=sampler, batch_size=None)
