@@ -9,21 +9,32 @@ from titans_ts.datasets.check import check_frame
 from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
 from titans_ts.datasets.fetch import load_dataset
 from titans_ts.datasets.genome import Genome, reverse_complement
+from titans_ts.datasets.genomic_benchmarks import (
+    GENOMIC_BENCHMARKS,
+    GenomicBenchmark,
+    build_genomic_benchmark,
+)
 from titans_ts.datasets.leaks import check_splits
 from titans_ts.datasets.regions import FastaRegions, read_regions
 from titans_ts.datasets.registry import DATASETS, Dataset
+from titans_ts.datasets.sequences import read_sequences
 from titans_ts.datasets.splits import Split, literature_split, ratio_split
 from titans_ts.datasets.synthetic import make_series
+from titans_ts.datasets.tracks import write_track
+from titans_ts.datasets.variants import read_variants
 from titans_ts.datasets.windows import SlidingWindows, gather_rows
 
 __all__ = [
     "DATASETS",
     "DEMO_SEASON_LENGTH",
+    "GENOMIC_BENCHMARKS",
     "Dataset",
     "FastaRegions",
     "Genome",
+    "GenomicBenchmark",
     "SlidingWindows",
     "Split",
+    "build_genomic_benchmark",
     "check_frame",
     "check_splits",
     "gather_rows",
@@ -33,5 +44,8 @@ __all__ = [
     "make_series",
     "ratio_split",
     "read_regions",
+    "read_sequences",
+    "read_variants",
     "reverse_complement",
+    "write_track",
 ]

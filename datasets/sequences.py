@@ -1,0 +1,167 @@
+"""Labelled sequences from files: tables (CSV, TSV, Parquet) and FASTA."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from titans_ts.datasets._messages import unknown_name
+
+__all__ = ["read_sequences"]
+
+_INVALID = ("error", "pad", "drop")
+_OTHER = re.compile("[^ACGTUNRYSWKMBDHVacgtunryswkmbdhv-]")
+_TABLES = (".csv", ".tsv", ".txt", ".parquet")
+
+
+def read_sequences(
+    path: str | Path,
+    *,
+    sequence_column: str = "sequence",
+    label_column: str = "label",
+    labels: str | Path | None = None,
+    invalid: str = "error",
+) -> pd.DataFrame:
+    r"""Read sequences, and their labels where there are some.
+
+    Parameters
+    ----------
+    path : str or Path
+        A table (.csv, .tsv, .parquet, also .gz), a row a sequence; or FASTA, a record a sequence, plain
+        or gzipped. "NA" is a name or a sequence, and not missing.
+    sequence_column, label_column : str
+        Columns of a table.
+    labels : str or Path, optional
+        Of FASTA: a table with the columns `id` (first word of a record's header) and `label_column`, and
+        perhaps others.
+    invalid : {"error", "pad", "drop"}
+        What to do with letters outside IUPAC: refuse; put "-" there, which models do not see; leave the
+        sequence out.
+
+    Returns
+    -------
+    DataFrame
+        `sequence`, `label` if there is one, and the other columns as they are (of FASTA `id`). The index
+        are the numbers in the file, so that it shows what was left out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is none of these, lacks a column, holds no sequence, or one that cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "small.csv"
+    >>> _ = path.write_text("sequence,label\nACGT,yes\nTT*T,no\n")
+    >>> read_sequences(path, invalid="pad")
+      sequence label
+    0     ACGT   yes
+    1     TT-T    no
+    """
+    path = Path(path)
+    if invalid not in _INVALID:
+        raise ValueError(f"invalid is {invalid!r}; choose one of {list(_INVALID)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"path {str(path)!r} is no file; give a table or a FASTA file")
+    if _kind(path) in _TABLES:
+        frame = _read_table(path)
+        if labels is not None:
+            raise ValueError("labels are for FASTA; a table has a column of them (label_column)")
+        if sequence_column not in frame:
+            columns = list(frame.columns)
+            raise ValueError(unknown_name("sequence_column", sequence_column, columns))
+        frame = frame.rename(columns={sequence_column: "sequence"})
+    else:
+        frame = pd.DataFrame(_read_fasta(path), columns=["id", "sequence"])
+        if labels is not None:
+            frame = _join(frame, _read_table(Path(labels)), label_column, Path(labels).name)
+    if label_column in frame:
+        frame = frame.rename(columns={label_column: "label"})
+    if frame.empty:
+        raise ValueError(f"{path.name} has no sequence; give at least one")
+    return _usable(frame, path.name, invalid)
+
+
+def _kind(path: Path) -> str:
+    """The last part of a name, without what says that it is compressed."""
+    compressed = path.suffix.lower() in (".gz", ".bgz")
+    return (Path(path.stem).suffix if compressed else path.suffix).lower()
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if _kind(path) == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(
+        path,
+        sep="," if _kind(path) == ".csv" else "\t",
+        keep_default_na=False,
+        na_values=[""],
+        compression="gzip" if path.suffix.lower() in (".gz", ".bgz") else None,
+    )
+
+
+def _read_fasta(path: Path) -> Iterator[tuple[str, str]]:
+    name: str | None = None
+    parts: list[str] = []
+    compressed = path.suffix.lower() in (".gz", ".bgz")
+    with gzip.open(path, "rt") if compressed else path.open() as file:
+        for line in file:
+            if line.startswith(">"):
+                if name is not None:
+                    yield name, "".join(parts)
+                name, parts = (line[1:].split() or [""])[0], []
+            elif name is not None:
+                parts.append(line.strip())
+            elif line.strip():
+                raise ValueError(
+                    f"{path.name} begins with {line.strip()[:20]!r}; give FASTA (lines with '>' and a "
+                    f"name before each sequence) or a table whose name ends in {', '.join(_TABLES)}"
+                )
+    if name is not None:
+        yield name, "".join(parts)
+
+
+def _join(frame: pd.DataFrame, table: pd.DataFrame, label: str, name: str) -> pd.DataFrame:
+    for column in ("id", label):
+        if column not in table:
+            more = f"The columns are those of {name}."
+            raise ValueError(unknown_name("column", column, list(table.columns), more))
+    table = table.assign(id=table["id"].astype(str)).set_index("id")
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise ValueError(f"{name} has {twice[0]!r} more than once; give one label each")
+    missing = frame.loc[~frame["id"].isin(table.index), "id"]
+    if len(missing):
+        raise ValueError(
+            f"{name} has no label of {missing.iloc[0]!r} (and {len(missing) - 1} more)"
+        )
+    return frame.join(table, on="id")
+
+
+def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
+    missing = frame["sequence"].isna()
+    if missing.any():
+        raise ValueError(f"{name} has no sequence in row {int(missing.argmax())}; drop that row")
+    frame["sequence"] = frame["sequence"].astype(str)
+    wrong = frame["sequence"].str.contains(_OTHER)
+    if not wrong.any():
+        return frame
+    if invalid == "drop":
+        if wrong.all():
+            raise ValueError(f"{name} has no sequence of IUPAC letters alone; give invalid='pad'")
+        return frame[~wrong]
+    if invalid == "pad":
+        frame["sequence"] = frame["sequence"].str.replace(_OTHER, "-", regex=True)
+        return frame
+    row = int(wrong.argmax())
+    found = _OTHER.search(frame["sequence"].iloc[row])
+    assert found is not None
+    raise ValueError(
+        f"{name} has {found.group()!r} at position {found.start()} of row {row} (and letters outside "
+        f"IUPAC in {int(wrong.sum()) - 1} more); give invalid='pad' or 'drop'"
+    )

@@ -1,0 +1,212 @@
+"""Tracks: values of places in a genome as BED, bedGraph and bigWig files, for a genome browser."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from titans_ts.datasets.regions import _columns, _refuse
+
+__all__ = ["write_track"]
+
+_KINDS = {
+    ".bed": "BED",
+    ".bedgraph": "bedGraph",
+    ".bg": "bedGraph",
+    ".bw": "bigWig",
+    ".bigwig": "bigWig",
+}
+_COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
+
+
+def write_track(
+    frame: pd.DataFrame, path: str | Path, lengths: Mapping[str, int] | None = None
+) -> None:
+    r"""Write places and their scores to the format that the file's name says.
+
+    A place without a score (NaN) is left out. Places are sorted by contig and start. A number has six
+    digits as text, and 32 bits in bigWig.
+
+    bedGraph and bigWig have one score a nucleotide. Where places overlap, as sliding windows do, they
+    are cut where one begins or ends, and each piece has the mean of the scores that cover it; BED keeps
+    the places as they are.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `chrom`, `start`, `end` (0-based, half-open), `score`, and perhaps `name` and `strand`, which
+        BED alone holds ("." where they are missing).
+    path : str or Path
+        The file, named .bed, .bedgraph, .bg (plain or .gz), .bw or .bigwig; a former one is replaced
+        when the new one is complete, and its folder is made if it is missing.
+    lengths : mapping, optional
+        Nucleotides of each contig, such as :attr:`Genome.lengths`; contigs are written in its order
+        (else as they first appear), and no place may reach beyond its own. bigWig needs it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If pyBigWig is not installed, for bigWig alone.
+    ValueError
+        If the name says no format, a column is missing, a place or score cannot be written, no place
+        has a score, or bedGraph or bigWig would mix both strands.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.bedgraph"
+    >>> windows = pd.DataFrame({"chrom": "I", "start": [0, 5], "end": [10, 15], "score": [1.0, 2.0]})
+    >>> write_track(windows, path)
+    >>> print(path.read_text().expandtabs(4), end="")
+    I   0   5   1
+    I   5   10  1.5
+    I   10  15  2
+    """
+    path = Path(path)
+    compressed = path.suffix.lower() == ".gz"
+    kind = _KINDS.get((Path(path.stem) if compressed else path).suffix.lower())
+    if kind is None or (compressed and kind == "bigWig"):
+        raise ValueError(
+            f"path {str(path)!r} says no format; its name must end in .bed, .bedgraph or .bg (or these "
+            "and .gz), .bw or .bigwig"
+        )
+    if kind == "bigWig" and lengths is None:
+        raise ValueError(
+            "lengths is None, and bigWig needs it: give the nucleotides of each contig"
+        )
+    places = _places(frame, lengths)
+    if kind != "BED":
+        if {"+", "-"} <= set(places["strand"]):
+            raise ValueError(
+                f"column 'strand' has '+' and '-', and {kind} holds one strand: write one file per "
+                "strand (frame[frame['strand'] == '+'])"
+            )
+        places = _pieces(places)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        if kind == "bigWig":
+            _write_bigwig(places, aside, lengths or {})
+        else:
+            _write_text(places, aside, compressed)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFrame:
+    """The columns of BED, checked and sorted; `chrom` is categorical, in the order of contigs."""
+    for name in ("chrom", "start", "end", "score"):
+        if name not in frame:
+            raise ValueError(f"frame lacks the column {name!r}; it has {list(frame.columns)}")
+    if frame["score"].dtype.kind not in "iuf":
+        raise ValueError(
+            f"column 'score' has dtype {frame['score'].dtype}; scores are numbers (astype(float))"
+        )
+    places = _columns(frame).reset_index(drop=True)
+    places["score"] = places["score"].astype(np.float64)
+    names = places["name"].astype(object) if "name" in places else pd.Series(".", places.index)
+    places["name"] = names.fillna(".").astype(str).replace("", ".")
+    start, end = places["start"].to_numpy(), places["end"].to_numpy()
+    contigs = list(places["chrom"].unique() if lengths is None else lengths)
+    for wrong, what in (
+        (start < 0, "begins below 0"),
+        (end <= start, "is empty or ends before it begins"),
+        (~places["strand"].isin(["+", "-", "."]), "is on no strand '+', '-' or '.'"),
+        (np.isinf(places["score"]), "has an infinite score"),
+        (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line's end in its name"),
+        (~places["chrom"].isin(contigs), "is on a contig that lengths lacks"),
+    ):
+        _refuse(places, wrong, what)
+    if lengths is not None:
+        length = places["chrom"].map(dict(lengths)).to_numpy(np.int64)
+        _refuse(places, end > length, "reaches beyond its contig, whose end lengths gives")
+    places["chrom"] = pd.Categorical(places["chrom"], contigs)
+    places = places.loc[places["score"].notna(), _COLUMNS]
+    if places.empty:
+        raise ValueError("frame has no place with a score; a track has at least one")
+    return places.sort_values(["chrom", "start", "end"])
+
+
+def _pieces(places: pd.DataFrame) -> pd.DataFrame:
+    """Disjoint intervals, cut at every start and end, with the mean of the scores that cover each."""
+    chrom = places["chrom"].cat
+    start, end = (places[name].to_numpy(np.int64) for name in ("start", "end"))
+    size = end.max()  # contigs one behind the other, each as long as the longest
+    first = chrom.codes.to_numpy(np.int64) * size
+    at = np.concatenate([first + start, first + end])
+    order = np.argsort(at, kind="stable")
+    at = at[order]
+    last = np.flatnonzero(np.append(at[1:] != at[:-1], True))  # of the starts and ends at one place
+    edges = at[last]
+    covering = np.cumsum(np.where(order < len(start), 1, -1))[last]
+    total = _running_sums(places["score"].to_numpy(), order, int(covering.max()))[last]
+    covered = np.flatnonzero(covering)  # never the last edge
+    code, begin = np.divmod(edges[covered], size)
+    return pd.DataFrame(
+        {
+            "chrom": pd.Categorical.from_codes(code, chrom.categories),
+            "start": begin,
+            "end": begin + edges[covered + 1] - edges[covered],
+            "score": total[covered] / covering[covered],
+        }
+    )
+
+
+def _running_sums(scores: NDArray[np.float64], order: NDArray[np.int64], most: int) -> Any:
+    """Sums while scores are added and, as events N, N + 1, ... of `order`, taken away again.
+
+    In floats, each score would leave its rounding behind for all that follow. Whole numbers leave
+    nothing, and two of 62 bits hold a sum of `most` scores as exactly as a float does.
+    """
+    bits = 62 - most.bit_length()
+    shift = bits - int(np.frexp(np.abs(scores).max())[1])
+    total = np.zeros(2 * len(scores))
+    for _ in range(2):
+        whole = np.rint(np.ldexp(scores, shift))
+        changes = whole.astype(np.int64)
+        running = np.cumsum(np.concatenate([changes, -changes])[order])
+        total += np.ldexp(running.astype(np.float64), -shift)
+        scores = scores - np.ldexp(whole, -shift)
+        shift += bits
+    return total
+
+
+def _write_text(places: pd.DataFrame, path: Path, compressed: bool) -> None:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("wb"))
+        if compressed:  # neither name nor time: the same places are the same bytes
+            file = stack.enter_context(
+                gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
+            )
+        text = stack.enter_context(TextIOWrapper(file, encoding="utf-8", newline=""))
+        places.to_csv(
+            text, sep="\t", header=False, index=False,
+            float_format="%.6g", lineterminator="\n", quoting=csv.QUOTE_NONE,
+        )  # fmt: skip
+
+
+def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int]) -> None:
+    try:
+        import pyBigWig
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"a bigWig file needs pyBigWig ({error}): pip install 'titans-ts[genomics]'"
+        ) from error
+    with pyBigWig.open(str(path), "w") as file:
+        file.addHeader([(name, int(length)) for name, length in lengths.items()])
+        chrom, start, end, score = (places[name].tolist() for name in places)
+        file.addEntries(chrom, start, ends=end, values=score)  # lists: not every build knows numpy
+    with pyBigWig.open(str(path)) as file:  # closing a file on a full disk raises nothing
+        if file.header()["nBasesCovered"] != sum(end) - sum(start):
+            raise OSError(f"{path.name} could not be written whole; look whether the disk is full")

@@ -1,0 +1,99 @@
+"""Variants: what a VCF file says to stand in place of the reference, an allele a row."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["read_variants"]
+
+_COLUMNS = ("chrom", "start", "ref", "alt", "id", "record")
+_IUPAC = "[ACGTURYSWKMBDHVNacgturyswkmbdhvn]+"
+_LETTERS = re.compile(_IUPAC)
+# <DEL>, both kinds of breakends (G]17:198], .A, A.), an allele deleted by another record, none at all
+_NO_LETTERS = re.compile(rf"<\S+>|\S*[\[\]]\S*|\.{_IUPAC}|{_IUPAC}\.|\*|\.")
+
+
+def read_variants(path: str | Path) -> pd.DataFrame:
+    r"""Read the alternative alleles of a VCF file, plain or gzipped.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, compressed if its name ends in .gz or .bgz. Of its columns, the first five are read
+        (CHROM, POS, ID, REF, ALT, parted by tabs); the header may be missing.
+
+    Returns
+    -------
+    DataFrame
+        A row an alternative allele: `chrom`, `start` (0-based), `ref`, `alt` and `id` as they are
+        written, and `record`, the number of its line among the file's records, from 0. Alleles that are
+        no letters (symbolic ones such as <DEL>, breakends, "*" and ".") are left out;
+        ``frame.attrs["left_out"]`` is their number.
+
+    Raises
+    ------
+    ValueError
+        If a line is malformed (it names the line), or there is no allele of letters.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "small.vcf"
+    >>> _ = path.write_text("#CHROM\tPOS\tID\tREF\tALT\nI\t7\trs1\tA\tG,<DEL>\nI\t9\t.\tTC\tT,TCC\n")
+    >>> frame = read_variants(path)
+    >>> frame
+      chrom  start ref  alt   id  record
+    0     I      6   A    G  rs1       0
+    1     I      8  TC    T    .       1
+    2     I      8  TC  TCC    .       1
+    >>> frame.attrs
+    {'left_out': 1}
+    """
+    path = Path(path)
+    compressed = path.suffix.lower() in (".gz", ".bgz")
+    rows: list[tuple[str, int, str, str, str, int]] = []
+    record = left_out = 0
+    with gzip.open(path, "rt") if compressed else path.open() as file:
+        for number, line in enumerate(file, 1):
+            if line.startswith("#") or not line.strip():
+                continue
+            fields = line.rstrip("\r\n").split("\t")
+            _check_line(fields, f"line {number} of {path.name}")
+            chrom, position, name, ref, alts = fields[:5]
+            letters = [alt for alt in alts.split(",") if _LETTERS.fullmatch(alt)]
+            left_out += alts.count(",") + 1 - len(letters)
+            rows += [(chrom, int(position) - 1, ref, alt, name, record) for alt in letters]
+            record += 1
+    if not rows:
+        raise ValueError(
+            f"{path.name} has no alternative allele of letters (records: {record}, alleles left out: "
+            f"{left_out}); give a VCF file with at least one"
+        )
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+    frame = frame.astype({"start": np.int64, "record": np.int64})
+    frame.attrs["left_out"] = left_out
+    return frame
+
+
+def _check_line(fields: list[str], where: str) -> None:
+    if len(fields) < 5:
+        raise ValueError(
+            f"{where} has {len(fields)} columns, parted by tabs; VCF has at least 5 "
+            "(CHROM, POS, ID, REF, ALT)"
+        )
+    _, position, _, ref, alts = fields[:5]
+    if not position.isdecimal() or int(position) == 0:
+        raise ValueError(f"{where} has POS {position!r}; VCF counts from 1, in whole numbers")
+    if not _LETTERS.fullmatch(ref):
+        raise ValueError(f"{where} has REF {ref!r}; it must be IUPAC letters, at least one")
+    for alt in alts.split(","):
+        if not (_LETTERS.fullmatch(alt) or _NO_LETTERS.fullmatch(alt)):
+            raise ValueError(
+                f"{where} has ALT {alts!r}, of which {alt!r} is neither IUPAC letters nor what VCF "
+                "writes otherwise (<...>, a breakend, '*', '.'); part alleles by single commas"
+            )

@@ -1,0 +1,91 @@
+"""Labelled sequences from tables and FASTA files."""
+
+from __future__ import annotations
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from titans_ts.datasets import read_sequences
+
+TABLE = "sequence,label,split\nACGT,NA,train\nNA,yes,test\nggtn,no,test\n"
+RECORDS = ">one some words\nACG\nTT\n\n>two\nttN\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "parquet"])
+def test_tables_of_every_kind(form, tmp_path):
+    path = tmp_path / f"t.{form}"
+    text = TABLE.replace(",", "\t") if form == "tsv" else TABLE
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+        rows = [line.split(",") for line in TABLE.split()]
+        pd.DataFrame(rows[1:], columns=rows[0]).to_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(text.encode()) if form.endswith("gz") else text.encode())
+    frame = read_sequences(path)
+    assert frame["sequence"].tolist() == ["ACGT", "NA", "ggtn"]  # N, A: no missing value
+    assert frame["label"].tolist() == ["NA", "yes", "no"]
+    assert frame["split"].tolist() == ["train", "test", "test"]
+
+
+def test_columns_of_other_names(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("dna,class\nACGT,1\n")
+    frame = read_sequences(path, sequence_column="dna", label_column="class")
+    assert frame[["sequence", "label"]].to_numpy().tolist() == [["ACGT", 1]]
+    with pytest.raises(ValueError, match="sequence_column='sequence' is not known"):
+        read_sequences(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_record_is_a_sequence(compressed, tmp_path):
+    path = tmp_path / ("r.fa.gz" if compressed else "r.fasta")
+    content = RECORDS.encode()
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    assert read_sequences(path).to_numpy().tolist() == [["one", "ACGTT"], ["two", "ttN"]]
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("id\tlabel\tlength\ntwo\tno\t3\none\tyes\t5\n")
+    frame = read_sequences(path, labels=labels)
+    assert frame["label"].tolist() == ["yes", "no"]
+    assert frame["length"].tolist() == [5, 3]
+    labels.write_text("id\tlabel\ntwo\tno\n")
+    with pytest.raises(ValueError, match=r"labels.tsv has no label of 'one' \(and 0 more\)"):
+        read_sequences(path, labels=labels)
+    labels.write_text("id\tlabel\ntwo\tno\ntwo\tyes\none\tno\n")
+    with pytest.raises(ValueError, match="labels.tsv has 'two' more than once"):
+        read_sequences(path, labels=labels)
+    labels.write_text("name\tlabel\ntwo\tno\n")
+    with pytest.raises(ValueError, match="column='id' is not known"):
+        read_sequences(path, labels=labels)
+
+
+def test_letters_outside_iupac(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sequence,label\nAC*T,1\nACGU,0\nJ,1\n")
+    with pytest.raises(ValueError, match=r"t.csv has '\*' at position 2 of row 0 .* in 1 more"):
+        read_sequences(path)
+    assert read_sequences(path, invalid="pad")["sequence"].tolist() == ["AC-T", "ACGU", "-"]
+    assert read_sequences(path, invalid="drop").index.tolist() == [1]
+    path.write_text("sequence\nJ\n")
+    with pytest.raises(ValueError, match="no sequence of IUPAC letters alone"):
+        read_sequences(path, invalid="drop")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("t.csv", "sequence\n", {}, "t.csv has no sequence; give at least one"),
+        ("t.csv", "sequence,label\n,1\n", {}, "t.csv has no sequence in row 0; drop that row"),
+        ("t.csv", TABLE, {"labels": "x"}, "labels are for FASTA"),
+        ("t.csv", TABLE, {"invalid": "n"}, "invalid is 'n'; choose one of"),
+        ("r.fa", "ACGT\n", {}, "r.fa begins with 'ACGT'; give FASTA"),
+        ("r.fa", "", {}, "r.fa has no sequence"),
+    ],
+)
+def test_files_that_cannot_be_used(name, content, options, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_sequences(tmp_path / name, **options)
+    with pytest.raises(FileNotFoundError, match="is no file; give a table or a FASTA file"):
+        read_sequences(tmp_path / "other.csv")
