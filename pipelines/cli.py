@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from titans_ts.pipelines import dna
+from titans_ts.pipelines.options import Quiet, Seed, Threads
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,18 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["app", "demo", "forecast", "main"]
 
 app = typer.Typer(
-    help="Forecast time series with models whose memory learns while it reads.",
+    help="Forecast time series and read DNA with models whose memory learns while it reads.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Threads = Annotated[
-    int, typer.Option(help="Processor threads; more than the free cores is much slower.", min=1)
-]
-Seed = Annotated[int, typer.Option(help="Seed: the same seed gives the same forecast.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -125,6 +122,16 @@ def demo(
         progress_bar=not quiet,
     )
     _run(load_demo(), forecaster, DEMO_SEASON_LENGTH, out, out / "report.html", None, threads)
+
+
+for command, short_help in (
+    (dna.classify, "Classify the DNA sequences of a file."),
+    (dna.pretrain, "Learn from genomes, before there are labels."),
+    (dna.scan, "Answer for windows along a genome."),
+    (dna.variants, "Say what variants change."),
+    (dna.surprise, "Write what surprises a memory along a genome."),
+):
+    app.command(short_help=short_help)(command)
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""Counts of words in DNA, against counting them one by one."""
+"""Baselines for DNA: words counted one by one, and models that find a motif."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from titans_ts.datasets import reverse_complement
-from titans_ts.kmers import KmerCounts, kmer_classifier
+from titans_ts.dna_baselines import KmerCounts, cnn_classifier, kmer_classifier
+from titans_ts.nn.nucleotides import encode_nucleotides
 
 
 def by_hand(sequence, k, gaps):
@@ -49,12 +50,32 @@ def test_a_linear_model_of_words_finds_a_motif():
         sequences.append(
             letters[:place] + motif + letters[place:] if label else letters + "ACGTAACC"
         )
-    whole, gapped = (
-        cross_val_score(kmer_classifier(k=4, gaps=gaps), np.array(sequences), labels).mean()
-        for gaps in (0, 2)
-    )
-    assert min(whole, gapped) > 0.8
+    for options in ({}, {"gaps": 2}, {"gaps": 2, "model": "svm"}):
+        words = kmer_classifier(k=4, **options)
+        assert cross_val_score(words, np.array(sequences), labels).mean() > 0.8, options
     assert clone(kmer_classifier(k=4)).get_params()["kmercounts__k"] == 4
+
+
+def test_a_small_network_finds_a_motif():
+    rng = np.random.default_rng(0)
+    sequences = []
+    for label in (labels := np.arange(400) % 2):
+        letters = "".join(rng.choice(list("ACGT"), rng.integers(20, 40)))
+        sequences.append(letters + "TGACGTCA" + letters[:7] if label else letters + "ACGTAACC")
+    options = {"n_filters": 16, "kernel_size": 8, "max_epochs": 10, "batch_size": 32}
+    cnn = cnn_classifier(random_state=0, progress_bar=False, **options)
+    assert cnn.fit(sequences[:300], labels[:300]).score(sequences[300:], labels[300:]) > 0.9
+    assert len(cnn.model_.backbone.blocks) == 0
+    # in pieces and whole, alone and beside others
+    p = cnn.predict_proba(sequences[:2])
+    np.testing.assert_allclose(cnn.predict_proba(sequences[:1]), p[:1], atol=1e-6)
+    codes = encode_nucleotides(sequences[0])
+    np.testing.assert_allclose(cnn.model_.read(codes, 5).softmax(-1).tolist(), p[0], atol=1e-6)
+
+
+def test_an_unknown_model_is_named():
+    with pytest.raises(ValueError, match="model is 'forest'; choose one of"):
+        kmer_classifier(model="forest")
 
 
 @pytest.mark.parametrize(

@@ -29,16 +29,16 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.nn": {"config", "files", "kernels"},
     "titans_ts.training": {"config", "nn"},
     "titans_ts.estimators": {
-        *("config", "datasets", "frequency", "nn", "training"),
+        *("config", "datasets", "files", "frequency", "nn", "training"),
         *("anomalies", "baselines", "conformal", "metrics"),
     },
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),
-        *("files", "frequency", "metrics", "baselines", "plots", "report"),
+        *("files", "frequency", "metrics", "baselines", "dna_baselines", "plots", "report"),
     },
     "titans_ts.report": set(),
     "titans_ts.gluonts": {"estimators"},
-    "titans_ts.kmers": {"nn"},
+    "titans_ts.dna_baselines": {"estimators", "nn"},
 }
 
 

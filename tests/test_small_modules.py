@@ -1,4 +1,4 @@
-"""Metrics, baselines, frequencies and configurations."""
+"""Metrics, baselines, frequencies, configurations and logos."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from sklearn import metrics as sk
 
 from titans_ts import metrics
@@ -14,6 +15,7 @@ from titans_ts.baselines import drift, seasonal_naive
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, from_dict, to_dict
 from titans_ts.frequency import calendar_features, cycle_phase, guess_frequency, usual_season
 from titans_ts.metrics import mean_absolute_error, mean_squared_error
+from titans_ts.plots import NUCLEOTIDES, OTHER, plot_logo
 
 
 def test_errors_are_scikit_learns_without_missing_values():
@@ -201,3 +203,72 @@ def test_configurations_go_through_json():
 def test_unknown_keys_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         from_dict(ForecasterConfig, values)
+
+
+def glyphs(axes):
+    """Colour, left end, lower end, width and height of each letter of a logo."""
+    letters = axes.collections[0]
+    boxes = [path.get_extents() for path in letters.get_paths()]
+    bounds = [np.round(box.bounds, 6).tolist() for box in boxes]
+    return [(to_hex(c), *b) for c, b in zip(letters.get_facecolors(), bounds, strict=True)]
+
+
+def test_a_logo_stacks_letters_as_high_as_their_scores():
+    scores = np.zeros((12, 4))
+    scores[0] = [0.5, -0.25, 2.0, -1.0]
+    scores[10] = [0, 0, 0, 0.75]
+    axes = plot_logo(scores, start=100, title="cost in $ and $").axes[0]
+    a, c, g, t = (NUCLEOTIDES[letter].lower() for letter in "ACGT")
+    assert len({a, c, g, t}) == 4
+    assert glyphs(axes) == [
+        (c, 99.53, -0.25, 0.94, 0.25),  # the largest farthest from the line
+        (a, 99.53, 0.0, 0.94, 0.5),
+        (t, 99.53, -1.25, 0.94, 1.0),
+        (g, 99.53, 0.5, 0.94, 2.0),
+        (t, 109.53, 0.0, 0.94, 0.75),
+    ]
+    upright, upside_down = axes.collections[0].get_paths()[4], axes.collections[0].get_paths()[2]
+    crossbar = [  # at the end of a T that is farthest from the line
+        np.ptp(p.vertices[np.isclose(p.vertices[:, 1], far), 0])
+        for p, far in ((upright, 0.75), (upside_down, -1.25))
+    ]
+    np.testing.assert_allclose(crossbar, 0.94)
+    assert axes.get_ylim() == pytest.approx((-1.25 - 0.15, 2.5 + 0.15))
+    assert axes.get_xlim() == pytest.approx((99.4, 111.6))
+    assert axes.get_xticks().tolist() == [100, 105, 110]
+    assert axes.get_title(loc="left") == "cost in $ and $"
+
+
+def test_a_logo_of_a_sequence_has_its_letters_in_rows_of_one_scale():
+    rng = np.random.default_rng(0)
+    scores, sequence = rng.normal(size=240), "".join(rng.choice(list("ACGTuNn-"), 240))
+    figure = plot_logo(scores, sequence, start=1_000_000)
+    assert len(figure.axes) == 3
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    expected = [
+        (
+            NUCLEOTIDES.get(letter.upper(), OTHER).lower(),
+            *np.round([1_000_000 + i - 0.47, min(score, 0), 0.94, abs(score)], 6).tolist(),
+        )
+        for i, (letter, score) in enumerate(zip(sequence, scores, strict=True))
+        if letter != "-"
+    ]
+    assert [letter for axes in figure.axes for letter in glyphs(axes)] == expected
+    assert [axes.get_xlim()[0] for axes in figure.axes] == [999_999.4, 1_000_099.4, 1_000_199.4]
+    assert figure.axes[2].get_xticks().max() == 1_000_220  # the sequence ends at 1 000 239
+    assert len(plot_logo(scores[:150], sequence[:150]).axes) == 1
+    assert len(plot_logo(np.zeros((2000, 4))).axes) == 20
+
+
+def test_what_no_logo_can_show():
+    for scores, sequence, message in (
+        (np.zeros((5, 3)), None, r"scores has shape \(5, 3\); it must be \[T, 4\]"),
+        (np.zeros(5), None, r"scores has shape \(5,\); .* or \[T\] with a sequence"),
+        (np.zeros((5, 4)), "ACGTA", r"scores has shape \(5, 4\) and sequence 5 letters"),
+        (np.zeros(5), "ACG", r"scores has shape \(5,\) and sequence 3 letters"),
+        (np.zeros((2001, 4)), None, "scores has 2001 places, and a picture 1 to 2000; cut"),
+        (np.zeros((0, 4)), None, "scores has 0 places"),
+        ([0.0, 1.0, np.nan], "ACG", "scores has NaN or infinite values, the first at place 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plot_logo(scores, sequence)

@@ -1,6 +1,6 @@
 """Forecasting and sequence classification on Titans backbones, whose memory learns while it reads.
 
-`TitansForecaster` and `TitansClassifier` are estimators with scikit-learn's interface;
+`TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface;
 `titans_ts.nn` holds the layers, `titans_ts.kernels` the memory as pure functions,
 `titans_ts.datasets` the data and `titans_ts.pipelines` the command line.
 """
@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titans_ts.estimators import TitansClassifier, TitansForecaster
+    from titans_ts.estimators import TitansClassifier, TitansForecaster, TitansRegressor
 
-__all__ = ["TitansClassifier", "TitansForecaster", "__version__"]
+__all__ = ["TitansClassifier", "TitansForecaster", "TitansRegressor", "__version__"]
 
 try:
     __version__ = version("titans-ts")
@@ -23,7 +23,7 @@ except PackageNotFoundError:  # a checkout that is not installed
 
 def __getattr__(name: str) -> Any:
     """Import the estimators when they are first used: pandas and scikit-learn cost a second."""
-    if name in ("TitansClassifier", "TitansForecaster"):
+    if name in ("TitansClassifier", "TitansForecaster", "TitansRegressor"):
         import titans_ts.estimators
 
         return getattr(titans_ts.estimators, name)

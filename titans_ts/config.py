@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 __all__ = [
     "BackboneConfig",
-    "ClassifierConfig",
     "ForecasterConfig",
     "MemoryConfig",
+    "SequenceConfig",
     "TrainingConfig",
     "from_dict",
     "to_dict",
@@ -57,7 +57,7 @@ class BackboneConfig:
     d_model: int = 64
     """D, width of a token."""
     n_layers: int = 2
-    """Number of blocks."""
+    """Number of blocks; 0 is no backbone, to see what it adds."""
     n_heads: int = 4
     """H, heads of the attention and of the memory."""
     ff_expansion: int = 2
@@ -75,9 +75,9 @@ class BackboneConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "d_model", "n_layers", "n_heads", "ff_expansion", "window")
+        _at_least(self, 1, "d_model", "n_heads", "ff_expansion", "window")
         _at_least(self, 1, "segment_length")
-        _at_least(self, 0, "n_persistent")
+        _at_least(self, 0, "n_layers", "n_persistent")
         _share(self, "dropout")
         if self.d_model % (2 * self.n_heads):
             raise ValueError(
@@ -153,24 +153,47 @@ class ForecasterConfig:
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
-    """A sequence classifier: nucleotide tokenizer, backbone and head."""
+class SequenceConfig:
+    """A model of DNA sequences: tokenizer, backbone, read-out and a linear head."""
 
-    n_classes: int = 2
-    """Number of classes."""
+    n_outputs: int = 2
+    """Classes, labels or values of a sequence (of a bin, for a track)."""
+    output: str = "classes"
+    """What they are: "classes" that exclude one another, "labels" that do not, or "values"."""
+    n_bins: int = 0
+    """Bins of a track: equal parts of a sequence with values of their own; 0 is one answer a sequence."""
     tokenizer: str = "nucleotide"
     """How a sequence becomes tokens: a key of `titans_ts.nn.DNA_TOKENIZERS`."""
-    kernel_size: int = 9
-    """Nucleotides a token sees: width of the convolution that embeds them."""
+    kernel_size: int | None = None
+    """Letters a token sees; None is what is usual for the tokenizer: 9, for "conv" 15, for "kmer" 6."""
+    stride: int = 1
+    """Letters a token stands for: more of them make a long sequence short."""
+    n_filters: int = 128
+    """Motifs of the tokenizer "conv"."""
+    merges: tuple[str, ...] = ()
+    """Pairs of words that the tokenizer "bpe" merges."""
+    lower_case: str = "same"
+    """What lower-case letters are: one of `titans_ts.nn.LOWER_CASE`."""
     rc: str = "none"
     """What is done with the other strand: one of `titans_ts.nn.STRANDS`."""
+    bidirectional: str = "none"
+    """Whether tokens are read backwards, too: one of `titans_ts.nn.DIRECTIONS`."""
+    read_out: str = "attention"
+    """How tokens become one answer: a key of `titans_ts.nn.READ_OUTS`."""
+    length: int = 0
+    """Letters of the longest sequence that the read-out "flatten" can take."""
     head_dropout: float = 0.2
     """Dropped share of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
     def __post_init__(self) -> None:
-        _at_least(self, 2, "n_classes")
-        _at_least(self, 1, "kernel_size")
+        _at_least(self, 1, "n_outputs", "stride", "n_filters")
+        _at_least(self, 0, "n_bins", "length")
+        _one_of(self, "output", ("classes", "labels", "values"))
+        if self.output == "classes":
+            _at_least(self, 2, "n_outputs")
+        if self.kernel_size is not None:
+            _at_least(self, 1, "kernel_size")
         _share(self, "head_dropout")
 
 

@@ -1,4 +1,4 @@
-"""Baselines for DNA: counts of words, and a linear model of them. A deep model has to beat these."""
+"""Baselines for DNA: linear models of words, and a small convolutional network. Beat these first."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer
+from sklearn.svm import LinearSVC
 
-from titans_ts.nn.tokenizers import encode_nucleotides
+from titans_ts.estimators import TitansClassifier
+from titans_ts.nn.nucleotides import encode_nucleotides
 
-__all__ = ["KmerCounts", "kmer_classifier"]
+__all__ = ["KmerCounts", "cnn_classifier", "kmer_classifier"]
 
 
 class KmerCounts(TransformerMixin, BaseEstimator):
@@ -95,16 +97,27 @@ class KmerCounts(TransformerMixin, BaseEstimator):
 
 
 def kmer_classifier(
-    k: int = 6, gaps: int = 0, both_strands: bool = True, C: float = 10.0
+    k: int = 6,
+    gaps: int = 0,
+    both_strands: bool = True,
+    C: float | None = None,
+    model: str = "logistic",
 ) -> Pipeline:
-    """Logistic regression on the words of a sequence, whatever its length: scikit-learn's pipeline.
+    """A linear model of the words of a sequence, whatever its length: scikit-learn's pipeline.
 
     Parameters
     ----------
     k, gaps, both_strands
         As for :class:`KmerCounts`.
-    C : float
-        Inverse strength of the regularisation.
+    C : float, optional
+        Inverse strength of the regularisation; default: 10, for "svm" 1.
+    model : {"logistic", "svm"}
+        Logistic regression, or a linear support-vector machine, which has no probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the model is another.
 
     Examples
     --------
@@ -112,6 +125,37 @@ def kmer_classifier(
     >>> kmer_classifier(k=3).fit(sequences, [0, 1] * 6).predict(["TTTTTTT", "CGTTGC"]).tolist()
     [1, 0]
     """
-    return make_pipeline(
-        KmerCounts(k, gaps, both_strands), Normalizer(), LogisticRegression(C=C, max_iter=1000)
-    )
+    models = {
+        "logistic": LogisticRegression(C=10.0 if C is None else C, max_iter=1000),
+        "svm": LinearSVC(C=1.0 if C is None else C),
+    }
+    if model not in models:
+        raise ValueError(f"model is {model!r}; choose one of {list(models)}")
+    return make_pipeline(KmerCounts(k, gaps, both_strands), Normalizer(), models[model])
+
+
+def cnn_classifier(**params: Any) -> TitansClassifier:
+    """A small convolutional network: motif filters, the best match of each, a linear map.
+
+    It is what :class:`titans_ts.TitansClassifier` is without its backbone (after Alipanahi et al.,
+    "DeepBind", Nature Biotechnology 2015): what memory and attention add shows beside it.
+
+    Parameters
+    ----------
+    **params
+        Of :class:`titans_ts.TitansClassifier`, for instance `kernel_size`, `n_filters`, `max_epochs`.
+
+    Examples
+    --------
+    >>> sequences = ["ACGTTGCA", "TTTTTTTT", "ACGTTGCAAC", "TTTTTT"] * 8
+    >>> cnn = cnn_classifier(n_filters=16, max_epochs=8, random_state=0, progress_bar=False)
+    >>> cnn.fit(sequences, [0, 1] * 16).predict(["TTTTTTT", "CGTTGCA"]).tolist()
+    [1, 0]
+    """
+    plain: dict[str, Any] = {
+        "tokenizer": "conv",
+        "n_layers": 0,
+        "read_out": "max",
+        "learning_rate": 0.01,
+    }
+    return TitansClassifier(**(plain | params))

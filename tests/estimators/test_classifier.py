@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from titans_ts import TitansClassifier
+from titans_ts.config import BackboneConfig, SequenceConfig
 from titans_ts.datasets import FastaRegions, reverse_complement
-from titans_ts.nn import NucleotideTokenizer
-from titans_ts.nn.tokenizers import encode_nucleotides, other_strand
+from titans_ts.nn import DNA_TOKENIZERS
+from titans_ts.nn.nucleotides import SHARES, encode_nucleotides, other_strand
 
 
 def small(**params):
@@ -67,9 +68,7 @@ def test_case_u_and_ambiguous_letters(fitted):
     np.testing.assert_allclose(p, p[[0, 0, 0]], atol=1e-7)
     np.testing.assert_array_equal(encode_nucleotides("ACGTNacgtnUuRYSWKMBDHV")[10:12], [3, 3])
     # a letter counts as a share of all that it may stand for
-    shares = NucleotideTokenizer(8, 1).one_hot[
-        torch.from_numpy(encode_nucleotides("ARNB-").astype(int))
-    ]
+    shares = SHARES[encode_nucleotides("ARNB-")]
     expected = [[1, 0, 0, 0], [0.5, 0, 0.5, 0], [0.25] * 4, [0, 1 / 3, 1 / 3, 1 / 3], [0] * 4]
     np.testing.assert_allclose(shares, expected, atol=1e-6)
 
@@ -187,13 +186,13 @@ def test_a_class_with_one_sequence_trains():
 
 
 def test_a_token_sees_its_nucleotide_and_those_before_it():
-    import torch
-
-    tokenizer = NucleotideTokenizer(d_model=8, kernel_size=3)
+    config = SequenceConfig(kernel_size=3, backbone=BackboneConfig(d_model=8))
+    tokenizer = DNA_TOKENIZERS["nucleotide"](config)
     codes = torch.tensor([[0, 1, 2, 3, 0, 1]])
-    before = tokenizer(codes)
+    there = torch.ones_like(codes, dtype=torch.bool)
+    before, _ = tokenizer(codes, there)
     codes[0, 3] = 2
-    moved = (tokenizer(codes) - before).abs().amax((0, 2)) > 0
+    moved = (tokenizer(codes, there)[0] - before).abs().amax((0, 2)) > 0
     assert moved.tolist() == [False, False, False, True, True, True]
 
 
@@ -229,11 +228,133 @@ def test_bad_sequences_and_labels(name):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"tokenizer": "bpe"}, r"tokenizer is 'bpe'; choose one of \['nucleotide'\]"),
+        (
+            {"tokenizer": "wordpiece"},
+            r"tokenizer is 'wordpiece'; choose one of \['nucleotide', 'conv'",
+        ),
         ({"kernel_size": 0}, "kernel_size is 0"),
-        ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average', 'auto'\]"),
+        ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average', 'equiv"),
     ],
 )
 def test_bad_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         small(**params).fit(*GOOD)
+
+
+def test_several_labels_a_sequence(tmp_path):
+    rng = np.random.default_rng(0)
+    sequences, labels = [], rng.integers(0, 2, (300, 2))
+    for row in labels:
+        letters = "".join(rng.choice(list("ACGT"), 30))
+        motifs = "".join(
+            m if there else "ACACAC" for m, there in zip(("TATAAT", "GGGCGG"), row, strict=True)
+        )
+        sequences.append(letters[:15] + motifs + letters[15:])
+    frame = pd.DataFrame(labels, columns=["tata", "gc"])
+    options = {"max_epochs": 12, "learning_rate": 0.01, "batch_size": 32}
+    fitted = small(**options).fit(sequences, frame)
+    assert list(fitted.classes_) == ["tata", "gc"]
+    p = fitted.predict_proba(sequences)
+    np.testing.assert_array_equal(fitted.predict(sequences), p > 0.5)
+    assert ((p > 0.5) == labels).mean() > 0.9
+    fitted.save(tmp_path / "m")
+    loaded = TitansClassifier.load(tmp_path / "m")
+    np.testing.assert_allclose(loaded.predict_proba(sequences), p, atol=1e-6)
+    rare = np.stack([np.arange(60) % 6 == 0, np.arange(60) % 2], 1).astype(int)
+    letters = ["".join(rng.choice(list("ACGT"), 20)) for _ in rare]
+    options = {"max_epochs": 20, "learning_rate": 0.005, "validation_fraction": 0}
+    p = small(class_weight="balanced", **options).fit(letters, rare).predict_proba(letters)
+    np.testing.assert_allclose(p.mean(0), 0.5, atol=0.12)
+    with pytest.raises(ValueError, match=r"class_weight is \{0: 1\}; of several labels"):
+        small(class_weight={0: 1}).fit(letters, rare)
+    with pytest.raises(ValueError, match="of 2 labels a sequence, give a row of 0 and 1"):
+        small().fit(letters, rare + 1)
+
+
+def test_whole_groups_are_held_out(monkeypatch):
+    from titans_ts.estimators import sequences as module
+
+    seen = []
+    monkeypatch.setattr(
+        module.SequenceEstimator,
+        "_trained",
+        lambda self, data, held_out, *rest: (
+            seen.append((data.wanted, held_out.wanted))
+            or (torch.nn.Identity(), [{"validation_loss": 1.0}])
+        ),
+    )
+    chromosomes = np.repeat(list("abcdefghij"), 4)
+    labels = np.array([f"{c}{i % 2}" for i, c in enumerate(chromosomes)])
+    small().fit(["ACGT"] * 40, labels, groups=chromosomes)
+    kept, held_out = ({np.unique(labels)[i][0] for i in part} for part in seen[0])
+    assert len(held_out) == 2
+    assert not kept & held_out
+    with pytest.raises(ValueError, match=r"groups has shape \(3,\), but X has 40 sequences"):
+        small().fit(["ACGT"] * 40, labels, groups=[1, 2, 3])
+    with pytest.raises(ValueError, match="groups are all 'a'; a part cannot be held out"):
+        small().fit(["ACGT"] * 40, labels, groups=["a"] * 40)
+
+
+def test_a_validation_part_may_be_given():
+    sequences, labels = stranded(60, "TTGACATTGACA", 1)
+    options = {"max_epochs": 6, "learning_rate": 0.01}
+    wrong = small(**options).fit(sequences, labels, validation=(sequences, 1 - labels))
+    right = small(**options).fit(sequences, labels, validation=(sequences, labels))
+    best = [np.argmin([h["validation_loss"] for h in f.history_]) for f in (wrong, right)]
+    assert best[0] < best[1]  # what the other labels like least is learning
+    with pytest.raises(ValueError, match="validation y has '6', which is no class of y; drop it"):
+        small().fit(sequences, labels, validation=(sequences, labels + 6))
+    with pytest.raises(ValueError, match="validation y has 1 labels for 60 sequences"):
+        small().fit(sequences, labels, validation=(sequences, [0]))
+    with pytest.raises(TypeError, match=r"validation X\[0\] is 3"):
+        small().fit(sequences, labels, validation=([3], [0]))
+
+
+def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
+    from titans_ts.estimators import sequences as module
+
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list(letters), 900)) for letters in ("ACGT", "AACT") * 20]
+    longest = []
+    plain = module._pad
+    monkeypatch.setattr(
+        module, "_pad", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
+    )
+    options = {"stride": 4, "max_length": 100, "max_epochs": 8, "learning_rate": 0.01}
+    fitted = small(validation_fraction=0, **options).fit(sequences, [0, 1] * 20)
+    assert set(longest) == {100}
+    whole = fitted.predict_proba(sequences)
+    assert (whole.argmax(1) == [0, 1] * 20).mean() > 0.9
+    monkeypatch.setattr(module, "_TOKENS", 64)
+    monkeypatch.setattr(module, "_pad", None)  # not needed: a sequence comes alone
+    np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-5)
+    with pytest.raises(ValueError, match="max_length is 0; it must be at least 1"):
+        small(max_length=0).fit(*GOOD)
+
+
+def test_probabilities_can_be_calibrated():
+    from sklearn.calibration import CalibratedClassifierCV
+
+    sequences, labels = planted(120, np.random.default_rng(0))
+    options = {"max_epochs": 4, "learning_rate": 0.01}
+    calibrated = CalibratedClassifierCV(small(**options), cv=2).fit(np.array(sequences), labels)
+    p = calibrated.predict_proba(np.array(sequences))
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert p[labels == 1, 1].mean() > p[labels == 0, 1].mean()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tokenizer": "conv", "stride": 2, "n_filters": 8},
+        {"tokenizer": "kmer", "kernel_size": 3},
+        {"tokenizer": "bpe", "n_merges": 8},
+        {"read_out": "flatten", "bidirectional": "separate", "lower_case": "marked"},
+    ],
+)
+def test_every_kind_is_saved_whole(params, tmp_path):
+    sequences, labels = planted(40, np.random.default_rng(0))
+    fitted = small(**params).fit(sequences, labels)
+    fitted.save(tmp_path / "m")
+    loaded = TitansClassifier.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict_proba(sequences), fitted.predict_proba(sequences))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from titans_ts.config import BackboneConfig, ClassifierConfig, ForecasterConfig, MemoryConfig
+from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, SequenceConfig
 from titans_ts.nn import (
     ForecastingModel,
-    SequenceClassifier,
+    SequenceModel,
     TitansBackbone,
     load_model,
     load_state,
@@ -25,7 +25,7 @@ MODELS = {
         torch.randn(2, 16, 1),
     ),
     "classifier": (
-        SequenceClassifier(ClassifierConfig(n_classes=3, backbone=SMALL)),
+        SequenceModel(SequenceConfig(n_outputs=3, backbone=SMALL)),
         torch.randint(0, 5, (2, 9)),
     ),
 }

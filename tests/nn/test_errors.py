@@ -7,9 +7,9 @@ import torch
 
 from titans_ts.config import (
     BackboneConfig,
-    ClassifierConfig,
     ForecasterConfig,
     MemoryConfig,
+    SequenceConfig,
     TrainingConfig,
     from_dict,
     to_dict,
@@ -41,7 +41,7 @@ from titans_ts.nn.state import flatten_state, unflatten_state
         (lambda: ForecasterConfig(patch_stride=0), "patch_stride is 0; it must be an integer"),
         (lambda: ForecasterConfig(quantile_levels=(0.5, 0.1)), "quantile_levels is .* increasing"),
         (lambda: ForecasterConfig(quantile_levels=(0.0, 0.5)), "quantile_levels is .* strictly"),
-        (lambda: ClassifierConfig(n_classes=1), "n_classes is 1; it must be an integer of at l"),
+        (lambda: SequenceConfig(n_outputs=1), "n_outputs is 1; it must be an integer of at l"),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate is 0.0; it must be positive"),
         (lambda: TrainingConfig(validation_fraction=1), "validation_fraction is 1; it must lie"),
         (
@@ -98,7 +98,7 @@ def test_a_state_of_another_model_is_refused():
         flatten_state([torch.zeros(1)])
 
 
-@pytest.mark.parametrize("kind", [BackboneConfig, ForecasterConfig, ClassifierConfig, MemoryConfig])
+@pytest.mark.parametrize("kind", [BackboneConfig, ForecasterConfig, MemoryConfig, SequenceConfig])
 def test_dictionaries_round_trip(kind):
     assert from_dict(kind, to_dict(kind())) == kind()
     changed = ForecasterConfig(

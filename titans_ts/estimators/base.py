@@ -189,7 +189,9 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unwrap(value: Any) -> Any:
-    """A numpy number or array as json knows it."""
+    """A numpy number or array, or a path, as json knows it."""
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"json cannot hold a {type(value).__name__}")

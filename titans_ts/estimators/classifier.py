@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from titans_ts.config import (
     BackboneConfig,
-    ClassifierConfig,
     MemoryConfig,
+    SequenceConfig,
     TrainingConfig,
     from_dict,
 )
-from titans_ts.estimators.base import TitansEstimator
-from titans_ts.nn.models import STRANDS, SequenceClassifier
-from titans_ts.nn.tokenizers import encode_nucleotides
-from titans_ts.training import batches, classification_loss, length_batches, train
+from titans_ts.estimators.sequences import SequenceEstimator
+from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["TitansClassifier"]
 
-Codes = NDArray[np.uint8]
 
-_TOKENS = 32_768
-"""Tokens classified at a time."""
-
-
-class TitansClassifier(ClassifierMixin, TitansEstimator):
+class TitansClassifier(ClassifierMixin, SequenceEstimator):
     """Classify DNA sequences of any lengths with a Titans backbone.
 
     Parameters
     ----------
-    tokenizer : {"nucleotide"}
-        How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`.
-    kernel_size : int
-        Nucleotides a token sees.
-    rc : {"none", "augment", "average", "auto"}
+    tokenizer : {"nucleotide", "conv", "kmer", "bpe"}
+        How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`. "conv" learns motif
+        filters, "kmer" a vector for every word, "bpe" which words there are.
+    kernel_size : int or None
+        Letters a token sees; None is what is usual: 9, for "conv" 15, for "kmer" 6.
+    stride : int
+        Letters a token stands for: with more, a long sequence is read faster. Words of "kmer" overlap
+        with 1, and do not with `kernel_size`.
+    n_filters, n_merges : int
+        Motifs of "conv", and words of "bpe".
+    lower_case : {"same", "marked", "absent"}
+        What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
+        see; not there.
+    rc : {"none", "augment", "average", "equivariant", "auto"}
         What is done with the other strand, the reverse complement: nothing; training sees either strand
-        of a sequence, at random; and the probabilities of both are averaged, too. "auto" trains with
-        "average" and with "none", and keeps what does better on the validation part (`model_.config.rc`
-        says which): where a label belongs to one strand (splice sites), the other misleads.
+        of a sequence, at random; and the probabilities of both are averaged, too; or both are read in
+        training as well (twice the time). "auto" trains with "average" and with "none", and keeps what
+        does better on the validation part (`model_.config.rc` says which): where a label belongs to one
+        strand (splice sites), the other misleads.
+    bidirectional : {"none", "shared", "separate"}
+        Whether tokens are read backwards, too, by the same backbone or by one of its own.
+    read_out : {"attention", "flatten", "last", "max", "mean"}
+        How tokens become one answer; a key of :data:`titans_ts.nn.READ_OUTS`. "flatten" is for what
+        depends on the place, in sequences of about one length.
     class_weight : dict, "balanced" or None
         How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
@@ -63,10 +69,12 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         Tokens that share a gradient point in the memory.
     dropout, head_dropout : float
         Dropped share inside the backbone, and before the head.
+    max_length : int or None
+        Letters of a training sequence at most: of a longer one, a random stretch is read each time.
     max_epochs : int or None
         Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
-        Sequences in a step.
+        Sequences in a step; fewer where they are long.
     learning_rate, weight_decay : float
         Of AdamW.
     max_steps_per_epoch : int
@@ -81,6 +89,11 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         Seed; with an int, CPU runs repeat exactly.
     progress_bar : bool
         Whether to show one while fitting.
+    pretrained : str or Path, optional
+        A directory that :meth:`pretrain` wrote: training begins with its tokenizer and backbone, which
+        are as large as they were there, whatever the parameters here say (but for `dropout`).
+    freeze : {"none", "tokenizer", "backbone"}
+        What of them stays as it is: nothing; the tokenizer; both.
     backbone_options : dict, optional
         More of :class:`titans_ts.config.BackboneConfig`, for instance ``{"window": 128}``.
     trainer_kwargs : dict, optional
@@ -88,10 +101,10 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
 
     Attributes
     ----------
-    model_ : SequenceClassifier
+    model_ : SequenceModel
         The trained model.
     classes_ : ndarray
-        The labels, sorted.
+        The labels, sorted; of several labels a sequence, their names (a frame's columns) or numbers.
     history_ : list of dict
         Losses of every epoch.
 
@@ -106,14 +119,18 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
     array(['mixed', 'poly-T'], dtype='<U6')
     """
 
-    model_: SequenceClassifier
-
     def __init__(
         self,
-        tokenizer: str = ClassifierConfig.tokenizer,
+        tokenizer: str = SequenceConfig.tokenizer,
         *,
-        kernel_size: int = ClassifierConfig.kernel_size,
-        rc: str = ClassifierConfig.rc,
+        kernel_size: int | None = SequenceConfig.kernel_size,
+        stride: int = SequenceConfig.stride,
+        n_filters: int = SequenceConfig.n_filters,
+        n_merges: int = 1000,
+        lower_case: str = SequenceConfig.lower_case,
+        rc: str = SequenceConfig.rc,
+        bidirectional: str = SequenceConfig.bidirectional,
+        read_out: str = SequenceConfig.read_out,
         class_weight: Any = None,
         variant: str = "mag",
         d_model: int = BackboneConfig.d_model,
@@ -122,7 +139,8 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         memory_depth: int = MemoryConfig.depth,
         chunk_size: int = MemoryConfig.chunk_size,
         dropout: float = BackboneConfig.dropout,
-        head_dropout: float = ClassifierConfig.head_dropout,
+        head_dropout: float = SequenceConfig.head_dropout,
+        max_length: int | None = None,
         max_epochs: int | None = TrainingConfig.max_epochs,
         batch_size: int = TrainingConfig.batch_size,
         learning_rate: float = TrainingConfig.learning_rate,
@@ -133,126 +151,109 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         progress_bar: bool = True,
+        pretrained: str | Path | None = None,
+        freeze: str = "none",
         backbone_options: dict[str, Any] | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.kernel_size = kernel_size
-        self.rc = rc
+        super().__init__(
+            tokenizer,
+            kernel_size=kernel_size,
+            stride=stride,
+            n_filters=n_filters,
+            n_merges=n_merges,
+            lower_case=lower_case,
+            rc=rc,
+            bidirectional=bidirectional,
+            read_out=read_out,
+            variant=variant,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            memory_depth=memory_depth,
+            chunk_size=chunk_size,
+            dropout=dropout,
+            head_dropout=head_dropout,
+            max_length=max_length,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            max_steps_per_epoch=max_steps_per_epoch,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            device=device,
+            random_state=random_state,
+            progress_bar=progress_bar,
+            pretrained=pretrained,
+            freeze=freeze,
+            backbone_options=backbone_options,
+            trainer_kwargs=trainer_kwargs,
+        )
         self.class_weight = class_weight
-        self.variant = variant
-        self.d_model = d_model
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.memory_depth = memory_depth
-        self.chunk_size = chunk_size
-        self.dropout = dropout
-        self.head_dropout = head_dropout
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.max_steps_per_epoch = max_steps_per_epoch
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.random_state = random_state
-        self.progress_bar = progress_bar
-        self.backbone_options = backbone_options
-        self.trainer_kwargs = trainer_kwargs
 
-    def fit(self, X: Any, y: Any) -> TitansClassifier:
+    def fit(
+        self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
+    ) -> TitansClassifier:
         """Train on labelled sequences.
 
         Parameters
         ----------
         X : list, array or Series of str, or FastaRegions
-            Sequences of IUPAC letters, any case, of any lengths; "-" is a place that is not there.
-        y : array of N labels
-            Numbers or strings, of at least two classes.
+            Sequences of IUPAC letters of any lengths; "-" is a place that is not there.
+        y : array of N labels, or `[N, n]` of 0 and 1
+            Numbers or strings, of at least two classes; or which of n labels every sequence has.
+        groups : array of N, optional
+            The validation part holds out whole groups, for instance chromosomes.
+        validation : tuple, optional
+            `(X, y)` to stop early by, instead of a part that is held out.
 
         Raises
         ------
         TypeError, ValueError
             If X, y or a parameter cannot be used; the message names it and how to mend it.
         """
-        training = self._training_config()
-        sequences = _read_sequences(X)
-        classes, labels = _read_labels(y, len(sequences))
-        if self.rc not in (*STRANDS, "auto"):
-            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
-        # of one seed, for the same validation part
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        weight = None
-        if self.class_weight is not None:
+        sequences = self._read(X)
+        classes, wanted = _read_labels(y, len(sequences))
+        held_out = None
+        if validation is not None:
+            others = self._read(validation[0], "validation X")
+            held_out = others, _codes(validation[1], len(others), classes, wanted.ndim)
+        self._fit(
+            sequences,
+            wanted,
+            groups=groups,
+            validation=held_out,
+            weight=self._weight(classes, wanted, y),
+            n_outputs=len(classes),
+            output="classes" if wanted.ndim == 1 else "labels",
+        )
+        self.classes_ = classes  # only now: a fit that fails leaves the estimator as it was
+        return self
+
+    def _weight(
+        self, classes: NDArray[Any], wanted: NDArray[Any], y: Any
+    ) -> NDArray[np.float64] | None:
+        if self.class_weight is None:
+            return None
+        if wanted.ndim == 1:
             weights = compute_class_weight(
                 self.class_weight, classes=classes, y=np.asarray(y).ravel()
             )
-            if not (np.isfinite(weights).all() and (weights > 0).all()):
-                raise ValueError(
-                    f"class_weight is {self.class_weight!r}; weights must be positive and finite"
-                )
-            weight = torch.from_numpy(weights)
-        choices = ("average", "none") if self.rc == "auto" else (self.rc,)
-        model, history = min(
-            (self._trained(sequences, labels, training, rc, weight, seed) for rc in choices),
-            key=lambda trained: _best_loss(trained[1]),
-        )
-        self._check_choice(not np.isinf(_best_loss(history)))
-        # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_, self.classes_ = model.to(self._device()), history, classes
-        return self
-
-    def _check_choice(self, validated: bool) -> None:
-        if self.rc == "auto" and not validated:
+        elif self.class_weight == "balanced":
+            weights = (1 - wanted.mean(0)) / np.maximum(wanted.mean(0), 1 / len(wanted))
+        else:
             raise ValueError(
-                "rc is 'auto', but no validation part is held out to choose by; raise "
-                "validation_fraction, or choose another rc"
+                f"class_weight is {self.class_weight!r}; of several labels a sequence, give 'balanced'"
             )
-
-    def _trained(
-        self,
-        sequences: list[Codes],
-        labels: NDArray[np.int64],
-        training: TrainingConfig,
-        rc: str,
-        weight: Tensor | None,
-        seed: int,
-    ) -> tuple[SequenceClassifier, list[dict[str, float]]]:
-        """A model and its history."""
-        config: ClassifierConfig = self._config(
-            ClassifierConfig,
-            n_classes=int(labels.max()) + 1,
-            backbone=self._backbone_config(),
-            rc=rc,
-        )
-        with self._seeded(seed) as generator:
-            model = SequenceClassifier(config)
-            kept, held_out = _split(labels, training.validation_fraction, generator)
-            self._check_choice(len(held_out) > 0)
-            most = training.max_steps_per_epoch * training.batch_size
-            validation = None
-            if len(held_out):
-                held_out = held_out[
-                    np.argsort([len(sequences[i]) for i in held_out], kind="stable")
-                ]
-                dataset = _Sequences(sequences, labels, held_out)
-                validation = batches(dataset, 4 * training.batch_size, most=most)
-            lengths = [len(sequences[i]) for i in kept]
-            data = _Sequences(sequences, labels, kept)
-            history = train(
-                model,
-                partial(classification_loss, weight=weight),
-                length_batches(data, lengths, training.batch_size, generator, most=most),
-                validation,
-                training,
-                progress_bar=self.progress_bar,
-                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+        if not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError(
+                f"class_weight is {self.class_weight!r}; weights must be positive and finite"
             )
-        return model, history
+        return np.asarray(weights, np.float64)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The likeliest class of every sequence, `[N]`.
+        """The likeliest class of every sequence, `[N]`; of several labels, whether each holds, `[N, n]`.
 
         Parameters
         ----------
@@ -267,29 +268,43 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
             If X cannot be used.
         """
         probabilities = self.predict_proba(X)
+        if self.model_.config.output == "labels":
+            return (probabilities > 0.5).astype(int)
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability of every class, `[N, n_classes]`, columns in the order of `classes_`.
+        """The probability of every class (or label), `[N, n]`, columns in the order of `classes_`.
+
+        A sequence that is too long for a batch is read in pieces, in constant memory.
 
         Parameters
         ----------
         X : list, array or Series of str
             Sequences.
         """
-        check_is_fitted(self, "model_")
-        sequences = _read_sequences(X)
-        device = self._device()
-        order = np.argsort([len(s) for s in sequences], kind="stable")  # little padding in a batch
-        probabilities = np.empty((len(sequences), len(self.classes_)))
-        self.model_.eval()
-        with torch.inference_mode():
-            for some in _groups(order, [len(sequences[i]) for i in order]):
-                codes, lengths = _pad([sequences[i] for i in some])
-                logits = self.model_(codes.to(device), lengths.to(device))
-                probabilities[some] = logits.double().softmax(-1).cpu().numpy()
+        answers = self._answers(X)
+        labels = self.model_.config.output == "labels"
+        probabilities: NDArray[np.float64] = expit(answers) if labels else softmax(answers, 1)
         return probabilities
+
+    def _column(self, label: Any) -> int:
+        """The place of a label in `classes_`; None is the second of two classes."""
+        labels = self.model_.config.output == "labels"
+        if label is None and not labels and len(self.classes_) == 2:
+            return 1
+        place = -1 if label is None else int(pd.Index(self.classes_).get_indexer([label])[0])
+        if place < 0:
+            raise ValueError(f"label is {label!r}; choose one of {self.classes_.tolist()}")
+        return place
+
+    def _score(self, answers: Tensor, column: int) -> Tensor:
+        """The log-odds `[N]` of a class, or of a label, from answers `[N, n]`."""
+        own = answers[:, column]
+        if self.model_.config.output == "labels":
+            return own
+        others = torch.cat([answers[:, :column], answers[:, column + 1 :]], 1)
+        return own - others.logsumexp(1)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind
@@ -303,81 +318,26 @@ class TitansClassifier(ClassifierMixin, TitansEstimator):
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
-        self.model_ = SequenceClassifier(from_dict(ClassifierConfig, model))
+        self.model_ = SequenceModel(from_dict(SequenceConfig, model))
 
 
-def _groups(order: NDArray[np.int64], lengths: list[int]) -> Iterator[NDArray[np.int64]]:
-    """Runs of sequences, in order of length, of at most 128 and `_TOKENS` tokens with padding."""
-    start = 0
-    for stop in range(1, len(order) + 1):
-        full = stop < len(order) and (stop - start + 1) * lengths[stop] > _TOKENS
-        if full or stop - start == 128 or stop == len(order):
-            yield order[start:stop]
-            start = stop
-
-
-def _best_loss(history: list[dict[str, float]]) -> float:
-    return min((e["validation_loss"] for e in history if "validation_loss" in e), default=np.inf)
-
-
-class _Sequences:
-    """Some of the labelled sequences as padded tensors, a batch at a time."""
-
-    def __init__(
-        self, sequences: list[Codes], labels: NDArray[np.int64], chosen: NDArray[np.int64]
-    ) -> None:
-        self._sequences, self._labels, self._chosen = sequences, labels, chosen
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = self._chosen[indices]
-        codes, lengths = _pad([self._sequences[i] for i in chosen])
-        return codes, lengths, torch.from_numpy(self._labels[chosen])
-
-
-def _pad(sequences: list[Codes]) -> tuple[Tensor, Tensor]:
-    """Codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
-    lengths = torch.tensor([len(s) for s in sequences])
-    codes = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
-    for row, sequence in zip(codes, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return torch.from_numpy(codes), lengths
-
-
-def _read_sequences(X: Any) -> list[Codes]:
-    if isinstance(X, (str, bytes)) or not isinstance(
-        X, (Sequence, np.ndarray, pd.Series, pd.Index)
-    ):
-        raise TypeError(f"X is a {type(X).__name__}; give a list, array or Series of str")
-    values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"X has shape {values.shape}; give N >= 1 sequences, one str each")
-    sequences = []
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise TypeError(f"X[{i}] is {value!r}, a {type(value).__name__}; give a str")
-        try:
-            sequences.append(encode_nucleotides(value))
-        except ValueError as error:
-            raise ValueError(f"X[{i}]: {error}") from None
-    return sequences
-
-
-def _read_labels(y: Any, n_sequences: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The classes, and codes `[N]`, or which labels hold `[N, n]`."""
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.shape != (n_sequences,):
+    if labels.ndim not in (1, 2) or len(labels) != n:
         raise ValueError(
-            f"y has shape {labels.shape}, but X has {n_sequences} sequences; give one label each"
+            f"y has shape {labels.shape}, but X has {n} sequences; give one label each (or a row of "
+            "0 and 1, a column for every label)"
         )
-    missing = np.flatnonzero(pd.isna(labels))
+    missing = np.argwhere(pd.isna(labels))
     if len(missing):
-        raise ValueError(f"y[{missing[0]}] is missing; drop that sequence or label it")
+        raise ValueError(f"y[{missing[0][0]}] is missing; drop that sequence or label it")
+    if labels.ndim == 2:
+        names = y.columns if isinstance(y, pd.DataFrame) else np.arange(labels.shape[1])
+        classes = np.asarray(names)
+        return classes, _codes(labels, n, classes, 2)
     check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -385,20 +345,20 @@ def _read_labels(y: Any, n_sequences: int) -> tuple[NDArray[Any], NDArray[np.int
     return classes, codes.astype(np.int64)
 
 
-def _split(
-    labels: NDArray[np.int64], fraction: float, generator: torch.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which sequences to train on and which to hold out, stratified where every class allows it."""
-    everything = np.arange(len(labels))
-    n_held_out = int(fraction * len(labels))
-    if n_held_out == 0:
-        return everything, everything[:0]
-    n_classes = labels.max() + 1
-    by_class = np.bincount(labels).min() >= 2 and n_held_out >= n_classes
-    kept, held_out = train_test_split(
-        everything,
-        test_size=n_held_out,
-        stratify=labels if by_class else None,
-        random_state=generator.initial_seed() % 2**32,
-    )
-    return kept, held_out
+def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Labels of n sequences as :func:`_read_labels` gives them, of classes that are known."""
+    labels = np.asarray(y)
+    if len(labels) != n:
+        raise ValueError(f"validation y has {len(labels)} labels for {n} sequences; give one each")
+    if ndim == 2:
+        if labels.shape[1:] != classes.shape or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"y has shape {labels.shape}; of {len(classes)} labels a sequence, give a row of 0 and 1"
+            )
+        return labels.astype(np.float32)
+    places = pd.Index(classes).get_indexer(labels.ravel())
+    if (places < 0).any():
+        raise ValueError(
+            f"validation y has {str(labels.ravel()[places < 0][0])!r}, which is no class of y; drop it"
+        )
+    return places.astype(np.int64)

@@ -4,38 +4,39 @@ from titans_ts.nn.attention import SegmentAttention, SlidingWindowAttention, Var
 from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
 from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
 from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
+from titans_ts.nn.dna_tokenizers import DNA_TOKENIZERS, DNATokenizer
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
-from titans_ts.nn.models import STRANDS, ForecastingModel, SequenceClassifier
+from titans_ts.nn.models import ForecastingModel
+from titans_ts.nn.nucleotides import LOWER_CASE
 from titans_ts.nn.outputs import OUTPUTS
+from titans_ts.nn.read_outs import READ_OUTS
 from titans_ts.nn.scalers import SCALERS
+from titans_ts.nn.sequences import DIRECTIONS, STRANDS, SequenceModel
 from titans_ts.nn.state import detach_state
-from titans_ts.nn.tokenizers import (
-    DNA_TOKENIZERS,
-    TOKENS,
-    NucleotideTokenizer,
-    PatchTokenizer,
-    VariateTokenizer,
-)
+from titans_ts.nn.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
 
 __all__ = [
     "BLOCKS",
+    "DIRECTIONS",
     "DNA_TOKENIZERS",
+    "LOWER_CASE",
     "OUTPUTS",
+    "READ_OUTS",
     "SCALERS",
     "STRANDS",
     "TOKENS",
     "BackboneOutput",
     "Block",
+    "DNATokenizer",
     "ForecastingModel",
     "Mixer",
     "MixerOutput",
     "NeuralMemory",
     "NeuralMemoryOutput",
     "NeuralMemoryState",
-    "NucleotideTokenizer",
     "PatchTokenizer",
     "SegmentAttention",
-    "SequenceClassifier",
+    "SequenceModel",
     "SlidingWindowAttention",
     "TitansBackbone",
     "VariateAttention",

@@ -93,6 +93,10 @@ class TitansBackbone(nn.Module):
     ) -> BackboneOutput:
         """As :meth:`forward`, and return the surprise of every token, block and memory head too."""
         self._check(x, state, mask)
+        if len(self.blocks) == 0:  # a model without a backbone, to compare with
+            y = self.norm(x)
+            y = y if mask is None else y * mask[..., None]
+            return BackboneOutput(y, (), x.new_zeros(*x.shape[:2], 0, 0))
         if x.shape[1] == 0:
             heads = self.blocks[0].mixer.memory_heads
             surprise = x.new_zeros(*x.shape[:2], len(self.blocks), heads)
@@ -125,7 +129,7 @@ class TitansBackbone(nn.Module):
             raise ValueError(
                 f"state is of {len(state)} blocks, but this backbone has {len(self.blocks)}"
             )
-        if state is not None:
+        if state:
             sizes = _batch_sizes(state)
             if sizes != {len(x)}:
                 raise ValueError(

@@ -1,11 +1,11 @@
-"""From tokens to answers: forecasts with quantiles, classes."""
+"""From the tokens of a window to forecasts."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ClassHead", "ForecastHead", "KnownEffect"]
+__all__ = ["ForecastHead", "KnownEffect"]
 
 
 class ForecastHead(nn.Module):
@@ -90,27 +90,3 @@ class KnownEffect(nn.Module):
         observed = ~known.isnan()
         covariates = torch.cat([torch.where(observed, known, 0), observed.to(x.dtype)], -1)
         return self.out(self.known(covariates) + self.step + self.window(x)[:, None])
-
-
-class ClassHead(nn.Module):
-    """Class logits from a sequence of any length, by attention pooling.
-
-    Parameters
-    ----------
-    d_model, n_classes : int
-        Width of a token, and number of classes.
-    dropout : float
-        Dropped share of the pooled token.
-    """
-
-    def __init__(self, d_model: int, n_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.score = nn.Linear(d_model, 1)
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(d_model, n_classes)
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Logits `[B, n_classes]` of tokens `[B, T, D]`, of which `mask` `[B, T]` are present."""
-        score = self.score(tokens)[..., 0].masked_fill(~mask, -torch.inf)
-        pooled = (score.softmax(-1)[:, None] @ tokens)[:, 0]
-        return self.out(self.dropout(pooled))

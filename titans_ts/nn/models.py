@@ -1,4 +1,4 @@
-"""Whole models: tokenizer, backbone and head."""
+"""The forecasting model: scaler, tokenizer, backbone and head."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from titans_ts.config import ClassifierConfig, ForecasterConfig
+from titans_ts.config import ForecasterConfig
 from titans_ts.nn.attention import VariateAttention
 from titans_ts.nn.backbone import TitansBackbone
-from titans_ts.nn.heads import ClassHead, ForecastHead
+from titans_ts.nn.heads import ForecastHead
 from titans_ts.nn.outputs import OUTPUTS
 from titans_ts.nn.scalers import SCALERS, InstanceScale, instance_scale
-from titans_ts.nn.tokenizers import (
-    DNA_TOKENIZERS,
-    TOKENS,
-    PatchTokenizer,
-    VariateTokenizer,
-    other_strand,
-    present,
-)
+from titans_ts.nn.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
 
-__all__ = ["STRANDS", "ForecastingModel", "SequenceClassifier", "StaticEmbedding", "WindowReading"]
+__all__ = ["ForecastingModel", "StaticEmbedding", "WindowReading"]
 
 
 class WindowReading(NamedTuple):
@@ -210,69 +203,3 @@ class StaticEmbedding(nn.Module):
         if self.real is not None:
             parts.append(self.real(real))
         return torch.stack(parts).sum(0)
-
-
-class SequenceClassifier(nn.Module):
-    """Classify sequences of any length: tokens, backbone, attention pooling.
-
-    Parameters
-    ----------
-    config : ClassifierConfig
-        Classes, tokenizer and backbone.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer, or what to do with the other strand, is unknown.
-    """
-
-    def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__()
-        self.config = config
-        if config.tokenizer not in DNA_TOKENIZERS:
-            raise ValueError(
-                f"tokenizer is {config.tokenizer!r}; choose one of {sorted(DNA_TOKENIZERS)}"
-            )
-        if config.rc not in STRANDS:
-            raise ValueError(f"rc is {config.rc!r}; choose one of {list(STRANDS)}")
-        d_model = config.backbone.d_model
-        self.tokenizer = DNA_TOKENIZERS[config.tokenizer](d_model, config.kernel_size)
-        self.dropout = nn.Dropout(config.backbone.dropout)
-        self.backbone = TitansBackbone(config.backbone)
-        self.head = ClassHead(d_model, config.n_classes, config.head_dropout)
-
-    def forward(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Class logits.
-
-        Parameters
-        ----------
-        codes : Tensor
-            Nucleotide codes `[B, T]` int64, padded at the end with any code; absent ones are not seen.
-        lengths : Tensor
-            `[B]`: how many of them are the sequence.
-
-        Returns
-        -------
-        Tensor
-            `[B, n_classes]`.
-        """
-        if self.training and self.config.rc != "none":
-            flipped = torch.rand(len(codes), 1, device=codes.device) < 0.5
-            codes = torch.where(flipped, other_strand(codes, lengths), codes)
-        logits = self._one_strand(codes, lengths)
-        if self.training or self.config.rc != "average":
-            return logits
-        other = self._one_strand(other_strand(codes, lengths), lengths)
-        both = torch.stack([logits, other]).log_softmax(-1)
-        return both.logsumexp(0)  # the mean probability of the two
-
-    def _one_strand(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        mask = present(codes, lengths)
-        ragged = None if mask.all() else mask
-        y, _ = self.backbone(self.dropout(self.tokenizer(codes)), mask=ragged)
-        return self.head(y, mask)
-
-
-STRANDS = ("none", "augment", "average")
-"""What a classifier does with the other strand: nothing; see either, at random, in training; and average
-its answers for both, too."""

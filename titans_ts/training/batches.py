@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-__all__ = ["BatchedDataset", "StreamedDataset", "batches", "length_batches", "stream_batches"]
+__all__ = [
+    "BatchedDataset",
+    "StreamedDataset",
+    "batches",
+    "cut_by_length",
+    "length_batches",
+    "stream_batches",
+]
 
 
 class BatchedDataset(Protocol):
@@ -76,6 +83,7 @@ def length_batches(
     generator: torch.Generator,
     *,
     most: int | None = None,
+    most_tokens: int | None = None,
 ) -> DataLoader[Any]:
     """Iterate a data set of sequences in random batches of about one length, to be padded little.
 
@@ -86,34 +94,75 @@ def length_batches(
     lengths : sequence of int
         Of every sample. The samples of some batches (an eighth of a pass, fifty at most) are drawn at
         random, sorted by them and cut into batches, whose order is random again.
+    most_tokens : int, optional
+        Of a batch, padding included: long sequences come in smaller batches. How many batches a pass has
+        is then an estimate.
     """
     drawn = _sampler(dataset, batch_size, generator, most)
     source: Any = dataset
-    sampler: Any = _OfOneLength(drawn, lengths, batch_size, generator)
+    sampler: Any = _OfOneLength(drawn, lengths, batch_size, most_tokens, generator)
     return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+def cut_by_length(
+    lengths: Sequence[int], batch_size: int, most_tokens: int | None = None
+) -> list[range]:
+    """Cut samples in ascending order of length into batches.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Ascending.
+    batch_size : int
+        Samples of a batch at most.
+    most_tokens : int, optional
+        Of a batch, padded to its longest sample, at most; a longer sample makes a batch alone.
+
+    Examples
+    --------
+    >>> cut_by_length([1, 2, 5, 5, 9], 3, 10)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    cut, start = [], 0
+    for stop in range(1, len(lengths) + 1):
+        last = stop == len(lengths)
+        full = most_tokens is not None and not last
+        full = full and (stop - start + 1) * lengths[stop] > (most_tokens or 0)
+        if full or stop - start == batch_size or last:
+            cut.append(range(start, stop))
+            start = stop
+    return cut
 
 
 class _OfOneLength:
     """Batches of about one length, from random batches."""
 
     def __init__(
-        self, drawn: Any, lengths: Sequence[int], batch_size: int, generator: torch.Generator
+        self,
+        drawn: Any,
+        lengths: Sequence[int],
+        batch_size: int,
+        most_tokens: int | None,
+        generator: torch.Generator,
     ) -> None:
-        self._drawn, self._lengths = drawn, lengths
-        self._batch_size, self._generator = batch_size, generator
+        self._drawn, self._lengths, self._generator = drawn, lengths, generator
+        self._limits = batch_size, most_tokens
+        self._n_batches = len(drawn)
+        if most_tokens is not None:
+            share = len(drawn) / max(1, -(-len(lengths) // batch_size))
+            n_all = len(cut_by_length(sorted(lengths), *self._limits))
+            self._n_batches = max(1, round(share * n_all))
 
     def __len__(self) -> int:
-        return len(self._drawn)
+        return self._n_batches
 
     def __iter__(self) -> Iterator[list[int]]:
         rest, at_once = iter(self._drawn), max(1, min(50, len(self._drawn) // 8))
         while some := list(islice(rest, at_once)):
             samples = sorted((i for batch in some for i in batch), key=self._lengths.__getitem__)
-            cut = [
-                samples[i : i + self._batch_size] for i in range(0, len(samples), self._batch_size)
-            ]
+            cut = cut_by_length([self._lengths[i] for i in samples], *self._limits)
             for i in torch.randperm(len(cut), generator=self._generator).tolist():
-                yield cut[i]
+                yield [samples[j] for j in cut[i]]
 
 
 def stream_batches(

@@ -6,8 +6,10 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
@@ -26,6 +28,8 @@ def train(
     *,
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
+    resume: Path | None = None,
+    generator: torch.Generator | None = None,
 ) -> list[dict[str, float]]:
     """Train a model in place and return one record an epoch.
 
@@ -46,6 +50,11 @@ def train(
         Whether to show one.
     trainer_kwargs : dict, optional
         More arguments for `lightning.pytorch.Trainer`; they win over ours.
+    resume : Path, optional
+        A folder for a checkpoint after every epoch. If there is one, training goes on from it, to the
+        same weights as without the interruption.
+    generator : torch.Generator, optional
+        What the batches are drawn with; only `resume` asks.
 
     Returns
     -------
@@ -60,7 +69,7 @@ def train(
     # Importing Lightning takes seconds, so nothing else in the package does it.
     import lightning.pytorch as pl
 
-    from titans_ts.training.module import KeepBest, TrainingModule
+    from titans_ts.training.module import KeepBest, Resume, TrainingModule
 
     with _quiet():
         options = dict(trainer_kwargs or {})
@@ -78,9 +87,14 @@ def train(
             "num_sanity_val_steps": 0,
             "callbacks": callbacks,
         }
+        last = None
+        if resume is not None:
+            resume.mkdir(parents=True, exist_ok=True)
+            callbacks.append(checkpoint := Resume(resume, generator))
+            last = str(checkpoint.path) if checkpoint.path.exists() else None
         trainer = pl.Trainer(**settings | options)
         try:
-            trainer.fit(TrainingModule(model, loss, config), training, validation)
+            trainer.fit(TrainingModule(model, loss, config), training, validation, ckpt_path=last)
         except LinAlgError as error:  # of the memory's weights, which are not finite
             raise FloatingPointError(f"training diverged: {error}; lower learning_rate") from error
     if keep.best is not None:

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans_ts.config import ForecasterConfig
-from titans_ts.nn.models import ForecastingModel, SequenceClassifier
+from titans_ts.nn.models import ForecastingModel
+from titans_ts.nn.sequences import SequenceModel
 from titans_ts.nn.state import detach_state, flatten_state, unflatten_state
 
-__all__ = ["StreamLoss", "classification_loss", "forecast_loss", "split_known"]
+__all__ = ["StreamLoss", "forecast_loss", "sequence_loss", "split_known"]
 
 
 def forecast_loss(
@@ -97,14 +98,33 @@ def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tenso
     return future[..., : config.n_variates], known
 
 
-def classification_loss(
-    model: SequenceClassifier,
+def sequence_loss(
+    model: SequenceModel,
     batch: tuple[Tensor, Tensor, Tensor],
     weight: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """Cross-entropy of codes `[B, T]`, lengths `[B]` and labels `[B]`; `weight` `[n_classes]` of each."""
-    codes, lengths, labels = batch
-    logits = model(codes, lengths)
-    weight = None if weight is None else weight.to(logits)
-    loss = F.cross_entropy(logits, labels, weight, reduction="sum")
-    return loss / len(labels), len(labels)
+    """The loss of codes `[B, T]`, lengths `[B]` and what their answers should be.
+
+    Parameters
+    ----------
+    model : SequenceModel
+        Its `config.output` says which loss: cross-entropy of classes `[B]` int64 or of labels `[B, n]`,
+        or the squared error of values `[B, ...]`, of which NaN does not count.
+    batch : tuple
+        Codes, lengths and wanted answers.
+    weight : Tensor, optional
+        `[n_outputs]`: how much each class counts, or each label where it holds.
+    """
+    codes, lengths, wanted = batch
+    answer = model(codes, lengths)
+    weight = None if weight is None else weight.to(answer)
+    if model.config.output == "classes":
+        loss = F.cross_entropy(answer, wanted, weight, reduction="sum")
+        return loss / len(wanted), len(wanted)
+    if model.config.output == "labels":
+        loss = F.binary_cross_entropy_with_logits(answer, wanted.to(answer), pos_weight=weight)
+        return loss, len(wanted)
+    known = ~wanted.isnan()
+    error = torch.where(known, answer - wanted.nan_to_num(), 0)
+    n_known = int(known.sum())
+    return error.square().sum() / max(1, n_known), n_known

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import TrainingConfig
 
-__all__ = ["KeepBest", "TrainingModule"]
+__all__ = ["KeepBest", "Resume", "TrainingModule"]
 
 
 class TrainingModule(pl.LightningModule):
@@ -75,6 +76,21 @@ class KeepBest(pl.Callback):
         self._best_loss, self._stalled, self._started = float("inf"), 0, time.perf_counter()
         self._validated = False
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        seconds = time.perf_counter() - self._started
+        return {
+            "history": self.history,
+            "best": self.best,
+            "counts": [self._best_loss, self._stalled, seconds],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.history, self.best = state_dict["history"], state_dict["best"]
+        self._best_loss, self._stalled, seconds = state_dict["counts"]
+        self._started = time.perf_counter() - seconds
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note that the validation loss is this epoch's."""
         self._validated = True
@@ -102,3 +118,27 @@ class KeepBest(pl.Callback):
         self._stalled += 1
         if self._stalled >= self.patience:
             trainer.should_stop = True
+
+
+class Resume(pl.Callback):
+    """Keep a checkpoint of the last epoch, random numbers included, to go on from after a crash."""
+
+    def __init__(self, folder: Path, generator: torch.Generator | None) -> None:
+        self.path, self._generator = folder / "last.ckpt", generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        own = None if self._generator is None else self._generator.get_state()
+        return {"torch": torch.get_rng_state(), "generator": own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        torch.set_rng_state(state_dict["torch"])
+        if self._generator is not None:
+            self._generator.set_state(state_dict["generator"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write it aside and rename it; it comes after :class:`KeepBest`."""
+        aside = self.path.with_suffix(".new")
+        trainer.save_checkpoint(aside)
+        aside.replace(self.path)

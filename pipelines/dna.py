@@ -1,0 +1,273 @@
+"""The commands for DNA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from titans_ts.pipelines.options import Quiet, Seed, Threads
+
+if TYPE_CHECKING:
+    from titans_ts.estimators.sequences import SequenceEstimator
+
+__all__ = ["classify", "pretrain", "scan", "surprise", "variants"]
+
+Genomes = Annotated[Path, typer.Argument(metavar="FASTA", help="A genome, plain or bgzipped.")]
+Model = Annotated[Path, typer.Option("--model", help="A saved classifier or regressor.")]
+Label = Annotated[str | None, typer.Option(help="The class to tell.  [default: the second of two]")]
+Track = Annotated[Path, typer.Option(help="A .bed, .bedgraph or .bw file (.gz, but for .bw).")]
+Window = Annotated[int, typer.Option(help="Letters of a window.", min=1)]
+
+
+def classify(
+    train: Annotated[
+        Path, typer.Argument(metavar="TRAIN", help="A .csv, .tsv, .parquet or FASTA file.")
+    ],
+    test: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[TEST]", help="The same, to answer for.  [default: a part of TRAIN]"
+        ),
+    ] = None,
+    sequence_column: Annotated[
+        str, typer.Option(help="Column of a table with the sequences.")
+    ] = "sequence",
+    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    labels: Annotated[
+        Path | None, typer.Option(help="Of FASTA: a table with columns id and label.")
+    ] = None,
+    invalid: Annotated[
+        str, typer.Option(help="Letters outside IUPAC: error, pad (not seen) or drop the sequence.")
+    ] = "error",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="nucleotide, conv, kmer or bpe.  [default: nucleotide]")
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(help="Letters a token stands for; more for long sequences.", min=1)
+    ] = 1,
+    rc: Annotated[
+        str, typer.Option(help="The other strand: none, augment, average, equivariant or auto.")
+    ] = "none",
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Begin with what `pretrain` saved there.")
+    ] = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
+    save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Learn classes of DNA sequences, and say how well beside a linear model of words.
+
+    The answers for TEST, or for a fifth of TRAIN that is held out, are compared with their labels, and
+    what makes the comparison say too much (repeats, near relatives, lengths) is reported.
+    """
+    import torch
+
+    from titans_ts.datasets import read_sequences
+    from titans_ts.estimators import TitansClassifier
+    from titans_ts.nn.checkpoint import check_replaceable
+    from titans_ts.pipelines.classify import run_classify, write_classify
+
+    if save is not None:
+        check_replaceable(save)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads)
+    parts = [
+        read_sequences(
+            path,
+            sequence_column=sequence_column,
+            label_column=label_column,
+            labels=labels if path is train else None,
+            invalid=invalid,
+        )
+        for path in (train, test)
+        if path is not None
+    ]
+    lengths = parts[0]["sequence"].str.len()
+    typer.echo(
+        f"{len(parts[0])} sequences of {lengths.min()} to {lengths.max()} letters to learn from"
+    )
+    classifier = TitansClassifier(
+        stride=stride,
+        rc=rc,
+        pretrained=pretrained,
+        max_epochs=max_epochs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    if tokenizer is not None:
+        classifier.set_params(tokenizer=tokenizer)
+    job = run_classify(parts[0], parts[1] if test else None, classifier, seed=seed)
+    if job.findings is not None and len(job.findings):
+        typer.echo("\nwhat the comparison should not be trusted for without a thought:\n")
+        shown = job.findings[["kind", "part", "count", "share", "detail"]]
+        typer.echo(shown.to_string(index=False, float_format="{:.1%}".format))
+    if job.scores is not None:
+        where = "held-out" if job.held_out else "test"
+        typer.echo(f"\non {len(job.predictions)} {where} sequences:\n")
+        typer.echo(job.scores.to_string(float_format="{:.3f}".format))
+    typer.echo(f"\nwrote {write_classify(job, out)}")
+    if save is not None:
+        classifier.save(save)
+        typer.echo(f"wrote {save}/")
+
+
+def pretrain(
+    genomes: Annotated[
+        list[Path], typer.Argument(metavar="FASTA...", help="Genomes, plain or bgzipped.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for what is learned.")],
+    objective: Annotated[
+        str, typer.Option(help="causal (the next letters) or masked (hidden ones).")
+    ] = "causal",
+    window: Window = 1024,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Letters a token stands for.", min=1)] = 1,
+    d_model: Annotated[
+        int | None, typer.Option(help="Width of a token.  [default: 64]", min=2)
+    ] = None,
+    n_layers: Annotated[
+        int | None, typer.Option(help="Number of blocks.  [default: 2]", min=1)
+    ] = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the genomes at most.  [default: by the size]", min=1),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Learn to tell the letters of genomes, for `classify --pretrained`.
+
+    Windows of either strand are read. If it is interrupted, the same command goes on after the last full
+    pass.
+    """
+    import torch
+
+    from titans_ts.estimators import TitansClassifier
+
+    torch.set_num_threads(threads)
+    estimator = TitansClassifier(
+        stride=stride,
+        rc="augment",
+        max_epochs=max_epochs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    given = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}
+    estimator.set_params(**{k: v for k, v in given.items() if v is not None})
+    history = estimator.pretrain(genomes, out, objective=objective, window=window)
+    best = min(row.get("validation_loss", row["train_loss"]) for row in history)
+    typer.echo(f"{len(history)} passes, {best:.4f} nats a letter (1.3863 at random)")
+    typer.echo(f"wrote {out}/")
+
+
+def scan(
+    genome: Genomes,
+    model: Model,
+    out: Track,
+    window: Window,
+    stride: Annotated[
+        int | None, typer.Option(help="Letters between windows.  [default: a window]", min=1)
+    ] = None,
+    strand: Annotated[str, typer.Option(help="+, - or both.")] = "+",
+    label: Label = None,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Slide a window along a genome, and write what a model says of each.
+
+    If it is interrupted, the same command goes on where it stopped.
+    """
+    estimator = _load(model, threads, quiet)
+    found = estimator.scan(
+        genome,
+        window=window,
+        stride=stride,
+        strand=strand,
+        label=_label(estimator, label),
+        out=out,
+        progress_bar=not quiet,
+    )
+    typer.echo(f"{len(found)} windows of {genome.name}")
+    best = found.nlargest(5, "score")
+    typer.echo(best.to_string(index=False, float_format="{:.4g}".format))
+
+
+def variants(
+    genome: Genomes,
+    vcf: Annotated[Path, typer.Argument(metavar="VCF", help="Variants, plain or gzipped.")],
+    model: Model,
+    out: Annotated[Path, typer.Option(help="A .csv file.")],
+    window: Window,
+    label: Label = None,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Say how much each variant of a VCF changes the answer of a model.
+
+    Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
+    the alternative; ref_match says whether the genome has the reference there.
+    """
+    from titans_ts.files import replace_file
+
+    estimator = _load(model, threads, quiet)
+    found = estimator.variant_effect(genome, vcf, window=window, label=_label(estimator, label))
+    replace_file(out, found.to_csv(index=False, float_format="%.6g").encode())
+    mismatch = int((~found["ref_match"]).sum())
+    more = f", {mismatch} of which do not match the genome" if mismatch else ""
+    typer.echo(f"{len(found)} variants{more}\nwrote {out}")
+
+
+def surprise(
+    genome: Genomes,
+    model: Model,
+    out: Track,
+    bin: Annotated[int, typer.Option(help="Letters of a bin.", min=1)] = 1000,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Write how much each stretch of a genome surprises the memory of a model.
+
+    What came in from elsewhere (a phage, an island) is unlike what the memory has read before.
+    """
+    estimator = _load(model, threads, quiet)
+    found = estimator.surprise(genome, bin=bin, out=out)
+    typer.echo(f"{len(found)} bins of {genome.name}\nwrote {out}")
+
+
+def _load(path: Path, threads: int, quiet: bool) -> SequenceEstimator:
+    import torch
+
+    from titans_ts.estimators import TitansClassifier, TitansRegressor
+    from titans_ts.nn.checkpoint import load_directory
+
+    torch.set_num_threads(threads)
+    kinds: dict[str, Any] = {c.__name__: c for c in (TitansClassifier, TitansRegressor)}
+    name = load_directory(path)[0].get("estimator")
+    if name not in kinds:
+        raise ValueError(
+            f"path {str(path)!r} holds no model of DNA but {name}; give one of {list(kinds)}"
+        )
+    estimator: SequenceEstimator = kinds[name].load(path)
+    return estimator.set_params(progress_bar=not quiet)
+
+
+def _label(estimator: Any, label: str | None) -> Any:
+    """A class by its name."""
+    classes = getattr(estimator, "classes_", None)
+    if label is None or classes is None:
+        return label if label is None else int(label)
+    named = {str(c): c for c in classes}
+    if label not in named:
+        raise ValueError(f"label is {label!r}; the classes are {list(named)}")
+    return named[label]

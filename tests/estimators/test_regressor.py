@@ -1,0 +1,98 @@
+"""TitansRegressor: values of sequences, several at once, and tracks along them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from titans_ts import TitansRegressor
+
+SETTINGS = {
+    "d_model": 16,
+    "n_heads": 2,
+    "n_layers": 1,
+    "max_epochs": 15,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "random_state": 0,
+    "progress_bar": False,
+}
+
+
+def small(**params):
+    return TitansRegressor(**(SETTINGS | params))
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    rng = np.random.default_rng(0)
+    share = rng.uniform(0.1, 0.9, 300)
+    return ["".join(rng.choice(list("AG"), 48, p=[1 - g, g])) for g in share]
+
+
+def counts(sequences, letter):
+    return np.array([s.count(letter) for s in sequences], float)
+
+
+def test_it_learns_a_value_in_its_own_units(sequences, tmp_path):
+    values = 1000 + 5 * counts(sequences, "G")
+    fitted = small(read_out="mean").fit(sequences[:250], values[:250])
+    assert fitted.score(sequences[250:], values[250:]) > 0.9
+    assert fitted.predict(sequences).shape == (300,)
+    fitted.save(tmp_path / "m")
+    loaded = TitansRegressor.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict(sequences), fitted.predict(sequences))
+
+
+def test_several_values_at_once_some_of_them_missing(sequences):
+    values = np.stack([counts(sequences, "G"), -3 * counts(sequences, "A")], 1)
+    values[::3, 1] = np.nan
+    fitted = small(read_out="mean").fit(sequences, values)
+    predicted = fitted.predict(sequences)
+    assert np.corrcoef(predicted[:, 0], counts(sequences, "G"))[0, 1] > 0.95
+    assert np.corrcoef(predicted[:, 1], -counts(sequences, "A"))[0, 1] > 0.95
+    # what is missing does not count: another value there changes nothing
+    np.testing.assert_allclose(fitted.mean_, np.nanmean(values, 0))
+
+
+def test_a_track_along_the_sequence(sequences):
+    bins = np.array([[s[i : i + 8].count("G") for i in range(0, 48, 8)] for s in sequences])
+    fitted = small(bidirectional="shared").fit(sequences[:250], bins[:250, :, None])
+    predicted = fitted.predict(sequences[250:])
+    assert predicted.shape == (50, 6, 1)
+    assert np.corrcoef(predicted.ravel(), bins[250:].ravel())[0, 1] > 0.9
+    with pytest.raises(ValueError, match=r"X\[0\] has 24 letters, not 48; a track"):
+        fitted.predict(["ACGTAC" * 4])
+
+
+def test_a_validation_part_may_be_given(sequences):
+    values = counts(sequences, "G")
+    fitted = small(max_epochs=2).fit(
+        sequences[:200], values[:200], validation=(sequences[200:], values[200:])
+    )
+    assert len(fitted.history_) == 2
+    assert "validation_loss" in fitted.history_[0]
+    assert clone(fitted).get_params() == fitted.get_params()
+
+
+GOOD = ["ACGT", "TTTT"], [0.0, 1.0]
+BAD = {
+    "count": ((["ACGT"], [1, 2]), r"y has shape \(2,\), but there are 1 sequences"),
+    "text": ((["ACGT"], ["x"]), "y cannot be read as numbers"),
+    "infinite": ((["ACGT", "A"], [1, np.inf]), "y has an infinite value"),
+    "nothing": ((["ACGT", "A"], [[1, np.nan], [2, np.nan]]), "y has a column without a value"),
+    "uneven": ((["ACGT", "ACG"], np.zeros((2, 2, 1))), r"X\[1\] has 3 letters, not 4; a track"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_values(name):
+    (X, y), message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        small(validation_fraction=0).fit(X, y)
+    with pytest.raises(ValueError, match="give the same values"):
+        small().fit(*GOOD, validation=(["A"], [[1.0, 2.0]]))
+    with pytest.raises(NotFittedError):
+        small().predict(["ACGT"])

@@ -1,0 +1,232 @@
+"""Learning the letters of genomes, before there are labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from titans_ts.config import SequenceConfig, TrainingConfig, to_dict
+from titans_ts.datasets import Genome
+from titans_ts.files import replace_file
+from titans_ts.nn.checkpoint import check_replaceable, load_model, save_model
+from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
+from titans_ts.nn.nucleotides import complement_codes, encode_nucleotides
+from titans_ts.nn.sequences import SequenceModel
+from titans_ts.training import batches, train
+
+__all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config"]
+
+FREEZE = ("none", "tokenizer", "backbone")
+"""What of a pretrained model stays as it is: nothing; the tokenizer; that and the backbone."""
+
+
+def pretrain(
+    genomes: Sequence[str | Path | Genome],
+    path: str | Path,
+    config: SequenceConfig,
+    training: TrainingConfig,
+    generator: torch.Generator,
+    *,
+    objective: str,
+    window: int,
+    validation_contigs: Sequence[str] | None,
+    progress_bar: bool,
+    trainer_kwargs: dict[str, Any],
+) -> list[dict[str, float]]:
+    """Train a :class:`LetterModel` on genomes and save it; an interrupted run goes on where it was.
+
+    The arguments are those of :meth:`titans_ts.TitansClassifier.pretrain`.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is {objective!r}; choose one of {list(OBJECTIVES)}")
+    if objective == "causal" and config.bidirectional != "none":
+        raise ValueError(
+            f"bidirectional is {config.bidirectional!r}, and what is read backwards has seen the next "
+            "letter; give objective='masked', or bidirectional='none'"
+        )
+    if not window >= 2 * config.stride:
+        raise ValueError(f"window is {window!r}; it must be two tokens at least")
+    check_replaceable(path)
+    unfinished = Path(f"{path}.unfinished")
+    opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
+    kept, held_out = _windows(opened, window, training.validation_fraction, validation_contigs)
+    asked = {
+        "genomes": [[str(g.path), g.path.stat().st_size] for g in opened],
+        "objective": objective,
+        "window": window,
+        "contigs": None if validation_contigs is None else list(validation_contigs),
+        "model": to_dict(config),
+        "training": to_dict(training),
+        "seed": generator.initial_seed(),
+    }
+    _same_run(unfinished, asked)
+    most = training.max_steps_per_epoch * training.batch_size
+    model = LetterModel(config)
+    augment = config.rc != "none"
+    data = _Windows(opened, kept, config.lower_case, generator if augment else None)
+    validation = _Windows(opened, held_out, config.lower_case, None)
+    history = train(
+        model,
+        partial(letter_loss, objective=objective),
+        batches(data, training.batch_size, generator, most=most),
+        batches(validation, training.batch_size, most=max(1, most // 10)) if held_out else None,
+        training,
+        progress_bar=progress_bar,
+        trainer_kwargs=trainer_kwargs,
+        resume=unfinished,
+        generator=generator,
+    )
+    save_model(path, model)
+    shutil.rmtree(unfinished)
+    return history
+
+
+def _same_run(folder: Path, asked: dict[str, Any]) -> None:
+    """Raise ValueError if a folder holds what another run left unfinished."""
+    note, wanted = folder / "run.json", json.dumps(asked, indent=1, sort_keys=True)
+    if note.exists() and note.read_text() != wanted:
+        raise ValueError(
+            f"{str(folder)!r} holds an unfinished run with other parameters or genomes; delete it, or "
+            "give another path"
+        )
+    replace_file(note, wanted.encode())
+
+
+def initialise(model: SequenceModel, letters: LetterModel, freeze: str) -> None:
+    """Give a model the tokenizer and the backbone of a pretrained one, and freeze some of it."""
+    if freeze not in FREEZE:
+        raise ValueError(f"freeze is {freeze!r}; choose one of {list(FREEZE)}")
+    model.tokenizer.load_state_dict(letters.body.tokenizer.state_dict())
+    model.backbone.load_state_dict(letters.body.backbone.state_dict())
+    if model.backwards is not None:
+        source = letters.body.backwards or letters.body.backbone
+        model.backwards.load_state_dict(source.state_dict())
+    if freeze != "none":
+        model.tokenizer.requires_grad_(False)
+    if freeze == "backbone":
+        model.backbone.requires_grad_(False)
+        if model.backwards is not None:
+            model.backwards.requires_grad_(False)
+
+
+def pretrained_config(
+    path: str | Path, config: SequenceConfig
+) -> tuple[SequenceConfig, LetterModel]:
+    """A configuration with the tokenizer and the backbone of a pretrained model, and that model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If `path` holds no such model, or one that reads lower case in another way.
+    """
+    letters = load_model(path, LetterModel)
+    own = letters.config
+    if config.lower_case != own.lower_case:
+        raise ValueError(
+            f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
+            f"{own.lower_case!r}; give that"
+        )
+    names = ("tokenizer", "kernel_size", "stride", "n_filters")
+    backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
+    values = {name: getattr(own, name) for name in names}
+    return dataclasses.replace(config, backbone=backbone, **values), letters
+
+
+Place = tuple[int, str, int, int]
+
+
+def _windows(
+    genomes: list[Genome], window: int, fraction: float, contigs: Sequence[str] | None
+) -> tuple[list[Place], list[Place]]:
+    """Windows side by side to train on and to hold out: whole contigs, or the end of the only one."""
+    lengths = {(i, c): n for i, g in enumerate(genomes) for c, n in g.lengths.items()}
+    if contigs is not None:
+        unknown = set(contigs) - {c for _, c in lengths}
+        if unknown:
+            raise ValueError(
+                f"validation_contigs has {min(unknown)!r}, which no genome has; they have "
+                f"{[c for _, c in lengths][:20]}"
+            )
+        chosen = {key for key in lengths if key[1] in contigs}
+    else:
+        chosen = _chosen(lengths, fraction)
+    kept: list[Place] = []
+    held_out: list[Place] = []
+    for (i, contig), length in lengths.items():
+        last = length
+        if contigs is None and fraction > 0 and not chosen:
+            last = int(length * (1 - fraction))
+        for start in range(0, length, window):
+            stop = min(start + window, length)
+            if stop - start < window // 2 and start:
+                continue  # a rest, which would mostly be padding
+            part = held_out if (i, contig) in chosen or stop > last else kept
+            part.append((i, contig, start, stop))
+    if not kept:
+        raise ValueError(
+            f"the genomes leave nothing to train on with validation_fraction {fraction} and "
+            f"validation_contigs {contigs}; hold out less"
+        )
+    return kept, held_out
+
+
+def _chosen(lengths: dict[tuple[int, str], int], fraction: float) -> set[tuple[int, str]]:
+    """The contigs to hold out, small ones first, up to a share of all letters and at least half of it."""
+    chosen: set[tuple[int, str]] = set()
+    wanted, total = fraction * sum(lengths.values()), 0
+    for key in sorted(lengths, key=lambda key: (lengths[key], key)):
+        if total + lengths[key] > wanted:
+            break
+        chosen.add(key)
+        total += lengths[key]
+    return chosen if total >= wanted / 2 else set()
+
+
+class _Windows:
+    """Windows of genomes as padded codes, a batch at a time; with a generator, of either strand."""
+
+    def __init__(
+        self,
+        genomes: list[Genome],
+        places: list[Place],
+        lower_case: str,
+        generator: torch.Generator | None,
+    ) -> None:
+        self._genomes, self._places = genomes, places
+        self._lower_case, self._generator = lower_case, generator
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        codes = list(self._codes(indices))
+        lengths = torch.tensor([len(c) for c in codes])
+        padded = np.zeros((len(codes), int(lengths.max())), np.int64)
+        for row, own in zip(padded, codes, strict=True):
+            row[: len(own)] = own
+        return torch.from_numpy(padded), lengths
+
+    def _codes(self, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
+        for i in indices:
+            genome, contig, start, stop = self._places[i]
+            letters = self._genomes[genome].fetch(contig, start, stop)
+            if self._lower_case == "absent" and letters.islower():
+                letters = "N" * len(letters)
+            try:
+                codes = encode_nucleotides(letters, self._lower_case)
+            except ValueError as error:
+                raise ValueError(f"{contig}:{start}-{stop}: {error}") from None
+            flipped = (
+                self._generator is not None and torch.rand((), generator=self._generator) < 0.5
+            )
+            yield complement_codes(codes) if flipped else codes

@@ -1,0 +1,438 @@
+"""What the estimators for DNA share: reading sequences, holding out, training, answering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, TrainingConfig
+from titans_ts.datasets import Genome
+from titans_ts.estimators.base import TitansEstimator
+from titans_ts.estimators.genomics import GenomeMethods
+from titans_ts.estimators.pretraining import initialise, pretrain, pretrained_config
+from titans_ts.nn.dna_tokenizers import learn_merges
+from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides
+from titans_ts.nn.sequences import STRANDS, SequenceModel
+from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
+
+__all__ = ["Codes", "SequenceEstimator", "check_lengths", "encode_sequences"]
+
+Codes = NDArray[np.uint8]
+
+_TOKENS = 32_768
+"""Tokens of a batch at most, padding included."""
+
+
+class SequenceEstimator(GenomeMethods, TitansEstimator):
+    """Base of the estimators for DNA; the parameters are described where they are used."""
+
+    model_: SequenceModel
+
+    def __init__(
+        self,
+        tokenizer: str = SequenceConfig.tokenizer,
+        *,
+        kernel_size: int | None = SequenceConfig.kernel_size,
+        stride: int = SequenceConfig.stride,
+        n_filters: int = SequenceConfig.n_filters,
+        n_merges: int = 1000,
+        lower_case: str = SequenceConfig.lower_case,
+        rc: str = SequenceConfig.rc,
+        bidirectional: str = SequenceConfig.bidirectional,
+        read_out: str = SequenceConfig.read_out,
+        variant: str = "mag",
+        d_model: int = BackboneConfig.d_model,
+        n_layers: int = BackboneConfig.n_layers,
+        n_heads: int = BackboneConfig.n_heads,
+        memory_depth: int = MemoryConfig.depth,
+        chunk_size: int = MemoryConfig.chunk_size,
+        dropout: float = BackboneConfig.dropout,
+        head_dropout: float = SequenceConfig.head_dropout,
+        max_length: int | None = None,
+        max_epochs: int | None = TrainingConfig.max_epochs,
+        batch_size: int = TrainingConfig.batch_size,
+        learning_rate: float = TrainingConfig.learning_rate,
+        weight_decay: float = TrainingConfig.weight_decay,
+        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
+        patience: int | None = TrainingConfig.patience,
+        validation_fraction: float = TrainingConfig.validation_fraction,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        progress_bar: bool = True,
+        pretrained: str | Path | None = None,
+        freeze: str = "none",
+        backbone_options: dict[str, Any] | None = None,
+        trainer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.n_filters = n_filters
+        self.n_merges = n_merges
+        self.lower_case = lower_case
+        self.rc = rc
+        self.bidirectional = bidirectional
+        self.read_out = read_out
+        self.variant = variant
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.memory_depth = memory_depth
+        self.chunk_size = chunk_size
+        self.dropout = dropout
+        self.head_dropout = head_dropout
+        self.max_length = max_length
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.max_steps_per_epoch = max_steps_per_epoch
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.random_state = random_state
+        self.progress_bar = progress_bar
+        self.pretrained = pretrained
+        self.freeze = freeze
+        self.backbone_options = backbone_options
+        self.trainer_kwargs = trainer_kwargs
+
+    def pretrain(
+        self,
+        genomes: Any,
+        path: str | Path,
+        *,
+        objective: str = "causal",
+        window: int = 1024,
+        validation_contigs: Sequence[str] | None = None,
+    ) -> list[dict[str, float]]:
+        """Learn the letters of genomes, and save what was learned for ``pretrained=path``.
+
+        The tokenizer, the backbone and how to train are this estimator's; it is not fitted by this. With
+        `rc` other than "none", windows of either strand are read. A run that was interrupted leaves
+        ``PATH.unfinished``, from which the same call goes on after the last full pass.
+
+        Parameters
+        ----------
+        genomes : str, Path, Genome, or a list of them
+            FASTA files.
+        path : str or Path
+            Directory to write.
+        objective : {"causal", "masked"}
+            Tell the letters of the next token from all before it, or hidden letters from those around.
+        window : int
+            Letters of a window; windows lie side by side.
+        validation_contigs : sequence of str, optional
+            Contigs to hold out; default: small ones that make up `validation_fraction`, or the end of
+            every contig where there are none.
+
+        Returns
+        -------
+        list of dict
+            Losses of every epoch, in nats a letter (at random: ln 4 = 1.386).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something cannot be used, or `path` holds no model or another run's rest.
+        """
+        training = self._training_config()
+        if self.rc not in (*STRANDS, "auto"):
+            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+        rc = "augment" if self.rc != "none" else "none"
+        config = self._config(SequenceConfig, backbone=self._backbone_config(), rc=rc)
+        one = isinstance(genomes, (str, Path, Genome))
+        with self._seeded() as generator:
+            return pretrain(
+                [genomes] if one else list(genomes),
+                path,
+                config,
+                training,
+                generator,
+                objective=objective,
+                window=window,
+                validation_contigs=validation_contigs,
+                progress_bar=self.progress_bar,
+                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+            )
+
+    def _fit(
+        self,
+        sequences: list[Codes],
+        wanted: NDArray[Any],
+        *,
+        groups: Any,
+        validation: tuple[list[Codes], NDArray[Any]] | None,
+        weight: NDArray[np.float64] | None = None,
+        **outputs: Any,
+    ) -> None:
+        """Train `model_` to answer `wanted` `[N, ...]`; nothing changes if it fails."""
+        training = self._training_config()
+        if self.rc not in (*STRANDS, "auto"):
+            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+        if self.max_length is not None and not self.max_length >= 1:
+            raise ValueError(f"max_length is {self.max_length!r}; it must be at least 1, or None")
+        data = _Labelled(sequences, wanted)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if validation is None:
+            kept, held_out = _split(
+                wanted if outputs["output"] == "classes" else None,
+                _read_groups(groups, len(data)),
+                int(training.validation_fraction * len(data)),
+                len(data),
+                seed,
+            )
+            parts = data.some(kept), data.some(held_out)
+        else:
+            parts = data, _Labelled(*validation)
+        if self.rc == "auto" and len(parts[1]) == 0:
+            raise ValueError(
+                "rc is 'auto', but no validation part is held out to choose by; raise "
+                "validation_fraction, or choose another rc"
+            )
+        # of one seed, so that they differ in nothing else
+        choices = ("average", "none") if self.rc == "auto" else (self.rc,)
+        model, history = min(
+            (self._trained(*parts, training, rc, weight, seed, outputs) for rc in choices),
+            key=lambda trained: min(e.get("validation_loss", np.inf) for e in trained[1]),
+        )
+        self.model_, self.history_ = model.to(self._device()), history
+
+    def _trained(
+        self,
+        data: _Labelled,
+        held_out: _Labelled,
+        training: TrainingConfig,
+        rc: str,
+        weight: NDArray[np.float64] | None,
+        seed: int,
+        outputs: dict[str, Any],
+    ) -> tuple[SequenceModel, list[dict[str, float]]]:
+        """A model and its history."""
+        longest = max(len(s) for s in data.sequences)
+        merges: tuple[str, ...] = ()
+        if self.tokenizer == "bpe":
+            merges = learn_merges(data.sequences, self.n_merges)
+        config: SequenceConfig = self._config(
+            SequenceConfig,
+            backbone=self._backbone_config(),
+            rc=rc,
+            merges=merges,
+            length=longest if self.read_out == "flatten" or "n_bins" in outputs else 0,
+            **outputs,
+        )
+        letters = None
+        if self.pretrained is not None:
+            config, letters = pretrained_config(self.pretrained, config)
+        most = training.max_steps_per_epoch * training.batch_size
+        with self._seeded(seed) as generator:
+            model = SequenceModel(config)
+            if letters is not None:
+                initialise(model, letters, self.freeze)
+            validation = None
+            if len(held_out):
+                step = max(1, -(-len(held_out) // most))
+                validation = held_out.in_order(4 * training.batch_size, config.stride, step)
+            cropped = data.cropped(self.max_length, generator)
+            history = train(
+                model,
+                partial(sequence_loss, weight=None if weight is None else torch.from_numpy(weight)),
+                length_batches(
+                    cropped,
+                    [-(-n // config.stride) for n in cropped.lengths],
+                    training.batch_size,
+                    generator,
+                    most=most,
+                    most_tokens=_TOKENS if max(cropped.lengths) > 512 else None,
+                ),
+                validation,
+                training,
+                progress_bar=self.progress_bar,
+                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+            )
+        return model, history
+
+    def _answers(self, X: Any) -> NDArray[np.float64]:
+        """The model's outputs `[N, ...]`; what is too long for a batch is read in pieces."""
+        check_is_fitted(self, "model_")
+        return self._answer(self._read(X))
+
+    def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
+        """As :meth:`_answers`, for codes."""
+        if self.model_.config.n_bins:
+            check_lengths(sequences, self.model_.config.length)
+        device, model = self._device(), self.model_.eval()
+        stride = model.config.stride
+        order = np.argsort([len(s) for s in sequences], kind="stable")  # little padding in a batch
+        lengths = [-(-len(sequences[i]) // stride) for i in order]
+        found: list[Any] = [None] * len(sequences)
+        with torch.inference_mode():
+            for cut in cut_by_length(lengths, 128, _TOKENS):
+                some = order[cut.start : cut.stop]
+                if lengths[cut.start] > _TOKENS and model.config.n_bins == 0:
+                    answers = [model.read(sequences[i], _TOKENS * stride) for i in some]
+                else:
+                    codes, n = _pad([sequences[i] for i in some])
+                    answers = list(model(codes.to(device), n.to(device)))
+                for i, answer in zip(some, answers, strict=True):
+                    found[i] = answer.double().cpu().numpy()
+        return np.stack(found)
+
+    def _read(self, X: Any, name: str = "X") -> list[Codes]:
+        if self.lower_case not in LOWER_CASE:
+            raise ValueError(f"lower_case is {self.lower_case!r}; choose one of {list(LOWER_CASE)}")
+        return encode_sequences(X, self.lower_case, name)
+
+
+class _Labelled:
+    """Sequences and what is wanted of them, as padded tensors, a batch at a time."""
+
+    def __init__(
+        self,
+        sequences: list[Codes],
+        wanted: NDArray[Any],
+        most: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.sequences, self.wanted = sequences, wanted
+        self._most, self._generator = most, generator
+        self.lengths = [min(len(s), most or len(s)) for s in sequences]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        codes, lengths = _pad([self._part(self.sequences[i]) for i in indices])
+        return codes, lengths, torch.from_numpy(self.wanted[indices])
+
+    def some(self, chosen: NDArray[np.int64]) -> _Labelled:
+        """Those of these numbers."""
+        return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
+
+    def cropped(self, most: int | None, generator: torch.Generator) -> _Labelled:
+        """Of longer sequences a random stretch of `most` letters, another each time."""
+        return _Labelled(self.sequences, self.wanted, most, generator)
+
+    def in_order(self, batch_size: int, stride: int, step: int) -> Any:
+        """Batches from short to long, of every `step`-th."""
+        order = np.argsort(self.lengths, kind="stable")[::step]
+        lengths = [-(-self.lengths[i] // stride) for i in order]
+        chosen = [
+            [int(order[j]) for j in cut] for cut in cut_by_length(lengths, batch_size, _TOKENS)
+        ]
+        source: Any = self
+        return torch.utils.data.DataLoader(source, sampler=chosen, batch_size=None)
+
+    def _part(self, codes: Codes) -> Codes:
+        if self._most is None or len(codes) <= self._most:
+            return codes
+        start = int(torch.randint(len(codes) - self._most + 1, (), generator=self._generator))
+        return codes[start : start + self._most]
+
+
+def _pad(sequences: list[Codes]) -> tuple[Tensor, Tensor]:
+    """Codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
+    lengths = torch.tensor([len(s) for s in sequences])
+    codes = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
+    for row, sequence in zip(codes, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(codes), lengths
+
+
+def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[Codes]:
+    """Codes of sequences, one `[T]` each.
+
+    Parameters
+    ----------
+    X : list, array or Series of str, or FastaRegions
+        N sequences.
+    lower_case : {"same", "marked", "absent"}
+        What lower-case letters are.
+    name : str
+        What X is called in an error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is something else, is empty, or has a letter outside IUPAC.
+    """
+    if isinstance(X, (str, bytes)) or not isinstance(
+        X, (Sequence, np.ndarray, pd.Series, pd.Index)
+    ):
+        raise TypeError(f"{name} is a {type(X).__name__}; give a list, array or Series of str")
+    values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name} has shape {values.shape}; give N >= 1 sequences, one str each")
+    sequences = []
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}[{i}] is {value!r}, a {type(value).__name__}; give a str")
+        try:
+            sequences.append(encode_nucleotides(value, lower_case))
+        except ValueError as error:
+            raise ValueError(f"{name}[{i}]: {error}") from None
+    return sequences
+
+
+def check_lengths(sequences: list[Codes], length: int) -> None:
+    """Raise ValueError unless all sequences have this length, as the bins of a track need."""
+    for i, sequence in enumerate(sequences):
+        if len(sequence) != length:
+            raise ValueError(
+                f"X[{i}] has {len(sequence)} letters, not {length}; a track is of sequences of one length"
+            )
+
+
+def _read_groups(groups: Any, n: int) -> NDArray[Any] | None:
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(f"groups has shape {groups.shape}, but X has {n} sequences; give one each")
+    return groups
+
+
+def _split(
+    classes: NDArray[np.int64] | None,
+    groups: NDArray[Any] | None,
+    n_held_out: int,
+    n: int,
+    seed: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of n sequences to train on and which to hold out.
+
+    Whole groups, if there are some; otherwise stratified where every class allows it.
+    """
+    everything = np.arange(n)
+    if n_held_out == 0:
+        return everything, everything[:0]
+    if groups is not None:
+        if len(pd.unique(groups)) < 2:
+            raise ValueError(
+                f"groups are all {str(groups[0])!r}; a part cannot be held out, give groups=None"
+            )
+        split = GroupShuffleSplit(1, test_size=n_held_out / n, random_state=seed)
+        return next(split.split(everything, groups=groups))
+    by_class = (
+        classes is not None and np.bincount(classes).min() >= 2 and n_held_out >= classes.max() + 1
+    )
+    kept, held_out = train_test_split(
+        everything,
+        test_size=n_held_out,
+        stratify=classes if by_class else None,
+        random_state=seed,
+    )
+    return kept, held_out

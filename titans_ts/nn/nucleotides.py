@@ -1,0 +1,148 @@
+"""Letters of DNA as codes: what they may stand for, their complements, what is not there.
+
+Codes are `[T]` or `[B, T]`, padded at the end; `lengths` `[B]` says how many are a sequence. A code is
+the letter's place in :data:`LETTERS`, and :data:`LOWER` more where a lower-case letter is told apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from titans_ts.nn.packing import prefix_mask
+
+__all__ = [
+    "ABSENT",
+    "LETTERS",
+    "LOWER",
+    "LOWER_CASE",
+    "SHARES",
+    "complement_codes",
+    "decode_nucleotides",
+    "encode_nucleotides",
+    "other_strand",
+    "present",
+]
+
+_BASES = {
+    **{"A": "A", "C": "C", "G": "G", "T": "T", "N": "ACGT", "-": ""},
+    **{"R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
+    **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG"},
+}
+
+LETTERS = "".join(_BASES)
+"""Every letter, in the order of the codes (IUPAC); "-" is a place that is not there."""
+
+ABSENT = LETTERS.index("-")
+"""The code of a place that is not there."""
+
+LOWER = len(LETTERS)
+"""What the code of a lower-case letter is more than its upper-case one's."""
+
+SHARES = np.array(
+    [[bases.count(b) / max(1, len(bases)) for b in "ACGT"] for bases in _BASES.values()], np.float32
+)
+"""`[16, 4]`: a letter as shares of the nucleotides that it may stand for."""
+
+LOWER_CASE = ("same", "marked", "absent")
+"""What a lower-case letter (soft-masked, a repeat) is: the same as an upper-case one; the same with a
+mark that tokens see; a place that is not there."""
+
+_CODES = np.full(256, 255, np.uint8)
+for _code, _letter in enumerate(LETTERS):
+    _CODES[[ord(_letter), ord(_letter.lower())]] = _code
+_CODES[[ord("U"), ord("u")]] = LETTERS.index("T")
+_PAIR = LETTERS.translate(str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD"))
+_COMPLEMENT = np.array([LETTERS.index(c) + lower for lower in (0, LOWER) for c in _PAIR], np.uint8)
+_WRITTEN = np.frombuffer((LETTERS + LETTERS.lower()).encode(), np.uint8)
+
+
+def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.uint8]:
+    """Codes of a DNA sequence: A, C, G, T, N, "-" are 0 to 5, the other IUPAC letters follow.
+
+    U counts as T, and "-" is a place that is not there.
+
+    Parameters
+    ----------
+    sequence : str
+        A non-empty sequence.
+    lower_case : {"same", "marked", "absent"}
+        What lower-case letters are; one of :data:`LOWER_CASE`.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        `[T]`.
+
+    Raises
+    ------
+    ValueError
+        If the sequence is empty (or nothing of it is there), or has a letter outside IUPAC; it names the
+        letter and its place.
+
+    Examples
+    --------
+    >>> encode_nucleotides("acgtRN")
+    array([0, 1, 2, 3, 6, 4], dtype=uint8)
+    >>> encode_nucleotides("aC", "marked")
+    array([16,  1], dtype=uint8)
+    >>> encode_nucleotides("ACX")
+    Traceback (most recent call last):
+    ...
+    ValueError: the sequence has 'X' at position 2; use the IUPAC letters ACGTNRYSWKMBDHV, U, or "-"
+    """
+    if not sequence:
+        raise ValueError("the sequence is empty; drop it, or give at least one nucleotide")
+    letters = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
+    codes = _CODES[letters]
+    bad = np.flatnonzero(codes == 255)
+    if len(bad):
+        raise ValueError(
+            f"the sequence has {sequence[bad[0]]!r} at position {bad[0]}; "
+            f'use the IUPAC letters {LETTERS.replace("-", "")}, U, or "-"'
+        )
+    if lower_case != "same":
+        lower = letters >= ord("a")
+        codes = np.where(lower, ABSENT if lower_case == "absent" else codes + LOWER, codes)
+        codes = codes.astype(np.uint8)
+    if (codes == ABSENT).all():
+        what = '"-"' if lower_case != "absent" else '"-" and lower case'
+        raise ValueError(f"the sequence is nothing but {what}; drop it")
+    return codes
+
+
+def decode_nucleotides(codes: NDArray[np.integer]) -> str:
+    """The letters of codes `[T]`.
+
+    Examples
+    --------
+    >>> decode_nucleotides(encode_nucleotides("acGR-", "marked"))
+    'acGR-'
+    """
+    return _WRITTEN[codes].tobytes().decode()
+
+
+def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes `[T]` of the reverse complement of a sequence; case is kept.
+
+    Examples
+    --------
+    >>> decode_nucleotides(complement_codes(encode_nucleotides("AcN-R", "marked")))
+    'Y-NgT'
+    """
+    return _COMPLEMENT[codes[::-1]]
+
+
+def present(codes: Tensor, lengths: Tensor) -> Tensor:
+    """Which of padded codes `[B, T]` of sequences of these lengths `[B]` are there, `[B, T]` bool."""
+    return prefix_mask(lengths, codes.shape[1]) & (codes != ABSENT)
+
+
+def other_strand(codes: Tensor, lengths: Tensor) -> Tensor:
+    """As :func:`complement_codes`, of padded sequences `[B, T]`, the padding still at the end."""
+    place = torch.arange(codes.shape[1], device=codes.device)
+    back = lengths[:, None] - 1 - place
+    complement = torch.tensor(_COMPLEMENT, dtype=codes.dtype, device=codes.device)
+    return complement[codes.gather(1, torch.where(back >= 0, back, place))]

@@ -1,0 +1,148 @@
+"""Read-outs: from the tokens of a sequence to one vector, whole or a piece at a time.
+
+A read-out begins with `start`, takes pieces of tokens `[B, n, D]` in order with `add`, and ends with
+`finish`, `[B, width]`. What it keeps in between does not grow, but for "flatten".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["READ_OUTS", "AttentionPool", "Flatten", "LastToken", "MaxPool", "MeanPool", "ReadOut"]
+
+
+class ReadOut(nn.Module):
+    """Base of the read-outs.
+
+    Parameters
+    ----------
+    d_model : int
+        Width of a token.
+    n_tokens : int
+        Tokens of the longest sequence; only "flatten" asks.
+    """
+
+    def __init__(self, d_model: int, n_tokens: int) -> None:
+        super().__init__()
+        self.width = d_model
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """`[B, width]` of tokens `[B, N, D]`, of which `mask` `[B, N]` are there."""
+        return self.finish(self.add(None, tokens, mask))
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """What is kept after the next tokens; `state` is None before the first."""
+        raise NotImplementedError
+
+    def finish(self, state: Any) -> Tensor:
+        """`[B, width]` of all that was added."""
+        raise NotImplementedError
+
+
+class MeanPool(ReadOut):
+    """The mean of the tokens."""
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """As in the base class."""
+        total, count = (tokens * mask[..., None]).sum(1), mask.sum(1, keepdim=True)
+        return (total, count) if state is None else (state[0] + total, state[1] + count)
+
+    def finish(self, state: Any) -> Tensor:
+        """As in the base class."""
+        total, count = state
+        mean: Tensor = total / count.clamp(min=1)
+        return mean
+
+
+class LastToken(ReadOut):
+    """The last token: what the backbone has made of all before it."""
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """As in the base class."""
+        place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        last = (mask * place).amax(1)  # [B], 0 where none is there
+        taken = tokens[torch.arange(len(tokens), device=mask.device), (last - 1).clamp(min=0)]
+        before = torch.zeros_like(taken) if state is None else state
+        return torch.where(last[:, None] > 0, taken, before)
+
+    def finish(self, state: Any) -> Tensor:
+        """As in the base class."""
+        last: Tensor = state
+        return last
+
+
+class AttentionPool(ReadOut):
+    """A mean of the tokens, weighted by a learned score of each."""
+
+    def __init__(self, d_model: int, n_tokens: int) -> None:
+        super().__init__(d_model, n_tokens)
+        self.score = nn.Linear(d_model, 1, bias=False)
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """As in the base class; the softmax is kept as its maximum, its sum and the weighted sum."""
+        score = self.score(tokens)[..., 0].masked_fill(~mask, torch.finfo(tokens.dtype).min)
+        top = score.amax(1, keepdim=True)
+        top = top if state is None else torch.maximum(top, state[0])
+        weight = (score - top).exp() * mask  # [B, n]
+        total, weighted = weight.sum(1, keepdim=True), (weight[:, None] @ tokens)[:, 0]
+        if state is not None:
+            old = (state[0] - top).exp()
+            total, weighted = total + state[1] * old, weighted + state[2] * old
+        return top, total, weighted
+
+    def finish(self, state: Any) -> Tensor:
+        """As in the base class."""
+        _, total, weighted = state
+        mean: Tensor = weighted / total
+        return mean
+
+
+class MaxPool(ReadOut):
+    """The largest value of every feature among the tokens."""
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """As in the base class."""
+        least = torch.finfo(tokens.dtype).min
+        top = tokens.masked_fill(~mask[..., None], least).amax(1)
+        return top if state is None else torch.maximum(state, top)
+
+    def finish(self, state: Any) -> Tensor:
+        """As in the base class."""
+        top: Tensor = state
+        return top
+
+
+class Flatten(ReadOut):
+    """All tokens side by side, for what depends on the place: sequences of about one length."""
+
+    def __init__(self, d_model: int, n_tokens: int) -> None:
+        super().__init__(d_model, n_tokens)
+        self.n_tokens, self.width = n_tokens, d_model * n_tokens
+
+    def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
+        """As in the base class."""
+        tokens = tokens * mask[..., None]
+        return tokens if state is None else torch.cat([state, tokens], 1)
+
+    def finish(self, state: Any) -> Tensor:
+        """As in the base class."""
+        missing = self.n_tokens - state.shape[1]
+        if missing < 0:
+            raise ValueError(
+                f"a sequence has {state.shape[1]} tokens; the read-out 'flatten' was made for at most "
+                f"{self.n_tokens}: shorten it, or fit with another read_out"
+            )
+        return nn.functional.pad(state, (0, 0, 0, missing)).flatten(1)
+
+
+READ_OUTS: dict[str, type[ReadOut]] = {
+    "attention": AttentionPool,
+    "flatten": Flatten,
+    "last": LastToken,
+    "max": MaxPool,
+    "mean": MeanPool,
+}
+"""How tokens become one answer, by name."""
