@@ -176,8 +176,8 @@ class GenomeMethods(EffectMethods):
         A contig is read forwards, in constant memory; the model's memory is empty at its beginning and
         learns on the way. Unknown letters (N) are passed over, and leave the memory as it was.
 
-        What is unlike the letters before surprises for some hundreds of tokens, until it is learned. The
-        level is no measure of that alone: it also depends on the composition, and varies with the place.
+        What is unlike the letters before surprises more than elsewhere, until it is learned. The level
+        is no measure of that alone: it also depends on the composition, and varies with the place.
 
         Parameters
         ----------

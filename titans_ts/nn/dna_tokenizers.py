@@ -95,7 +95,7 @@ class DNATokenizer(nn.Module, ABC):
         Backwards, the last piece comes first, and its last token, too.
         """
         device = self.position.weight.device
-        codes = codes[: np.flatnonzero(codes != ABSENT)[-1] + 1]
+        codes = codes[: len(codes) - int((codes[::-1] != ABSENT).argmax())]
         size = max(1, size // self.stride) * self.stride
         starts = range(0, len(codes), size)
         for start in reversed(starts) if backwards else starts:
