@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 import tempfile
 import warnings
@@ -19,6 +20,7 @@ from titans_ts.datasets._messages import unknown_name
 __all__ = ["Genome", "reverse_complement"]
 
 _COMPRESSED = (".gz", ".bgz")
+_OTHER = re.compile("[^ACGTURYSWKMBDHVNacgturyswkmbdhvn-]")
 _PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
 
@@ -51,6 +53,8 @@ class Genome:
         The file: FASTA, plain or compressed by bgzip.
     in_memory : bool
         Whether to hold all contigs in memory, a byte a nucleotide.
+    pad_invalid : bool
+        Whether letters outside IUPAC become "-", which models do not see; otherwise a model refuses them.
 
     Attributes
     ----------
@@ -78,10 +82,13 @@ class Genome:
     ('ACGT', 'AAAA')
     """
 
-    def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, in_memory: bool = False, pad_invalid: bool = False
+    ) -> None:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise FileNotFoundError(f"path {str(path)!r} is no file; give a FASTA file")
+        self._pad_invalid = pad_invalid
         self._index = _index_paths(self.path)
         self._handle: Any = None
         self._process = -1
@@ -144,7 +151,8 @@ class Genome:
         return unknown_name("contig", chrom, close, f"{self.path.name} has {len(known)} in all.")
 
     def _read(self, chrom: str, start: int, end: int) -> str:
-        return str(self._open().faidx.fetch(chrom, start + 1, end))
+        sequence = str(self._open().faidx.fetch(chrom, start + 1, end))
+        return _OTHER.sub("-", sequence) if self._pad_invalid else sequence
 
     def _open(self) -> Any:
         # A file opened before a fork shares its place with the other process: both read wrong bases.

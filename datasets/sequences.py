@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from titans_ts.datasets._messages import unknown_name
+from titans_ts.datasets.genome import _OTHER
 
 __all__ = ["read_sequences"]
 
 _INVALID = ("error", "pad", "drop")
-_OTHER = re.compile("[^ACGTUNRYSWKMBDHVacgtunryswkmbdhv-]")
 _TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -75,16 +74,23 @@ def read_sequences(
         if sequence_column not in frame:
             columns = list(frame.columns)
             raise ValueError(unknown_name("sequence_column", sequence_column, columns))
-        frame = frame.rename(columns={sequence_column: "sequence"})
+        frame = _named(frame, sequence_column, "sequence")
     else:
         frame = pd.DataFrame(_read_fasta(path), columns=["id", "sequence"])
         if labels is not None:
             frame = _join(frame, _read_table(Path(labels)), label_column, Path(labels).name)
     if label_column in frame:
-        frame = frame.rename(columns={label_column: "label"})
+        frame = _named(frame, label_column, "label")
     if frame.empty:
         raise ValueError(f"{path.name} has no sequence; give at least one")
     return _usable(frame, path.name, invalid)
+
+
+def _named(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
+    """A column under another name; one that had it before gives way."""
+    if column == name:
+        return frame
+    return frame.drop(columns=name, errors="ignore").rename(columns={column: name})
 
 
 def _kind(path: Path) -> str:
@@ -148,7 +154,12 @@ def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
     if missing.any():
         raise ValueError(f"{name} has no sequence in row {int(missing.argmax())}; drop that row")
     frame["sequence"] = frame["sequence"].astype(str)
-    wrong = frame["sequence"].str.contains(_OTHER)
+    empty = frame["sequence"] == ""
+    if empty.any() and invalid != "drop":
+        raise ValueError(
+            f"{name} has an empty sequence in row {int(empty.argmax())}; give invalid='drop'"
+        )
+    wrong = empty | frame["sequence"].str.contains(_OTHER)
     if not wrong.any():
         return frame
     if invalid == "drop":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, matthews_corrcoef
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from titans_ts.datasets import check_splits
 from titans_ts.dna_baselines import kmer_classifier
@@ -40,6 +40,7 @@ def run_classify(
     test: pd.DataFrame | None,
     classifier: TitansClassifier,
     *,
+    groups: str | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> ClassifyJob:
@@ -52,6 +53,8 @@ def run_classify(
         it has labels, the answers are compared with them.
     classifier : TitansClassifier
         Not yet fitted.
+    groups : str, optional
+        A column whose groups are not torn when a part is held out, to stop early by or to test.
     test_fraction : float
         Share that is held out, where there is no test part.
     seed : int
@@ -66,17 +69,17 @@ def run_classify(
         raise ValueError(
             f"the training part has no column 'label'; it has {list(train.columns)} (see label_column)"
         )
+    for name, part in (("training", train), ("test", test)):
+        if part is not None and "label" in part and part["label"].isna().any():
+            row = part.index[part["label"].isna()][0]
+            raise ValueError(f"row {row} of the {name} part has no label; drop it or label it")
+    if groups is not None and groups not in train:
+        raise ValueError(f"groups are to be in column {groups!r}; there are {list(train.columns)}")
     held_out = test is None
     if test is None:
-        counts = train["label"].value_counts()
-        train, test = train_test_split(
-            train,
-            test_size=test_fraction,
-            random_state=seed,
-            stratify=train["label"] if counts.min() >= 2 else None,
-        )
+        train, test = _held_out(train, groups, test_fraction, seed)
     X, y = train["sequence"].to_numpy(), train["label"].to_numpy()
-    classifier.fit(X, y)
+    classifier.fit(X, y, groups=None if groups is None else train[groups])
     asked = test["sequence"].to_numpy()
     probabilities = classifier.predict_proba(asked)
     predicted = classifier.classes_[probabilities.argmax(1)]
@@ -103,6 +106,25 @@ def run_classify(
         ).T
         findings = check_splits(list(X), y, list(asked), wanted)
     return ClassifyJob(answers, scores, findings, held_out, classifier)
+
+
+def _held_out(
+    frame: pd.DataFrame, groups: str | None, fraction: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A part to learn from and one to test with."""
+    if groups is not None:
+        split = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+        kept, held_out = next(split.split(frame, groups=frame[groups]))
+        return frame.iloc[kept], frame.iloc[held_out]
+    counts = frame["label"].value_counts()
+    enough = counts.min() >= 2 and int(fraction * len(frame)) >= len(counts)
+    kept, held_out = train_test_split(
+        frame,
+        test_size=fraction,
+        random_state=seed,
+        stratify=frame["label"] if enough else None,
+    )
+    return kept, held_out
 
 
 def write_classify(job: ClassifyJob, folder: str | Path) -> Path:

@@ -50,8 +50,18 @@ def classify(
     rc: Annotated[
         str, typer.Option(help="The other strand: none, augment, average, equivariant or auto.")
     ] = "none",
+    lower_case: Annotated[
+        str, typer.Option(help="Soft-masked letters: same, marked or absent.")
+    ] = "same",
     pretrained: Annotated[
         Path | None, typer.Option(help="Begin with what `pretrain` saved there.")
+    ] = None,
+    freeze: Annotated[
+        str, typer.Option(help="What of that stays as it is: none, tokenizer or backbone.")
+    ] = "none",
+    groups_column: Annotated[
+        str | None,
+        typer.Option(help="Column whose groups (chromosomes) are held out whole."),
     ] = None,
     max_epochs: Annotated[
         int | None,
@@ -97,14 +107,17 @@ def classify(
     classifier = TitansClassifier(
         stride=stride,
         rc=rc,
+        lower_case=lower_case,
         pretrained=pretrained,
+        freeze=freeze,
         max_epochs=max_epochs,
         random_state=seed,
         progress_bar=not quiet,
     )
     if tokenizer is not None:
         classifier.set_params(tokenizer=tokenizer)
-    job = run_classify(parts[0], parts[1] if test else None, classifier, seed=seed)
+    other = parts[1] if test else None
+    job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed)
     if job.findings is not None and len(job.findings):
         typer.echo("\nwhat the comparison should not be trusted for without a thought:\n")
         shown = job.findings[["kind", "part", "count", "share", "detail"]]
@@ -128,6 +141,16 @@ def pretrain(
         str, typer.Option(help="causal (the next letters) or masked (hidden ones).")
     ] = "causal",
     window: Window = 1024,
+    validation_contigs: Annotated[
+        str | None,
+        typer.Option(help="Contigs to hold out, comma-separated.  [default: by their size]"),
+    ] = None,
+    bidirectional: Annotated[
+        str, typer.Option(help="Read backwards, too (masked): none, shared or separate.")
+    ] = "none",
+    lower_case: Annotated[
+        str, typer.Option(help="Soft-masked letters: same, marked or absent.")
+    ] = "same",
     tokenizer: Annotated[
         str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
     ] = None,
@@ -159,13 +182,18 @@ def pretrain(
     estimator = TitansClassifier(
         stride=stride,
         rc="augment",
+        bidirectional=bidirectional,
+        lower_case=lower_case,
         max_epochs=max_epochs,
         random_state=seed,
         progress_bar=not quiet,
     )
     given = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}
     estimator.set_params(**{k: v for k, v in given.items() if v is not None})
-    history = estimator.pretrain(genomes, out, objective=objective, window=window)
+    contigs = None if validation_contigs is None else validation_contigs.split(",")
+    history = estimator.pretrain(
+        genomes, out, objective=objective, window=window, validation_contigs=contigs
+    )
     best = min(row.get("validation_loss", row["train_loss"]) for row in history)
     typer.echo(f"{len(history)} passes, {best:.4f} nats a letter (1.3863 at random)")
     typer.echo(f"wrote {out}/")
@@ -218,13 +246,16 @@ def variants(
     Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
     the alternative; ref_match says whether the genome has the reference there.
     """
+    from titans_ts.datasets import read_variants
     from titans_ts.files import replace_file
 
-    estimator = _load(model, threads, quiet)
-    found = estimator.variant_effect(genome, vcf, window=window, label=_label(estimator, label))
+    estimator, asked = _load(model, threads, quiet), read_variants(vcf)
+    found = estimator.variant_effect(genome, asked, window=window, label=_label(estimator, label))
     replace_file(out, found.to_csv(index=False, float_format="%.6g").encode())
     mismatch = int((~found["ref_match"]).sum())
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
+    if asked.attrs["left_out"]:
+        more += f"; {asked.attrs['left_out']} without letters (such as <DEL>) left out"
     typer.echo(f"{len(found)} variants{more}\nwrote {out}")
 
 

@@ -34,6 +34,15 @@ def fasta(tmp_path):
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
+def test_letters_outside_iupac_may_be_taken_as_absent(tmp_path, in_memory):
+    path = tmp_path / "g.fa"
+    path.write_text(">one\nACX*n-T\n")
+    assert Genome(path, in_memory=in_memory).fetch("one", 0, 7) == "ACX*n-T"
+    genome = Genome(path, in_memory=in_memory, pad_invalid=True)
+    assert genome.fetch("one", 0, 7, "-") == "A-n--GT"
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
 def test_a_place_is_what_stands_there(fasta, in_memory):
     genome = Genome(fasta, in_memory=in_memory)
     assert genome.lengths == {name: len(s) for name, s in SEQUENCES.items()}

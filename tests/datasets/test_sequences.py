@@ -29,6 +29,19 @@ def test_tables_of_every_kind(form, tmp_path):
     assert frame["split"].tolist() == ["train", "test", "test"]
 
 
+def test_the_column_that_is_named_wins(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sequence,label,seq,kind\nA,1,CC,2\n")
+    frame = read_sequences(path, sequence_column="seq", label_column="kind")
+    assert frame[["sequence", "label"]].to_numpy().tolist() == [["CC", 2]]
+    assert list(frame).count("label") == 1
+    path.write_text("sequence,label\nACGT,1\n,0\n")
+    (tmp_path / "r.fa").write_text(">one\nACGT\n>two\n")
+    with pytest.raises(ValueError, match="r.fa has an empty sequence in row 1"):
+        read_sequences(tmp_path / "r.fa")
+    assert len(read_sequences(tmp_path / "r.fa", invalid="drop")) == 1
+
+
 def test_columns_of_other_names(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("dna,class\nACGT,1\n")

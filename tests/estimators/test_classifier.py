@@ -279,14 +279,14 @@ def test_whole_groups_are_held_out(monkeypatch):
         module.SequenceEstimator,
         "_trained",
         lambda self, data, held_out, *rest: (
-            seen.append((data.wanted, held_out.wanted))
+            seen.append((data.lengths, held_out.lengths))
             or (torch.nn.Identity(), [{"validation_loss": 1.0}])
         ),
     )
     chromosomes = np.repeat(list("abcdefghij"), 4)
-    labels = np.array([f"{c}{i % 2}" for i, c in enumerate(chromosomes)])
-    small().fit(["ACGT"] * 40, labels, groups=chromosomes)
-    kept, held_out = ({np.unique(labels)[i][0] for i in part} for part in seen[0])
+    labels = np.arange(40) % 2
+    small().fit(["A" * (1 + i // 4) for i in range(40)], labels, groups=chromosomes)
+    kept, held_out = (set(lengths) for lengths in seen[0])  # a length a chromosome
     assert len(held_out) == 2
     assert not kept & held_out
     with pytest.raises(ValueError, match=r"groups has shape \(3,\), but X has 40 sequences"):
@@ -328,7 +328,7 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     monkeypatch.setattr(module, "_TOKENS", 64)
     monkeypatch.setattr(module, "_pad", None)  # not needed: a sequence comes alone
     np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-5)
-    with pytest.raises(ValueError, match="max_length is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="max_length is 0; give a whole number"):
         small(max_length=0).fit(*GOOD)
 
 
@@ -358,3 +358,74 @@ def test_every_kind_is_saved_whole(params, tmp_path):
     fitted.save(tmp_path / "m")
     loaded = TitansClassifier.load(tmp_path / "m")
     np.testing.assert_array_equal(loaded.predict_proba(sequences), fitted.predict_proba(sequences))
+
+
+@pytest.mark.parametrize("read_out", ["attention", "max", "mean", "last"])
+def test_a_stretch_with_nothing_in_it_is_learned_from_in_peace(read_out):
+    rng = np.random.default_rng(0)
+    sequences = [
+        "ACGTACGTAC" + "n" * 100 + "".join(rng.choice(list("ACGT"), 10)) for _ in range(16)
+    ]
+    options = {"lower_case": "absent", "max_length": 16, "read_out": read_out}
+    fitted = small(**options).fit(sequences, [0, 1] * 8)
+    assert np.isfinite(fitted.predict_proba(sequences)).all()
+
+
+def test_a_longer_sequence_may_be_held_out():
+    sequences = ["ACGT" * n for n in range(1, 13)]
+    for seed in range(4):
+        small(read_out="flatten", max_epochs=1, random_state=seed).fit(sequences, [0, 1] * 6)
+
+
+def test_the_held_out_part_is_cropped_too(monkeypatch):
+    from titans_ts.estimators import sequences as module
+
+    longest, plain = [], module._pad
+    monkeypatch.setattr(
+        module, "_pad", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
+    )
+    small(max_length=50).fit(["ACGT" * 100] * 20, [0, 1] * 10)
+    assert set(longest) == {50}
+
+
+def test_groups_of_unequal_size():
+    from titans_ts.estimators.sequences import _some_groups, _split
+
+    groups = np.repeat(list("abcdefghij"), [1000, *[100] * 9])
+    for seed in range(8):
+        _, held_out = _split(None, groups, 380, len(groups), seed)
+        assert 300 <= len(held_out) <= 400
+        assert set(_some_groups(np.array(["a"] * 50 + ["b"]), 1, seed)) == {"b"}
+    classes = np.repeat([0, 1, 2], 10)
+    with pytest.raises(ValueError, match="groups hold out every sequence of a class"):
+        _split(classes, classes.astype(str), 10, 30, 0)
+    sequences, labels = ["ACGT"] * 30, classes
+    with pytest.raises(ValueError, match="groups say what to hold out, but a validation part"):
+        small().fit(sequences, labels, groups=classes, validation=(sequences, labels))
+
+
+def test_weights_of_numbered_classes_are_saved(tmp_path):
+    fitted = small(class_weight={0: 1, 1: 2}).fit(["ACGT", "TTTT"] * 10, [0, 1] * 10)
+    fitted.save(tmp_path / "m")
+    assert TitansClassifier.load(tmp_path / "m").class_weight == {0: 1, 1: 2}
+
+
+def test_what_was_fitted_reads_as_it_was_fitted(fitted):
+    before = fitted.predict_proba(["acgtACGT"])
+    again = TitansClassifier(**fitted.get_params()).set_params(lower_case="absent")
+    for name in ("model_", "classes_", "history_"):
+        setattr(again, name, getattr(fitted, name))
+    np.testing.assert_array_equal(again.predict_proba(["acgtACGT"]), before)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"max_length": 10.5}, "max_length is 10.5; give a whole number"),
+        ({"max_length": 10, "read_out": "flatten"}, "but the read-out 'flatten' need whole"),
+        ({"freeze": "backbone"}, "freeze is 'backbone', but there is no pretrained model"),
+    ],
+)
+def test_parameters_that_do_not_go_together(params, message):
+    with pytest.raises(ValueError, match=message):
+        small(**params).fit(*GOOD)

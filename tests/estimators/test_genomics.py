@@ -563,7 +563,7 @@ def test_a_foreign_insert_is_a_surprise(tmp_path):
 
 def test_surprise_that_cannot_be(classifier, genome):
     fitted = small(variant="swa").fit(SEQUENCES, ["a", "b"] * 12)
-    with pytest.raises(ValueError, match="variant is 'swa', which has no memory"):
+    with pytest.raises(ValueError, match="no memory .variant 'swa', 1 blocks."):
         fitted.surprise(genome)
     with pytest.raises(ValueError, match="bin is 0; give a whole number of letters"):
         classifier.surprise(genome, bin=0)
@@ -580,3 +580,15 @@ def test_surprise_of_words(genome):
     assert expit(fitted._scores(SEQUENCES[:1])) == pytest.approx(
         fitted.predict_proba(SEQUENCES[:1])[:, 1]
     )
+
+
+def test_what_has_no_memory_and_what_has_no_letters(tmp_path):
+    path = tmp_path / "n.fa"
+    path.write_text(">one\n" + "N" * 60 + "\n")
+    plain = small(n_layers=0).fit(SEQUENCES, ["a", "b"] * 12)
+    with pytest.raises(ValueError, match=r"the model has no memory \(variant 'mag', 0 blocks\)"):
+        plain.surprise(path)
+    with pytest.warns(UserWarning, match="no letter is known, so nothing is written"):
+        frame = plain.scan(path, window=20, out=tmp_path / "x.bed")
+    assert frame["score"].isna().all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.fa", "n.fa.fai"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,18 @@ def pretrained(path):
     return load_model(path, LetterModel)
 
 
+def test_what_is_not_there_is_not_hidden():
+    model = letter_model(bidirectional="shared")
+    codes = torch.tensor([[0, 1, 2, 5, 0, 1, 2, 3, 0, 1, 3, 2]])  # place 3 is asked, and is absent
+    seen = []
+    model.body.tokenizer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    with torch.inference_mode():
+        _, n = letter_loss(model, (codes, torch.tensor([12])), "masked")
+    assert n == 1  # place 10
+    assert seen[0][0][0, 3] == 5
+    assert not seen[0][1][0, 3]
+
+
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objective):
     options = {"rc": "augment", "dropout": 0.1}
@@ -158,6 +172,27 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objecti
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_run_without_a_seed_goes_on_with_its_own(genome, tmp_path):
+    import lightning.pytorch as pl
+
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                raise KeyError
+
+    crashing = small(random_state=None, trainer_kwargs={"callbacks": [Stop()]})
+    with pytest.raises(KeyError):
+        crashing.pretrain(genome, tmp_path / "p", window=128)
+    history = small(random_state=None).pretrain(genome, tmp_path / "p", window=128)
+    assert [row["epoch"] for row in history] == [0, 1, 2]
+
+
+def test_small_contigs_are_held_out_too():
+    genome = SimpleNamespace(lengths={f"c{i}": 900 for i in range(4)})
+    kept, held_out = _windows([genome], 1024, 0.2, None)
+    assert (len(kept), len(held_out)) == (3, 1)
+
+
 def test_contigs_are_held_out_whole(genome, tmp_path):
     opened = Genome(genome)
     kept, held_out = _windows([opened], 100, 0.2, None)
@@ -178,7 +213,7 @@ def test_contigs_are_held_out_whole(genome, tmp_path):
     [
         ({}, {"objective": "next"}, "objective is 'next'; choose one of"),
         ({"bidirectional": "shared"}, {}, "bidirectional is 'shared', and what is read backwards"),
-        ({}, {"window": 1}, "window is 1; it must be two tokens at least"),
+        ({}, {"window": 3}, "window is 3; it must have four tokens .of 1 letters. at least"),
         ({"tokenizer": "bpe"}, {}, "tokenizer is 'bpe', whose words have no fixed number"),
         ({}, {"validation_contigs": ["six"]}, "validation_contigs has 'six', which no genome has"),
         ({}, {"validation_contigs": ["one", "two"]}, "the genomes leave nothing to train on"),

@@ -63,6 +63,13 @@ def test_a_track_along_the_sequence(sequences):
     predicted = fitted.predict(sequences[250:])
     assert predicted.shape == (50, 6, 1)
     assert np.corrcoef(predicted.ravel(), bins[250:].ravel())[0, 1] > 0.9
+    assert fitted.score(sequences[250:], bins[250:, :, None]) > 0.8
+    with pytest.raises(ValueError, match="max_length is 16, but a track's bins need whole"):
+        small(max_length=16).fit(sequences, bins[:, :, None])
+    with pytest.raises(ValueError, match="not 6 bins of whole tokens; give a length that is a"):
+        small(stride=5).fit(sequences, bins[:, :, None])
+    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose words make no equal bins"):
+        small(tokenizer="bpe", n_merges=4).fit(sequences, bins[:, :, None])
     with pytest.raises(ValueError, match=r"X\[0\] has 24 letters, not 48; a track"):
         fitted.predict(["ACGTAC" * 4])
 

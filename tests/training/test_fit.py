@@ -97,6 +97,25 @@ def test_batches_of_about_one_length():
     assert [b.tolist() for b in again] == seen
 
 
+@pytest.mark.parametrize(("most", "n_batches"), [(None, 33), (10_000, 33), (64, 8), (8, 1)])
+def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_batches):
+    class Indices:
+        def __len__(self):
+            return 200
+
+        def __getitem__(self, indices):
+            return torch.tensor(indices)
+
+    lengths = [10] * 180 + [300] * 20
+    generator = torch.Generator().manual_seed(0)
+    loader = length_batches(Indices(), lengths, 8, generator, most=most, most_tokens=600)
+    for _ in range(3):
+        seen = [batch.tolist() for batch in loader]
+        assert len(seen) == len(loader) == n_batches
+        assert max(len(b) * max(lengths[i] for i in b) for b in seen) <= 600
+        assert max(map(len, seen)) <= 8
+
+
 def test_a_pass_over_very_many_samples_takes_some_of_them():
     every = batches(Line(100), 4, most=30)
     assert len(every) == 7

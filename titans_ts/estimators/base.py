@@ -26,6 +26,7 @@ __all__ = ["TitansEstimator"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
+_PAIRS = "pairs of keys and values"
 
 
 class TitansEstimator(BaseEstimator, ABC):
@@ -85,9 +86,7 @@ class TitansEstimator(BaseEstimator, ABC):
                 f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}"
             )
         try:
-            params = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()
-            }
+            params = {k: _unpacked(v) for k, v in config["params"].items()}
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
             weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
@@ -177,10 +176,24 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
         ):
             value = None
         try:
-            plain[name] = json.loads(json.dumps(value, default=_unwrap))
+            plain[name] = json.loads(json.dumps(_packed(value), default=_unwrap))
         except TypeError as error:
             raise ValueError(f"{name} is {value!r}, which cannot be saved: {error}") from error
     return plain
+
+
+def _packed(value: Any) -> Any:
+    """A dict whose keys are no str (class weights) as pairs: json would make them str."""
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        return {_PAIRS: list(value.items())}
+    return value
+
+
+def _unpacked(value: Any) -> Any:
+    """Undo :func:`_packed`; lists were tuples."""
+    if isinstance(value, dict) and set(value) == {_PAIRS}:
+        return dict(value[_PAIRS])
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:

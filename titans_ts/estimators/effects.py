@@ -36,11 +36,11 @@ _ALLELE = set(LETTERS + LETTERS.lower() + "Uu") - {"-"}
 class EffectMethods:
     """Methods of the estimators for DNA: variants, substitutions, gradients.
 
-    The estimator has `_answer` (of codes), `_read`, `_column` (of a label) and `_score` (of answers).
+    The estimator has `_answer` (of codes), `_read_fitted`, `_column` (of a label) and `_score` (of
+    answers).
     """
 
     model_: SequenceModel
-    lower_case: str
     progress_bar: bool
 
     def variant_effect(
@@ -94,7 +94,7 @@ class EffectMethods:
         column, window = self._column(label), whole_letters("window", window)
         given = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
         frame = _alleles(given)
-        lead = window // 2
+        lead, lower_case = window // 2, self.model_.config.lower_case
         n_ref = frame["ref"].str.len().to_numpy(np.int64)
         # a window before the variant's end and as much behind it as any allele can bring in
         places = pd.DataFrame({"chrom": frame["chrom"], "start": frame["start"] - lead})
@@ -114,9 +114,7 @@ class EffectMethods:
                     if match[i]:
                         alt = alt.lower() if letters[lead].islower() else alt.upper()
                         other = letters[:lead] + alt + letters[lead + len(ref) :]
-                        pairs += [
-                            encode_stretch(s[:window], self.lower_case) for s in (letters, other)
-                        ]
+                        pairs += [encode_stretch(s[:window], lower_case) for s in (letters, other)]
                 matched = first + np.flatnonzero(match[first : first + size])
                 scores[matched] = self._scores_of(pairs, column).reshape(-1, 2)
                 bar.update(min(size, len(frame) - first))
@@ -217,7 +215,7 @@ class EffectMethods:
         strands = [g[0, :4, before : before + len(codes)].T for g in gradients]
         # on the other strand places run backwards, and so do A, C, G, T as T, G, C, A
         strands[1:] = [g.flip(0, 1) for g in strands[1:]]
-        found: NDArray[np.float64] = torch.stack(strands).sum(0).double().cpu().numpy()
+        found: NDArray[np.float64] = torch.stack(strands).sum(0).cpu().double().numpy()
         found -= found.mean(1, keepdims=True)
         found[codes == ABSENT] = 0
         return found
@@ -225,7 +223,7 @@ class EffectMethods:
     def _scores(self, X: Any, label: Any = None) -> NDArray[np.float64]:
         """The score `[N]` of sequences: log-odds of a label, or a value."""
         self._check_one_answer()
-        return self._scores_of(self._read(X), self._column(label))
+        return self._scores_of(self._read_fitted(X), self._column(label))
 
     def _scores_of(self, sequences: Iterable[Codes], column: int) -> NDArray[np.float64]:
         """As :meth:`_scores`, of codes; NaN where no letter is known."""
@@ -241,7 +239,7 @@ class EffectMethods:
         """Codes `[T]` of one sequence."""
         if not isinstance(sequence, str):
             raise TypeError(f"sequence is a {type(sequence).__name__}; give one str")
-        return self._read([sequence], "sequence")[0]
+        return self._read_fitted([sequence], "sequence")[0]
 
     def _check_one_answer(self) -> None:
         check_is_fitted(self, "model_")
@@ -259,7 +257,7 @@ class EffectMethods:
         """The model's outputs `[N, ...]` for codes."""
         raise NotImplementedError
 
-    def _read(self, X: Any, name: str = "X") -> list[Codes]:
+    def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
         """Codes of sequences."""
         raise NotImplementedError
 
@@ -293,6 +291,7 @@ def _alleles(variants: pd.DataFrame) -> pd.DataFrame:
                 f"variants lack the column {name!r}; they have {list(variants.columns)}"
             )
     frame = variants[["chrom", "start", "ref", "alt"]].reset_index(drop=True)
+    frame = frame.astype({"ref": object, "alt": object})
     for name in ("ref", "alt"):
         for i, allele in enumerate(frame[name]):
             if not isinstance(allele, str) or not set(allele) <= _ALLELE:

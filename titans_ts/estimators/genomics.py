@@ -133,7 +133,7 @@ class GenomeMethods(EffectMethods):
         column: int,
     ) -> NDArray[np.float64]:
         """Probabilities or values `[n, strands]` of the windows of a piece."""
-        first, codes = starts[0], ContigCodes(genome, chrom, self.lower_case)
+        first, codes = starts[0], ContigCodes(genome, chrom, self.model_.config.lower_case)
         letters = codes[first : starts[-1] + window]
         views = np.lib.stride_tricks.sliding_window_view(letters, min(window, len(letters)))
         windows = views[starts - first]  # [n, window]
@@ -156,7 +156,7 @@ class GenomeMethods(EffectMethods):
         some = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
         asked = {
             "genome": [str(genome.path), file.st_size, file.st_mtime_ns],
-            "model": [model_digest(self.model_), self.lower_case],
+            "model": model_digest(self.model_),
             "scores": [column, self._score(some, column).tolist()],
             "windows": windows,
         }
@@ -210,9 +210,11 @@ class GenomeMethods(EffectMethods):
         check_is_fitted(self, "model_")
         model = self.model_.eval()
         config = model.config
-        if model.backbone.blocks[0].mixer.memory_heads == 0:
+        blocks = model.backbone.blocks
+        if len(blocks) == 0 or blocks[0].mixer.memory_heads == 0:
             raise ValueError(
-                f"variant is {config.backbone.variant!r}, which has no memory; fit another one"
+                f"the model has no memory (variant {config.backbone.variant!r}, {len(blocks)} blocks); "
+                "fit another one"
             )
         if config.tokenizer == "bpe":
             raise ValueError(
@@ -234,22 +236,20 @@ class GenomeMethods(EffectMethods):
 
     def _surprises(self, genome: Genome, chrom: str, bin: int, bar: Any) -> NDArray[np.float64]:
         """Mean surprise `[n]` of a contig's bins."""
-        codes = ContigCodes(genome, chrom, self.lower_case, known=True)
-        total, count = np.zeros((2, -(-len(codes) // bin)))
         model, state = self.model_, None
+        codes = ContigCodes(genome, chrom, model.config.lower_case, known=True)
+        total, count = np.zeros((2, -(-len(codes) // bin)))
         stride, size = model.config.stride, _TOKENS * model.config.stride
         device = next(model.parameters()).device
         with torch.inference_mode():
-            for start in range(
-                0, len(codes), size
-            ):  # as SequenceModel.stream, of letters in a file
+            for start in range(0, len(codes), size):  # as SequenceModel.stream, of a file's letters
                 lead = min(start, model.tokenizer.kernel_size - 1)
                 letters = torch.from_numpy(codes[start - lead : start + size].astype(np.int64))
                 letters = letters[None].to(device)
                 tokens, mask = model.tokenizer(letters, letters != ABSENT, lead, start // stride)
                 ragged = None if mask.all() else mask
                 _, state, surprise = model.backbone.run(tokens, state, ragged)
-                found = surprise[0].mean((1, 2)).double().cpu().numpy().repeat(stride)
+                found = surprise[0].mean((1, 2)).cpu().double().numpy().repeat(stride)
                 known = np.flatnonzero(letters[0, lead:].cpu() != ABSENT)
                 np.add.at(total, (start + known) // bin, found[known])
                 np.add.at(count, (start + known) // bin, 1)

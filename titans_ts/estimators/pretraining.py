@@ -24,7 +24,7 @@ from titans_ts.nn.nucleotides import complement_codes, encode_nucleotides
 from titans_ts.nn.sequences import SequenceModel
 from titans_ts.training import batches, train
 
-__all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config"]
+__all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config", "unfinished_seed"]
 
 FREEZE = ("none", "tokenizer", "backbone")
 """What of a pretrained model stays as it is: nothing; the tokenizer; that and the backbone."""
@@ -37,6 +37,7 @@ def pretrain(
     training: TrainingConfig,
     generator: torch.Generator,
     *,
+    seed: int,
     objective: str,
     window: int,
     validation_contigs: Sequence[str] | None,
@@ -54,8 +55,12 @@ def pretrain(
             f"bidirectional is {config.bidirectional!r}, and what is read backwards has seen the next "
             "letter; give objective='masked', or bidirectional='none'"
         )
-    if not window >= 2 * config.stride:
-        raise ValueError(f"window is {window!r}; it must be two tokens at least")
+    if not window >= 4 * config.stride:
+        raise ValueError(
+            f"window is {window!r}; it must have four tokens (of {config.stride} letters) at least"
+        )
+    if isinstance(validation_contigs, str):
+        validation_contigs = [validation_contigs]
     check_replaceable(path)
     unfinished = Path(f"{path}.unfinished")
     opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
@@ -67,7 +72,7 @@ def pretrain(
         "contigs": None if validation_contigs is None else list(validation_contigs),
         "model": to_dict(config),
         "training": to_dict(training),
-        "seed": generator.initial_seed(),
+        "seed": seed,
     }
     _same_run(unfinished, asked)
     most = training.max_steps_per_epoch * training.batch_size
@@ -89,6 +94,12 @@ def pretrain(
     save_model(path, model)
     shutil.rmtree(unfinished)
     return history
+
+
+def unfinished_seed(path: str | Path) -> int | None:
+    """The seed of the run that was to write `path` and is not finished, if there is one."""
+    note = Path(f"{path}.unfinished") / "run.json"
+    return int(json.loads(note.read_text())["seed"]) if note.is_file() else None
 
 
 def _same_run(folder: Path, asked: dict[str, Any]) -> None:
@@ -181,11 +192,11 @@ def _windows(
 
 
 def _chosen(lengths: dict[tuple[int, str], int], fraction: float) -> set[tuple[int, str]]:
-    """The contigs to hold out, small ones first, up to a share of all letters and at least half of it."""
+    """The contigs to hold out, small ones first: half to twice a share of all letters, or none."""
     chosen: set[tuple[int, str]] = set()
     wanted, total = fraction * sum(lengths.values()), 0
     for key in sorted(lengths, key=lambda key: (lengths[key], key)):
-        if total + lengths[key] > wanted:
+        if total >= wanted or total + lengths[key] > 2 * wanted:
             break
         chosen.add(key)
         total += lengths[key]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from torch import Tensor
 
 from titans_ts.config import SequenceConfig, from_dict
@@ -129,6 +130,21 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
     def _score(self, answers: Tensor, column: int) -> Tensor:
         """A value `[N]` in its own unit, from answers `[N, n]`."""
         return answers[:, column] * float(self.scale_[column]) + float(self.mean_[column])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R squared of the predictions, as in scikit-learn; a bin of a track is a value of its own.
+
+        Parameters
+        ----------
+        X : list, array or Series of str
+            Sequences.
+        y : array
+            What is wanted, as for :meth:`fit`.
+        sample_weight : array of N, optional
+            How much every sequence counts.
+        """
+        wanted, told = (np.reshape(v, (len(X), -1)) for v in (y, self.predict(X)))
+        return float(r2_score(wanted, told, sample_weight=sample_weight))
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return {

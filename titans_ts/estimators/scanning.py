@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,9 @@ def check_out(out: str | Path, lengths: Mapping[str, int]) -> None:
 
 def write_scores(frame: pd.DataFrame, out: Path, lengths: Mapping[str, int]) -> None:
     """Write a track; both strands as bedGraph or bigWig are two, such as x.plus.bw and x.minus.bw."""
+    if frame["score"].isna().all():
+        warnings.warn(f"no letter is known, so nothing is written to {str(out)!r}", stacklevel=3)
+        return
     both = "strand" in frame and frame["strand"].nunique() > 1
     if not both or out.name.lower().endswith((".bed", ".bed.gz")):
         write_track(frame, out, lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -20,7 +21,12 @@ from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, Train
 from titans_ts.datasets import Genome
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.genomics import GenomeMethods
-from titans_ts.estimators.pretraining import initialise, pretrain, pretrained_config
+from titans_ts.estimators.pretraining import (
+    initialise,
+    pretrain,
+    pretrained_config,
+    unfinished_seed,
+)
 from titans_ts.nn.dna_tokenizers import learn_merges
 from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides
 from titans_ts.nn.sequences import STRANDS, SequenceModel
@@ -153,13 +159,19 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         rc = "augment" if self.rc != "none" else "none"
         config = self._config(SequenceConfig, backbone=self._backbone_config(), rc=rc)
         one = isinstance(genomes, (str, Path, Genome))
-        with self._seeded() as generator:
+        seed = None
+        if not isinstance(self.random_state, numbers.Integral):
+            seed = unfinished_seed(path)  # any will do: that of the run to go on with
+        if seed is None:
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with self._seeded(seed) as generator:
             return pretrain(
                 [genomes] if one else list(genomes),
                 path,
                 config,
                 training,
                 generator,
+                seed=seed,
                 objective=objective,
                 window=window,
                 validation_contigs=validation_contigs,
@@ -181,20 +193,29 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         training = self._training_config()
         if self.rc not in (*STRANDS, "auto"):
             raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
-        if self.max_length is not None and not self.max_length >= 1:
-            raise ValueError(f"max_length is {self.max_length!r}; it must be at least 1, or None")
+        self._check_max_length(outputs)
+        if self.freeze != "none" and self.pretrained is None:
+            raise ValueError(
+                f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
+            )
         data = _Labelled(sequences, wanted)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if validation is None:
+            if groups is not None:
+                groups = _read_groups(groups, len(data))
             kept, held_out = _split(
                 wanted if outputs["output"] == "classes" else None,
-                _read_groups(groups, len(data)),
+                groups,
                 int(training.validation_fraction * len(data)),
                 len(data),
                 seed,
             )
             parts = data.some(kept), data.some(held_out)
         else:
+            if groups is not None:
+                raise ValueError(
+                    "groups say what to hold out, but a validation part is given; drop one"
+                )
             parts = data, _Labelled(*validation)
         if self.rc == "auto" and len(parts[1]) == 0:
             raise ValueError(
@@ -220,7 +241,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         outputs: dict[str, Any],
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """A model and its history."""
-        longest = max(len(s) for s in data.sequences)
+        longest = max(len(s) for part in (data, held_out) for s in part.sequences)
         merges: tuple[str, ...] = ()
         if self.tokenizer == "bpe":
             merges = learn_merges(data.sequences, self.n_merges)
@@ -243,7 +264,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             validation = None
             if len(held_out):
                 step = max(1, -(-len(held_out) // most))
-                validation = held_out.in_order(4 * training.batch_size, config.stride, step)
+                part = held_out.cropped(self.max_length)
+                validation = part.in_order(4 * training.batch_size, config.stride, step)
             cropped = data.cropped(self.max_length, generator)
             history = train(
                 model,
@@ -266,13 +288,14 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     def _answers(self, X: Any) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]`; what is too long for a batch is read in pieces."""
         check_is_fitted(self, "model_")
-        return self._answer(self._read(X))
+        return self._answer(self._read_fitted(X))
 
     def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
         """As :meth:`_answers`, for codes."""
         if self.model_.config.n_bins:
             check_lengths(sequences, self.model_.config.length)
-        device, model = self._device(), self.model_.eval()
+        model = self.model_.eval()
+        device = next(model.parameters()).device
         stride = model.config.stride
         order = np.argsort([len(s) for s in sequences], kind="stable")  # little padding in a batch
         lengths = [-(-len(sequences[i]) // stride) for i in order]
@@ -286,13 +309,29 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                     codes, n = _pad([sequences[i] for i in some])
                     answers = list(model(codes.to(device), n.to(device)))
                 for i, answer in zip(some, answers, strict=True):
-                    found[i] = answer.double().cpu().numpy()
+                    found[i] = answer.cpu().double().numpy()
         return np.stack(found)
 
+    def _check_max_length(self, outputs: dict[str, Any]) -> None:
+        if self.max_length is None:
+            return
+        if not isinstance(self.max_length, numbers.Integral) or self.max_length < 1:
+            raise ValueError(f"max_length is {self.max_length!r}; give a whole number, or None")
+        if "n_bins" in outputs or self.read_out == "flatten":
+            what = "a track's bins" if "n_bins" in outputs else "the read-out 'flatten'"
+            raise ValueError(
+                f"max_length is {self.max_length!r}, but {what} need whole sequences; give None"
+            )
+
     def _read(self, X: Any, name: str = "X") -> list[Codes]:
+        """The sequences to learn from."""
         if self.lower_case not in LOWER_CASE:
             raise ValueError(f"lower_case is {self.lower_case!r}; choose one of {list(LOWER_CASE)}")
         return encode_sequences(X, self.lower_case, name)
+
+    def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
+        """The sequences to answer for, read as those that were fitted."""
+        return encode_sequences(X, self.model_.config.lower_case, name)
 
 
 class _Labelled:
@@ -320,8 +359,8 @@ class _Labelled:
         """Those of these numbers."""
         return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
 
-    def cropped(self, most: int | None, generator: torch.Generator) -> _Labelled:
-        """Of longer sequences a random stretch of `most` letters, another each time."""
+    def cropped(self, most: int | None, generator: torch.Generator | None = None) -> _Labelled:
+        """Of longer sequences a stretch of `most` letters: a random one each time, or the middle."""
         return _Labelled(self.sequences, self.wanted, most, generator)
 
     def in_order(self, batch_size: int, stride: int, step: int) -> Any:
@@ -337,7 +376,9 @@ class _Labelled:
     def _part(self, codes: Codes) -> Codes:
         if self._most is None or len(codes) <= self._most:
             return codes
-        start = int(torch.randint(len(codes) - self._most + 1, (), generator=self._generator))
+        start = (len(codes) - self._most) // 2
+        if self._generator is not None:
+            start = int(torch.randint(len(codes) - self._most + 1, (), generator=self._generator))
         return codes[start : start + self._most]
 
 
@@ -396,13 +437,28 @@ def check_lengths(sequences: list[Codes], length: int) -> None:
             )
 
 
-def _read_groups(groups: Any, n: int) -> NDArray[Any] | None:
-    if groups is None:
-        return None
+def _read_groups(groups: Any, n: int) -> NDArray[Any]:
     groups = np.asarray(groups)
     if groups.shape != (n,):
         raise ValueError(f"groups has shape {groups.shape}, but X has {n} sequences; give one each")
     return groups
+
+
+def _some_groups(groups: NDArray[Any], n_held_out: int, seed: int) -> list[Any]:
+    """Groups drawn at random whose sequences are about so many; at least one, and not all."""
+    names, counts = np.unique(groups, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"groups are all {str(names[0])!r}; a part cannot be held out, give groups=None"
+        )
+    chosen: list[Any] = []
+    total = 0
+    for i in np.random.default_rng(seed).permutation(len(names)):
+        nearer = abs(total + counts[i] - n_held_out) < abs(total - n_held_out)
+        if nearer and len(chosen) < len(names) - 1:
+            chosen.append(names[i])
+            total += counts[i]
+    return chosen or [names[counts.argmin()]]
 
 
 def _split(
@@ -420,14 +476,16 @@ def _split(
     if n_held_out == 0:
         return everything, everything[:0]
     if groups is not None:
-        if len(pd.unique(groups)) < 2:
+        chosen = np.isin(groups, _some_groups(groups, n_held_out, seed))
+        if classes is not None and len(set(classes[~chosen])) <= classes.max():
             raise ValueError(
-                f"groups are all {str(groups[0])!r}; a part cannot be held out, give groups=None"
+                "groups hold out every sequence of a class; merge groups, or give a validation part"
             )
-        split = GroupShuffleSplit(1, test_size=n_held_out / n, random_state=seed)
-        return next(split.split(everything, groups=groups))
+        return everything[~chosen], everything[chosen]
     by_class = (
-        classes is not None and np.bincount(classes).min() >= 2 and n_held_out >= classes.max() + 1
+        classes is not None
+        and np.bincount(classes).min() >= 2
+        and min(n_held_out, n - n_held_out) >= classes.max() + 1
     )
     kept, held_out = train_test_split(
         everything,

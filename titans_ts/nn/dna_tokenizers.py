@@ -41,12 +41,12 @@ class DNATokenizer(nn.Module, ABC):
     """
 
     usual_size = 9
-    """`kernel_size` where it is None."""
+    """`kernel_size` where it is None (`stride`, if that is more)."""
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
         d_model = config.backbone.d_model
-        self.kernel_size = config.kernel_size or self.usual_size
+        self.kernel_size = config.kernel_size or max(self.usual_size, config.stride)
         self.stride = config.stride
         if self.kernel_size < self.stride:
             raise ValueError(
@@ -356,8 +356,7 @@ DNA_TOKENIZERS: dict[str, type[DNATokenizer]] = {
 
 def _sinusoids(place: Tensor, width: int) -> Tensor:
     """Sines and cosines of places `[N]`, `[N, width]` (Vaswani et al., 2017, section 3.5)."""
-    rate = 10000.0 ** (-torch.arange(width // 2, device=place.device) / (width // 2))
-    angle = (
-        place[:, None].double() * rate
-    )  # a float32 has too few digits for the places of a genome
-    return torch.cat([angle.sin(), angle.cos()], -1).float()
+    # a float32 has too few digits for the places of a genome, and not every device has float64
+    rate = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angle = place.cpu()[:, None].double() * rate
+    return torch.cat([angle.sin(), angle.cos()], -1).float().to(place.device)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
-from titans_ts.nn.nucleotides import LETTERS, LOWER
+from titans_ts.nn.nucleotides import ABSENT, LETTERS, LOWER
 from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["OBJECTIVES", "LetterModel", "letter_loss"]
@@ -80,6 +80,7 @@ def letter_loss(
     else:
         hidden = _hidden(target, model.training)
         letters = hidden[..., None].expand_as(target).flatten(1)[:, : codes.shape[1]]
+        letters = letters & (codes != ABSENT)  # what is not there stays so
         logits = model(torch.where(letters, _N, codes), lengths)
         target = torch.where(hidden[..., None], target, _N)
     asked = target < 4

@@ -1,7 +1,7 @@
 """Read-outs: from the tokens of a sequence to one vector, whole or a piece at a time.
 
-A read-out begins with `start`, takes pieces of tokens `[B, n, D]` in order with `add`, and ends with
-`finish`, `[B, width]`. What it keeps in between does not grow, but for "flatten".
+A read-out takes pieces of tokens `[B, n, D]` in order with `add`, and ends with `finish`, `[B, width]`,
+which is 0 where no token is there. What it keeps in between does not grow, but for "flatten".
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class AttentionPool(ReadOut):
     def finish(self, state: Any) -> Tensor:
         """As in the base class."""
         _, total, weighted = state
-        mean: Tensor = weighted / total
+        mean: Tensor = weighted / total.clamp(min=torch.finfo(total.dtype).tiny)
         return mean
 
 
@@ -111,7 +111,7 @@ class MaxPool(ReadOut):
 
     def finish(self, state: Any) -> Tensor:
         """As in the base class."""
-        top: Tensor = state
+        top: Tensor = state.masked_fill(state == torch.finfo(state.dtype).min, 0)
         return top
 
 

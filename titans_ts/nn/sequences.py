@@ -53,6 +53,15 @@ class SequenceModel(nn.Module):
             value = getattr(config, name)
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; choose one of {list(choices)}")
+        if config.n_bins and config.tokenizer == "bpe":
+            raise ValueError(
+                "tokenizer is 'bpe', whose words make no equal bins (n_bins); choose another"
+            )
+        if config.n_bins and config.length % (config.n_bins * config.stride):
+            raise ValueError(
+                f"sequences have {config.length} letters, which are not {config.n_bins} bins of whole "
+                f"tokens; give a length that is a multiple of {config.n_bins * config.stride}"
+            )
         d_model = config.backbone.d_model
         self.tokenizer = DNA_TOKENIZERS[config.tokenizer](config)
         self.dropout = nn.Dropout(config.backbone.dropout)

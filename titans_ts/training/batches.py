@@ -95,12 +95,13 @@ def length_batches(
         Of every sample. The samples of some batches (an eighth of a pass, fifty at most) are drawn at
         random, sorted by them and cut into batches, whose order is random again.
     most_tokens : int, optional
-        Of a batch, padding included: long sequences come in smaller batches. How many batches a pass has
-        is then an estimate.
+        Of a batch, padding included: long sequences come in smaller batches, and a pass has as many as
+        all samples make, but no more than `most` would make of short ones.
     """
     drawn = _sampler(dataset, batch_size, generator, most)
     source: Any = dataset
-    sampler: Any = _OfOneLength(drawn, lengths, batch_size, most_tokens, generator)
+    most_batches = None if most is None else -(-most // batch_size)
+    sampler: Any = _OfOneLength(drawn, lengths, batch_size, most_tokens, most_batches, generator)
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
@@ -143,26 +144,32 @@ class _OfOneLength:
         lengths: Sequence[int],
         batch_size: int,
         most_tokens: int | None,
+        most_batches: int | None,
         generator: torch.Generator,
     ) -> None:
         self._drawn, self._lengths, self._generator = drawn, lengths, generator
         self._limits = batch_size, most_tokens
         self._n_batches = len(drawn)
         if most_tokens is not None:
-            share = len(drawn) / max(1, -(-len(lengths) // batch_size))
             n_all = len(cut_by_length(sorted(lengths), *self._limits))
-            self._n_batches = max(1, round(share * n_all))
+            self._n_batches = min(n_all, most_batches or n_all)
 
     def __len__(self) -> int:
         return self._n_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        rest, at_once = iter(self._drawn), max(1, min(50, len(self._drawn) // 8))
-        while some := list(islice(rest, at_once)):
-            samples = sorted((i for batch in some for i in batch), key=self._lengths.__getitem__)
-            cut = cut_by_length([self._lengths[i] for i in samples], *self._limits)
-            for i in torch.randperm(len(cut), generator=self._generator).tolist():
-                yield [samples[j] for j in cut[i]]
+        # exactly as many batches as were announced, whatever lengths are drawn
+        return islice(self._endless(), self._n_batches)
+
+    def _endless(self) -> Iterator[list[int]]:
+        at_once = max(1, min(50, len(self._drawn) // 8))
+        while True:
+            rest = iter(self._drawn)
+            while some := list(islice(rest, at_once)):
+                samples = sorted((i for b in some for i in b), key=self._lengths.__getitem__)
+                cut = cut_by_length([self._lengths[i] for i in samples], *self._limits)
+                for i in torch.randperm(len(cut), generator=self._generator).tolist():
+                    yield [samples[j] for j in cut[i]]
 
 
 def stream_batches(

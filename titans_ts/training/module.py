@@ -98,6 +98,8 @@ class KeepBest(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Compare the epoch with the best so far."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not self._validated:
+            metrics.pop("validation_loss", None)  # of a former epoch
         row = {"epoch": float(trainer.current_epoch), **metrics}
         row["seconds"] = time.perf_counter() - self._started
         self.history.append(row)
@@ -129,11 +131,14 @@ class Resume(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         own = None if self._generator is None else self._generator.get_state()
-        return {"torch": torch.get_rng_state(), "generator": own}
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"torch": torch.get_rng_state(), "cuda": devices, "generator": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         torch.set_rng_state(state_dict["torch"])
+        if state_dict["cuda"]:
+            torch.cuda.set_rng_state_all(state_dict["cuda"])
         if self._generator is not None:
             self._generator.set_state(state_dict["generator"])
 

@@ -1,0 +1,189 @@
+"""Long contexts: two bacteria told apart, a whole genome in one pass, a motif recalled from far away.
+
+    python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
+    python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
+    python benchmarks/long_dna.py recall       # a motif up to a million letters back, beside attention
+
+species: a classifier learns windows of 4 kb at most from the first 70 % of both chromosomes, and is asked
+about windows of the rest. recall: in real background (E. coli), a cue and one of four motifs stand within
+the first 48 letters, and the cue again at the end; which motif was it? Only the last token is read out,
+so what is not carried to it is lost; the control has the same sliding window and no memory. Every length
+is answered in pieces, by a process of its own, whose peak memory is noted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from record import data_file, record
+from sklearn.metrics import accuracy_score
+
+from titans_ts import TitansClassifier
+from titans_ts.datasets import Genome
+
+BACTERIA = {
+    "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
+    "Salmonella": "genomics/genomes/salmonella_enterica_LT2.fa.gz",
+}
+QUIET = {"progress_bar": False, "random_state": 0}
+SPECIES = {"tokenizer": "conv", "stride": 32, "kernel_size": 48, "n_layers": 1, "rc": "augment"}
+SPECIES |= {"read_out": "mean", "learning_rate": 3e-3, "max_epochs": 15}
+RECALL = {"tokenizer": "conv", "stride": 16, "kernel_size": 31, "n_filters": 64, "n_layers": 1}
+RECALL |= {"read_out": "last", "learning_rate": 3e-3, "dropout": 0.0, "head_dropout": 0.0}
+
+
+def chromosome(path: str) -> str:
+    genome = Genome(data_file(path))
+    name = max(genome.lengths, key=lambda c: genome.lengths[c])
+    return genome.fetch(name, 0, genome.lengths[name])
+
+
+def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None:
+    """Classes of sequences, the seconds it took, and the most memory this process had, in MiB."""
+    torch.set_num_threads(threads)
+    model = TitansClassifier.load(folder)
+    model.predict([sequences[0][:1000]])
+    start = time.perf_counter()
+    told = [model.predict([s])[0] for s in sequences]
+    seconds = time.perf_counter() - start
+    queue.put((told, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
+    """As :func:`answers`, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=answers, args=(folder, sequences, queue, threads))
+    process.start()
+    found = queue.get()
+    process.join()
+    return found
+
+
+def windows(text: str, length: int, n: int) -> list[str]:
+    """At even distances; long ones overlap."""
+    starts = np.linspace(0, len(text) - length, n).astype(int)
+    return [text[s : s + length] for s in starts]
+
+
+def species(args: argparse.Namespace) -> Any:
+    texts = {name: chromosome(path) for name, path in BACTERIA.items()}
+    border = {name: int(0.7 * len(text)) for name, text in texts.items()}
+    X, y = [], []
+    for name, text in texts.items():
+        X += windows(text[: border[name]], 4096, args.n_train // 2)
+        y += [name] * (args.n_train // 2)
+    model = TitansClassifier(**QUIET, **SPECIES, max_length=4096).fit(X, y)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(folder)
+        for length in (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000):
+            n = int(np.clip(2_000_000 // length, 12, 300))
+            asked, wanted = [], []
+            for name, text in texts.items():
+                asked += windows(text[border[name] :], length, n)
+                wanted += [name] * n
+            told, seconds, memory = ask(folder, asked, args.threads)
+            yield {
+                "letters": length,
+                "windows": len(asked),
+                "accuracy": round(accuracy_score(wanted, told), 4),
+                "letters_a_second": round(sum(map(len, asked)) / seconds),
+                "peak_mib": round(memory),
+            }
+
+
+def genome(args: argparse.Namespace) -> Any:
+    text = chromosome(BACTERIA["E. coli"])
+    rng = np.random.default_rng(0)
+    X = ["".join(rng.choice(list("ACGT"), 200)) for _ in range(40)]
+    for name, options in (
+        ("a letter a token", {}),
+        ("16 letters a token", {"tokenizer": "conv", "stride": 16, "kernel_size": 31}),
+    ):
+        model = TitansClassifier(**QUIET, **options, max_epochs=1).fit(X, [0, 1] * 20)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(folder)
+            for length in (100_000, 1_000_000, len(text)):
+                _, seconds, memory = ask(folder, [text[:length]], args.threads)
+                yield {
+                    "tokens": name,
+                    "letters": length,
+                    "seconds": round(seconds, 1),
+                    "letters_a_second": round(length / seconds),
+                    "peak_mib": round(memory),
+                }
+
+
+def recall(args: argparse.Namespace) -> Any:
+    text, rng = chromosome(BACTERIA["E. coli"]), np.random.default_rng(0)
+    border = int(0.7 * len(text))
+    cue, *motifs = ("".join(rng.choice(list("ACGT"), 16)) for _ in range(5))
+
+    def planted(length: int, low: int, high: int) -> tuple[str, int]:
+        start, label = int(rng.integers(low, high - length + 1)), int(rng.integers(4))
+        letters, at = text[start : start + length], int(rng.integers(16))
+        return letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue, label
+
+    lengths = np.exp(rng.uniform(np.log(128), np.log(args.longest), args.n_train)).astype(int)
+    train = [planted(n, 0, border) for n in lengths]
+    tests = {
+        n: [planted(n, border, len(text)) for _ in range(min(200, max(20, 4_000_000 // n)))]
+        for n in (512, 2_048, 8_192, 32_768, 131_072, 1_000_000)
+    }
+    memory = {"memory": {"forget": False}}
+    for name, options in (
+        ("memory as gate", {"variant": "mag", "backbone_options": {"window": 64} | memory}),
+        ("memory alone", {"variant": "lmm", "backbone_options": memory}),
+        ("attention alone", {"variant": "swa", "backbone_options": {"window": 64}}),
+    ):
+        if args.models and name not in args.models.split(","):
+            continue
+        start = time.perf_counter()
+        model = TitansClassifier(**QUIET, **RECALL, **options, max_epochs=args.max_epochs)
+        model.fit([s for s, _ in train], [label for _, label in train])
+        trained = round(time.perf_counter() - start)
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(folder)
+            for n, some in tests.items():
+                told, seconds, peak = ask(folder, [s for s, _ in some], args.threads)
+                yield {
+                    "model": name,
+                    "letters": n,
+                    "asked": len(some),
+                    "accuracy": round(accuracy_score([label for _, label in some], told), 4),
+                    "seconds": round(seconds, 1),
+                    "trained_s": trained,
+                    "peak_mib": round(peak),
+                }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("species", "genome", "recall"))
+    parser.add_argument("--n-train", type=int, default=4000, help="sequences to train on")
+    parser.add_argument("--longest", type=int, default=2048, help="letters of those of recall")
+    parser.add_argument("--max-epochs", type=int, default=15, help="of recall")
+    parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows: list[dict[str, Any]] = []
+    command = f"python benchmarks/long_dna.py {args.what} --n-train {args.n_train}"
+    if args.what == "recall":
+        command += f" --longest {args.longest} --max-epochs {args.max_epochs}"
+    for row in {"species": species, "genome": genome, "recall": recall}[args.what](args):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        record(f"long-dna-{args.what}", command, rows)
+
+
+if __name__ == "__main__":
+    main()
