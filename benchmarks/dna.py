@@ -97,8 +97,13 @@ LONG = {"tokenizer": "conv", "n_layers": 1, "learning_rate": 0.003}
 
 TASKS = {
     "mouse_3": Task(gue("mouse_3"), WORDS | {"max_epochs": 12}, 0.82),
-    "mouse_4": Task(gue("mouse_4"), MOTIFS | {"max_epochs": 8}, 0.49),
-    "prom_300_tata": Task(gue("prom_300_tata"), PLACES | {"max_epochs": 15}, 0.80),
+    "mouse_4": Task(gue("mouse_4"), MOTIFS | {"max_epochs": 10}, 0.49),
+    "prom_300_tata": Task(
+        gue("prom_300_tata"),
+        MOTIFS | {"rc": "none", "read_out": "flatten", "max_epochs": 10},
+        0.80,
+        cnn={"read_out": "flatten"},
+    ),
     "prom_core_tata": Task(gue("prom_core_tata"), PLACES | {"max_epochs": 15}, 0.76),
     "tf_0": Task(gue("tf_0"), MOTIFS | {"max_epochs": 10}, 0.68),
     "tf_1": Task(gue("tf_1"), MOTIFS | {"max_epochs": 10}, 0.72),
@@ -108,6 +113,7 @@ TASKS = {
         yeast,
         MOTIFS | {"rc": "none", "stride": 8, "read_out": "flatten", "max_epochs": 10},
         0.72,
+        cnn={"read_out": "flatten"},
     ),
     "uci_splice": Task(
         table("splice/uci_splice_60bp.csv.gz"),
