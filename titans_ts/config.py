@@ -168,6 +168,10 @@ class SequenceConfig:
     """Letters a token sees; None is what is usual for the tokenizer: 9, for "conv" 15, for "kmer" 6."""
     stride: int = 1
     """Letters a token stands for: more of them make a long sequence short."""
+    position: bool = True
+    """Whether a token knows its place from the sequence's beginning."""
+    gaps: int = 0
+    """Letters that a word of the tokenizer "kmer" may leave out."""
     n_filters: int = 128
     """Motifs of the tokenizer "conv"."""
     merges: tuple[str, ...] = ()
@@ -188,8 +192,9 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "n_outputs", "stride", "n_filters")
-        _at_least(self, 0, "n_bins", "length")
+        _at_least(self, 0, "n_bins", "gaps", "length")
         _one_of(self, "output", ("classes", "labels", "values"))
+        _switch(self, "position")
         if self.output == "classes":
             _at_least(self, 2, "n_outputs")
         if self.kernel_size is not None:

@@ -36,6 +36,7 @@ TOKENIZERS = {
     "conv": {"kernel_size": 5, "n_filters": 6},
     "conv by 4": {"tokenizer": "conv", "kernel_size": 5, "stride": 4, "n_filters": 6},
     "kmer": {"kernel_size": 3},
+    "kmer with gaps": {"tokenizer": "kmer", "kernel_size": 3, "gaps": 2, "stride": 2},
     "kmer by 3": {"tokenizer": "kmer", "kernel_size": 3, "stride": 3},
     "bpe": {"merges": learn_merges(CODES, 12)},
 }
@@ -195,6 +196,21 @@ def test_words_are_told_apart_and_unknown_ones_are_not():
     assert not torch.allclose(words[0, 0], words[0, 1], atol=1e-3)
 
 
+def test_words_may_leave_letters_out():
+    built = model("kmer with gaps", position=False)
+    rows = torch.tensor([[0, 1, 2, 3, 0, 1], [0, 1, 2, 3, 0, 3], [0, 3, 2, 1, 0, 1]])
+    with torch.inference_mode():
+        tokens, _ = built.tokenizer(rows, rows < 9)
+        table = built.tokenizer.words.weight.unflatten(0, (6, 65))
+        # the last token of the first row sees C G T A C: C and two of the other four letters
+        expected = 0
+        for i, (a, b) in enumerate([(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]):
+            word = [1, [1, 2, 3, 0, 1][a], [1, 2, 3, 0, 1][b]]
+            expected = expected + table[i, sum(c * 4**j for j, c in enumerate(word))]
+    torch.testing.assert_close(tokens[0, 2], expected)
+    assert not torch.allclose(tokens[0, 2], tokens[1, 2])
+
+
 def _positions(n):
     from titans_ts.nn.dna_tokenizers import _sinusoids
 
@@ -209,6 +225,19 @@ def test_a_filter_matches_anywhere_in_its_token():
         tokens, _ = built(rows, rows < 9)
         expected = built.out(x[..., -4:].amax(-1)) + built.position(_positions(2))[1]
     torch.testing.assert_close(tokens[:, 1], expected)
+
+
+def test_without_places_a_token_is_the_same_wherever_it_stands():
+    for name in TOKENIZERS:
+        placed, free = (model(name, position=p).tokenizer for p in (True, False))
+        codes = torch.tensor([[0, 1, 2, 3, 3, 1] * 10])  # repeats after every stride
+        with torch.inference_mode():
+            for tokenizer, same in ((placed, False), (free, True)):
+                tokens, _ = tokenizer(codes, codes < 9)
+                if name != "bpe":
+                    period = 6 if tokenizer.stride == 1 else 12 // tokenizer.stride
+                    assert torch.equal(tokens[0, -1], tokens[0, -1 - period]) == same
+                assert (tokenizer.position is None) == same
 
 
 def test_places_far_along_a_genome_are_still_told_apart():

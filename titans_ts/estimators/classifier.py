@@ -37,10 +37,14 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`. "conv" learns motif
         filters, "kmer" a vector for every word, "bpe" which words there are.
     kernel_size : int or None
-        Letters a token sees; None is what is usual: 9, for "conv" 15, for "kmer" 6.
+        Letters a token sees, at least `stride`; None is what is usual: 9, for "conv" 15, for "kmer" 6.
     stride : int
         Letters a token stands for: with more, a long sequence is read faster. Words of "kmer" overlap
         with 1, and do not with `kernel_size`.
+    position : bool
+        Whether a token knows its place; without, sequences longer than those in training are read alike.
+    gaps : int
+        Letters that a word of "kmer" may leave out: a token is the sum of all such words.
     n_filters, n_merges : int
         Motifs of "conv", and words of "bpe".
     lower_case : {"same", "marked", "absent"}
@@ -74,7 +78,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     max_epochs : int or None
         Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
-        Sequences in a step; fewer where they are long.
+        Sequences in a step; fewer where they are long (a step has at most 32 768 tokens).
     learning_rate, weight_decay : float
         Of AdamW.
     max_steps_per_epoch : int
@@ -125,6 +129,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         *,
         kernel_size: int | None = SequenceConfig.kernel_size,
         stride: int = SequenceConfig.stride,
+        position: bool = SequenceConfig.position,
+        gaps: int = SequenceConfig.gaps,
         n_filters: int = SequenceConfig.n_filters,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
@@ -160,6 +166,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             tokenizer,
             kernel_size=kernel_size,
             stride=stride,
+            position=position,
+            gaps=gaps,
             n_filters=n_filters,
             n_merges=n_merges,
             lower_case=lower_case,

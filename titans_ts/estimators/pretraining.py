@@ -147,7 +147,7 @@ def pretrained_config(
             f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
             f"{own.lower_case!r}; give that"
         )
-    names = ("tokenizer", "kernel_size", "stride", "n_filters")
+    names = ("tokenizer", "kernel_size", "stride", "position", "gaps", "n_filters")
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
     return dataclasses.replace(config, backbone=backbone, **values), letters

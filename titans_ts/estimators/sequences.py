@@ -51,6 +51,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         *,
         kernel_size: int | None = SequenceConfig.kernel_size,
         stride: int = SequenceConfig.stride,
+        position: bool = SequenceConfig.position,
+        gaps: int = SequenceConfig.gaps,
         n_filters: int = SequenceConfig.n_filters,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
@@ -84,6 +86,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.tokenizer = tokenizer
         self.kernel_size = kernel_size
         self.stride = stride
+        self.position = position
+        self.gaps = gaps
         self.n_filters = n_filters
         self.n_merges = n_merges
         self.lower_case = lower_case

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ __all__ = [
 
 
 class DNATokenizer(nn.Module, ABC):
-    """Base of the tokenizers: a token for every `stride` letters, and its position.
+    """Base of the tokenizers: a token for every `stride` letters, and perhaps its position.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class DNATokenizer(nn.Module, ABC):
                 f"kernel_size is {self.kernel_size} and stride {self.stride}; a token would not see all "
                 "of its letters: raise kernel_size"
             )
-        self.position = nn.Linear(d_model, d_model, bias=False)
+        self.position = nn.Linear(d_model, d_model, bias=False) if config.position else None
 
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
@@ -84,8 +85,7 @@ class DNATokenizer(nn.Module, ABC):
         codes = F.pad(codes[:, max(0, -front) :], (max(0, front), rest))
         tokens = self.embed(codes, mask)
         own = mask[:, self.kernel_size - 1 :].unflatten(1, (n_tokens, self.stride)).any(-1)
-        place = torch.arange(offset, offset + n_tokens, device=codes.device)
-        return tokens + self.position(_sinusoids(place, tokens.shape[2]).to(tokens.dtype)), own
+        return self._placed(tokens, offset), own
 
     def pieces(
         self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
@@ -94,7 +94,7 @@ class DNATokenizer(nn.Module, ABC):
 
         Backwards, the last piece comes first, and its last token, too.
         """
-        device = self.position.weight.device
+        device = next(self.parameters()).device
         codes = codes[: len(codes) - int((codes[::-1] != ABSENT).argmax())]
         size = max(1, size // self.stride) * self.stride
         starts = range(0, len(codes), size)
@@ -103,6 +103,14 @@ class DNATokenizer(nn.Module, ABC):
             piece = torch.from_numpy(codes[first : start + size].astype(np.int64))[None].to(device)
             tokens, mask = self(piece, piece != ABSENT, start - first, start // self.stride)
             yield (tokens.flip(1), mask.flip(1)) if backwards else (tokens, mask)
+
+    def _placed(self, tokens: Tensor, offset: int) -> Tensor:
+        """Tokens `[B, N, D]` that know their place, if they are to."""
+        if self.position is None:
+            return tokens
+        place = torch.arange(offset, offset + tokens.shape[1], device=tokens.device)
+        placed: Tensor = self.position(_sinusoids(place, tokens.shape[2]).to(tokens.dtype))
+        return tokens + placed
 
     @abstractmethod
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
@@ -178,7 +186,9 @@ class KmerTokenizer(DNATokenizer):
     """A vector for every word of `kernel_size` letters.
 
     Words overlap with a `stride` of 1, and follow one another with one of `kernel_size`. A word with a
-    letter other than A, C, G and T, or that begins before the sequence, is unknown.
+    letter other than A, C, G and T, or that begins before the sequence, is unknown. With `gaps`, a token
+    is the sum of several words: every choice of `kernel_size` letters of so many more, the first among
+    them (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014).
     """
 
     usual_size = 6
@@ -192,17 +202,23 @@ class KmerTokenizer(DNATokenizer):
             )
         if config.lower_case == "marked":
             raise ValueError("lower_case is 'marked', which k-mers cannot show; give 'same'")
-        self.words = nn.Embedding(4**self.kernel_size + 1, config.backbone.d_model)
-        nn.init.normal_(self.words.weight, std=0.5)
+        k, self.kernel_size = self.kernel_size, self.kernel_size + config.gaps
+        rest = combinations(range(1, self.kernel_size), k - 1)
+        self._choices = [[0, *places] for places in rest]
+        n_words = len(self._choices) * (4**k + 1)
+        self.words = nn.EmbeddingBag(n_words, config.backbone.d_model, mode="sum")
+        nn.init.normal_(self.words.weight, std=0.5 * len(self._choices) ** -0.5)
 
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
-        k = self.kernel_size
         codes = torch.where(mask & (codes < 4), codes, 4)[:, self.stride - 1 :]
-        windows = codes.unfold(1, k, self.stride)  # [B, N, k]
-        place = 4 ** torch.arange(k, device=codes.device)
-        known = (windows < 4).all(-1)
-        tokens: Tensor = self.words(torch.where(known, (windows * place).sum(-1), 4**k))
+        windows = codes.unfold(1, self.kernel_size, self.stride)  # [B, N, k + gaps]
+        letters = windows[..., torch.tensor(self._choices, device=codes.device)]  # [B, N, n, k]
+        n, k = letters.shape[2:]
+        number = (letters * 4 ** torch.arange(k, device=codes.device)).sum(-1)
+        number = torch.where((letters < 4).all(-1), number, 4**k)
+        number = number + (4**k + 1) * torch.arange(n, device=codes.device)
+        tokens: Tensor = self.words(number.flatten(0, 1)).unflatten(0, number.shape[:2])
         return tokens
 
 
@@ -263,9 +279,7 @@ class BPETokenizer(DNATokenizer):
 
     def _tokens(self, ids: NDArray[np.int64], offset: int) -> Tensor:
         device = self.words.weight.device
-        tokens: Tensor = self.words(torch.from_numpy(ids).to(device))
-        place = torch.arange(offset, offset + ids.shape[1], device=device)
-        return tokens + self.position(_sinusoids(place, tokens.shape[2]).to(tokens.dtype))
+        return self._placed(self.words(torch.from_numpy(ids).to(device)), offset)
 
     def _words(self, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
         if self._encoder is None:
