@@ -316,9 +316,9 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     rng = np.random.default_rng(0)
     sequences = ["".join(rng.choice(list(letters), 900)) for letters in ("ACGT", "AACT") * 20]
     longest = []
-    plain = module._pad
+    plain = module.pad_codes
     monkeypatch.setattr(
-        module, "_pad", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
+        module, "pad_codes", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
     )
     options = {"stride": 4, "max_length": 100, "max_epochs": 8, "learning_rate": 0.01}
     fitted = small(validation_fraction=0, **options).fit(sequences, [0, 1] * 20)
@@ -326,7 +326,7 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     whole = fitted.predict_proba(sequences)
     assert (whole.argmax(1) == [0, 1] * 20).mean() > 0.9
     monkeypatch.setattr(module, "_TOKENS", 64)
-    monkeypatch.setattr(module, "_pad", None)  # not needed: a sequence comes alone
+    monkeypatch.setattr(module, "pad_codes", None)  # not needed: a sequence comes alone
     np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-5)
     with pytest.raises(ValueError, match="max_length is 0; give a whole number"):
         small(max_length=0).fit(*GOOD)
@@ -380,9 +380,9 @@ def test_a_longer_sequence_may_be_held_out():
 def test_the_held_out_part_is_cropped_too(monkeypatch):
     from titans_ts.estimators import sequences as module
 
-    longest, plain = [], module._pad
+    longest, plain = [], module.pad_codes
     monkeypatch.setattr(
-        module, "_pad", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
+        module, "pad_codes", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
     )
     small(max_length=50).fit(["ACGT" * 100] * 20, [0, 1] * 10)
     assert set(longest) == {50}

@@ -20,7 +20,7 @@ from titans_ts.datasets import Genome
 from titans_ts.files import replace_file
 from titans_ts.nn.checkpoint import check_replaceable, load_model, save_model
 from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
-from titans_ts.nn.nucleotides import complement_codes, encode_nucleotides
+from titans_ts.nn.nucleotides import complement_codes, encode_nucleotides, pad_codes
 from titans_ts.nn.sequences import SequenceModel
 from titans_ts.training import batches, train
 
@@ -220,12 +220,7 @@ class _Windows:
         return len(self._places)
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        codes = list(self._codes(indices))
-        lengths = torch.tensor([len(c) for c in codes])
-        padded = np.zeros((len(codes), int(lengths.max())), np.int64)
-        for row, own in zip(padded, codes, strict=True):
-            row[: len(own)] = own
-        return torch.from_numpy(padded), lengths
+        return pad_codes(list(self._codes(indices)))
 
     def _codes(self, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
         for i in indices:

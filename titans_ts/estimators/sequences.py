@@ -28,7 +28,7 @@ from titans_ts.estimators.pretraining import (
     unfinished_seed,
 )
 from titans_ts.nn.dna_tokenizers import learn_merges
-from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides
+from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides, pad_codes
 from titans_ts.nn.sequences import STRANDS, SequenceModel
 from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
 
@@ -310,7 +310,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 if lengths[cut.start] > _TOKENS and model.config.n_bins == 0:
                     answers = [model.read(sequences[i], _TOKENS * stride) for i in some]
                 else:
-                    codes, n = _pad([sequences[i] for i in some])
+                    codes, n = pad_codes([sequences[i] for i in some])
                     answers = list(model(codes.to(device), n.to(device)))
                 for i, answer in zip(some, answers, strict=True):
                     found[i] = answer.cpu().double().numpy()
@@ -356,7 +356,7 @@ class _Labelled:
         return len(self.sequences)
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        codes, lengths = _pad([self._part(self.sequences[i]) for i in indices])
+        codes, lengths = pad_codes([self._part(self.sequences[i]) for i in indices])
         return codes, lengths, torch.from_numpy(self.wanted[indices])
 
     def some(self, chosen: NDArray[np.int64]) -> _Labelled:
@@ -384,15 +384,6 @@ class _Labelled:
         if self._generator is not None:
             start = int(torch.randint(len(codes) - self._most + 1, (), generator=self._generator))
         return codes[start : start + self._most]
-
-
-def _pad(sequences: list[Codes]) -> tuple[Tensor, Tensor]:
-    """Codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
-    lengths = torch.tensor([len(s) for s in sequences])
-    codes = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
-    for row, sequence in zip(codes, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return torch.from_numpy(codes), lengths
 
 
 def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[Codes]:

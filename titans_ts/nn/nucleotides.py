@@ -6,6 +6,8 @@ the letter's place in :data:`LETTERS`, and :data:`LOWER` more where a lower-case
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ __all__ = [
     "decode_nucleotides",
     "encode_nucleotides",
     "other_strand",
+    "pad_codes",
     "present",
 ]
 
@@ -133,6 +136,15 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     'Y-NgT'
     """
     return _COMPLEMENT[codes[::-1]]
+
+
+def pad_codes(sequences: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
+    """A batch of sequences `[T]`: codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
+    lengths = torch.tensor([len(s) for s in sequences])
+    codes = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
+    for row, sequence in zip(codes, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(codes), lengths
 
 
 def present(codes: Tensor, lengths: Tensor) -> Tensor:
