@@ -168,7 +168,7 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
     titans = TitansClassifier(**(QUIET | task.titans), random_state=seed)
     found: dict[str, Any] = {"titans": titans, "cnn": None, "titans + words": None}
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
-    found["cnn"] = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20} | task.cnn))
+    found["cnn"] = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
     found["cnn"].set_params(random_state=seed)
     if seed == 0 or task.folds:
         found["words"] = kmer_classifier(k=6)

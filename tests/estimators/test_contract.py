@@ -202,7 +202,7 @@ def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
     [
         ({"variant": "mab"}, r"variant is 'mab'; choose one of \['lmm', 'mac', 'mag'"),
         ({"d_model": 15}, "d_model is 15 and n_heads 2; d_model must be an even multiple"),
-        ({"n_layers": 0}, "n_layers is 0; it must be an integer of at least 1"),
+        ({"n_layers": -1}, "n_layers is -1; it must be an integer of at least 0"),
         ({"n_layers": 1.5}, "n_layers is 1.5; it must be an integer"),
         ({"memory_depth": 0}, "depth is 0; it must be an integer of at least 1"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must lie in \[0, 1\)"),

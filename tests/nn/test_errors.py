@@ -32,7 +32,10 @@ from titans_ts.nn.state import flatten_state, unflatten_state
         (lambda: BackboneConfig(d_model=30), "d_model is 30 and n_heads 4; .*even multiple"),
         (lambda: BackboneConfig(d_model=36, n_heads=4), "d_model is 36 and n_heads 4"),
         (lambda: BackboneConfig(n_heads=0), "n_heads is 0; it must be an integer of at least 1"),
-        (lambda: BackboneConfig(n_layers=0), "n_layers is 0; it must be an integer of at least 1"),
+        (
+            lambda: BackboneConfig(n_layers=-1),
+            "n_layers is -1; it must be an integer of at least 0",
+        ),
         (lambda: BackboneConfig(window=0), "window is 0; it must be an integer of at least 1"),
         (lambda: BackboneConfig(segment_length=0), "segment_length is 0; it must be an integer"),
         (lambda: BackboneConfig(n_persistent=-1), "n_persistent is -1; .* at least 0"),

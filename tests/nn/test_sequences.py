@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -64,9 +62,14 @@ def test_every_tokenizer_is_tested():
     assert {o.get("tokenizer", name) for name, o in TOKENIZERS.items()} == set(DNA_TOKENIZERS)
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
-@pytest.mark.parametrize("read_out", READ_OUTS)
-@pytest.mark.parametrize("bidirectional", DIRECTIONS)
+TRIPLES = [  # every two of a tokenizer, a read-out and a direction come together
+    (name, read_out, DIRECTIONS[(i + j) % 3])
+    for i, name in enumerate(TOKENIZERS)
+    for j, read_out in enumerate(READ_OUTS)
+]
+
+
+@pytest.mark.parametrize(("name", "read_out", "bidirectional"), TRIPLES)
 def test_pieces_of_any_size_are_the_whole_and_neighbours_do_not_matter(
     name, read_out, bidirectional
 ):
@@ -123,7 +126,9 @@ def test_an_equivariant_model_trains_on_both_strands_at_once():
 @pytest.mark.parametrize("rc", ["none", "equivariant"])
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
 def test_every_parameter_is_used(rc, bidirectional):
-    for name, read_out in itertools.product(TOKENIZERS, READ_OUTS):
+    for name, read_out, own in TRIPLES:
+        if own != bidirectional:
+            continue
         built = model(name, rc=rc, bidirectional=bidirectional, read_out=read_out).train()
         built(*padded(CODES)).square().sum().backward()
         dead = [n for n, p in built.named_parameters() if p.grad is None or not p.grad.any()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from titans_ts import TitansClassifier, TitansRegressor
-from titans_ts.pipelines.cli import app
+from titans_ts.pipelines.cli import app, main
 
 pytest.importorskip("pyfaidx")
 
@@ -142,9 +141,12 @@ def test_scan_surprise_and_variants(folder, tmp_path):
         ),
     ],
 )
-def test_a_mistake_ends_in_one_line(folder, arguments, message):
-    command = [sys.executable, "-c", "from titans_ts.pipelines.cli import main; main()", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert result.returncode == 2
-    assert result.stderr.startswith(f"titans-ts: {message}"), result.stderr
-    assert result.stderr.count("\n") == 1
+def test_a_mistake_ends_in_one_line(folder, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["titans-ts", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"titans-ts: {message}"), error
+    assert error.count("\n") == 1
