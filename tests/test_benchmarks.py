@@ -22,7 +22,7 @@ def benchmarks_on_the_path(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     yield
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("kernels", "record", "speed"):
+        if name.split(".")[0] in ("dna", "kernels", "record", "speed"):
             del sys.modules[name]
 
 
@@ -294,3 +294,16 @@ def test_gpu_script_says_that_there_is_no_gpu():
     )
     assert result.returncode == 1
     assert "no torch that sees a CUDA device" in result.stderr
+
+
+def test_dna_tasks_have_models_and_a_table(capsys):
+    import dna
+    from sklearn.base import clone
+
+    for name, task in dna.TASKS.items():
+        for model in dna.contenders(task, 0).values():
+            assert model is None or clone(model), name
+    dna.show()
+    table = capsys.readouterr().out
+    assert "| prom_core_tata | mcc | 0.76 |" in table
+    assert len({line.count("|") for line in table.splitlines()}) == 1
