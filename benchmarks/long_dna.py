@@ -16,9 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,10 @@ def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None
     start = time.perf_counter()
     told = [model.predict([s])[0] for s in sequences]
     seconds = time.perf_counter() - start
-    queue.put((told, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    # not getrusage's ru_maxrss, which counts what the parent had when this process began
+    status = Path("/proc/self/status").read_text()
+    peak = float(status.split("VmHWM:")[1].split()[0]) / 1024
+    queue.put((told, seconds, peak))
 
 
 def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
