@@ -36,8 +36,8 @@ BACTERIA = {
 QUIET = {"progress_bar": False, "random_state": 0}
 SPECIES = {"tokenizer": "conv", "stride": 32, "kernel_size": 48, "n_layers": 1, "rc": "augment"}
 SPECIES |= {"position": False, "read_out": "mean", "learning_rate": 3e-3, "max_epochs": 15}
-RECALL = {"tokenizer": "conv", "stride": 64, "kernel_size": 80, "n_filters": 64, "n_layers": 1}
-RECALL |= {"read_out": "last", "position": False, "learning_rate": 3e-3, "batch_size": 32}
+RECALL = {"tokenizer": "conv", "stride": 16, "kernel_size": 31, "n_filters": 64, "n_layers": 1}
+RECALL |= {"read_out": "last", "position": False, "learning_rate": 3e-3}
 RECALL |= {"dropout": 0.0, "head_dropout": 0.0, "patience": 1000}
 
 
@@ -136,11 +136,11 @@ def recall(args: argparse.Namespace) -> Any:
         letters, at = text[start : start + length], int(rng.integers(16))
         return letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue, label
 
-    lengths = np.exp(rng.uniform(np.log(256), np.log(args.longest), args.n_train)).astype(int)
+    lengths = np.exp(rng.uniform(np.log(64), np.log(args.longest), args.n_train)).astype(int)
     train = [planted(n, 0, border) for n in lengths]
     tests = {
         n: [planted(n, border, len(text)) for _ in range(min(200, max(20, 4_000_000 // n)))]
-        for n in (512, 4_096, 32_768, 131_072, 1_000_000)
+        for n in (512, 2_048, 8_192, 32_768, 131_072, 1_000_000)
     }
     memory = {"memory": {"forget": False}}
     for name, options in (
@@ -172,8 +172,8 @@ def recall(args: argparse.Namespace) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("species", "genome", "recall"))
-    parser.add_argument("--n-train", type=int, default=1200, help="sequences to train on")
-    parser.add_argument("--longest", type=int, default=131_072, help="letters of those of recall")
+    parser.add_argument("--n-train", type=int, default=3000, help="sequences to train on")
+    parser.add_argument("--longest", type=int, default=2_048, help="letters of those of recall")
     parser.add_argument("--max-epochs", type=int, default=15, help="of recall")
     parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
     parser.add_argument("--threads", type=int, default=1)
