@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from titans_ts.datasets._files import is_compressed
 from titans_ts.datasets._messages import unknown_name
 
 __all__ = ["Genome", "reverse_complement"]
 
-_COMPRESSED = (".gz", ".bgz")
 _OTHER = re.compile("[^ACGTURYSWKMBDHVNacgturyswkmbdhvn-]")
 _PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
@@ -167,7 +167,7 @@ class Genome:
         names = list(records)
         for name in (names[i] for i in np.unique(some)):
             record = records[name]
-            if self.path.suffix.lower() in _COMPRESSED:
+            if is_compressed(self.path):
                 start = max(0, record.rlen - 200)
                 found = self._read(name, start, record.rlen) if record.rlen else ""
                 good = len(found) == record.rlen - start and not set(found) & set("> \n")
@@ -237,7 +237,7 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
 def _index_paths(path: Path) -> tuple[Path, Path]:
     """Where the two indices are, or are to be built."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    compressed = path.suffix.lower() in _COMPRESSED
+    compressed = is_compressed(path)
     if beside[0].is_file() and (beside[1].is_file() or not compressed):
         return beside
     if not beside[0].is_file() and _writable(path.parent):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from titans_ts.datasets._files import file_kind, open_text
 from titans_ts.datasets.genome import Genome, reverse_complement
 
 __all__ = ["FastaRegions", "read_regions"]
@@ -40,12 +40,10 @@ def read_regions(path: str | Path) -> pd.DataFrame:
         If a line has too few columns, or places that are no whole numbers; it names the line.
     """
     path = Path(path)
-    compressed = path.suffix.lower() in (".gz", ".bgz")
-    kind = Path(path.stem).suffix if compressed else path.suffix
-    gff = kind.lower() in (".gff", ".gff3", ".gtf")
+    gff = file_kind(path) in (".gff", ".gff3", ".gtf")
     least, names = (9, _GFF) if gff else (3, _BED)
     lines = []
-    with gzip.open(path, "rt") if compressed else path.open() as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if gff and line.startswith("##FASTA"):
                 break

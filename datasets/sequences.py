@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from titans_ts.datasets._files import file_kind, is_compressed, open_text
 from titans_ts.datasets._messages import unknown_name
 from titans_ts.datasets.genome import _OTHER
 
@@ -67,7 +67,7 @@ def read_sequences(
         raise ValueError(f"invalid is {invalid!r}; choose one of {list(_INVALID)}")
     if not path.is_file():
         raise FileNotFoundError(f"path {str(path)!r} is no file; give a table or a FASTA file")
-    if _kind(path) in _TABLES:
+    if file_kind(path) in _TABLES:
         frame = _read_table(path)
         if labels is not None:
             raise ValueError("labels are for FASTA; a table has a column of them (label_column)")
@@ -93,29 +93,22 @@ def _named(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
     return frame.drop(columns=name, errors="ignore").rename(columns={column: name})
 
 
-def _kind(path: Path) -> str:
-    """The last part of a name, without what says that it is compressed."""
-    compressed = path.suffix.lower() in (".gz", ".bgz")
-    return (Path(path.stem).suffix if compressed else path.suffix).lower()
-
-
 def _read_table(path: Path) -> pd.DataFrame:
-    if _kind(path) == ".parquet":
+    if file_kind(path) == ".parquet":
         return pd.read_parquet(path)
     return pd.read_csv(
         path,
-        sep="," if _kind(path) == ".csv" else "\t",
+        sep="," if file_kind(path) == ".csv" else "\t",
         keep_default_na=False,
         na_values=[""],
-        compression="gzip" if path.suffix.lower() in (".gz", ".bgz") else None,
+        compression="gzip" if is_compressed(path) else None,
     )
 
 
 def _read_fasta(path: Path) -> Iterator[tuple[str, str]]:
     name: str | None = None
     parts: list[str] = []
-    compressed = path.suffix.lower() in (".gz", ".bgz")
-    with gzip.open(path, "rt") if compressed else path.open() as file:
+    with open_text(path) as file:
         for line in file:
             if line.startswith(">"):
                 if name is not None:

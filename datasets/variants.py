@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from titans_ts.datasets._files import open_text
 
 __all__ = ["read_variants"]
 
@@ -55,10 +56,9 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     {'left_out': 1}
     """
     path = Path(path)
-    compressed = path.suffix.lower() in (".gz", ".bgz")
     rows: list[tuple[str, int, str, str, str, int]] = []
     record = left_out = 0
-    with gzip.open(path, "rt") if compressed else path.open() as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if line.startswith("#") or not line.strip():
                 continue

@@ -12,8 +12,8 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("check", "_messages", "demo", "fetch", "genome", "genomic_benchmarks", "leaks", "regions"),
-    *("registry", "sequences", "splits", "synthetic", "tracks", "variants", "windows"),
+    *("_files", "_messages", "check", "demo", "fetch", "genome", "genomic_benchmarks", "leaks"),
+    *("regions", "registry", "sequences", "splits", "synthetic", "tracks", "variants", "windows"),
 )
 
 

@@ -6,6 +6,7 @@ A score is the log-odds of a label, or a value in its own unit. Places are 0-bas
 from __future__ import annotations
 
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ MOST_LETTERS = 2**20
 _ALLELE = set(LETTERS + LETTERS.lower() + "Uu") - {"-"}
 
 
-class EffectMethods:
+class EffectMethods(ABC):
     """Methods of the estimators for DNA: variants, substitutions, gradients.
 
     The estimator has `_answer` (of codes), `_read_fitted`, `_column` (of a label) and `_score` (of
@@ -253,21 +254,21 @@ class EffectMethods:
         show = self.progress_bar if progress_bar is None else progress_bar
         return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, disable=not show)
 
+    @abstractmethod
     def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]` for codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
         """Codes of sequences."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _column(self, label: Any) -> int:
         """The model's output that a label is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, answers: Tensor, column: int) -> Tensor:
         """Scores `[N]` of answers `[N, n]`."""
-        raise NotImplementedError
 
 
 def whole_letters(name: str, value: Any) -> int:

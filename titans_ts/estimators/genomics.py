@@ -137,12 +137,16 @@ class GenomeMethods(EffectMethods):
         letters = codes[first : starts[-1] + window]
         views = np.lib.stride_tricks.sliding_window_view(letters, min(window, len(letters)))
         windows = views[starts - first]  # [n, window]
+        if self.model_.config.rc in ("average", "equivariant"):  # one score for both strands
+            read, times = strands[:1], len(strands)
+        else:
+            read, times = strands, 1
         scores = [
             # complement_codes turns the first axis round
             self._scores_of(windows if strand == "+" else complement_codes(windows.T).T, column)
-            for strand in strands
+            for strand in read
         ]
-        found = np.stack(scores, 1)
+        found = np.stack(scores * times, 1)
         return found if self.model_.config.output == "values" else expit(found)
 
     def _kept(

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from titans_ts.config import SequenceConfig, TrainingConfig, to_dict
 from titans_ts.datasets import Genome
+from titans_ts.estimators.scanning import ContigCodes
 from titans_ts.files import replace_file
 from titans_ts.nn.checkpoint import check_replaceable, load_model, save_model
 from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
-from titans_ts.nn.nucleotides import complement_codes, encode_nucleotides, pad_codes
+from titans_ts.nn.nucleotides import complement_codes, pad_codes
 from titans_ts.nn.sequences import SequenceModel
 from titans_ts.training import batches, train
 
@@ -225,13 +226,7 @@ class _Windows:
     def _codes(self, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
         for i in indices:
             genome, contig, start, stop = self._places[i]
-            letters = self._genomes[genome].fetch(contig, start, stop)
-            if self._lower_case == "absent" and letters.islower():
-                letters = "N" * len(letters)
-            try:
-                codes = encode_nucleotides(letters, self._lower_case)
-            except ValueError as error:
-                raise ValueError(f"{contig}:{start}-{stop}: {error}") from None
+            codes = ContigCodes(self._genomes[genome], contig, self._lower_case)[start:stop]
             flipped = (
                 self._generator is not None and torch.rand((), generator=self._generator) < 0.5
             )

@@ -158,8 +158,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             If something cannot be used, or `path` holds no model or another run's rest.
         """
         training = self._training_config()
-        if self.rc not in (*STRANDS, "auto"):
-            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+        self._check_rc()
         rc = "augment" if self.rc != "none" else "none"
         config = self._config(SequenceConfig, backbone=self._backbone_config(), rc=rc)
         one = isinstance(genomes, (str, Path, Genome))
@@ -195,8 +194,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     ) -> None:
         """Train `model_` to answer `wanted` `[N, ...]`; nothing changes if it fails."""
         training = self._training_config()
-        if self.rc not in (*STRANDS, "auto"):
-            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+        self._check_rc()
         self._check_max_length(outputs)
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(
@@ -315,6 +313,10 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 for i, answer in zip(some, answers, strict=True):
                     found[i] = answer.cpu().double().numpy()
         return np.stack(found)
+
+    def _check_rc(self) -> None:
+        if self.rc not in (*STRANDS, "auto"):
+            raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
 
     def _check_max_length(self, outputs: dict[str, Any]) -> None:
         if self.max_length is None:

@@ -28,12 +28,13 @@ __all__ = [
     "DNATokenizer",
     "KmerTokenizer",
     "NucleotideTokenizer",
+    "StridedTokenizer",
     "learn_merges",
 ]
 
 
 class DNATokenizer(nn.Module, ABC):
-    """Base of the tokenizers: a token for every `stride` letters, and perhaps its position.
+    """Base of the tokenizers: tokens, and perhaps their positions.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class DNATokenizer(nn.Module, ABC):
             )
         self.position = nn.Linear(d_model, d_model, bias=False) if config.position else None
 
+    @abstractmethod
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
     ) -> tuple[Tensor, Tensor]:
@@ -75,8 +77,34 @@ class DNATokenizer(nn.Module, ABC):
         Returns
         -------
         tuple[Tensor, Tensor]
-            Tokens `[B, N, D]`, N = (T - lead) / stride, rounded up, and which are there, `[B, N]` bool.
+            Tokens `[B, N, D]`, and which are there, `[B, N]` bool.
         """
+
+    @abstractmethod
+    def pieces(
+        self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens `[1, n, D]` of one sequence `[T]`, about `size` letters at a time.
+
+        Backwards, the last piece comes first, and its last token, too.
+        """
+
+    def _placed(self, tokens: Tensor, offset: int) -> Tensor:
+        """Tokens `[B, N, D]` that know their place, if they are to."""
+        if self.position is None:
+            return tokens
+        place = torch.arange(offset, offset + tokens.shape[1], device=tokens.device)
+        placed: Tensor = self.position(_sinusoids(place, tokens.shape[2]).to(tokens.dtype))
+        return tokens + placed
+
+
+class StridedTokenizer(DNATokenizer):
+    """Base of those that make a token of every `stride` letters, whatever the letters are."""
+
+    def forward(
+        self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """As in the base class; N = (T - lead) / stride, rounded up."""
         length = codes.shape[1] - lead
         n_tokens = -(-length // self.stride)
         rest = n_tokens * self.stride - length
@@ -90,10 +118,7 @@ class DNATokenizer(nn.Module, ABC):
     def pieces(
         self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tokens `[1, n, D]` of one sequence `[T]`, about `size` letters at a time.
-
-        Backwards, the last piece comes first, and its last token, too.
-        """
+        """As in the base class."""
         device = next(self.parameters()).device
         codes = codes[: len(codes) - int((codes[::-1] != ABSENT).argmax())]
         size = max(1, size // self.stride) * self.stride
@@ -103,14 +128,6 @@ class DNATokenizer(nn.Module, ABC):
             piece = torch.from_numpy(codes[first : start + size].astype(np.int64))[None].to(device)
             tokens, mask = self(piece, piece != ABSENT, start - first, start // self.stride)
             yield (tokens.flip(1), mask.flip(1)) if backwards else (tokens, mask)
-
-    def _placed(self, tokens: Tensor, offset: int) -> Tensor:
-        """Tokens `[B, N, D]` that know their place, if they are to."""
-        if self.position is None:
-            return tokens
-        place = torch.arange(offset, offset + tokens.shape[1], device=tokens.device)
-        placed: Tensor = self.position(_sinusoids(place, tokens.shape[2]).to(tokens.dtype))
-        return tokens + placed
 
     @abstractmethod
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
@@ -134,7 +151,7 @@ class _OneHot(nn.Module):
         return (self.table[codes] * mask[..., None]).mT
 
 
-class NucleotideTokenizer(DNATokenizer):
+class NucleotideTokenizer(StridedTokenizer):
     """Learned linear motifs over the letters that a token sees.
 
     A convolution over one-hot letters (an ambiguous one is a share of each that it may stand for).
@@ -154,7 +171,7 @@ class NucleotideTokenizer(DNATokenizer):
         return tokens
 
 
-class ConvTokenizer(DNATokenizer):
+class ConvTokenizer(StridedTokenizer):
     """Motif filters, as of a convolutional network: the best match among a token's letters.
 
     `n_filters` motifs of `kernel_size` letters over one-hot letters, GELU, the maximum over `stride`
@@ -182,7 +199,7 @@ class ConvTokenizer(DNATokenizer):
         return tokens
 
 
-class KmerTokenizer(DNATokenizer):
+class KmerTokenizer(StridedTokenizer):
     """A vector for every word of `kernel_size` letters.
 
     Words overlap with a `stride` of 1, and follow one another with one of `kernel_size`. A word with a
@@ -272,10 +289,6 @@ class BPETokenizer(DNATokenizer):
             tokens = self._tokens(words[None, start : start + size], start)
             mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
             yield (tokens.flip(1), mask) if backwards else (tokens, mask)
-
-    def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Not of use here: words are found in the whole sequence."""
-        raise NotImplementedError
 
     def _tokens(self, ids: NDArray[np.int64], offset: int) -> Tensor:
         device = self.words.weight.device

@@ -6,6 +6,7 @@ which is 0 where no token is there. What it keeps in between does not grow, but 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 __all__ = ["READ_OUTS", "AttentionPool", "Flatten", "LastToken", "MaxPool", "MeanPool", "ReadOut"]
 
 
-class ReadOut(nn.Module):
+class ReadOut(nn.Module, ABC):
     """Base of the read-outs.
 
     Parameters
@@ -33,13 +34,13 @@ class ReadOut(nn.Module):
         """`[B, width]` of tokens `[B, N, D]`, of which `mask` `[B, N]` are there."""
         return self.finish(self.add(None, tokens, mask))
 
+    @abstractmethod
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
         """What is kept after the next tokens; `state` is None before the first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, state: Any) -> Tensor:
         """`[B, width]` of all that was added."""
-        raise NotImplementedError
 
 
 class MeanPool(ReadOut):
