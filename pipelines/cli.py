@@ -11,6 +11,7 @@ import typer
 
 from titans_ts.pipelines import dna
 from titans_ts.pipelines.options import Quiet, Seed, Threads
+from titans_ts.pipelines.tune import tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +131,7 @@ for command, short_help in (
     (dna.scan, "Answer for windows along a genome."),
     (dna.variants, "Say what variants change."),
     (dna.surprise, "Write what surprises a memory along a genome."),
+    (tune, "Search for good parameters."),
 ):
     app.command(short_help=short_help)(command)
 

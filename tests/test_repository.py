@@ -30,15 +30,18 @@ LAYERS = {  # a package may import those before it; datasets stands alone
     "titans_ts.training": {"config", "nn"},
     "titans_ts.estimators": {
         *("config", "datasets", "files", "frequency", "nn", "training"),
-        *("anomalies", "baselines", "conformal", "metrics"),
+        *("anomalies", "baselines", "conformal", "metrics", "words"),
     },
     "titans_ts.pipelines": {
         *("config", "datasets", "nn", "training", "estimators"),
         *("files", "frequency", "metrics", "baselines", "dna_baselines", "plots", "report"),
+        "tuning",
     },
     "titans_ts.report": set(),
     "titans_ts.gluonts": {"estimators"},
-    "titans_ts.dna_baselines": {"estimators", "nn"},
+    "titans_ts.tuning": {"estimators", "frequency", "training"},
+    "titans_ts.words": {"nn"},
+    "titans_ts.dna_baselines": {"estimators", "words"},
 }
 
 
@@ -46,7 +49,7 @@ def modules():
     """Every module by dotted name, once (the folders are linked into titans_ts)."""
     for path in sorted((ROOT / "titans_ts").glob("*.py")):
         yield f"titans_ts.{path.stem}", path
-    for folder in ("nn", "training", "estimators"):
+    for folder in ("nn", "training", "estimators", "tuning"):
         for path in sorted((ROOT / "titans_ts" / folder).glob("**/*.py")):
             yield f"titans_ts.{folder}.{path.stem}", path
     for folder in ("kernels", "datasets", "pipelines"):

@@ -2,7 +2,8 @@
 
 `TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface;
 `titans_ts.nn` holds the layers, `titans_ts.kernels` the memory as pure functions,
-`titans_ts.datasets` the data and `titans_ts.pipelines` the command line.
+`titans_ts.datasets` the data, `titans_ts.tuning` the search for parameters and `titans_ts.pipelines`
+the command line.
 """
 
 from __future__ import annotations
@@ -12,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from titans_ts.estimators import TitansClassifier, TitansForecaster, TitansRegressor
+    from titans_ts.tuning import TitansSearch
 
-__all__ = ["TitansClassifier", "TitansForecaster", "TitansRegressor", "__version__"]
+__all__ = [
+    "TitansClassifier",
+    "TitansForecaster",
+    "TitansRegressor",
+    "TitansSearch",
+    "__version__",
+]
 
 try:
     __version__ = version("titans-ts")
@@ -27,6 +35,10 @@ def __getattr__(name: str) -> Any:
         import titans_ts.estimators
 
         return getattr(titans_ts.estimators, name)
+    if name == "TitansSearch":
+        import titans_ts.tuning
+
+        return titans_ts.tuning.TitansSearch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,9 +1,9 @@
-"""Pictures of forecasts and of contributions to a score (needs matplotlib: the `plots` extra)."""
+"""Pictures of forecasts, contributions to a score and searches (needs matplotlib: the `plots` extra)."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.path import Path
     from numpy.typing import ArrayLike
 
-__all__ = ["plot_forecast", "plot_logo"]
+__all__ = ["plot_forecast", "plot_logo", "plot_search"]
 
 INK, FORECAST, BACKCAST = "#2b2d42", "#d1495b", "#00798c"
 # The usual colours of nucleotides, in shades that colour-blind readers tell apart, too: two of them are
@@ -164,6 +164,136 @@ def plot_logo(
     heading = panels[0].set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
     heading.set_parse_math(False)
     return figure
+
+
+def plot_search(
+    trials: pd.DataFrame,
+    params: pd.DataFrame,
+    importances: pd.Series,
+    front: pd.DataFrame | None = None,
+) -> Figure:
+    """Draw a search: its history, what mattered, and which parameters went with which score.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        A row a trial: columns `trial`, `state` and `score`, NaN where there is none.
+    params : DataFrame
+        The parameters of the same rows; those of trials with a score are drawn.
+    importances : Series
+        Importance by parameter, the most important first; at most eight are drawn.
+    front : DataFrame, optional
+        With several objectives: the trials that none beats in all of them, a column an objective.
+
+    Returns
+    -------
+    Figure
+        Not shown and not saved.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If matplotlib is not installed.
+    """
+    _need_matplotlib()
+    from matplotlib.figure import Figure
+
+    two = front is not None and front.shape[1] > 1
+    names = [name for name in importances.index if name in params][:8]
+    figure = Figure(figsize=(10, 11 if two else 8), layout="constrained")
+    rows: Any = figure.subfigures(3 if two else 2, 1)
+    history, bars = rows[0].subplots(1, 2, width_ratios=(3, 2))
+    _draw_history(history, trials)
+    shown = importances[names][::-1]
+    bars.barh([str(n) for n in shown.index], shown, color=BACKCAST)
+    _titled(bars, "importance")
+    lines = rows[1].subplots(1, 1)
+    scored = trials["score"].notna().to_numpy()
+    _draw_parallel(lines, params.loc[scored, names], trials["score"].to_numpy()[scored])
+    if two:
+        assert front is not None
+        for axes, name in zip(
+            np.atleast_1d(rows[2].subplots(1, front.shape[1] - 1)), front.columns[1:], strict=True
+        ):
+            ordered = front.sort_values(name)
+            axes.plot(ordered[name], ordered[front.columns[0]], "o-", color=FORECAST, lw=1, ms=4)
+            axes.set_xlabel(name, fontsize=9, color=INK)
+            axes.set_xscale("log")
+            _titled(axes, f"{front.columns[0]} and {name}: none is better in both")
+    return figure
+
+
+def _titled(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, color=INK, labelcolor=INK)
+
+
+def _draw_history(axes: Axes, trials: pd.DataFrame) -> None:
+    """Scores by trial and the best so far; trials without one stand at the foot."""
+    trials = trials.sort_values("trial")
+    done = trials[trials["score"].notna()]
+    axes.plot(done["trial"], done["score"], "o", color=BACKCAST, ms=4, label="score")
+    axes.step(
+        done["trial"], done["score"].cummax(), color=FORECAST, where="post", label="best so far"
+    )
+    for state, marker in (("PRUNED", "|"), ("FAIL", "x")):
+        some = trials.loc[trials["state"] == state, "trial"]
+        if len(some):
+            foot = np.full(len(some), 0.02)
+            axes.plot(
+                *(some, foot, marker),
+                color=OTHER,
+                ms=6,
+                transform=axes.get_xaxis_transform(),
+                label={"PRUNED": "ended early", "FAIL": "failed"}[state],
+            )
+    axes.set_xlabel("trial", fontsize=9, color=INK)
+    axes.legend(frameon=False, fontsize=8)
+    _titled(axes, "score by trial")
+
+
+def _draw_parallel(axes: Axes, params: pd.DataFrame, scores: np.ndarray) -> None:
+    """A line a trial through its parameters to its score, the better, the redder."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    rank = pd.Series(scores).rank(pct=True).to_numpy()
+    colours = LinearSegmentedColormap.from_list("score", ["#d8dae3", BACKCAST, FORECAST])
+    columns = [(str(name), params[name].to_numpy(dtype=object)) for name in params]
+    columns.append(("score", scores.astype(object)))
+    heights = []
+    for x, (_, values) in enumerate(columns):
+        height, ticks = _placed(values)
+        heights.append(height)
+        axes.axvline(x, color=INK, lw=0.6)
+        for place, label in ticks:
+            axes.text(x + 0.02, place, label, fontsize=7, color=INK, va="center")
+    for i in np.argsort(rank):
+        line = [height[i] for height in heights]
+        axes.plot(range(len(columns)), line, color=colours(rank[i]), lw=1.2, alpha=0.8)
+    axes.set_xticks(range(len(columns)), [name for name, _ in columns])
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(columns) - 0.6)
+    axes.spines[:].set_visible(False)
+    _titled(axes, "parameters and score")
+    axes.tick_params(axis="x", length=0)
+
+
+def _placed(values: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Heights from 0 to 1 of a parameter's values, and what stands beside the axis."""
+    numbers = all(isinstance(v, (int, float, np.number)) and v == v for v in values)
+    if not numbers or len(set(values)) <= 4:
+        labels = [
+            str(v) for v in (sorted(set(values)) if numbers else sorted(set(values), key=str))
+        ]
+        place = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
+        return np.array([place[str(v)] for v in values]), [(p, n) for n, p in place.items()]
+    x = values.astype(float)
+    log = x.min() > 0 and x.max() / x.min() > 20
+    x = np.log(x) if log else x
+    height = (x - x.min()) / (x.max() - x.min())
+    ends = [(0.0, x.min()), (0.5, (x.min() + x.max()) / 2), (1.0, x.max())]
+    return height, [(p, f"{np.exp(v) if log else v:.3g}") for p, v in ends]
 
 
 def _draw_letters(

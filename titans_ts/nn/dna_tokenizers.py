@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+_MATCH, _OTHERS = 0.5, 0.3
+"""Of a filter that looks for a word: weight of a letter that fits, and share of its random weights."""
+
+
 class DNATokenizer(nn.Module, ABC):
     """Base of the tokenizers: tokens, and perhaps their positions.
 
@@ -197,6 +201,20 @@ class ConvTokenizer(StridedTokenizer):
             x = x.masked_fill(~own.unflatten(2, (-1, self.stride)).any(-1), 0)
         tokens: Tensor = self.out(x.mT)
         return tokens
+
+    def begin_with(self, words: NDArray[np.float32]) -> None:
+        """Make the first filters look for words `[n, 4, m]`, each a 1 where it has a letter.
+
+        A filter answers to a whole word, and less to one that differs in a letter.
+        """
+        assert self.conv.bias is not None
+        with torch.no_grad():
+            for row, word in enumerate(torch.from_numpy(words)):
+                first = (self.kernel_size - word.shape[1]) // 2
+                weight = self.conv.weight[row].mul_(_OTHERS)
+                there = word.sum(0)
+                weight[:4, first : first + len(there)] += _MATCH * (4 * word - there) / 3
+                self.conv.bias[row] = -_MATCH * (there.sum() - 2)
 
 
 class KmerTokenizer(StridedTokenizer):

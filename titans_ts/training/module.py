@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import TrainingConfig
 
-__all__ = ["KeepBest", "Resume", "TrainingModule"]
+__all__ = ["KeepBest", "Resume", "TellEpochs", "TrainingModule"]
 
 
 class TrainingModule(pl.LightningModule):
@@ -147,3 +147,22 @@ class Resume(pl.Callback):
         aside = self.path.with_suffix(".new")
         trainer.save_checkpoint(aside)
         aside.replace(self.path)
+
+
+class TellEpochs(pl.Callback):
+    """Tell how an epoch went, of how many: `told(epoch, epochs, validation_loss)`, from 1 on."""
+
+    def __init__(self, told: Callable[[int, int, float], None]) -> None:
+        self._told = told
+        self._validated = False
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Note that the validation loss is this epoch's."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Tell it; what `told` raises ends the training."""
+        if self._validated:
+            self._validated = False
+            loss = float(trainer.callback_metrics["validation_loss"])
+            self._told(trainer.current_epoch + 1, trainer.max_epochs or 1, loss)

@@ -1,0 +1,256 @@
+"""The command and the job of tuning: search, and show what was found."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from titans_ts.files import replace_file
+from titans_ts.pipelines.options import Quiet, Seed, Threads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from titans_ts.tuning import TitansSearch
+
+__all__ = ["TuneJob", "run_tune", "tune", "write_tune"]
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """What a search came to."""
+
+    search: TitansSearch
+    """The search, done."""
+    trials: pd.DataFrame
+    """A row a trial: `trial`, `state`, `score`, seconds, parameters and the reason of what failed."""
+    params: pd.DataFrame
+    """The parameters of the same rows."""
+    importances: pd.Series
+    """Importance by parameter."""
+    snippet: str
+    """The best estimator as code."""
+
+    @property
+    def best_trial(self) -> int:
+        """The number of the best trial."""
+        return int(self.trials["trial"].iloc[self.search.best_index_])
+
+    @property
+    def own_score(self) -> float | None:
+        """The score of the parameters that the estimator came with, if they were tried."""
+        own = self.search.estimator.get_params()
+        for params, score in zip(
+            self.search.cv_results_["params"], self.trials["score"], strict=True
+        ):
+            if params and score == score and all(own.get(k) == v for k, v in params.items()):
+                return float(score)
+        return None
+
+
+def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
+    """Search, and gather what there is to show.
+
+    Parameters
+    ----------
+    X, y, groups
+        As for :meth:`titans_ts.TitansSearch.fit`.
+    search : TitansSearch
+        Not yet fitted.
+    """
+    import pandas as pd
+
+    search.fit(X, y, groups=groups)
+    results = search.cv_results_
+    params = pd.DataFrame({k[6:]: results[k] for k in results if k.startswith("param_")})
+    columns = {"trial": "trial", "state": "state", "mean_test_score": "score"}
+    trials = pd.DataFrame({name: results[key] for key, name in columns.items()})
+    trials["seconds"] = (results["mean_fit_time"] + results["mean_score_time"]) * search.n_splits_
+    trials = pd.concat([trials, params], axis=1)
+    if any(results["reason"]):
+        trials["reason"] = results["reason"]
+    best = search.estimator.__class__(**search.estimator.get_params(deep=False))
+    snippet = _snippet(best.set_params(**search.best_params_))
+    return TuneJob(search, trials, params, search.importances(), snippet)
+
+
+def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
+    """Write `trials.csv`, `best.py` and the report `search.html`, and return where they are."""
+    from titans_ts.plots import plot_search
+    from titans_ts.report import search_report
+
+    folder = Path(folder)
+    front = getattr(job.search, "pareto_", None)
+    if front is not None:
+        front = front[list(job.search.objectives)]
+    figure = plot_search(job.trials, job.params, job.importances, front)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    contents = {
+        "trials.csv": job.trials.to_csv(index=False).encode(),
+        "best.py": job.snippet.encode(),
+        "search.html": search_report(job, buffer.getvalue()).encode(),
+    }
+    for name, content in contents.items():
+        replace_file(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def tune(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet or FASTA file.")
+    ],
+    prediction_length: Annotated[
+        int | None,
+        typer.Option(help="Steps to forecast; without it, DATA are labelled sequences.", min=1),
+    ] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option(help="Steps of history a forecast reads.  [default: 4 x prediction length]"),
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Column with the time.  [default: the first of dates]")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
+    ] = None,
+    sequence_column: Annotated[str, typer.Option(help="Column with the sequences.")] = "sequence",
+    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
+    labels: Annotated[
+        Path | None, typer.Option(help="Of FASTA: a table with columns id and label.")
+    ] = None,
+    groups_column: Annotated[
+        str | None, typer.Option(help="Column whose groups (chromosomes) are held out whole.")
+    ] = None,
+    n_trials: Annotated[
+        int, typer.Option(help="Trials of the study, earlier ones too.", min=1)
+    ] = 50,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which no trial begins.  [default: none]")
+    ] = None,
+    cv: Annotated[
+        int | None, typer.Option(help="Folds.  [default: one, a fifth of the data]", min=2)
+    ] = None,
+    scoring: Annotated[
+        str | None,
+        typer.Option(help="What is best, e.g. mse, mae, crps; accuracy.  [default: R2; accuracy]"),
+    ] = None,
+    objectives: Annotated[
+        str, typer.Option(help="Of score, latency and size, comma-separated.")
+    ] = "score",
+    storage: Annotated[
+        str | None,
+        typer.Option(help="URL of a database, or a file, to go on from.  [default: memory]"),
+    ] = None,
+    study_name: Annotated[
+        str | None, typer.Option(help="Name of the study there.  [default: by the model]")
+    ] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(help="A former study there, whose best are tried first.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = "asha",
+    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Only run trials of a study begun elsewhere.")
+    ] = False,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for search.html, trials.csv and best.py.")
+    ] = Path("."),
+    save: Annotated[Path | None, typer.Option(help="Save the best model to this folder.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Search for good parameters: of a forecaster, or of a classifier of DNA.
+
+    With a storage, a search that was ended goes on by the same command, and any number of processes on
+    any machine help by the same command with --worker.
+    """
+    import torch
+
+    from titans_ts.nn.checkpoint import check_replaceable
+    from titans_ts.tuning import TitansSearch
+
+    if save is not None:
+        check_replaceable(save)
+    torch.set_num_threads(threads)
+    X: Any
+    y = groups = None
+    if prediction_length is not None:
+        from titans_ts.estimators import TitansForecaster
+        from titans_ts.pipelines.ingest import read_frame
+
+        names = None if columns is None else [c.strip() for c in columns.split(",")]
+        X = read_frame(data, time_column=time_column, columns=names, say=typer.echo)
+        length = 4 * prediction_length if context_length is None else context_length
+        estimator: Any = TitansForecaster(prediction_length, length)
+    else:
+        from titans_ts.datasets import read_sequences
+        from titans_ts.estimators import TitansClassifier
+
+        frame = read_sequences(
+            data, sequence_column=sequence_column, label_column=label_column, labels=labels
+        )
+        for column in ("label", *([groups_column] if groups_column else [])):
+            if column not in frame:
+                raise ValueError(
+                    f"{data}: there is no column {column!r}; it has {list(frame.columns)} (to tune a "
+                    "forecaster, give --prediction-length)"
+                )
+        X, y = frame["sequence"].to_numpy(), frame["label"].to_numpy()
+        groups = None if groups_column is None else frame[groups_column].to_numpy()
+        estimator = TitansClassifier()
+    search = TitansSearch(
+        estimator.set_params(max_epochs=max_epochs, random_state=seed, progress_bar=False),
+        n_trials=n_trials,
+        timeout=timeout,
+        cv=cv,
+        scoring=scoring,
+        objectives=tuple(name.strip() for name in objectives.split(",")),
+        storage=storage,
+        study_name=study_name,
+        warm_start=warm_start,
+        sampler=sampler,
+        pruner=pruner,
+        n_jobs=jobs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    if worker:
+        typer.echo(f"ran {search.work(X, y, groups=groups)} trials")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    job = run_tune(X, y, groups, search)
+    states = ", ".join(f"{n} {s.lower()}" for s, n in job.trials["state"].value_counts().items())
+    typer.echo(f"\n{len(job.trials)} trials: {states}")
+    typer.echo(f"best: trial {job.best_trial}, score {search.best_score_:.4g}")
+    if job.own_score is not None:
+        typer.echo(f"the parameters it began with: {job.own_score:.4g}")
+    typer.echo(f"\n{job.snippet}")
+    for path in write_tune(job, out):
+        typer.echo(f"wrote {path}")
+    if save is not None:
+        search.best_estimator_.save(save)
+        typer.echo(f"wrote {save}/")
+
+
+def _snippet(estimator: Any) -> str:
+    """An estimator as code: what differs from its defaults."""
+    name = type(estimator).__name__
+    defaults = inspect.signature(type(estimator)).parameters
+    lines = [
+        f"    {key}={value!r},"
+        for key, value in estimator.get_params(deep=False).items()
+        if repr(value) != repr(defaults[key].default)
+    ]
+    return "\n".join([f"from titans_ts import {name}", "", f"estimator = {name}(", *lines, ")", ""])

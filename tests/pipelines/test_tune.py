@@ -1,0 +1,100 @@
+"""`titans-ts tune` as a person uses it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from typer.testing import CliRunner
+
+from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
+from titans_ts.datasets import make_series
+from titans_ts.pipelines.cli import app
+from titans_ts.pipelines.tune import run_tune, write_tune
+
+SMALL = ["--max-epochs", "1", "--quiet"]
+
+
+@pytest.fixture
+def csv(tmp_path):
+    frame = make_series(160, 2, freq="h", seasons=(12,), random_state=0)
+    frame.rename_axis("when").to_csv(path := tmp_path / "data.csv")
+    return path
+
+
+def test_a_search_writes_a_report_goes_on_and_saves_the_best(csv, tmp_path):
+    out, model = tmp_path / "out", tmp_path / "model"
+    command = ["tune", str(csv), "--prediction-length", "4", "--context-length", "16", *SMALL]
+    command += ["--storage", f"sqlite:///{tmp_path / 'study.db'}", "--scoring", "mse"]
+    command += ["--out", str(out), "--save", str(model)]
+    result = CliRunner().invoke(app, [*command, "--n-trials", "2"])
+    assert result.exit_code == 0, result.output
+    assert "2 trials: " in result.output
+    assert "the parameters it began with: -" in result.output
+    first = pd.read_csv(out / "trials.csv")
+    assert list(first["trial"]) == [0, 1]
+    assert first["score"].max() == pytest.approx(first["score"].dropna().max())
+    page = (out / "search.html").read_text()
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    namespace = {}
+    exec((out / "best.py").read_text(), namespace)
+    best = TitansForecaster.load(model)
+    assert best.predict().shape == (4, 2)
+    assert namespace["estimator"].get_params() == best.get_params()
+
+    result = CliRunner().invoke(app, [*command, "--n-trials", "3"])
+    assert result.exit_code == 0, result.output
+    second = pd.read_csv(out / "trials.csv")
+    pd.testing.assert_frame_equal(second.iloc[:2][list(first)], first)
+    assert len(second) == 3
+
+    result = CliRunner().invoke(app, [*command, "--worker"])
+    assert result.output.splitlines()[-1] == "ran 0 trials"
+
+
+def test_sequences_are_tuned_too(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"sequence": "".join(rng.choice(list("ACGT"), 12)), "label": "ab"[i % 2], "chrom": i % 4}
+        for i in range(40)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    command = ["tune", str(tmp_path / "train.csv"), "--groups-column", "chrom", *SMALL]
+    command += ["--n-trials", "1", "--out", str(tmp_path), "--objectives", "score,size"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "estimator = TitansClassifier(" in (tmp_path / "best.py").read_text()
+    assert "What none beats in everything" in (tmp_path / "search.html").read_text()
+
+
+def test_the_report_names_what_failed_and_what_it_began_with(tmp_path):
+    search = TitansSearch(
+        TitansForecaster(2, 8, d_model=16, n_heads=2, max_epochs=1, progress_bar=False),
+        {
+            "scaler": CategoricalDistribution(["standard", "no such", "no such either"]),
+            "learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
+        },
+        n_trials=6,
+        sampler="random",
+        random_state=0,
+        progress_bar=False,
+    )
+    job = run_tune(np.sin(np.arange(80.0)), None, None, search)
+    assert job.own_score == search.cv_results_["mean_test_score"][0]
+    failed = job.trials[job.trials["state"] == "FAIL"]
+    assert len(failed)
+    assert failed["reason"].str.contains("scaler is 'no such").all()
+    assert job.best_trial == job.trials["trial"][job.trials["score"].idxmax()]
+    write_tune(job, tmp_path)
+    page = (tmp_path / "search.html").read_text()
+    assert f"{len(failed)} failed" in page
+    assert "where the parameters it began with have" in page
+
+
+def test_labels_that_are_missing_are_named(csv, monkeypatch, capsys):
+    result = CliRunner().invoke(app, ["tune", str(csv), *SMALL])
+    assert isinstance(result.exception, ValueError)
+    assert "sequence" in str(result.exception)
+    assert TitansClassifier().get_params()["first_filters"] == "random"

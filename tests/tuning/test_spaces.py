@@ -1,0 +1,109 @@
+"""Default spaces: what fits the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from optuna.distributions import CategoricalDistribution
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tests.tuning.cases import classifier, forecaster, sequences, wave
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts.tuning import default_space
+
+HOURS = pd.DataFrame(
+    {"a": wave(120), "b": wave(120)[::-1]}, pd.date_range("2024", periods=120, freq="h")
+)
+
+
+def widest(space):
+    return max(space["d_model"].choices), space["n_layers"].high
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    [(60, (32, 2)), (20_000, (32, 2)), (100_000, (64, 3)), (10**6, (128, 3))],
+)
+def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
+    series = np.zeros(n_rows)
+    assert widest(default_space(forecaster(d_model=16), series)) == expected
+    letters = ["ACGT" * (n_rows // 40)] * 10
+    assert widest(default_space(classifier(d_model=16), letters)) == expected
+    assert widest(default_space(forecaster(d_model=16), series.reshape(-1, 4))) == expected
+
+
+@pytest.mark.parametrize(
+    ("estimator", "X"),
+    [
+        (TitansForecaster(4, 16, d_model=512, n_layers=7, learning_rate=0.5, dropout=0.7), wave()),
+        (forecaster(variant="swa", patch_length=5, weight_decay=3.0, cycle_length=7), HOURS),
+        (TitansClassifier("kmer", stride=5, kernel_size=7, rc="auto", n_layers=0), sequences()),
+        (TitansRegressor(read_out="last", learning_rate=1e-5, head_dropout=0.9), sequences()),
+    ],
+)
+def test_what_the_estimator_says_itself_lies_in_its_space(estimator, X):
+    space, own = default_space(estimator, X), estimator.get_params()
+    for name, distribution in space.items():
+        assert distribution._contains(distribution.to_internal_repr(own[name])), name
+
+
+CASES = {
+    "series": (forecaster(), wave()),
+    "hours": (TitansForecaster(4, 48, max_epochs=1, progress_bar=False), HOURS),
+    "unequal": (TitansClassifier(max_epochs=1, progress_bar=False), sequences(12)),
+    "equal": (TitansClassifier(max_epochs=1, progress_bar=False), ["ACGTACGTACGTACGT" * 8] * 12),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_any_draw_of_a_default_space_can_be_fitted(case):
+    estimator, X = CASES[case]
+    space = default_space(estimator, X)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(sampler=sampler)
+    for name in ("d_model", "n_layers"):  # the smallest is as good, and quicker
+        d = space[name]
+        low = min(d.choices) if isinstance(d, CategoricalDistribution) else d.low
+        space[name] = CategoricalDistribution([low])
+    for _ in range(5):
+        params = study.ask(space).params
+        y = () if isinstance(estimator, TitansForecaster) else (["a", "b"] * 6,)
+        clone(estimator).set_params(**params).fit(X, *y)
+
+
+def test_a_space_has_what_the_data_allow():
+    hours = default_space(*CASES["hours"])
+    assert hours["cycle_length"].choices == (0, 24)
+    assert hours["tokens"].choices == ("patch", "variate", "mixed")
+    assert hours["patch_length"].choices == (16, 8, 24)
+    vector = default_space(*CASES["series"])
+    assert {"cycle_length", "tokens"}.isdisjoint(vector)
+    assert "tokens" not in default_space(TitansForecaster(4, 48, carried_windows=1), HOURS)
+    daily = HOURS.set_axis(pd.date_range("2024", periods=120, freq="D"))
+    assert default_space(TitansForecaster(4, 48), daily)["cycle_length"].choices == (0, 7)
+    assert "cycle_length" not in default_space(TitansForecaster(4, 48, freq="irregular"), daily)
+    assert "flatten" in default_space(*CASES["equal"])["read_out"].choices
+    assert "flatten" not in default_space(*CASES["unequal"])["read_out"].choices
+    assert default_space(*CASES["equal"])["stride"].choices == (1, 2, 4, 8)
+
+
+def test_a_pretrained_network_keeps_its_sizes():
+    space = default_space(classifier(pretrained="somewhere"), sequences())
+    assert {"d_model", "n_layers", "variant", "tokenizer", "stride"}.isdisjoint(space)
+    assert {"learning_rate", "dropout", "read_out"} <= set(space)
+
+
+def test_a_pipelines_space_is_that_of_its_last_step():
+    last = forecaster()
+    space = default_space(make_pipeline(StandardScaler(), last), wave()[:, None])
+    assert space == {f"titansforecaster__{k}": v for k, v in default_space(last, wave()).items()}
+
+
+def test_of_other_estimators_nothing_is_known():
+    with pytest.raises(TypeError, match="space is None, but of a LogisticRegression"):
+        default_space(LogisticRegression(), np.zeros((3, 1)))

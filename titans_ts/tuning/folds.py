@@ -1,0 +1,196 @@
+"""What a trial is fitted on, and what it is scored on."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.model_selection import (
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+    check_cv,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, indexable
+
+from titans_ts.estimators import TitansForecaster
+
+__all__ = ["Fold", "final_step", "forecast_folds", "sequence_folds"]
+
+HELD_OUT = 0.2
+"""Share of the data scored on, where `cv` is None."""
+
+_ROWS = (None, "irregular")
+"""Values of `freq` that take rows as they are."""
+
+
+class Fold(NamedTuple):
+    """Parts of the data: what is fitted, with what belongs to it, and what is scored."""
+
+    X: Any
+    y: Any
+    groups: Any
+    test_X: Any
+    test_y: Any
+
+
+def final_step(estimator: Any) -> Any:
+    """An estimator, or the last one of a pipeline."""
+    return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
+    """Folds of a series, whatever its form: the past is fitted, what follows it is scored.
+
+    Of a long frame, all items are cut at the same times; with a `freq`, steps are of that. What is scored
+    begins with the context that its first forecast reads, so that every forecast of the fold counts, and
+    none of what was fitted.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Its lengths, and names of columns.
+    X : array, Series or DataFrame
+        As for :meth:`TitansForecaster.fit`.
+    cv : int, splitter, iterable of (train, test) or None
+        Folds of scikit-learn's `TimeSeriesSplit`, or a splitter of times; None: the last fifth.
+
+    Raises
+    ------
+    ValueError
+        If a fold has no room for a forecast, or scores what it fits or what was before.
+    """
+    X = X.to_pandas() if hasattr(X, "to_pandas") else X
+    X = X if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
+    items, time = _places(X, forecaster)
+    n_times, context = int(time.max(initial=-1)) + 1, forecaster.context_length
+    if cv is None:
+        border = n_times - max(int(HELD_OUT * n_times), forecaster.prediction_length)
+        splits: Any = [(np.arange(max(0, border)), np.arange(max(0, border), n_times))]
+    elif isinstance(cv, numbers.Integral):
+        splits = TimeSeriesSplit(int(cv)).split(np.zeros(n_times))
+    else:
+        splits = cv.split(np.zeros(n_times)) if hasattr(cv, "split") else cv
+    folds = []
+    for i, (train, test) in enumerate(splits):
+        first = int(test.min()) if len(test) else 0
+        if len(train) < context + forecaster.prediction_length or first < context:
+            raise ValueError(
+                f"cv leaves {len(train)} steps to fit in fold {i} and {first} before those it scores; "
+                f"at least {context + forecaster.prediction_length} are needed (give fewer folds, more "
+                "history, or a shorter context_length)"
+            )
+        if len(test) < forecaster.prediction_length:
+            raise ValueError(
+                f"cv leaves {len(test)} steps to score in fold {i}; at least prediction_length, "
+                f"{forecaster.prediction_length}, are needed (give fewer folds)"
+            )
+        if max(train) >= first or not all((np.diff(part) == 1).all() for part in (train, test)):
+            raise ValueError(
+                f"cv is {cv!r}, whose fold {i} fits steps {min(train)} to {max(train)} and scores "
+                f"{min(test)} to {max(test)}; both must be without gaps, and what is scored come after "
+                "what is fitted, as in TimeSeriesSplit"
+            )
+        before = _latest(items, time, first, context, by_time=forecaster.freq not in _ROWS)
+        parts = [_rows(X, rows) for rows in (np.isin(time, train), np.isin(time, test) | before)]
+        folds.append(Fold(parts[0], None, None, parts[1], None))
+    return folds
+
+
+def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: int) -> list[Fold]:
+    """Folds of samples: stratified for a classifier, whole groups where there are some.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A classifier, or a regressor.
+    X, y, groups
+        N samples, what is wanted of them, and what belongs together.
+    cv : int, splitter, iterable of (train, test) or None
+        As scikit-learn's; None: a fifth.
+    seed : int
+        Of the fifth, and of folds of groups.
+
+    Raises
+    ------
+    ValueError
+        If y is missing, or there are fewer groups than folds.
+    """
+    if y is None:
+        raise ValueError("y is None; give what is wanted of every sequence")
+    X, y, groups = indexable(X, y, groups)
+    by_class = is_classifier(estimator) and np.ndim(y) == 1
+    if groups is not None and (cv is None or isinstance(cv, numbers.Integral)):
+        n_groups = len(np.unique(groups))
+        n = min(5, n_groups) if cv is None else int(cv)
+        if not 2 <= n <= n_groups:
+            raise ValueError(
+                f"cv is {cv!r}, and groups name {n_groups}; give at least two groups, and no more folds"
+            )
+        splitter: Any = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
+        labels = y if by_class else np.zeros(len(groups), int)
+        splits: Any = list(splitter.split(np.zeros(len(groups)), labels, groups))
+        splits = splits[:1] if cv is None else splits
+    elif cv is None:
+        kind = StratifiedShuffleSplit if by_class else ShuffleSplit
+        splits = kind(1, test_size=HELD_OUT, random_state=seed).split(np.zeros(len(y)), y)
+    else:
+        splits = check_cv(cv, y, classifier=by_class).split(np.zeros(len(y)), y, groups)
+    return [Fold(*_parts(X, y, groups, *split)) for split in splits]
+
+
+def _parts(X: Any, y: Any, groups: Any, train: Any, test: Any) -> Iterator[Any]:
+    for part in (X, y, groups):
+        yield _safe_indexing(part, train) if part is not None else None
+    for part in (X, y):
+        yield _safe_indexing(part, test)
+
+
+def _places(X: Any, forecaster: TitansForecaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The item of every row, and its place in time: its number, or that of its step of `freq`."""
+    rows, names = np.arange(len(X)), [forecaster.item_id, forecaster.timestamp]
+    items, time, long = np.zeros_like(rows), getattr(X, "index", None), False
+    if isinstance(X, pd.DataFrame):
+        X = X.reset_index() if set(X.index.names) == set(names) else X
+        if forecaster.timestamp in X.columns:
+            time, long = pd.Index(X[forecaster.timestamp]), forecaster.item_id in X.columns
+            items = pd.factorize(X[forecaster.item_id])[0] if long else items
+    if time is None or not (long or forecaster.freq not in _ROWS):
+        return items, rows
+    if isinstance(time, pd.PeriodIndex):
+        time = time.to_timestamp()
+    elif time.dtype.kind not in "Miu":
+        time = pd.to_datetime(time)
+    if forecaster.freq in _ROWS:
+        return items, np.unique(time, return_inverse=True)[1]
+    ordered = pd.Series(rows, index=time).sort_index()  # pandas numbers steps of sorted times alone
+    steps = ordered.groupby(pd.Grouper(freq=forecaster.freq, origin="epoch")).ngroup()
+    rows[ordered.to_numpy()] = steps.to_numpy()
+    return items, rows
+
+
+def _latest(
+    items: NDArray[np.int64],
+    time: NDArray[np.int64],
+    first: int,
+    context: int,
+    *,
+    by_time: bool,
+) -> NDArray[np.bool_]:
+    """Which rows are the context of those from `first` on: so many steps, or rows of every item."""
+    past = time < first
+    if by_time:
+        return past & (time >= first - context)
+    ago = pd.Series(np.where(past, time, -1)).groupby(items).rank(method="first", ascending=False)
+    return past & (ago.to_numpy() <= context)
+
+
+def _rows(X: Any, chosen: NDArray[np.bool_]) -> Any:
+    return X.iloc[chosen] if isinstance(X, (pd.DataFrame, pd.Series)) else X[chosen]

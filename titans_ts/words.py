@@ -1,0 +1,170 @@
+"""Words of DNA: how often they occur, and which of them tell what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, vstack
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import normalize
+
+from titans_ts.nn.nucleotides import encode_nucleotides
+
+__all__ = ["KmerCounts", "telling_words"]
+
+_ROWS = 2048
+"""Sequences counted at a time."""
+
+
+class KmerCounts(TransformerMixin, BaseEstimator):
+    """How often each word of k letters occurs in a sequence, a few letters perhaps left out.
+
+    With gaps, words of `k + gaps` letters are read, of which every choice of k letters, the first among
+    them, counts (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014).
+
+    Parameters
+    ----------
+    k : int
+        Letters of a word, at most 10.
+    gaps : int
+        Letters left out.
+    both_strands : bool
+        Whether the reverse complement's words are counted, too.
+
+    Examples
+    --------
+    >>> KmerCounts(k=2, both_strands=False).fit_transform(["ACAC", "TTN"]).toarray().sum(1).tolist()
+    [3.0, 1.0]
+    """
+
+    def __init__(self, k: int = 6, gaps: int = 0, both_strands: bool = True) -> None:
+        self.k = k
+        self.gaps = gaps
+        self.both_strands = both_strands
+
+    def fit(self, X: Any, y: Any = None) -> KmerCounts:
+        """Nothing is learned.
+
+        Raises
+        ------
+        ValueError
+            If `k` or `gaps` cannot be used.
+        """
+        if not 1 <= self.k <= 10:
+            raise ValueError(f"k is {self.k!r}; it must lie between 1 and 10")
+        if self.gaps < 0:
+            raise ValueError(f"gaps is {self.gaps!r}; it must not be negative")
+        self.n_features_ = len(self.places()) * 4**self.k
+        return self
+
+    def transform(self, X: Sequence[Any]) -> csr_matrix:
+        """Counts `[N, n_features_]` of N sequences; words with other letters than ACGT do not count.
+
+        Parameters
+        ----------
+        X : sequence of str, or of codes `[T]`
+            IUPAC letters, or what :func:`titans_ts.nn.nucleotides.encode_nucleotides` made of them.
+        """
+        codes = [encode_nucleotides(s) if isinstance(s, str) else s for s in X]
+        blocks = [self._count(codes[i : i + _ROWS]) for i in range(0, len(codes), _ROWS)]
+        if not blocks:
+            return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
+        return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+
+    def places(self) -> list[tuple[int, ...]]:
+        """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
+        rest = combinations(range(1, self.k + self.gaps), self.k - 1)
+        return [(0, *places) for places in rest]
+
+    def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
+        """Counts of some sequences, read as one with gaps between that no word spans."""
+        between = np.full(self.k + self.gaps, 4, np.uint8)
+        letters = np.concatenate([part for s in sequences for part in (np.minimum(s, 4), between)])
+        row = np.repeat(np.arange(len(sequences)), [len(s) + len(between) for s in sequences])
+        rows, columns = [], []
+        for back in (False, True) if self.both_strands else (False,):
+            if back:
+                letters, row = np.where(letters < 4, 3 - letters, 4)[::-1], row[::-1]
+            known, digits = letters < 4, letters.astype(np.int32)
+            for i, places in enumerate(self.places()):
+                n = len(letters) - places[-1]
+                word, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
+                for power, place in enumerate(places):
+                    word += digits[place : place + n] << (2 * power)
+                    whole &= known[place : place + n]
+                rows.append(row[:n][whole])
+                columns.append(word[whole])
+        where = np.concatenate(rows), np.concatenate(columns)
+        shape = (len(sequences), len(self.places()) * 4**self.k)
+        return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)
+
+
+def telling_words(
+    sequences: Sequence[NDArray[np.uint8]],
+    wanted: NDArray[np.float64],
+    n_words: int,
+    *,
+    k: int = 6,
+    gaps: int = 2,
+    both_strands: bool = True,
+) -> NDArray[np.float32]:
+    """Words that tell what is wanted of a sequence, the most telling first.
+
+    They have the largest part, weight times deviation, in a ridge regression on the counts of all words.
+    With both strands, one of a word and its reverse complement is given.
+
+    Parameters
+    ----------
+    sequences : sequence of ndarray
+        Codes `[T]` each.
+    wanted : ndarray
+        `[N, n]`, each column of its own.
+    n_words : int
+        Words at most; there are fewer in few sequences.
+    k, gaps, both_strands
+        As for :class:`KmerCounts`.
+
+    Returns
+    -------
+    ndarray
+        `[n_words, 4, k + gaps]`: 1 where a word has a letter, and none where any may stand.
+
+    Examples
+    --------
+    >>> from titans_ts.nn.nucleotides import encode_nucleotides
+    >>> codes = [encode_nucleotides(s) for s in ("AAGATACC", "CCGATATT", "TG", "GT")]
+    >>> wanted = np.array([[1.0], [1], [0], [0]])
+    >>> word = telling_words(codes, wanted, 1, k=4, gaps=0, both_strands=False)[0]
+    >>> "".join("ACGT"[i] for i in word.argmax(0))
+    'GATA'
+    """
+    counter = KmerCounts(k, gaps, both_strands).fit(sequences)
+    counts = normalize(counter.transform(sequences))
+    target = (wanted - wanted.mean(0)) / np.maximum(wanted.std(0), 1e-12)
+    model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
+    spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
+    part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
+    places = counter.places()
+    words: list[NDArray[np.float32]] = []
+    seen: set[bytes] = set()
+    for column in np.argsort(-part, kind="stable"):
+        if part[column] == 0 or len(words) == n_words:
+            break
+        word = np.zeros((4, k + gaps), np.float32)
+        choice, number = divmod(int(column), 4**k)
+        for power, place in enumerate(places[choice]):
+            word[number >> (2 * power) & 3, place] = 1
+        if word.tobytes() in seen:
+            continue
+        words.append(word)
+        if both_strands:
+            reach = places[choice][-1] + 1
+            back = np.zeros_like(word)
+            back[:, :reach] = word[::-1, :reach][:, ::-1]
+            seen.add(back.tobytes())
+    return np.array(words, np.float32).reshape(-1, 4, k + gaps)
