@@ -332,17 +332,6 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
         small(max_length=0).fit(*GOOD)
 
 
-def test_probabilities_can_be_calibrated():
-    from sklearn.calibration import CalibratedClassifierCV
-
-    sequences, labels = planted(120, np.random.default_rng(0))
-    options = {"max_epochs": 4, "learning_rate": 0.01}
-    calibrated = CalibratedClassifierCV(small(**options), cv=2).fit(np.array(sequences), labels)
-    p = calibrated.predict_proba(np.array(sequences))
-    np.testing.assert_allclose(p.sum(1), 1)
-    assert p[labels == 1, 1].mean() > p[labels == 0, 1].mean()
-
-
 @pytest.mark.parametrize(
     "params",
     [

@@ -11,7 +11,6 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import TimeSeriesSplit, cross_val_score
 
 from titans_ts import TitansClassifier, TitansForecaster
 
@@ -243,14 +242,6 @@ def test_diverging_training_is_an_error(case):
     )
     with pytest.raises(FloatingPointError, match="training diverged.*lower learning_rate"):
         estimator.fit(*data)
-
-
-def test_cross_validation_runs(case):
-    estimator, data, _ = case
-    splits = TimeSeriesSplit(2) if isinstance(estimator, TitansForecaster) else 2
-    scores = cross_val_score(estimator, *data, cv=splits, error_score="raise")
-    assert scores.shape == (2,)
-    assert np.isfinite(scores).all()
 
 
 def test_trainer_kwargs_reach_lightning_and_are_not_changed(case):

@@ -322,7 +322,7 @@ PREDICT = {
     "short": (lambda f: f[: L - 1], ValueError, "X has 23 rows; at least 24 are needed"),
     "lacks": (lambda f: f.drop(columns="y1"), ValueError, "X lacks the column 'y1'; fit saw"),
     "unknown": (lambda f: f.assign(z=1.0), ValueError, "X has the unknown column 'z'; fit saw"),
-    "variates": (lambda f: f.to_numpy()[:, :2], ValueError, "X has 2 variates, but 3 were fitted"),
+    "variates": (lambda f: f.to_numpy()[:, :2], ValueError, "X has 2 features, but .* expecting 3"),
     "windows": (
         lambda f: np.zeros((5, L + 1, 3)),
         ValueError,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -34,6 +34,13 @@ class TitansEstimator(BaseEstimator, ABC):
 
     model_: nn.Module
     history_: list[dict[str, float]]
+
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn may expect; only the CPU repeats a fit exactly."""
+        tags = super().__sklearn_tags__()
+        device = str(self.get_params(deep=False)["device"])
+        tags.non_deterministic = device != "cpu" and (device != "auto" or torch.cuda.is_available())
+        return tags
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a directory (safetensors and json, never pickle).

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import compute_class_weight
+from sklearn.utils import Tags, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from titans_ts.config import (
     TrainingConfig,
     from_dict,
 )
-from titans_ts.estimators.sequences import SequenceEstimator
+from titans_ts.estimators.sequences import SequenceEstimator, check_target
 from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["TitansClassifier"]
@@ -47,6 +47,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Letters that a word of "kmer" may leave out: a token is the sum of all such words.
     n_filters, n_merges : int
         Motifs of "conv", and words of "bpe".
+    first_filters : {"random", "words"}
+        What the motifs of "conv" are before training: nothing in particular; or the words (gapped
+        k-mers) that tell most in a linear model, from which fewer sequences lead to more.
     lower_case : {"same", "marked", "absent"}
         What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
         see; not there.
@@ -132,6 +135,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         position: bool = SequenceConfig.position,
         gaps: int = SequenceConfig.gaps,
         n_filters: int = SequenceConfig.n_filters,
+        first_filters: str = "random",
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -169,6 +173,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             position=position,
             gaps=gaps,
             n_filters=n_filters,
+            first_filters=first_filters,
             n_merges=n_merges,
             lower_case=lower_case,
             rc=rc,
@@ -200,6 +205,12 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         )
         self.class_weight = class_weight
 
+    def __sklearn_tags__(self) -> Tags:
+        """A sequence may have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def fit(
         self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
     ) -> TitansClassifier:
@@ -207,7 +218,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
         Parameters
         ----------
-        X : list, array or Series of str, or FastaRegions
+        X : list, array, Series or one-column frame of str, or FastaRegions
             Sequences of IUPAC letters of any lengths; "-" is a place that is not there.
         y : array of N labels, or `[N, n]` of 0 and 1
             Numbers or strings, of at least two classes; or which of n labels every sequence has.
@@ -331,17 +342,19 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
 def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The classes, and codes `[N]`, or which labels hold `[N, n]`."""
+    check_target(y)
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+        labels = column_or_1d(labels, warn=True)
     if labels.ndim not in (1, 2) or len(labels) != n:
         raise ValueError(
             f"y has shape {labels.shape}, but X has {n} sequences; give one label each (or a row of "
             "0 and 1, a column for every label)"
         )
-    missing = np.argwhere(pd.isna(labels))
-    if len(missing):
-        raise ValueError(f"y[{missing[0][0]}] is missing; drop that sequence or label it")
+    unknown = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
+    if unknown.any():
+        place = np.argwhere(unknown)[0][0]
+        raise ValueError(f"y[{place}] is missing or infinite; drop that sequence or label it")
     if labels.ndim == 2:
         names = y.columns if isinstance(y, pd.DataFrame) else np.arange(labels.shape[1])
         classes = np.asarray(names)
@@ -349,7 +362,9 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y has the single class {classes[0]!r}; at least two are needed")
+        raise ValueError(
+            f"y has the single class {classes[0]!r}; at least two are needed, as one class is no choice"
+        )
     return classes, codes.astype(np.int64)
 
 

@@ -62,8 +62,8 @@ class PanelModel:
         panel = read_panel(X, self.roles, min_rows=min_rows, like=like)
         if panel.n_targets != self.config.n_variates:
             raise ValueError(
-                f"X has {panel.n_targets} variates, but {self.config.n_variates} were fitted; "
-                "give the same ones in the same order"
+                f"X has {panel.n_targets} features, but TitansForecaster is expecting "
+                f"{self.config.n_variates} features as input; give the fitted variates in their order"
             )
         if self.roles.cycle_length and panel.freq != like.freq:
             raise ValueError(

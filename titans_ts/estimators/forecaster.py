@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm.auto import trange
@@ -149,6 +149,12 @@ class TitansForecaster(TitansEstimator):
     feature_names_in_ : ndarray
         Their names, if a frame was fitted.
 
+    Notes
+    -----
+    Rows are a series, which a search of scikit-learn's has to keep in order: give it
+    ``cv=TimeSeriesSplit()``, and a halving search another resource than samples, such as
+    ``resource="max_epochs"``. Behind a scaler, forecasts are of the scaled series.
+
     Examples
     --------
     >>> import numpy as np
@@ -164,7 +170,7 @@ class TitansForecaster(TitansEstimator):
     """
 
     model_: ForecastingModel
-    engine: PanelModel
+    _engine: PanelModel
     _tail: Panel
     _state: Any
     _calibration: Calibration | None
@@ -249,6 +255,12 @@ class TitansForecaster(TitansEstimator):
         self.progress_bar = progress_bar
         self.backbone_options = backbone_options
         self.trainer_kwargs = trainer_kwargs
+
+    def __sklearn_tags__(self) -> Tags:
+        """NaN is missing data; there is no y."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def fit(self, X: Any, y: Any = None) -> TitansForecaster:
         """Train on the windows of a series, or of the items of a long frame.
@@ -346,7 +358,7 @@ class TitansForecaster(TitansEstimator):
         model.model.to(self._device())
         calibration = model.calibration(*_validation_cuts(panel, config, border))
         # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_, self.engine = model.model, history, model
+        self.model_, self.history_, self._engine = model.model, history, model
         self._calibration = calibration
         self._remember(panel)
         return self
@@ -562,6 +574,11 @@ class TitansForecaster(TitansEstimator):
             return panel, engine.one_step_errors(panel)
         missing = np.isnan(panel.values[:, : config.n_variates])
         return panel, np.where(missing, np.nan, engine.surprise(panel))
+
+    @property
+    def engine(self) -> PanelModel:
+        """The trained model with what it takes to forecast panels."""
+        return self._engine
 
     @property
     def mean_(self) -> Array:
@@ -902,7 +919,7 @@ class TitansForecaster(TitansEstimator):
         encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
         levels = self.model_.config.scaler != "mean"
         known = Scales(**scales, items=items, identity=self.model_.output.counts, level=levels)
-        self.engine = PanelModel(self.model_, Roles(**roles), known, encoder)
+        self._engine = PanelModel(self.model_, Roles(**roles), known, encoder)
         parts = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
         known_parts = [part.numpy() for part in parts if part is not None]
         self._calibration = Calibration(*known_parts) if known_parts else None

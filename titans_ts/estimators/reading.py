@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from titans_ts.estimators.index import (
     item_at,
@@ -73,14 +74,15 @@ def read_panel(
         panel = Panel(_numeric(X)[:, None], 1, "series", (X.name,))
         panel = _placed(panel, X.index, roles, like)
     else:
-        panel = _read_array(X, roles)
+        panel = _read_array(X, roles, like)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
     _check_finite(panel.values, columns, "X")
     panel = with_times(panel, roles)
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
-            "(give more history, or shorten context_length or prediction_length)"
+            f"(n_samples = {len(panel.values)}; give more history, or shorten context_length or "
+            "prediction_length)"
         )
     return panel
 
@@ -313,10 +315,19 @@ def _no_nameless(frame: pd.DataFrame, roles: Roles) -> None:
         raise ValueError(f"X has rows without {roles.item_id!r} or {roles.timestamp!r}; drop them")
 
 
-def _read_array(X: Any, roles: Roles) -> Panel:
+def _read_array(X: Any, roles: Roles, like: Panel | None) -> Panel:
     values = _array(X)
     if values.ndim not in (1, 2):
         raise ValueError(f"X has shape {values.shape}; give a series [T] or [T, C]")
+    if values.shape[1:] == (0,):
+        raise ValueError(
+            f"X has 0 feature(s) (shape={values.shape}) while a minimum of 1 is required."
+        )
+    if values.ndim == 1 and like is not None and like.n_targets > 1:
+        raise ValueError(
+            f"X has shape {values.shape}, but {like.n_targets} variates were fitted. "
+            f"Reshape your data to [T, {like.n_targets}]"
+        )
     if values.size == 0:
         raise ValueError(f"X has shape {values.shape}; give at least one row and one variate")
     if values.ndim == 1:
@@ -448,16 +459,24 @@ def _check_columns(
 def _array(X: Any, name: str = "X") -> Array:
     if isinstance(X, (str, bytes)) or X is None:
         raise TypeError(f"{name} is {X!r}; give an array [T, C], a Series or a wide DataFrame")
+    if issparse(X):
+        raise TypeError(f"{name} is sparse; give {name}.toarray()")
     try:
         values = np.ma.filled(X.astype(float), np.nan) if np.ma.isMaskedArray(X) else np.asarray(X)
-        if values.dtype.kind not in "fiub":
+        if values.dtype.kind == "O":  # numbers beside text that a step before took out
+            values = values.astype(float)
+        if values.dtype.kind not in "fiubc":
             raise TypeError(f"dtype {values.dtype}")
-        return np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{name} is a {type(X).__name__} that is not numeric ({error}); "
             "give an array [T, C], a Series or a wide DataFrame of numbers"
         ) from error
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"{name} is complex. Complex data not supported; give its parts as variates"
+        )
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 def _numeric(column: pd.Series) -> Array:

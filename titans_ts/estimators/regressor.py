@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils import Tags
 from torch import Tensor
 
 from titans_ts.config import SequenceConfig, from_dict
-from titans_ts.estimators.sequences import SequenceEstimator, check_lengths
+from titans_ts.estimators.sequences import SequenceEstimator, check_lengths, check_target
 from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["TitansRegressor"]
@@ -44,6 +45,12 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
     array([5.])
     """
 
+    def __sklearn_tags__(self) -> Tags:
+        """A sequence may have several values."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(
         self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
     ) -> TitansRegressor:
@@ -51,7 +58,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
 
         Parameters
         ----------
-        X : list, array or Series of str, or FastaRegions
+        X : list, array, Series or one-column frame of str, or FastaRegions
             N sequences of IUPAC letters; "-" is a place that is not there.
         y : array
             `[N]`, or `[N, n]` for several values a sequence, or `[N, n_bins, n]` for a track: values of
@@ -67,6 +74,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             If X, y or a parameter cannot be used; the message names it and how to mend it.
         """
         sequences = self._read(X)
+        check_target(y)
         values = _read_values(y, "y", len(sequences))
         if values.ndim == 3:
             check_lengths(sequences, len(sequences[0]))
@@ -87,7 +95,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             if values.ndim == 3:
                 check_lengths(others, len(sequences[0]))
             held_out = others, ((own - mean) / scale).astype(np.float32)
-        flat = np.ndim(y) == 1
+        flat = np.asarray(y).ndim == 1
         self._fit(
             sequences,
             ((values - mean) / scale).astype(np.float32),

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -27,14 +27,18 @@ from titans_ts.estimators.pretraining import (
     pretrained_config,
     unfinished_seed,
 )
-from titans_ts.nn.dna_tokenizers import learn_merges
+from titans_ts.nn.dna_tokenizers import ConvTokenizer, learn_merges
 from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides, pad_codes
 from titans_ts.nn.sequences import STRANDS, SequenceModel
 from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
+from titans_ts.words import telling_words
 
-__all__ = ["Codes", "SequenceEstimator", "check_lengths", "encode_sequences"]
+__all__ = ["Codes", "SequenceEstimator", "check_lengths", "check_target", "encode_sequences"]
 
 Codes = NDArray[np.uint8]
+
+_COUNTED = 3_000_000
+"""Letters, about, whose words are counted to begin with."""
 
 _TOKENS = 32_768
 """Tokens of a batch at most, padding included."""
@@ -54,6 +58,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         position: bool = SequenceConfig.position,
         gaps: int = SequenceConfig.gaps,
         n_filters: int = SequenceConfig.n_filters,
+        first_filters: str = "random",
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -89,6 +94,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.position = position
         self.gaps = gaps
         self.n_filters = n_filters
+        self.first_filters = first_filters
         self.n_merges = n_merges
         self.lower_case = lower_case
         self.rc = rc
@@ -117,6 +123,14 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.freeze = freeze
         self.backbone_options = backbone_options
         self.trainer_kwargs = trainer_kwargs
+
+    def __sklearn_tags__(self) -> Tags:
+        """X is one str a sequence."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False  # but for a single column, as of a ColumnTransformer
+        return tags
 
     def pretrain(
         self,
@@ -196,6 +210,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         training = self._training_config()
         self._check_rc()
         self._check_max_length(outputs)
+        self._check_first_filters()
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
@@ -261,6 +276,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         most = training.max_steps_per_epoch * training.batch_size
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
+            if self.first_filters == "words":
+                self._begin_with_words(model, data, outputs["output"], generator)
             if letters is not None:
                 initialise(model, letters, self.freeze)
             validation = None
@@ -286,6 +303,31 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         return model, history
+
+    def _begin_with_words(
+        self, model: SequenceModel, data: _Labelled, output: str, generator: torch.Generator
+    ) -> None:
+        """Let the motif filters begin as words that tell what is wanted."""
+        assert isinstance(model.tokenizer, ConvTokenizer)
+        chosen, letters = [], 0
+        for i in torch.randperm(len(data), generator=generator).tolist():
+            if letters < _COUNTED:  # of more, a part tells them
+                chosen.append(i)
+                letters += len(data.sequences[i])
+        wanted = data.wanted[chosen]
+        if output == "classes":
+            wanted = np.eye(model.config.n_outputs)[wanted]
+        wanted = wanted.reshape(len(chosen), -1, wanted.shape[-1]).mean(1)  # of a track, its mean
+        k = min(6, model.tokenizer.kernel_size)
+        words = telling_words(
+            [data.sequences[i] for i in chosen],
+            wanted,
+            model.config.n_filters,
+            k=k,
+            gaps=min(2, model.tokenizer.kernel_size - k),
+            both_strands=self.rc != "none",
+        )
+        model.tokenizer.begin_with(words)
 
     def _answers(self, X: Any) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]`; what is too long for a batch is read in pieces."""
@@ -317,6 +359,19 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     def _check_rc(self) -> None:
         if self.rc not in (*STRANDS, "auto"):
             raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
+
+    def _check_first_filters(self) -> None:
+        if self.first_filters not in ("random", "words"):
+            raise ValueError(
+                f"first_filters is {self.first_filters!r}; choose one of ['random', 'words']"
+            )
+        if self.first_filters == "words" and (
+            self.tokenizer != "conv" or self.pretrained is not None
+        ):
+            raise ValueError(
+                "first_filters is 'words', which needs the tokenizer 'conv', and no pretrained model; "
+                "give 'random'"
+            )
 
     def _check_max_length(self, outputs: dict[str, Any]) -> None:
         if self.max_length is None:
@@ -393,8 +448,8 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
 
     Parameters
     ----------
-    X : list, array or Series of str, or FastaRegions
-        N sequences.
+    X : list, array or Series of str, a frame of one column, or FastaRegions
+        N sequences. Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
     lower_case : {"same", "marked", "absent"}
         What lower-case letters are.
     name : str
@@ -405,10 +460,15 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
     TypeError, ValueError
         If X is something else, is empty, or has a letter outside IUPAC.
     """
+    if hasattr(X, "to_pandas"):
+        X = X.to_pandas()
     if isinstance(X, (str, bytes)) or not isinstance(
-        X, (Sequence, np.ndarray, pd.Series, pd.Index)
+        X, (Sequence, np.ndarray, pd.Series, pd.Index, pd.DataFrame)
     ):
-        raise TypeError(f"{name} is a {type(X).__name__}; give a list, array or Series of str")
+        raise TypeError(
+            f"{name} is a {type(X).__name__}; give a list, array or Series of str, or a frame of one "
+            "column"
+        )
     values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -432,6 +492,14 @@ def check_lengths(sequences: list[Codes], length: int) -> None:
             raise ValueError(
                 f"X[{i}] has {len(sequence)} letters, not {length}; a track is of sequences of one length"
             )
+
+
+def check_target(y: Any) -> None:
+    """Raise ValueError if there is nothing to learn, in the words that scikit-learn looks for."""
+    if y is None:
+        raise ValueError(
+            "fit requires y to be passed, but the target y is None; give what each sequence is to answer"
+        )
 
 
 def _read_groups(groups: Any, n: int) -> NDArray[Any]:
