@@ -126,10 +126,10 @@ TASKS = {
     ),
     "gene_family": Task(
         table("gene_family/gene_family_chimp_dog.csv.gz"),
-        LONG | {"max_length": 3_072},
+        LONG | {"max_length": 3_072, "max_epochs": 15},
         0.85,
         metric="accuracy",
-        words={"k": 6},
+        words={"k": 6, "both_strands": False},  # coding sequences
     ),
     "mtdna": Task(
         labelled_fasta("mtdna_vertebrates_5class"),
@@ -174,7 +174,7 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
     found["cnn"] = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
     found["cnn"].set_params(random_state=seed)
     if seed == 0 or task.folds:
-        found["words"] = kmer_classifier(k=6)
+        found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
         if task.words.get("gaps"):
             found["gapped words"] = kmer_classifier(**task.words)
             found["gapped words, svm"] = kmer_classifier(**task.words, model="svm")

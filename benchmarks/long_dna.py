@@ -3,12 +3,16 @@
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
     python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, beside attention
+    python benchmarks/long_dna.py novelty --letters FOLDER   # what surprises in E. coli's prophages
 
 species: a classifier learns windows of 1 to 16 kb from the first 70 % of both chromosomes, and is asked
 about windows of the rest. recall: in real background (E. coli), a cue and one of four motifs stand within
 the first 48 letters, and the cue again at the end; which motif was it? Only the last token is read out,
 so what is not carried to it is lost; the control has the same sliding window and no memory. Every length
-is answered in pieces, by a process of its own, whose peak memory is noted.
+is answered in pieces, by a process of its own, whose peak memory is noted. novelty: how well windows of
+E. coli's prophages are told from windows elsewhere, by the nats a letter of a letter model that
+`benchmarks/pretraining.py --letters FOLDER` left (it has read them, as a part of the genome), by the
+surprise of its memories, and by few G and C; each window is read after as many letters before it.
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from record import data_file, record
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from titans_ts import TitansClassifier
-from titans_ts.datasets import Genome
+from titans_ts.datasets import Genome, read_regions
 from titans_ts.dna_baselines import kmer_classifier
+from titans_ts.nn.checkpoint import load_model
+from titans_ts.nn.letters import LetterModel
+from titans_ts.nn.nucleotides import encode_nucleotides
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
@@ -176,13 +184,50 @@ def recall(args: argparse.Namespace) -> Any:
                 }
 
 
+def novelty(args: argparse.Namespace) -> Any:
+    text, size = chromosome(BACTERIA["E. coli"]), 4096
+    features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
+    features = features[features["feature"] == "sequence_feature"]
+    features = features[features["attributes"].str.contains("prophage")]
+    phages = [
+        (a, b) for a, b in zip(features["start"], features["end"], strict=True) if b - a >= size
+    ]
+    inside = [s for a, b in phages for s in range(a, b - size + 1, size)]
+    free = np.ones(len(text), bool)
+    for a, b in phages:
+        free[max(0, a - 2 * size) : b + size] = False
+    rng = np.random.default_rng(0)
+    places = rng.permutation(np.arange(size, len(text) - size, size))
+    outside = [int(s) for s in places if free[s : s + size].all()][: 3 * len(inside)]
+    letters = load_model(args.letters, LetterModel).eval()
+    found: dict[str, list[float]] = {"nats a letter": [], "surprise": [], "G and C": []}
+    for start in inside + outside:
+        codes = encode_nucleotides(text[start - size : start + size])
+        with torch.inference_mode():
+            batch = torch.from_numpy(codes.astype(np.int64))[None]
+            logits = letters(batch, torch.tensor([len(codes)]))[0, size - 1 : -1, 0]
+            nats = F.cross_entropy(logits, batch[0, size:])
+            told = [s[0] for _, _, s in letters.body.stream(codes, len(codes))]
+        found["nats a letter"].append(float(nats))
+        found["surprise"].append(float(torch.cat(told)[size:].mean()))
+        found["G and C"].append(-float(np.isin(codes[size:], (1, 2)).mean()))
+    wanted = np.arange(len(inside) + len(outside)) < len(inside)
+    for name, values in found.items():
+        auc = round(float(roc_auc_score(wanted, values)), 4)
+        yield {"by": name, "windows": len(inside), "others": len(outside), "auc": auc} | {
+            "inside": round(float(np.mean(np.array(values)[wanted])), 4),
+            "elsewhere": round(float(np.mean(np.array(values)[~wanted])), 4),
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("species", "genome", "recall"))
+    parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
     parser.add_argument("--n-train", type=int, default=3000, help="sequences to train on")
     parser.add_argument("--longest", type=int, default=2_048, help="letters of those of recall")
     parser.add_argument("--max-epochs", type=int, default=15, help="of recall")
     parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
+    parser.add_argument("--letters", type=Path, help="of novelty: a pretrained model's folder")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -190,7 +235,10 @@ def main() -> None:
     command = f"python benchmarks/long_dna.py {args.what} --n-train {args.n_train}"
     if args.what == "recall":
         command += f" --longest {args.longest} --max-epochs {args.max_epochs}"
-    for row in {"species": species, "genome": genome, "recall": recall}[args.what](args):
+    if args.what == "novelty":
+        command = f"python benchmarks/long_dna.py novelty --letters {args.letters}"
+    runs = {"species": species, "genome": genome, "recall": recall, "novelty": novelty}
+    for row in runs[args.what](args):
         rows.append(row)
         print(json.dumps(row), flush=True)
         record(f"long-dna-{args.what}", command, rows)

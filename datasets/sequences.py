@@ -102,6 +102,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         keep_default_na=False,
         na_values=[""],
         compression="gzip" if is_compressed(path) else None,
+        low_memory=False,  # a column has one type, and not one a block
     )
 
 

@@ -181,6 +181,6 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line, not in a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         typer.echo(f"titans-ts: {error}", err=True)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import io
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
         Not yet fitted.
     """
     import pandas as pd
+    from sklearn.base import clone
 
     search.fit(X, y, groups=groups)
     results = search.cv_results_
@@ -74,8 +76,7 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
     trials = pd.concat([trials, params], axis=1)
     if any(results["reason"]):
         trials["reason"] = results["reason"]
-    best = search.estimator.__class__(**search.estimator.get_params(deep=False))
-    snippet = _snippet(best.set_params(**search.best_params_))
+    snippet = _snippet(clone(search.estimator).set_params(**search.best_params_))
     return TuneJob(search, trials, params, search.importances(), snippet)
 
 
@@ -181,6 +182,8 @@ def tune(
     from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.tuning import TitansSearch
 
+    if importlib.util.find_spec("matplotlib") is None and not worker:
+        raise ModuleNotFoundError("the report needs matplotlib: pip install 'titans-ts[plots]'")
     if save is not None:
         check_replaceable(save)
     torch.set_num_threads(threads)
@@ -237,16 +240,18 @@ def tune(
     if job.own_score is not None:
         typer.echo(f"the parameters it began with: {job.own_score:.4g}")
     typer.echo(f"\n{job.snippet}")
-    for path in write_tune(job, out):
-        typer.echo(f"wrote {path}")
     if save is not None:
         search.best_estimator_.save(save)
         typer.echo(f"wrote {save}/")
+    for path in write_tune(job, out):
+        typer.echo(f"wrote {path}")
 
 
 def _snippet(estimator: Any) -> str:
     """An estimator as code: what differs from its defaults."""
     name = type(estimator).__name__
+    if not type(estimator).__module__.startswith("titans_ts."):  # a pipeline
+        return f"estimator = {estimator!r}\n"
     defaults = inspect.signature(type(estimator)).parameters
     lines = [
         f"    {key}={value!r},"

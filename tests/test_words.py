@@ -158,3 +158,25 @@ def test_bad_first_filters_are_named(params):
 def test_bad_words_are_named(params, message):
     with pytest.raises(ValueError, match=message):
         KmerCounts(**params).fit(["ACGT"])
+
+
+def test_marked_letters_and_missing_values_tell_too():
+    sequences, labels = with_motif(400, "TGACGTAC")
+    codes = [encode_nucleotides(s) for s in sequences]
+    marked = [encode_nucleotides(s.lower(), "marked") for s in sequences]
+    words = telling_words(codes, np.eye(2)[labels], 6, k=5, gaps=2)
+    np.testing.assert_array_equal(telling_words(marked, np.eye(2)[labels], 6, k=5, gaps=2), words)
+    some = labels.astype(float)[:, None]
+    some[::7] = np.nan
+    known = ~np.isnan(some[:, 0])
+    found = telling_words(codes, some, 6, k=5, gaps=2)
+    alone = telling_words([c for c, k in zip(codes, known, strict=True) if k], some[known], 6, k=5)
+    assert {spelt(w) for w in found} & {spelt(w) for w in alone}
+
+
+def test_letters_are_counted_in_bounded_parts(monkeypatch):
+    rng = np.random.default_rng(2)
+    sequences = [random_letters(rng, n) for n in (90, 3, 250, 10, 10)]
+    whole = KmerCounts(3).transform(sequences)
+    monkeypatch.setattr("titans_ts.words._LETTERS", 60)
+    assert (KmerCounts(3).transform(sequences) != whole).nnz == 0

@@ -9,6 +9,7 @@ the command line.
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ __all__ = [
     "TitansSearch",
     "__version__",
 ]
+
+if find_spec("optuna") is None:  # the extra `tuning`
+    __all__.remove("TitansSearch")
 
 try:
     __version__ = version("titans-ts")

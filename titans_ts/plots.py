@@ -215,11 +215,10 @@ def plot_search(
         for axes, name in zip(
             np.atleast_1d(rows[2].subplots(1, front.shape[1] - 1)), front.columns[1:], strict=True
         ):
-            ordered = front.sort_values(name)
-            axes.plot(ordered[name], ordered[front.columns[0]], "o-", color=FORECAST, lw=1, ms=4)
+            axes.plot(front[name], front[front.columns[0]], "o", color=FORECAST, ms=4)
             axes.set_xlabel(name, fontsize=9, color=INK)
-            axes.set_xscale("log")
-            _titled(axes, f"{front.columns[0]} and {name}: none is better in both")
+            axes.set_xscale("log" if (front[name] > 0).all() else "linear")
+            _titled(axes, f"{front.columns[0]} and {name}: what none beats")
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -113,7 +113,8 @@ def search_report(job: TuneJob, picture: bytes) -> str:
     if job.own_score is not None:
         score += f", where the parameters it began with have {job.own_score:.4g}"
     front = getattr(job.search, "pareto_", None)
-    body = _SEARCH.format(snippet=escape(job.snippet), trials=_html(job.trials, index=False))
+    trials = _html(job.trials, index=False, na_rep="")
+    body = _SEARCH.format(snippet=escape(job.snippet), trials=trials)
     if front is not None:
         table = _html(front.reset_index(), index=False)
         body = f'<h2>What none beats in everything</h2><div class="scroll">{table}</div>{body}'
@@ -148,7 +149,7 @@ def _verdict(improvement: float) -> str:
     )
 
 
-def _html(frame: pd.DataFrame, formats: dict | None = None, **options: bool) -> str:
+def _html(frame: pd.DataFrame, formats: dict | None = None, **options: Any) -> str:
     return frame.to_html(
         formatters=formats, float_format="{:.4g}".format, border=0, justify="unset", **options
     )

@@ -13,12 +13,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
-from titans_ts.nn.nucleotides import encode_nucleotides
+from titans_ts.nn.nucleotides import LOWER, encode_nucleotides
 
 __all__ = ["KmerCounts", "telling_words"]
 
-_ROWS = 2048
-"""Sequences counted at a time."""
+_LETTERS = 100_000
+"""Letters, about, whose words are counted at a time."""
 
 
 class KmerCounts(TransformerMixin, BaseEstimator):
@@ -71,7 +71,15 @@ class KmerCounts(TransformerMixin, BaseEstimator):
             IUPAC letters, or what :func:`titans_ts.nn.nucleotides.encode_nucleotides` made of them.
         """
         codes = [encode_nucleotides(s) if isinstance(s, str) else s for s in X]
-        blocks = [self._count(codes[i : i + _ROWS]) for i in range(0, len(codes), _ROWS)]
+        blocks, some, letters = [], [], 0
+        for sequence in codes:
+            some.append(sequence)
+            letters += len(sequence)
+            if letters > _LETTERS:
+                blocks.append(self._count(some))
+                some, letters = [], 0
+        if some:
+            blocks.append(self._count(some))
         if not blocks:
             return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
@@ -84,7 +92,8 @@ class KmerCounts(TransformerMixin, BaseEstimator):
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
         """Counts of some sequences, read as one with gaps between that no word spans."""
         between = np.full(self.k + self.gaps, 4, np.uint8)
-        letters = np.concatenate([part for s in sequences for part in (np.minimum(s, 4), between)])
+        parts = [part for s in sequences for part in (np.minimum(s % LOWER, 4), between)]
+        letters = np.concatenate(parts)
         row = np.repeat(np.arange(len(sequences)), [len(s) + len(between) for s in sequences])
         rows, columns = [], []
         for back in (False, True) if self.both_strands else (False,):
@@ -123,7 +132,7 @@ def telling_words(
     sequences : sequence of ndarray
         Codes `[T]` each.
     wanted : ndarray
-        `[N, n]`, each column of its own.
+        `[N, n]`, each column of its own; NaN is missing.
     n_words : int
         Words at most; there are fewer in few sequences.
     k, gaps, both_strands
@@ -145,7 +154,10 @@ def telling_words(
     """
     counter = KmerCounts(k, gaps, both_strands).fit(sequences)
     counts = normalize(counter.transform(sequences))
-    target = (wanted - wanted.mean(0)) / np.maximum(wanted.std(0), 1e-12)
+    known = ~np.isnan(wanted)
+    mean = np.nansum(wanted, 0) / np.maximum(known.sum(0), 1)
+    target = np.where(known, wanted - mean, 0)
+    target /= np.maximum(target.std(0), 1e-12)
     model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
     spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
     part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread

@@ -75,6 +75,18 @@ class Probe(RegressorMixin, BaseEstimator):
         return -((self.x - 0.3) ** 2)
 
 
+class Mended:
+    """A scorer that fails as long as a file is there."""
+
+    def __init__(self, cause):
+        self.cause = cause
+
+    def __call__(self, estimator, X, y=None):
+        if Path(self.cause).exists():
+            raise ValueError("it is not mended")
+        return estimator.score(X, y)
+
+
 def fitted(log):
     """What :class:`Probe` has written down."""
     return [float(line) for line in Path(log).read_text().split()] if Path(log).exists() else []

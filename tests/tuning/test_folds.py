@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.tuning.cases import classifier, forecaster
+from tests.tuning.cases import classifier, forecaster, wave
 from titans_ts import TitansRegressor
 from titans_ts.tuning.folds import final_step, forecast_folds, sequence_folds
 
@@ -184,12 +184,25 @@ def test_groups_are_held_out_whole(cv, n):
         assert 5 <= len(fold.test_X) <= 10
 
 
-@pytest.mark.parametrize("n_groups", [2, 3, 4])
+@pytest.mark.parametrize("n_groups", [3, 4])
 def test_few_groups_are_enough_to_hold_one_out(n_groups):
     groups = np.arange(40) * n_groups // 40
     for seed in range(5):
         (fold,) = sequence_folds(classifier(), X, Y, groups, None, seed)
         assert len({groups[int(x[1:])] for x in fold.test_X}) == 1
+
+
+def test_two_groups_are_too_few_to_stop_early_by_one():
+    groups = np.arange(40) // 20
+    with pytest.raises(ValueError, match="groups name 2, of which a fold fits one"):
+        sequence_folds(classifier(), X, Y, groups, None, 0)
+    assert len(sequence_folds(classifier(validation_fraction=0), X, Y, groups, 2, 0)) == 2
+
+
+def test_folds_may_be_given_as_lists():
+    splits = [(range(30), list(range(30, 40)))]
+    (fold,) = forecast_folds(forecaster(), wave(40), splits)
+    assert len(fold.X) == 30
 
 
 def test_folds_of_values_and_of_several_labels_are_drawn_at_random():

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from tests.tuning.cases import (
     PLACES,
     ROWS,
+    Mended,
     Probe,
     classifier,
     fitted,
@@ -95,8 +96,61 @@ def test_a_study_that_no_search_began_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "_PATIENCE", 0.1)
     study = optuna.create_study(study_name="mine", storage=open_storage(tmp_path / "j"))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
-    with pytest.raises(ValueError, match="study_name is 'mine', a study of something else, not of"):
+    with pytest.raises(ValueError, match="study_name is 'mine', a study of something else"):
         probe_search(storage=tmp_path / "j", study_name="mine").fit(*ROWS)
+
+
+@pytest.mark.parametrize(
+    ("data", "estimator", "message"),
+    [
+        ((ROWS[0], ROWS[1] + 1), Probe(), "its data are others"),
+        (ROWS, Probe(x=0.9), r"its estimator has x=0.5, here 0.9"),
+    ],
+)
+def test_other_data_and_another_estimator_are_no_search_to_go_on_with(
+    data, estimator, message, tmp_path
+):
+    asked = {"storage": tmp_path / "j", "n_trials": 1}
+    search(Probe(), PLACES, **asked).fit(*ROWS)
+    with pytest.raises(ValueError, match=message):
+        search(estimator, PLACES, **asked).fit(*data)
+    search(Probe(), PLACES, **asked).fit(*(part.copy() for part in ROWS))
+
+
+def test_a_fitted_search_is_read_where_its_storage_is_not(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    found = probe_search(storage=storage, n_trials=3).fit(*ROWS)
+    written = pickle.dumps(found)
+    (tmp_path / "study.db").unlink()
+    read = pickle.loads(written)
+    assert len(read.study_.trials) == 3
+    assert read.best_params_ == found.best_params_
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_that_failed_alike_goes_on_when_the_cause_is_mended(tmp_path, n_jobs):
+    cause = tmp_path / "cause"
+    cause.touch()
+    asked = {"storage": tmp_path / "j", "n_trials": 6, "n_jobs": n_jobs, "scoring": Mended(cause)}
+    with pytest.raises(RuntimeError, match="failed alike: .*it is not mended"):
+        probe_search(**asked).fit(*ROWS)
+    cause.unlink()
+    states = probe_search(**asked).fit(*ROWS).cv_results_["state"].tolist()
+    assert 3 <= states.count("FAIL") < 6
+    assert states.count("COMPLETE") == 6 - states.count("FAIL")
+
+
+def test_a_space_may_end_a_trial(tmp_path):
+    def half(trial):
+        x = trial.suggest_float("x", 0, 1)
+        if x > 0.5:
+            raise optuna.TrialPruned
+        return {"x": x}
+
+    found = probe_search(space=half, n_trials=8).fit(*ROWS)
+    states = set(found.cv_results_["state"])
+    assert states == {"COMPLETE", "PRUNED"}
+    assert found.best_params_["x"] <= 0.5
 
 
 def test_a_study_whose_process_died_as_it_began_is_begun_again(tmp_path, monkeypatch):
@@ -175,13 +229,14 @@ def test_a_command_that_was_killed_in_a_trial_goes_on_when_it_is_run_again(tmp_p
 @pytest.mark.parametrize("storage", ["journal", "postgresql"], indirect=True)
 def test_a_process_that_was_killed_in_a_trial_loses_none(storage, study_name, processes, tmp_path):
     log, hold = tmp_path / "log", tmp_path / "hold"
-    asked = {"n_trials": 6, "storage": storage, "study_name": study_name, "log": log}
+    asked = {"n_trials": 6, "storage": storage, "study_name": study_name, "log": log, "hold": hold}
     hold.touch()
-    running = processes.Process(target=run_search, args=("fit", asked | {"hold": hold}))
+    running = processes.Process(target=run_search, args=("fit", asked))
     running.start()
     wait_until(lambda: len(fitted(log)) == 3)
     running.kill()
     running.join()
+    hold.unlink()
     before = fitted(log)
     probe_search(**asked).fit(*ROWS)
     check_killed(storage, study_name, log, before)
@@ -192,9 +247,9 @@ def test_one_process_begins_a_study_and_another_one_works_on_it(
     storage, study_name, processes, tmp_path
 ):
     log, hold = tmp_path / "log", tmp_path / "hold"
-    asked = {"n_trials": 10, "storage": storage, "study_name": study_name, "log": log}
+    asked = {"n_trials": 10, "storage": storage, "study_name": study_name, "log": log, "hold": hold}
     hold.touch()  # the first process waits in its third trial until the other one has begun one
-    first = processes.Process(target=run_search, args=("fit", asked | {"hold": hold}))
+    first = processes.Process(target=run_search, args=("fit", asked))
     first.start()
     wait_until(lambda: len(fitted(log)) == 3)
     count = probe_search(**asked).work(*ROWS)

@@ -309,18 +309,24 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     ) -> None:
         """Let the motif filters begin as words that tell what is wanted."""
         assert isinstance(model.tokenizer, ConvTokenizer)
-        chosen, letters = [], 0
+        chosen: list[int] = []
+        counted: list[Codes] = []
+        letters = 0
         for i in torch.randperm(len(data), generator=generator).tolist():
             if letters < _COUNTED:  # of more, a part tells them
                 chosen.append(i)
-                letters += len(data.sequences[i])
+                counted.append(data.sequences[i][: _COUNTED - letters])
+                letters += len(counted[-1])
         wanted = data.wanted[chosen]
         if output == "classes":
             wanted = np.eye(model.config.n_outputs)[wanted]
-        wanted = wanted.reshape(len(chosen), -1, wanted.shape[-1]).mean(1)  # of a track, its mean
+        wanted = wanted.reshape(len(chosen), -1, wanted.shape[-1])
+        known = ~np.isnan(wanted)
+        total = np.where(known, wanted, 0).sum(1)  # of a track, what is known of it
+        wanted = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
         k = min(6, model.tokenizer.kernel_size)
         words = telling_words(
-            [data.sequences[i] for i in chosen],
+            counted,
             wanted,
             model.config.n_filters,
             k=k,

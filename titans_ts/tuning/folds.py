@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from titans_ts.estimators import TitansForecaster
 
-__all__ = ["Fold", "final_step", "forecast_folds", "sequence_folds"]
+__all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
 
 HELD_OUT = 0.2
 """Share of the data scored on, where `cv` is None."""
@@ -44,6 +45,20 @@ class Fold(NamedTuple):
 def final_step(estimator: Any) -> Any:
     """An estimator, or the last one of a pipeline."""
     return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def fingerprint(*parts: Any) -> str:
+    """A number of data that others do not have: series, frames, arrays or sequences; None is nothing."""
+    told = hashlib.sha256()
+    for part in parts:
+        if part is None:
+            continue
+        part = part.to_pandas() if hasattr(part, "to_pandas") else part
+        if not isinstance(part, (pd.DataFrame, pd.Series)):
+            array = np.asarray(list(part) if isinstance(part, Sequence) else part)
+            part = pd.DataFrame(array.reshape(len(array), -1))
+        told.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
+    return told.hexdigest()[:16]
 
 
 def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
@@ -79,7 +94,8 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
     else:
         splits = cv.split(np.zeros(n_times)) if hasattr(cv, "split") else cv
     folds = []
-    for i, (train, test) in enumerate(splits):
+    for i, split in enumerate(splits):
+        train, test = (np.asarray(part) for part in split)
         first = int(test.min()) if len(test) else 0
         if len(train) < context + forecaster.prediction_length or first < context:
             raise ValueError(
@@ -138,6 +154,12 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
         labels = y if by_class else np.zeros(len(groups), int)
         splits: Any = list(splitter.split(np.zeros(len(groups)), labels, groups))
         splits = splits[:1] if cv is None else splits
+        fewest = min(len(np.unique(_safe_indexing(groups, train))) for train, _ in splits)
+        if fewest < 2 and getattr(estimator, "validation_fraction", 0) > 0:
+            raise ValueError(
+                f"groups name {n_groups}, of which a fold fits one; it needs two, one of them to stop "
+                "early by (give more groups, or validation_fraction=0)"
+            )
     elif cv is None:
         kind = StratifiedShuffleSplit if by_class else ShuffleSplit
         splits = kind(1, test_size=HELD_OUT, random_state=seed).split(np.zeros(len(y)), y)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from titans_ts.estimators import TitansForecaster
-from titans_ts.tuning.folds import final_step, forecast_folds, sequence_folds
+from titans_ts.tuning.folds import final_step, fingerprint, forecast_folds, sequence_folds
 from titans_ts.tuning.spaces import default_space
 from titans_ts.tuning.studies import (
     SharedStudy,
@@ -211,6 +212,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
             if self.storage is None and n_jobs != 1:
                 study = _copied(study)
         self._note(finished, job, study)
+        self.__dict__.pop("feature_names_in_", None)  # of a former fit
         if self.refit:
             self.best_estimator_ = clone(self.estimator).set_params(**self.best_params_)
             start = time.perf_counter()
@@ -293,6 +295,14 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
     def n_features_in_(self) -> int:
         """Columns of X, where the estimator counts them."""
         return getattr(self._fitted_best(), "n_features_in_")  # noqa: B009
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the storage, which may be gone where it is read: the study goes along in memory."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "study_" in state:
+            with _quiet_optuna():
+                state["study_"] = _copied(self.study_)
+        return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -400,6 +410,8 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
             "scoring": "own" if callable(self.scoring) else self.scoring,
             "objectives": list(self.objectives),
             "folds": len(job.folds),
+            "data": fingerprint(X, y, groups),
+            "params": self._fixed(),
         }
         begun = False
         try:
@@ -427,8 +439,8 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
             study.set_user_attr("purpose", purpose)
         elif known != purpose:
             raise ValueError(
-                f"study_name is {name!r}, a study of {known or 'something else'}, not of {purpose}; give "
-                "another name"
+                f"study_name is {name!r}, a study of something else; give another name "
+                f"({_differences(known, purpose)})"
             )
         elif attributes["seed"] != seed:
             seed = attributes["seed"]
@@ -436,6 +448,15 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
                 job = self._job(X, y, groups, seed)
         job.space = _read_space(self.space, study)
         return SharedStudy(study, self.sampler, seed), job
+
+    def _fixed(self) -> dict[str, str]:
+        """The estimator's parameters, but for those that do not matter to a score."""
+        free = ("progress_bar", "trainer_kwargs", "device")
+        return {
+            name: repr(value)
+            for name, value in self.estimator.get_params().items()
+            if name.rpartition("__")[2] not in free and " at 0x" not in repr(value)
+        }
 
     def _described_space(self, X: Any) -> dict[str, str] | None:
         """The space as a study keeps it; None for a function."""
@@ -477,6 +498,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         """Run trials until there are none left, or time is up; returns how many."""
         deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
         endless, count = self.n_trials is None, 0
+        former = {trial.number for trial in shared.finished()}
         task = partial(
             _run_elsewhere,
             job,
@@ -485,6 +507,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
             shared.study.pruner,
             (self.sampler, shared.seed),
             endless,
+            torch.get_num_threads(),
         )
         with _Progress(shared, self.n_trials, self.progress_bar) as progress:
             while time.monotonic() < deadline:
@@ -494,7 +517,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
                     ran = _run_one(shared, job, endless)
                 else:
                     with contextlib.suppress(TerminatedWorkerError):  # its trial is revived
-                        tasks = _while_some(shared, deadline, endless)
+                        tasks = _while_some(shared, deadline, endless, former)
                         pool = Parallel(
                             n_jobs,
                             return_as="generator_unordered",
@@ -506,7 +529,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
                             progress.show()
                 count += ran
                 progress.show()
-                if (why := _hopeless(shared)) is not None:
+                if (why := _hopeless(shared, former)) is not None:
                     raise RuntimeError(why)
                 if ran or shared.trials(TrialState.WAITING):
                     continue
@@ -520,14 +543,20 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         complete = [i for i, t in enumerate(trials) if t.state == TrialState.COMPLETE]
         if not complete:
             reasons = {str(t.user_attrs["reason"]) for t in trials if "reason" in t.user_attrs}
+            if any(t.state == TrialState.PRUNED for t in trials):
+                reasons.add("ended early")
             raise RuntimeError(
                 f"none of {len(trials)} trials came to an end: {'; '.join(sorted(reasons)) or 'no time'}"
             )
         self.study_, self.n_splits_ = study, len(job.folds)
-        self.best_index_ = max(complete, key=lambda i: _worth(trials[i]))
+        sizes = "score" not in self.objectives  # then the first of them, which is to be small
+        self.best_index_ = max(
+            complete, key=lambda i: -trials[i].values[0] if sizes else _worth(trials[i])
+        )
         self.best_params_ = job.params(trials[self.best_index_])
         self.best_score_ = _worth(trials[self.best_index_])
         self.cv_results_ = _results(trials, job)
+        self.__dict__.pop("pareto_", None)  # of a former fit
         if len(self.objectives) > 1:
             front = sorted(study.best_trials, key=_worth, reverse=True)
             rows = [dict(zip(self.objectives, t.values, strict=True)) | t.params for t in front]
@@ -563,9 +592,16 @@ def _run_one(shared: SharedStudy, job: Job, endless: bool) -> int:
 
 
 def _run_elsewhere(
-    job: Job, study_name: str, storage: Any, pruner: Any, sampler: tuple[Any, int], endless: bool
+    job: Job,
+    study_name: str,
+    storage: Any,
+    pruner: Any,
+    sampler: tuple[Any, int],
+    endless: bool,
+    threads: int,
 ) -> int:
-    """As :func:`_run_one`, in a process that opens the study by itself."""
+    """As :func:`_run_one`, in a process that opens the study by itself, with as many threads at most."""
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
     with _quiet_optuna():
         study = optuna.load_study(
             study_name=study_name, storage=open_storage(storage), pruner=pruner
@@ -575,10 +611,12 @@ def _run_elsewhere(
         return _run_one(SharedStudy(study, *sampler), job, endless)
 
 
-def _while_some(shared: SharedStudy, deadline: float, endless: bool) -> Iterator[None]:
+def _while_some(
+    shared: SharedStudy, deadline: float, endless: bool, former: set[int]
+) -> Iterator[None]:
     """One after the other, while there may be a trial to run."""
     while time.monotonic() < deadline and (endless or shared.trials(TrialState.WAITING)):
-        if _hopeless(shared) is not None:
+        if _hopeless(shared, former) is not None:
             return
         yield
 
@@ -604,6 +642,26 @@ def _read_space(space: Any, study: optuna.Study) -> Any:
     return space
 
 
+def _differences(known: dict[str, Any] | None, purpose: dict[str, Any]) -> str:
+    """In what two purposes differ, in words."""
+    if known is None:
+        return "of no search of this kind"
+    told = [
+        f"its {name} is {known.get(name)!r}, here {purpose[name]!r}"
+        for name in purpose
+        if name not in ("data", "params") and known.get(name) != purpose[name]
+    ]
+    before, now = known.get("params", {}), purpose["params"]
+    told += [
+        f"its estimator has {name}={before.get(name)}, here {now.get(name)}"
+        for name in sorted(before | now)
+        if before.get(name) != now.get(name)
+    ]
+    if known.get("data") != purpose["data"]:
+        told.append("its data are others")
+    return "; ".join(told)
+
+
 def _within(params: dict[str, Any], space: Any) -> dict[str, Any]:
     """Those parameters that a space has, with values that lie in it."""
     if callable(space):
@@ -611,9 +669,9 @@ def _within(params: dict[str, Any], space: Any) -> dict[str, Any]:
     return {k: v for k, v in params.items() if k in space and _contains(space[k], v)}
 
 
-def _hopeless(shared: SharedStudy) -> str | None:
-    """Why more trials are of no use: nothing but one failure was seen, which they would see, too."""
-    trials = shared.finished()
+def _hopeless(shared: SharedStudy, former: set[int]) -> str | None:
+    """Why more trials are of no use: since the `former` ones, nothing but one failure was seen."""
+    trials = [t for t in shared.finished() if t.number not in former]
     reasons = {t.user_attrs.get("reason") for t in trials}
     if len(trials) < 3 or len(reasons) > 1 or any(t.state != TrialState.FAIL for t in trials):
         return None
@@ -649,9 +707,9 @@ def _results(trials: list[FrozenTrial], job: Job) -> dict[str, Any]:
         return np.array([t.user_attrs.get(name, missing) for t in trials], float)
 
     scores, fit, score = (column(n) for n in ("scores", "fit_seconds", "score_seconds"))
-    # of one that failed at once, not everything was drawn
-    failed = TrialState.FAIL
-    params = [t.params if t.state == failed else job.params(t) for t in trials]
+    # of one that did not end, not everything was drawn
+    done = TrialState.COMPLETE
+    params = [job.params(t) if t.state == done else t.params for t in trials]
     found: dict[str, Any] = {
         "mean_fit_time": fit.mean(1),
         "std_fit_time": fit.std(1),

@@ -87,6 +87,8 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, Any]:
         for name in ("d_model", "n_layers", "variant"):
             del space[name]
         return space
+    if estimator.tokenizer in ("kmer", "bpe") or estimator.first_filters == "words":
+        return space  # tokens that are chosen, with sizes of their own
     strides = [s for s in (1, 2, 4, 8, 16, 32, 64) if 16 <= typical / s <= 512] or [1]
     kernels = [k for k in (9, 15, 21) if k >= strides[-1]]
     return space | {
@@ -120,7 +122,8 @@ def _choices(own: Any, others: list[Any]) -> Any:
 def _numbers(own: float, low: float, high: float, *, log: bool = False) -> Any:
     from optuna.distributions import FloatDistribution
 
-    return FloatDistribution(min(low, own or low), max(high, own), log=log)
+    # a logarithm has no place for 0
+    return FloatDistribution(min(low, own), max(high, own), log=log and own > 0)
 
 
 def _whole(own: int, low: int, high: int) -> Any:

@@ -24,7 +24,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -77,7 +77,9 @@ def open_storage(storage: Any) -> BaseStorage:
         )
     if "://" in str(storage):
         return _database(str(storage))
-    return JournalStorage(JournalFileBackend(str(storage)))
+    # Windows lets few make links, which the usual lock is
+    lock = JournalFileOpenLock(str(storage)) if os.name == "nt" else None
+    return JournalStorage(JournalFileBackend(str(storage), lock))
 
 
 def _database(url: str) -> RDBStorage:
@@ -261,7 +263,7 @@ class SharedStudy:
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         owner: Any = trial.user_attrs.get("owner", {})
-        here = owner.get("host") == platform.node()
+        here = owner.get("host") == _this_machine()
         if here and _started(owner["pid"]) != owner["started"]:
             return True
         state, now = trial.user_attrs.get("beat", 0), time.monotonic()
@@ -309,7 +311,16 @@ def _last_tries(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {"host": _this_machine(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _this_machine() -> str:
+    """Where the numbers of processes are this one's: names alone are given twice, as to containers."""
+    told = [platform.node()]
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(told)
 
 
 def _started(pid: int) -> str | None:
