@@ -42,6 +42,7 @@ SIZES = {"n_layers": 2, "kernel_size": 11, "progress_bar": False}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1500, help="steps of pretraining")
     parser.add_argument("--max-epochs", type=int, default=6, help="of a classifier")
@@ -51,19 +52,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
     command = f"python benchmarks/pretraining.py --seeds {args.seeds} --steps {args.steps} "
-    command += f"--max-epochs {args.max_epochs}"
+    command += f"--max-epochs {args.max_epochs} --task {args.task}"
 
     def note(row: dict[str, Any]) -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
-        record("pretraining", command, rows)
+        record("pretraining" if args.task == "all" else f"pretraining-{args.task}", command, rows)
 
     with tempfile.TemporaryDirectory() as folder:
         letters = args.letters or Path(folder) / "letters"
         if not letters.is_dir():
             note(learn_letters(letters, args.steps))
-        for task, path in TASKS.items():
-            frame = read_sequences(data_file(path))
+        for task in TASKS if args.task == "all" else [args.task]:
+            frame = read_sequences(data_file(TASKS[task]))
             if "split" in frame:  # later promoters, without a class of their own
                 frame = frame[frame["split"] == "train"]
             for seed in range(args.seeds):

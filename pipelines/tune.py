@@ -222,7 +222,7 @@ def tune(
         objectives=tuple(name.strip() for name in objectives.split(",")),
         storage=storage,
         study_name=study_name,
-        warm_start=warm_start,
+        former_study=warm_start,
         sampler=sampler,
         pruner=pruner,
         n_jobs=jobs,

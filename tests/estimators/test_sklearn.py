@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from optuna.distributions import FloatDistribution
 from scipy.stats import loguniform
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -17,6 +18,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -36,7 +38,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 from torch import cuda
 
-from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, TitansSearch
 from titans_ts.estimators.sequences import SequenceEstimator
 
 SMALL = {
@@ -84,6 +86,12 @@ class SpelledRegressor(Spelled, TitansRegressor):
     pass
 
 
+def searching(estimator, name):
+    """A search, of what costs nothing."""
+    space = {name: FloatDistribution(0.1, 10)}
+    return TitansSearch(estimator, space, n_trials=2, random_state=0, progress_bar=False)
+
+
 def spell(rows):
     """The larger a number, the more A and the fewer C of four letters."""
     counts = np.clip(np.round(rows + 2), 0, 4).astype(int)
@@ -93,6 +101,13 @@ def spell(rows):
 # what learns enough for the checks of accuracy (0.83; here 0.88) and R^2 (0.5; here 0.7)
 LEARNS = SMALL | {"read_out": "flatten", "max_epochs": 8}
 
+_A_TRIALS = "what a trial meets is noted, and told in a RuntimeError if none comes to its end"
+_IN_TRIALS = (
+    "check_dtype_object",
+    "check_estimators_empty_data_messages",
+    "check_estimators_nan_inf",
+    "check_fit1d",
+)
 _A_SERIES = "rows are a series: a forecast is of what follows the last one, and not one for each"
 EXPECTED = {
     TitansForecaster: {
@@ -100,6 +115,13 @@ EXPECTED = {
         "check_methods_subset_invariance": _A_SERIES,
         "check_fit1d": "an array [T] is a series of one variate",
     },
+    Ridge: dict.fromkeys(
+        [*_IN_TRIALS, "check_complex_data", "check_supervised_y_no_nan"], _A_TRIALS
+    ),
+    LogisticRegression: dict.fromkeys(
+        [*_IN_TRIALS, "check_classifiers_one_label", "check_classifiers_regression_target"],
+        _A_TRIALS,
+    ),
 }
 # scikit-learn 1.8 and later: what is expected to fail must do so
 STRICT = {"xfail_strict": True}
@@ -108,8 +130,11 @@ RULES = parametrize_with_checks(
         TitansForecaster(1, 4, patch_length=2, patch_stride=2, **SMALL),
         SpelledClassifier(**LEARNS | {"max_epochs": 4}),
         SpelledRegressor(**LEARNS),
+        searching(Ridge(), "alpha"),
+        searching(LogisticRegression(), "C"),
     ],
-    expected_failed_checks=lambda estimator: EXPECTED.get(type(estimator), {}),
+    # of a search, those of what is searched
+    expected_failed_checks=lambda e: EXPECTED.get(type(getattr(e, "estimator", e)), {}),
     **STRICT if "xfail_strict" in signature(parametrize_with_checks).parameters else {},
 )
 

@@ -472,14 +472,14 @@ def test_the_best_of_a_former_study_are_tried_first(tmp_path):
     own = {"x": 0.5}
     for given in ("former", former.study_):
         found = probe_search(
-            storage=storage, study_name=f"later {type(given)}", n_trials=8, warm_start=given
+            storage=storage, study_name=f"later {type(given)}", n_trials=8, former_study=given
         ).fit(*ROWS)
         expected = [own, *(p for p in best if p != own)]
         assert found.cv_results_["params"][: len(expected)] == expected
         assert found.best_score_ >= former.best_score_
         assert clone(found).fit(*ROWS).best_score_ == found.best_score_
     space = {"x": FloatDistribution(0.9, 1.0)}
-    far = search(Probe(), space, warm_start=former.study_, n_trials=3).fit(*ROWS)
+    far = search(Probe(), space, former_study=former.study_, n_trials=3).fit(*ROWS)
     assert min(p["x"] for p in far.cv_results_["params"]) >= 0.9
 
 
@@ -489,7 +489,7 @@ def test_a_study_of_anybodys_may_be_the_former_one(direction):
     former.optimize(
         lambda trial: trial.suggest_float("x", 0, 1) + 0 * trial.suggest_int("z", 0, 1), 9
     )
-    found = probe_search(warm_start=former, n_trials=3).fit(*ROWS)
+    found = probe_search(former_study=former, n_trials=3).fit(*ROWS)
     assert found.cv_results_["params"][1] == {"x": former.best_params["x"]}
 
 
@@ -561,7 +561,11 @@ def test_progress_is_shown(capsys):
         ({"space": None}, TypeError, "space is None, but of a Probe it is not known what to try"),
         ({"scoring": "niceness"}, ValueError, "'scoring' parameter .* Got 'niceness'"),
         ({"scoring": ["r2"]}, ValueError, r"scoring is \['r2'\]; give one name"),
-        ({"warm_start": "nothing"}, ValueError, "warm_start is 'nothing', and storage has no such"),
+        (
+            {"former_study": "nothing"},
+            ValueError,
+            "former_study is 'nothing', and storage has no such",
+        ),
         ({"cv": 1}, ValueError, "n_splits=1"),
         ({"cv": []}, ValueError, "cv is .*, which gives no folds"),
         (

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.model_selection import (
     ShuffleSplit,
@@ -22,6 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
 
 from titans_ts.estimators import TitansForecaster
+from titans_ts.estimators.sequences import check_target
 
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
 
@@ -54,6 +56,7 @@ def fingerprint(*parts: Any) -> str:
         if part is None:
             continue
         part = part.to_pandas() if hasattr(part, "to_pandas") else part
+        part = part.toarray() if issparse(part) else part
         if not isinstance(part, (pd.DataFrame, pd.Series)):
             array = np.asarray(list(part) if isinstance(part, Sequence) else part)
             part = pd.DataFrame(array.reshape(len(array), -1))
@@ -139,8 +142,7 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
     ValueError
         If y is missing, or there are fewer groups than folds.
     """
-    if y is None:
-        raise ValueError("y is None; give what is wanted of every sequence")
+    check_target(y)
     X, y, groups = indexable(X, y, groups)
     by_class = is_classifier(estimator) and np.ndim(y) == 1
     if groups is not None and (cv is None or isinstance(cv, numbers.Integral)):

@@ -106,7 +106,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         What ends hopeless trials: "asha" and "hyperband" look at a ninth and at a third of a fit,
         "median" at every epoch after a ninth. Trials' losses must be comparable: a space with `output`,
         `quantile_levels` or `class_weight` in it should go without.
-    warm_start : optuna.Study or str, optional
+    former_study : optuna.Study or str, optional
         A former study, or its name in the storage: its five best trials' parameters are tried first.
     n_jobs : int or None
         Processes of this machine.
@@ -159,7 +159,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         study_name: str | None = None,
         sampler: Any = "tpe",
         pruner: Any = "asha",
-        warm_start: Any = None,
+        former_study: Any = None,
         n_jobs: int | None = None,
         refit: bool = True,
         random_state: int | np.random.RandomState | None = None,
@@ -176,7 +176,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         self.study_name = study_name
         self.sampler = sampler
         self.pruner = pruner
-        self.warm_start = warm_start
+        self.former_study = former_study
         self.n_jobs = n_jobs
         self.refit = refit
         self.random_state = random_state
@@ -485,13 +485,14 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         return [params for i, params in enumerate(first) if params and params not in first[:i]]
 
     def _former(self, storage: BaseStorage) -> optuna.Study | None:
-        if self.warm_start is None or isinstance(self.warm_start, optuna.Study):
-            return self.warm_start
+        if self.former_study is None or isinstance(self.former_study, optuna.Study):
+            return self.former_study
         try:
-            return optuna.load_study(study_name=self.warm_start, storage=storage)
+            return optuna.load_study(study_name=self.former_study, storage=storage)
         except KeyError:
             raise ValueError(
-                f"warm_start is {self.warm_start!r}, and storage has no such study; give its name, or it"
+                f"former_study is {self.former_study!r}, and storage has no such study; give its name, "
+                "or it"
             ) from None
 
     def _run(self, shared: SharedStudy, job: Job, storage: Any, n_jobs: int, *, wait: bool) -> int:
