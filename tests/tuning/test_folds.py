@@ -222,7 +222,7 @@ def test_folds_of_values_and_of_several_labels_are_drawn_at_random():
 @pytest.mark.parametrize(
     ("y", "groups", "cv", "message"),
     [
-        (None, None, None, "y is None; give what is wanted of every sequence"),
+        (None, None, None, "y is None; give what each sequence"),
         (Y[:10], None, None, "inconsistent numbers of samples"),
         (Y, np.zeros(40), None, "cv is None, and groups name 1; give at least two groups"),
         (Y, GROUPS, 9, "cv is 9, and groups name 8"),
