@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from titans_ts.pipelines import dna
-from titans_ts.pipelines.options import Quiet, Seed, Threads
+from titans_ts.pipelines.options import (
+    Columns,
+    ContextLength,
+    MaxEpochs,
+    Quiet,
+    Seed,
+    Threads,
+    TimeColumn,
+    check_matplotlib,
+    column_list,
+)
 from titans_ts.pipelines.tune import tune
 
 if TYPE_CHECKING:
@@ -46,16 +55,9 @@ def _root(
 def forecast(
     csv: Annotated[Path, typer.Argument(metavar="CSV", help="A .csv, .csv.gz or .parquet file.")],
     prediction_length: Annotated[int, typer.Option(help="Steps to forecast.", min=1)],
-    context_length: Annotated[
-        int | None,
-        typer.Option(help="Steps of history a forecast reads.  [default: 4 x prediction length]"),
-    ] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Column with the time.  [default: the first of dates]")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
-    ] = None,
+    context_length: ContextLength = None,
+    time_column: TimeColumn = None,
+    columns: Columns = None,
     season_length: Annotated[
         int | None,
         typer.Option(help="Steps in a season.  [default: usual for the frequency]", min=1),
@@ -63,10 +65,7 @@ def forecast(
     variant: Annotated[
         str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
     ] = None,
-    max_epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
-    ] = None,
+    max_epochs: MaxEpochs = None,
     out: Annotated[Path, typer.Option(help="Folder for forecast.csv and forecast.png.")] = Path(
         "."
     ),
@@ -86,8 +85,7 @@ def forecast(
     from titans_ts.estimators import TitansForecaster
     from titans_ts.pipelines.ingest import read_frame
 
-    names = None if columns is None else [c.strip() for c in columns.split(",")]
-    frame = read_frame(csv, time_column=time_column, columns=names, say=typer.echo)
+    frame = read_frame(csv, time_column=time_column, columns=column_list(columns), say=typer.echo)
     forecaster = TitansForecaster(
         prediction_length=prediction_length,
         context_length=4 * prediction_length if context_length is None else context_length,
@@ -146,8 +144,7 @@ def _run(
     threads: int,
 ) -> None:
     """Fit, measure, write and tell; both commands end here."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("the picture needs matplotlib: pip install 'titans-ts[plots]'")
+    check_matplotlib("picture")
     import torch
 
     from titans_ts.nn.checkpoint import check_replaceable

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titans_ts.pipelines.options import Quiet, Seed, Threads
+from titans_ts.pipelines.options import (
+    GroupsColumn,
+    LabelColumn,
+    Labels,
+    MaxEpochs,
+    Quiet,
+    Seed,
+    SequenceColumn,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from titans_ts.estimators.sequences import SequenceEstimator
@@ -31,13 +40,9 @@ def classify(
             metavar="[TEST]", help="The same, to answer for.  [default: a part of TRAIN]"
         ),
     ] = None,
-    sequence_column: Annotated[
-        str, typer.Option(help="Column of a table with the sequences.")
-    ] = "sequence",
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
-    labels: Annotated[
-        Path | None, typer.Option(help="Of FASTA: a table with columns id and label.")
-    ] = None,
+    sequence_column: SequenceColumn = "sequence",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
     invalid: Annotated[
         str, typer.Option(help="Letters outside IUPAC: error, pad (not seen) or drop the sequence.")
     ] = "error",
@@ -59,14 +64,8 @@ def classify(
     freeze: Annotated[
         str, typer.Option(help="What of that stays as it is: none, tokenizer or backbone.")
     ] = "none",
-    groups_column: Annotated[
-        str | None,
-        typer.Option(help="Column whose groups (chromosomes) are held out whole."),
-    ] = None,
-    max_epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
-    ] = None,
+    groups_column: GroupsColumn = None,
+    max_epochs: MaxEpochs = None,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
     seed: Seed = 0,

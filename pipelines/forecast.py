@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ def write_forecast(
     list of Path
         The files written.
     """
-    from titans_ts.plots import plot_forecast  # matplotlib takes a second to import
+    from titans_ts.plots import figure_png, plot_forecast  # matplotlib takes a second to import
     from titans_ts.report import forecast_report
 
     folder = Path(folder)
@@ -134,12 +133,11 @@ def write_forecast(
     figure = plot_forecast(
         job.history, job.forecast, job.quantiles, job.backcast, job.forecaster.context_length
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    replace_file(picture, buffer.getvalue())
+    drawn = figure_png(figure)
+    replace_file(picture, drawn)
     written = [table, picture]
     if report is not None:
-        replace_file(report, forecast_report(job, buffer.getvalue()).encode())
+        replace_file(report, forecast_report(job, drawn).encode())
         written.append(Path(report))
     return written
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from titans_ts.files import replace_file
-from titans_ts.pipelines.options import Quiet, Seed, Threads
+from titans_ts.pipelines.options import (
+    Columns,
+    ContextLength,
+    GroupsColumn,
+    LabelColumn,
+    Labels,
+    MaxEpochs,
+    Quiet,
+    Seed,
+    SequenceColumn,
+    Threads,
+    TimeColumn,
+    check_matplotlib,
+    column_list,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +94,7 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
 
 def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
     """Write `trials.csv`, `best.py` and the report `search.html`, and return where they are."""
-    from titans_ts.plots import plot_search
+    from titans_ts.plots import figure_png, plot_search
     from titans_ts.report import search_report
 
     folder = Path(folder)
@@ -90,12 +102,11 @@ def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
     if front is not None:
         front = front[list(job.search.objectives)]
     figure = plot_search(job.trials, job.params, job.importances, front)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    picture = figure_png(figure)
     contents = {
         "trials.csv": job.trials.to_csv(index=False).encode(),
         "best.py": job.snippet.encode(),
-        "search.html": search_report(job, buffer.getvalue()).encode(),
+        "search.html": search_report(job, picture).encode(),
     }
     for name, content in contents.items():
         replace_file(folder / name, content)
@@ -110,24 +121,13 @@ def tune(
         int | None,
         typer.Option(help="Steps to forecast; without it, DATA are labelled sequences.", min=1),
     ] = None,
-    context_length: Annotated[
-        int | None,
-        typer.Option(help="Steps of history a forecast reads.  [default: 4 x prediction length]"),
-    ] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Column with the time.  [default: the first of dates]")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
-    ] = None,
-    sequence_column: Annotated[str, typer.Option(help="Column with the sequences.")] = "sequence",
-    label_column: Annotated[str, typer.Option(help="Column with the labels.")] = "label",
-    labels: Annotated[
-        Path | None, typer.Option(help="Of FASTA: a table with columns id and label.")
-    ] = None,
-    groups_column: Annotated[
-        str | None, typer.Option(help="Column whose groups (chromosomes) are held out whole.")
-    ] = None,
+    context_length: ContextLength = None,
+    time_column: TimeColumn = None,
+    columns: Columns = None,
+    sequence_column: SequenceColumn = "sequence",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
+    groups_column: GroupsColumn = None,
     n_trials: Annotated[
         int, typer.Option(help="Trials of the study, earlier ones too.", min=1)
     ] = 50,
@@ -160,10 +160,7 @@ def tune(
     worker: Annotated[
         bool, typer.Option("--worker", help="Only run trials of a study begun elsewhere.")
     ] = False,
-    max_epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data at most.  [default: by the size]", min=1),
-    ] = None,
+    max_epochs: MaxEpochs = None,
     out: Annotated[
         Path, typer.Option(help="Folder for search.html, trials.csv and best.py.")
     ] = Path("."),
@@ -182,8 +179,8 @@ def tune(
     from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.tuning import TitansSearch
 
-    if importlib.util.find_spec("matplotlib") is None and not worker:
-        raise ModuleNotFoundError("the report needs matplotlib: pip install 'titans-ts[plots]'")
+    if not worker:
+        check_matplotlib("report")
     if save is not None:
         check_replaceable(save)
     torch.set_num_threads(threads)
@@ -193,8 +190,7 @@ def tune(
         from titans_ts.estimators import TitansForecaster
         from titans_ts.pipelines.ingest import read_frame
 
-        names = None if columns is None else [c.strip() for c in columns.split(",")]
-        X = read_frame(data, time_column=time_column, columns=names, say=typer.echo)
+        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
         length = 4 * prediction_length if context_length is None else context_length
         estimator: Any = TitansForecaster(prediction_length, length)
     else:

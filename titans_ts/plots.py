@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.path import Path
     from numpy.typing import ArrayLike
 
-__all__ = ["plot_forecast", "plot_logo", "plot_search"]
+__all__ = ["figure_png", "plot_forecast", "plot_logo", "plot_search"]
 
 INK, FORECAST, BACKCAST = "#2b2d42", "#d1495b", "#00798c"
 # The usual colours of nucleotides, in shades that colour-blind readers tell apart, too: two of them are
@@ -23,6 +24,13 @@ NUCLEOTIDES = {"A": "#009E73", "C": "#1D5FA8", "G": "#F0A202", "T": "#B3202C", "
 OTHER = "#8d99ae"
 LETTER = 0.94  # of the width of a place
 ONE_ROW, ROW, ROWS = 150, 100, 20  # places that stand in one row, in each of several; rows at most
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A picture as a PNG file holds it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
 
 
 def plot_forecast(

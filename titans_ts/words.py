@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
-from titans_ts.nn.nucleotides import LOWER, encode_nucleotides
+from titans_ts.nn.nucleotides import LOWER, encode_nucleotides, gapped_places
 
 __all__ = ["KmerCounts", "telling_words"]
 
@@ -86,8 +85,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
 
     def places(self) -> list[tuple[int, ...]]:
         """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
-        rest = combinations(range(1, self.k + self.gaps), self.k - 1)
-        return [(0, *places) for places in rest]
+        return gapped_places(self.k, self.gaps)
 
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
         """Counts of some sequences, read as one with gaps between that no word spans."""

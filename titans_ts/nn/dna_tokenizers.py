@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
-from titans_ts.nn.nucleotides import ABSENT, LOWER, SHARES, decode_nucleotides
+from titans_ts.nn.nucleotides import ABSENT, LOWER, SHARES, decode_nucleotides, gapped_places
 
 __all__ = [
     "DNA_TOKENIZERS",
@@ -238,8 +237,7 @@ class KmerTokenizer(StridedTokenizer):
         if config.lower_case == "marked":
             raise ValueError("lower_case is 'marked', which k-mers cannot show; give 'same'")
         k, self.kernel_size = self.kernel_size, self.kernel_size + config.gaps
-        rest = combinations(range(1, self.kernel_size), k - 1)
-        self._choices = [[0, *places] for places in rest]
+        self._choices = gapped_places(k, config.gaps)
         n_words = len(self._choices) * (4**k + 1)
         self.words = nn.EmbeddingBag(n_words, config.backbone.d_model, mode="sum")
         nn.init.normal_(self.words.weight, std=0.5 * len(self._choices) ** -0.5)

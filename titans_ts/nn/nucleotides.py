@@ -7,6 +7,7 @@ the letter's place in :data:`LETTERS`, and :data:`LOWER` more where a lower-case
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ __all__ = [
     "complement_codes",
     "decode_nucleotides",
     "encode_nucleotides",
+    "gapped_places",
     "other_strand",
     "pad_codes",
     "present",
@@ -136,6 +138,17 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     'Y-NgT'
     """
     return _COMPLEMENT[codes[::-1]]
+
+
+def gapped_places(k: int, gaps: int) -> list[tuple[int, ...]]:
+    """Where the k letters of a word of `k + gaps` may stand, the first of them at its beginning.
+
+    Examples
+    --------
+    >>> gapped_places(2, 1)
+    [(0, 1), (0, 2)]
+    """
+    return [(0, *places) for places in combinations(range(1, k + gaps), k - 1)]
 
 
 def pad_codes(sequences: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
