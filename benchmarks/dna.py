@@ -167,24 +167,22 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
 
 
 def contenders(task: Task, seed: int) -> dict[str, Any]:
-    """Models by name; linear ones have no seed."""
+    """Models by name."""
     titans = TitansClassifier(**(QUIET | task.titans), random_state=seed)
-    found: dict[str, Any] = {"titans": titans, "cnn": None, "titans + words": None}
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
-    found["cnn"] = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
-    found["cnn"].set_params(random_state=seed)
-    if seed == 0 or task.folds:
-        found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
-        if task.words.get("gaps"):
-            found["gapped words"] = kmer_classifier(**task.words)
-            found["gapped words, svm"] = kmer_classifier(**task.words, model="svm")
+    cnn = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
+    found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
+    found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
+    if task.words.get("gaps"):
+        found["gapped words"] = kmer_classifier(**task.words)
+        found["gapped words, svm"] = kmer_classifier(**task.words, model="svm")
     return found
 
 
-def _log_odds(models: list[Any], X: Any) -> Any:
+def _log_odds(shares: list[Any]) -> Any:
     """`[N, models x classes]`."""
-    shares = np.concatenate([m.predict_proba(X) for m in models], 1).clip(1e-6, 1 - 1e-6)
-    return np.log(shares / (1 - shares))
+    every = np.concatenate(shares, 1).clip(1e-6, 1 - 1e-6)
+    return np.log(every / (1 - every))
 
 
 def scores(wanted: Any, told: Any) -> dict[str, float]:
@@ -195,48 +193,77 @@ def scores(wanted: Any, told: Any) -> dict[str, float]:
     }
 
 
-def run(frame: pd.DataFrame, task: Task, seed: int, only: set[str]) -> Iterator[dict[str, Any]]:
-    """A row a model."""
-    part = {
-        name: (rows["sequence"].to_numpy(), rows["label"].to_numpy())
-        for name, rows in frame.groupby("split")
-    }
-    (X, y), (asked, wanted) = part["train"], part["test"]
-    fitted: dict[str, Any] = {}
-    for name, model in contenders(task, seed).items():
-        if only and name not in only:
-            continue
-        start = time.perf_counter()
-        row: dict[str, Any] = {"model": name, "seed": seed}
-        if name == "titans + words":
-            words = fitted.get("gapped words") or kmer_classifier(**task.words).fit(X, y)
-            both = [fitted["titans"], words]
-            if "dev" in part:  # how much each is to be believed
-                means = LogisticRegression().fit(_log_odds(both, part["dev"][0]), part["dev"][1])
-                predicted = means.predict(_log_odds(both, asked))
+class Run:
+    """The models of a task on one split, a seed after the other."""
+
+    def __init__(self, frame: pd.DataFrame, task: Task, only: set[str]) -> None:
+        self._task, self._only = task, only
+        self._part = {
+            name: (rows["sequence"].to_numpy(), rows["label"].to_numpy())
+            for name, rows in frame.groupby("split")
+        }
+        self._shares: dict[str, list[dict[str, Any]]] = {}
+        """What every fitted model holds for how probable in "test" and "dev", one of each seed."""
+
+    def rows(self, seed: int) -> Iterator[dict[str, Any]]:
+        """A row a model, then one for all seeds so far together, and for Titans with words."""
+        X, y = self._part["train"]
+        for name, model in contenders(self._task, seed).items():
+            linear = not isinstance(model, TitansClassifier)
+            if (self._only and name not in self._only) or (linear and name in self._shares):
+                continue
+            start = time.perf_counter()
+            model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
+            asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
+            if hasattr(model, "predict_proba"):
+                shares = {part: model.predict_proba(some) for part, some in asked.items()}
+                told = {part: model.classes_[some.argmax(1)] for part, some in shares.items()}
+                self._classes = model.classes_
             else:
-                told = sum(m.predict_proba(asked) for m in both)
-                predicted = words.classes_[told.argmax(1)]
-        elif isinstance(model, TitansClassifier):
-            model.fit(X, y, validation=part.get("dev"))
-            predicted = model.predict(asked)
-            row["epochs"] = len(model.history_)
-            if "dev" in part:
-                row["dev_mcc"] = scores(part["dev"][1], model.predict(part["dev"][0]))["mcc"]
+                shares, told = {}, {part: model.predict(some) for part, some in asked.items()}
+            self._shares.setdefault(name, []).append(shares)
+            row = self._row(name, seed, told)
+            row |= {} if linear else {"epochs": len(model.history_)}
+            yield row | {"seconds": round(time.perf_counter() - start, 1)}
+        titans = self._shares.get("titans", [])
+        words = self._shares.get("gapped words") or self._shares.get("words")
+        if titans and words:
+            yield self._stacked("titans + words", seed, [titans[-1], words[0]])
+        if len(titans) > 1:
+            mean = {part: sum(s[part] for s in titans) / len(titans) for part in titans[0]}
+            told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
+            yield self._row("seeds together", 0, told)
+            if words:
+                yield self._stacked("seeds together + words", 0, [mean, words[0]])
+
+    def _stacked(self, name: str, seed: int, models: list[dict[str, Any]]) -> dict[str, Any]:
+        """Several models; the development part, if any, tells how much each is to be believed."""
+        if "dev" in self._part:
+            means = LogisticRegression().fit(
+                _log_odds([shares["dev"] for shares in models]), self._part["dev"][1]
+            )
+            told = means.predict(_log_odds([shares["test"] for shares in models]))
         else:
-            predicted = model.fit(X, y).predict(asked)
-        fitted[name] = model
-        row |= scores(wanted, predicted)
-        if task.folds:  # sequences that are in the training folds, too
-            fresh = ~np.isin(asked, X)
-            row["accuracy_without_duplicates"] = scores(wanted[fresh], predicted[fresh])["accuracy"]
-        row["seconds"] = round(time.perf_counter() - start, 1)
-        yield row
+            told = self._classes[sum(shares["test"] for shares in models).argmax(1)]
+        return self._row(name, seed, {"test": told})
+
+    def _row(self, name: str, seed: int, told: dict[str, Any]) -> dict[str, Any]:
+        asked, wanted = self._part["test"]
+        row = {"model": name, "seed": seed} | scores(wanted, told["test"])
+        if "dev" in told:
+            row["dev_mcc"] = scores(self._part["dev"][1], told["dev"])["mcc"]
+        if self._task.folds:  # without sequences that are in the training folds, too
+            fresh = ~np.isin(asked, self._part["train"][0])
+            row["accuracy_without_duplicates"] = scores(wanted[fresh], told["test"][fresh])[
+                "accuracy"
+            ]
+        return row
 
 
 def show() -> None:
     """The results that lie in the folder, as a table: the mean of seeds, and their number."""
-    models = ("titans", "cnn", "words", "gapped words", "gapped words, svm", "titans + words")
+    models = ("titans", "seeds together", "cnn", "words", "gapped words", "gapped words, svm")
+    models += ("titans + words", "seeds together + words")
     print(f"| task | metric | set out for | {' | '.join(models)} | seeds | seconds |")
     print("|---" * (len(models) + 5) + "|")
     for name, task in TASKS.items():
@@ -276,8 +303,11 @@ def main() -> None:
         path = RESULTS / f"dna-{name}.json"
         # with --models, rows of others stay
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
+        run = None
         for seed, split in splits(frame, task, args.seeds):
-            for row in run(split, task, seed, only):
+            if run is None or task.folds:
+                run = Run(split, task, only)
+            for row in run.rows(seed):
                 key = row["model"], row["seed"]
                 rows = [old for old in rows if (old["model"], old["seed"]) != key] + [row]
                 print(name, json.dumps(row), flush=True)

@@ -8,9 +8,10 @@
 species: a classifier learns windows of 1 to 16 kb from the first 70 % of both chromosomes, and is asked
 about windows of the rest. recall: in real background (E. coli), a cue and one of four motifs stand within
 the first 48 letters, and the cue again at the end; which motif was it? Only the last token is read out,
-so what is not carried to it is lost; the control has the same sliding window and no memory. Every length
-is answered in pieces, by a process of its own, whose peak memory is noted. novelty: how well windows of
-E. coli's prophages are told from windows elsewhere, by the nats a letter of a letter model that
+so what is not carried to it is lost; the control has the same sliding window and no memory. Short
+stretches are learned first, then longer ones from there (`pretrained`). Every length is answered in
+pieces, by a process of its own, whose peak memory is noted. novelty: how well windows of E. coli's
+prophages are told from windows elsewhere, by the nats a letter of a letter model that
 `benchmarks/pretraining.py --letters FOLDER` left (it has read them, as a part of the genome), by the
 surprise of its memories, and by few G and C; each window is read after as many letters before it.
 """
@@ -47,8 +48,13 @@ QUIET = {"progress_bar": False, "random_state": 0}
 SPECIES = {"tokenizer": "kmer", "kernel_size": 6, "stride": 3, "n_layers": 1, "rc": "augment"}
 SPECIES |= {"position": False, "read_out": "mean", "learning_rate": 5e-3, "max_epochs": 5}
 RECALL = {"tokenizer": "conv", "stride": 16, "kernel_size": 31, "n_filters": 64, "n_layers": 1}
-RECALL |= {"read_out": "last", "position": False, "learning_rate": 3e-3}
+RECALL |= {"read_out": "last", "position": False}
 RECALL |= {"dropout": 0.0, "head_dropout": 0.0, "patience": 1000}
+COURSE = (
+    (3_000, (64, 2_048), {"learning_rate": 3e-3, "max_epochs": 15}),
+    (1_200, (256, 16_384), {"learning_rate": 2e-3, "max_epochs": 8}),
+)
+"""Of recall: how many stretches, from how many letters to how many, and how they are learned."""
 
 
 def chromosome(path: str) -> str:
@@ -151,8 +157,10 @@ def recall(args: argparse.Namespace) -> Any:
         letters, at = text[start : start + length], int(rng.integers(16))
         return letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue, label
 
-    lengths = np.exp(rng.uniform(np.log(64), np.log(args.longest), args.n_train)).astype(int)
-    train = [planted(n, 0, border) for n in lengths]
+    course = []
+    for n, (shortest, longest), options in COURSE:
+        lengths = np.exp(rng.uniform(np.log(shortest), np.log(longest), n)).astype(int)
+        course.append(([planted(length, 0, border) for length in lengths], options))
     tests = {
         n: [planted(n, border, len(text)) for _ in range(min(200, max(20, 4_000_000 // n)))]
         for n in (512, 2_048, 8_192, 32_768, 131_072, 1_000_000)
@@ -166,11 +174,16 @@ def recall(args: argparse.Namespace) -> Any:
         if args.models and name not in args.models.split(","):
             continue
         start = time.perf_counter()
-        model = TitansClassifier(**QUIET, **RECALL, **options, max_epochs=args.max_epochs)
-        model.fit([s for s, _ in train], [label for _, label in train])
-        trained = round(time.perf_counter() - start)
         with tempfile.TemporaryDirectory() as folder:
-            model.save(folder)
+            former = None
+            for train, learning in course:
+                model = TitansClassifier(
+                    **QUIET, **RECALL, **options, **learning, pretrained=former
+                )
+                model.fit([s for s, _ in train], [label for _, label in train])
+                model.save(folder)
+                former = folder
+            trained = round(time.perf_counter() - start)
             for n, some in tests.items():
                 told, seconds, peak = ask(folder, [s for s, _ in some], args.threads)
                 yield {
@@ -223,20 +236,18 @@ def novelty(args: argparse.Namespace) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
-    parser.add_argument("--n-train", type=int, default=3000, help="sequences to train on")
-    parser.add_argument("--longest", type=int, default=2_048, help="letters of those of recall")
-    parser.add_argument("--max-epochs", type=int, default=15, help="of recall")
+    parser.add_argument("--n-train", type=int, default=1500, help="of species: windows to train on")
     parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
     parser.add_argument("--letters", type=Path, help="of novelty: a pretrained model's folder")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
-    command = f"python benchmarks/long_dna.py {args.what} --n-train {args.n_train}"
-    if args.what == "recall":
-        command += f" --longest {args.longest} --max-epochs {args.max_epochs}"
+    command = f"python benchmarks/long_dna.py {args.what}"
+    if args.what == "species":
+        command += f" --n-train {args.n_train}"
     if args.what == "novelty":
-        command = f"python benchmarks/long_dna.py novelty --letters {args.letters}"
+        command += f" --letters {args.letters}"
     runs = {"species": species, "genome": genome, "recall": recall, "novelty": novelty}
     for row in runs[args.what](args):
         rows.append(row)

@@ -59,7 +59,7 @@ def classify(
         str, typer.Option(help="Soft-masked letters: same, marked or absent.")
     ] = "same",
     pretrained: Annotated[
-        Path | None, typer.Option(help="Begin with what `pretrain` saved there.")
+        Path | None, typer.Option(help="Begin with what `pretrain`, or --save, saved there.")
     ] = None,
     freeze: Annotated[
         str, typer.Option(help="What of that stays as it is: none, tokenizer or backbone.")

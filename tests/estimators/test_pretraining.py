@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from titans_ts import TitansClassifier, TitansRegressor
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
 from titans_ts.estimators.pretraining import _windows
+from titans_ts.nn import TitansBackbone, save_model
 from titans_ts.nn.letters import LetterModel, letter_loss
 
 pytest.importorskip("pyfaidx")
@@ -126,6 +127,28 @@ def test_repeats_are_learned_and_a_classifier_begins_with_them(genome, tmp_path)
     assert values.model_.config.backbone.d_model == 16
 
 
+@pytest.mark.parametrize("former", ["classifier", "regressor"])
+@pytest.mark.parametrize("tokenizer", ["nucleotide", "bpe"])
+def test_a_saved_estimator_is_begun_with(tmp_path, former, tokenizer):
+    sequences = ["ACGTACGT", "TTGACATATAAT"] * 10
+    cls, y = {
+        "classifier": (TitansClassifier, list("ab") * 10),
+        "regressor": (TitansRegressor, np.arange(20.0)),
+    }[former]
+    source = cls(**(SETTINGS | {"tokenizer": tokenizer, "n_merges": 5, "max_epochs": 1}))
+    source.fit(sequences, y).save(tmp_path / "p")
+    # other answers, another read-out and other words: the pretrained ones count
+    later = small(pretrained=tmp_path / "p", freeze="backbone", read_out="mean", max_epochs=1)
+    later.fit([s + "GGGGG" for s in sequences], list("xyzx") * 5)
+    assert later.model_.config.tokenizer == tokenizer
+    assert later.model_.config.merges == source.model_.config.merges
+    for part in ("tokenizer", "backbone"):
+        own, theirs = (getattr(e.model_, part).state_dict() for e in (later, source))
+        assert own.keys() == theirs.keys()
+        assert all(torch.equal(own[name], theirs[name]) for name in own)
+    assert later.predict(["ACGT"]).shape == (1,)
+
+
 def pretrained(path):
     from titans_ts.nn import load_model
 
@@ -237,3 +260,9 @@ def test_what_cannot_be_begun_with(genome, tmp_path):
         small(pretrained=tmp_path / "p", freeze="all", lower_case="marked").fit(*data)
     with pytest.raises(FileNotFoundError, match="holds no config.json"):
         small(pretrained=tmp_path / "q").fit(*data)
+    forecaster = TitansForecaster(max_epochs=1, n_layers=1, progress_bar=False)
+    forecaster.fit(np.arange(300.0)).save(tmp_path / "f")
+    save_model(tmp_path / "b", TitansBackbone(BackboneConfig(n_layers=1)))
+    for name, what in (("f", "TitansForecaster"), ("b", "TitansBackbone")):
+        with pytest.raises(ValueError, match=f"pretrained is .*, which holds a {what}; give what"):
+            small(pretrained=tmp_path / name).fit(*data)

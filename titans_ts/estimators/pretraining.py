@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from titans_ts.config import SequenceConfig, TrainingConfig, to_dict
+from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
 from titans_ts.estimators.scanning import ContigCodes
 from titans_ts.files import replace_file
-from titans_ts.nn.checkpoint import check_replaceable, load_model, save_model
+from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_model
 from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
 from titans_ts.nn.nucleotides import complement_codes, pad_codes
 from titans_ts.nn.sequences import SequenceModel
@@ -114,15 +114,14 @@ def _same_run(folder: Path, asked: dict[str, Any]) -> None:
     replace_file(note, wanted.encode())
 
 
-def initialise(model: SequenceModel, letters: LetterModel, freeze: str) -> None:
+def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None:
     """Give a model the tokenizer and the backbone of a pretrained one, and freeze some of it."""
     if freeze not in FREEZE:
         raise ValueError(f"freeze is {freeze!r}; choose one of {list(FREEZE)}")
-    model.tokenizer.load_state_dict(letters.body.tokenizer.state_dict())
-    model.backbone.load_state_dict(letters.body.backbone.state_dict())
+    model.tokenizer.load_state_dict(source.tokenizer.state_dict())
+    model.backbone.load_state_dict(source.backbone.state_dict())
     if model.backwards is not None:
-        source = letters.body.backwards or letters.body.backbone
-        model.backwards.load_state_dict(source.state_dict())
+        model.backwards.load_state_dict((source.backwards or source.backbone).state_dict())
     if freeze != "none":
         model.tokenizer.requires_grad_(False)
     if freeze == "backbone":
@@ -133,7 +132,7 @@ def initialise(model: SequenceModel, letters: LetterModel, freeze: str) -> None:
 
 def pretrained_config(
     path: str | Path, config: SequenceConfig
-) -> tuple[SequenceConfig, LetterModel]:
+) -> tuple[SequenceConfig, SequenceModel]:
     """A configuration with the tokenizer and the backbone of a pretrained model, and that model.
 
     Raises
@@ -141,17 +140,36 @@ def pretrained_config(
     FileNotFoundError, ValueError
         If `path` holds no such model, or one that reads lower case in another way.
     """
-    letters = load_model(path, LetterModel)
-    own = letters.config
+    source = _load_body(path)
+    own = source.config
     if config.lower_case != own.lower_case:
         raise ValueError(
             f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
             f"{own.lower_case!r}; give that"
         )
-    names = ("tokenizer", "kernel_size", "stride", "position", "gaps", "n_filters")
+    names = ("tokenizer", "kernel_size", "stride", "position", "gaps", "n_filters", "merges")
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
-    return dataclasses.replace(config, backbone=backbone, **values), letters
+    return dataclasses.replace(config, backbone=backbone, **values), source
+
+
+def _load_body(path: str | Path) -> SequenceModel:
+    """The model of sequences that :func:`pretrain` or an estimator for DNA wrote."""
+    content, tensors = load_directory(path)
+    if content.get("model") == LetterModel.__name__:
+        return load_model(path, LetterModel).body
+    kind, config = content.get("estimator"), content.get("model")
+    if kind is None or not isinstance(config, dict) or "tokenizer" not in config:
+        raise ValueError(
+            f"pretrained is {str(path)!r}, which holds a {kind or config}; give what `pretrain` wrote, "
+            "or a saved TitansClassifier or TitansRegressor"
+        )
+    model = SequenceModel(from_dict(SequenceConfig, config))
+    start = "model."
+    model.load_state_dict(
+        {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    )
+    return model
 
 
 Place = tuple[int, str, int, int]

@@ -260,7 +260,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         """A model and its history."""
         longest = max(len(s) for part in (data, held_out) for s in part.sequences)
         merges: tuple[str, ...] = ()
-        if self.tokenizer == "bpe":
+        if self.tokenizer == "bpe" and self.pretrained is None:
             merges = learn_merges(data.sequences, self.n_merges)
         config: SequenceConfig = self._config(
             SequenceConfig,
@@ -270,16 +270,16 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             length=longest if self.read_out == "flatten" or "n_bins" in outputs else 0,
             **outputs,
         )
-        letters = None
+        source = None
         if self.pretrained is not None:
-            config, letters = pretrained_config(self.pretrained, config)
+            config, source = pretrained_config(self.pretrained, config)
         most = training.max_steps_per_epoch * training.batch_size
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
             if self.first_filters == "words":
                 self._begin_with_words(model, data, outputs["output"], generator)
-            if letters is not None:
-                initialise(model, letters, self.freeze)
+            if source is not None:
+                initialise(model, source, self.freeze)
             validation = None
             if len(held_out):
                 step = max(1, -(-len(held_out) // most))
