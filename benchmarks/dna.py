@@ -107,8 +107,8 @@ TASKS = {
         cnn={"read_out": "flatten"},
     ),
     "prom_core_tata": Task(gue("prom_core_tata"), PLACES | {"max_epochs": 15}, 0.76),
-    "tf_0": Task(gue("tf_0"), MOTIFS, 0.68),
-    "tf_1": Task(gue("tf_1"), BEGUN, 0.72),
+    "tf_0": Task(gue("tf_0"), MOTIFS | {"max_epochs": 4}, 0.68),
+    "tf_1": Task(gue("tf_1"), BEGUN | {"max_epochs": 5}, 0.72),
     "tf_2": Task(gue("tf_2"), MOTIFS, 0.70),
     "tf_4": Task(gue("tf_4"), MOTIFS, 0.79),
     "yeast_tss": Task(
