@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import hashlib
 import os
 import re
@@ -93,11 +95,18 @@ class Genome:
         self._handle: Any = None
         self._process = -1
         self._contigs: dict[str, NDArray[np.uint8]] | None = None
-        handle = self._open()
-        self.lengths = {name: int(record.rlen) for name, record in handle.faidx.index.items()}
-        if not self.lengths:
-            raise ValueError(f"{str(self.path)!r} has no sequence; give a FASTA file")
-        self._check_index()
+        new = [index for index in self._index if not index.is_file()]
+        try:
+            records = self._open().faidx.index
+            self.lengths = {name: int(record.rlen) for name, record in records.items()}
+            if not self.lengths:
+                raise ValueError(f"{str(self.path)!r} has no sequence; give a FASTA file")
+            self._check_index(built=self._index[0] in new)
+        except BaseException:
+            for index in new:
+                if index.is_file():  # it would only hide the cause
+                    index.unlink()
+            raise
         if in_memory:
             self._contigs = {
                 name: np.frombuffer(self._read(name, 0, length).encode("ascii"), np.uint8)
@@ -160,7 +169,7 @@ class Genome:
             self._handle, self._process = _open(self.path, *self._index), os.getpid()
         return self._handle
 
-    def _check_index(self) -> None:
+    def _check_index(self, built: bool) -> None:
         """The index is of this file: contigs begin behind their header, and end where it says."""
         records = self._open().faidx.index
         some = np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int)
@@ -173,6 +182,11 @@ class Genome:
                 good = len(found) == record.rlen - start and not set(found) & set("> \n")
             else:
                 good = _stands_at(self.path, name, record)
+            if not good and built:
+                raise ValueError(
+                    f"{str(self.path)!r} cannot be read as FASTA: contig {name!r} has a space or a '>' "
+                    "within its lines; remove it"
+                )
             if not good:
                 raise ValueError(
                     f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date "
@@ -188,10 +202,12 @@ def _stands_at(path: Path, name: str, record: Any) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, record.offset - 10_000))
         before = file.read(min(record.offset, 10_000)).rstrip(b"\r\n").rpartition(b"\n")[2]
+        header = before.decode(errors="replace")
         lines, rest = divmod(record.rlen, max(1, record.lenc))
         file.seek(record.offset + lines * record.lenb + rest)
         after = file.read(2).lstrip(b"\r\n")
-    return before.split()[:1] == [b">" + name.encode()] and after[:1] in (b"", b">")
+    named = header[:1] == ">" and header[1:].split()[:1] == [name]
+    return named and after[:1] in (b"", b">")
 
 
 def _open(path: Path, index: Path, blocks: Path) -> Any:
@@ -224,14 +240,60 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
         raise ValueError(
             f"{str(path)!r} is compressed, but not by bgzip; compress it anew (gunzip, then bgzip)"
         ) from error
-    except (pyfaidx.FastaIndexingError, ValueError, RuntimeError, struct.error) as error:
-        if built:  # what is left of it would only hide the cause
-            index.unlink(missing_ok=True)
-            raise ValueError(f"{str(path)!r} cannot be read as FASTA: {error}") from error
+    except (
+        pyfaidx.FastaIndexingError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        if built:
+            try:
+                why = _fault(path) or error
+            except EOFError:
+                why = "it is cut off; fetch or compress it anew"
+            raise ValueError(f"{str(path)!r} cannot be read as FASTA: {why}") from error
         raise ValueError(
             f"{str(path)!r} cannot be read with its index {index.name!r} ({error}); delete that (and a "
             ".gzi beside it), and it is built anew"
         ) from error
+
+
+def _fault(path: Path) -> str | None:
+    """What of a file is no FASTA, and the mend."""
+    names: set[str] = set()
+    width = odd = 0  # bytes of a contig's first line; number of one of other length, or blank
+    before = ""
+    with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1 and raw.startswith(codecs.BOM_UTF8):
+                return "it begins with a byte-order mark; save it as UTF-8 without one"
+            try:
+                line = raw.decode().rstrip()
+            except UnicodeDecodeError:
+                return f"line {number} is not in UTF-8; save the file as plain text in UTF-8"
+            if line.startswith(">"):
+                name = "".join(line[1:].split()[:1])
+                if not name or name in names:
+                    what = f"names {name!r} again" if name else "is a header without a name"
+                    return f"line {number} {what}; give every contig a name of its own"
+                names.add(name)
+                width = odd = 0
+            elif not names:
+                if line and not line.startswith(";"):
+                    return f"line {number} is {line[:40]!r}; a header, '>' and a name, comes first"
+            elif odd and not (line and before):
+                return f"line {number if before else odd} is blank; remove blank lines"
+            elif odd:
+                return (
+                    f"line {odd} is not as long as the first of its contig; break all lines alike, but "
+                    "for the last (seqkit seq -w 60)"
+                )
+            else:
+                width = width or len(raw)
+                odd = 0 if line and len(raw) == width else number
+            before = line
+    return None if names else "it has no sequence; give a FASTA file"
 
 
 def _index_paths(path: Path) -> tuple[Path, Path]:

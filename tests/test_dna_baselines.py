@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
@@ -42,6 +43,14 @@ def test_a_small_network_finds_a_motif():
     np.testing.assert_allclose(cnn.predict_proba(sequences[:1]), p[:1], atol=1e-6)
     codes = encode_nucleotides(sequences[0])
     np.testing.assert_allclose(cnn.model_.read(codes, 5).softmax(-1).tolist(), p[0], atol=1e-6)
+
+
+def test_a_frame_is_read_as_by_the_classifier():
+    frame = pd.DataFrame({"sequence": ["ACGTTGCA", "TTTTTTTT"] * 6})
+    words = kmer_classifier(k=3).fit(frame, [0, 1] * 6)
+    expected = kmer_classifier(k=3).fit(list(frame["sequence"]), [0, 1] * 6)
+    asked = ["TTTTTTT", "CGTTGC"]
+    np.testing.assert_array_equal(words.predict_proba(asked), expected.predict_proba(asked))
 
 
 def test_an_unknown_model_is_named():

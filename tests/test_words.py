@@ -6,12 +6,13 @@ from collections import Counter
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from titans_ts import TitansClassifier, TitansRegressor
 from titans_ts.config import SequenceConfig
-from titans_ts.datasets import reverse_complement
+from titans_ts.datasets import FastaRegions, reverse_complement
 from titans_ts.nn.dna_tokenizers import ConvTokenizer
 from titans_ts.nn.nucleotides import encode_nucleotides
 from titans_ts.words import KmerCounts, telling_words
@@ -158,6 +159,47 @@ def test_bad_first_filters_are_named(params):
 def test_bad_words_are_named(params, message):
     with pytest.raises(ValueError, match=message):
         KmerCounts(**params).fit(["ACGT"])
+
+
+class Columnar:
+    def __init__(self, values):
+        self._values = values
+
+    def to_pandas(self):
+        return self._values
+
+
+def test_sequences_are_taken_as_classifiers_take_them(tmp_path):
+    listed = ["ACGTTGCA", "TTTTTTTT", "GGNACGTA"]
+    expected = KmerCounts(3).transform(listed)
+    frame = pd.DataFrame({"sequence": listed}, index=[7, 8, 9])
+    column = frame["sequence"]
+    ways = [np.array(listed), np.array(listed, object)[:, None], column, pd.Index(listed), frame]
+    ways += [column.astype("string"), column.astype("category"), Columnar(frame), Columnar(column)]
+    ways += [tuple(listed), np.array([encode_nucleotides(s) for s in listed])]
+    for way in ways:
+        assert (KmerCounts(3).transform(way) != expected).nnz == 0
+    pytest.importorskip("pyfaidx")
+    path = tmp_path / "g.fa"
+    path.write_text(">one\n" + "".join(listed) + "\n")
+    places = pd.DataFrame({"chrom": "one", "start": [0, 8, 16], "end": [8, 16, 24]})
+    assert (KmerCounts(3).transform(FastaRegions(path, places)) != expected).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        ("ACGT", TypeError, "X is a str; give a list, array or Series of str"),
+        ({"ACGT"}, TypeError, "X is a set; give a list"),
+        (pd.DataFrame({"a": ["AC"], "b": ["GT"]}), ValueError, r"X has shape \(1, 2\); give N"),
+        (pd.DataFrame({"a": [1]}), TypeError, r"X\[0\] is np.int64\(1\), a int64; give a str"),
+        (["ACGT", None], TypeError, r"X\[1\] is None, a NoneType; give a str"),
+        (["ACGT", "ACE"], ValueError, r"X\[1\]: the sequence has 'E' at position 2"),
+    ],
+)
+def test_what_is_no_sequence_is_named(X, error, message):
+    with pytest.raises(error, match=message):
+        KmerCounts(3).transform(X)
 
 
 def test_marked_letters_and_missing_values_tell_too():

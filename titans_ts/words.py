@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,17 +61,22 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         self.n_features_ = len(self.places()) * 4**self.k
         return self
 
-    def transform(self, X: Sequence[Any]) -> csr_matrix:
+    def transform(self, X: Any) -> csr_matrix:
         """Counts `[N, n_features_]` of N sequences; words with other letters than ACGT do not count.
 
         Parameters
         ----------
-        X : sequence of str, or of codes `[T]`
+        X : list, array or Series of str or of codes `[T]`, a frame of one column, or FastaRegions
             IUPAC letters, or what :func:`titans_ts.nn.nucleotides.encode_nucleotides` made of them.
+            Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is something else, or has a letter outside IUPAC.
         """
-        codes = [encode_nucleotides(s) if isinstance(s, str) else s for s in X]
         blocks, some, letters = [], [], 0
-        for sequence in codes:
+        for sequence in _read(X):
             some.append(sequence)
             letters += len(sequence)
             if letters > _LETTERS:
@@ -109,6 +114,32 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         where = np.concatenate(rows), np.concatenate(columns)
         shape = (len(sequences), len(self.places()) * 4**self.k)
         return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)
+
+
+def _read(X: Any) -> Iterator[NDArray[Any]]:
+    """Codes `[T]` of each sequence."""
+    if hasattr(X, "to_pandas"):
+        X = X.to_pandas()
+    listed = isinstance(X, Sequence) and not isinstance(X, (str, bytes))
+    if not listed and not hasattr(X, "__array__"):
+        raise TypeError(
+            f"X is a {type(X).__name__}; give a list, array or Series of str, or a frame of one column"
+        )
+    values = X if listed else np.asarray(X)
+    if not listed and values.dtype != np.uint8:  # which are rows of codes
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise ValueError(f"X has shape {values.shape}; give N sequences, one str each")
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            try:
+                value = encode_nucleotides(value)
+            except ValueError as error:
+                raise ValueError(f"X[{i}]: {error}") from None
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"X[{i}] is {value!r}, a {type(value).__name__}; give a str")
+        yield value
 
 
 def telling_words(

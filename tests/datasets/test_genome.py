@@ -108,6 +108,63 @@ def test_odd_contigs_are_no_fault_of_the_index(fasta, tmp_path):
         Genome(twice)
 
 
+PLAIN = {"a": "ACGTAC", "b": "TTTT"}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("> a\nACGT\nAC\n>\tb x\nTTTT\n", None),
+        ("\n;x\n>a\nACGT\nAC\n\n>b\nTTTT\n\n", None),
+        (">a\r\nACGT\r\nAC\r\n>b\r\nTTTT\r\n", None),
+        (">a\nACGT\nAC\n\n\n>b\nTTTT\n", "line 4 is blank; remove blank lines"),
+        (">a\nACGT\nAC\n>b\nTTTT\n\n\n", "line 6 is blank; remove blank lines"),
+        (">a\n\nACGT\n", "line 2 is blank; remove blank lines"),
+        (">a\r\nACGT\r\nAC\r\n\r\n>b\r\nTTTT\r\n", "line 4 is blank; remove blank lines"),
+        (">a\nACGT\nA\nACGT\n", "line 3 is not as long as the first of its contig; break all"),
+        ("\ufeff>a\nACGT\n", "it begins with a byte-order mark; save it as UTF-8 without one"),
+        ("ACGT\n>a\nACGT\n", "line 1 is 'ACGT'; a header, '>' and a name, comes first"),
+        (">a\nAC\n> a\nACGT\n", "line 3 names 'a' again; give every contig a name of its own"),
+        (">a\nAC\n> \nACGT\n", "line 3 is a header without a name; give every contig a name"),
+        (">a\nAC\n>\udcff\nAC\n", "line 3 is not in UTF-8; save the file as plain text in UTF-8"),
+        ("\n", "it has no sequence; give a FASTA file"),
+    ],
+)
+def test_odd_files_are_read_rightly_or_the_line_at_fault_is_named(tmp_path, ending, text, message):
+    path = tmp_path / f"odd.fa{ending}"
+    content = text.encode(errors="surrogateescape")
+    if ending:
+        with pytest.importorskip("Bio.bgzf").open(path, "wb") as file:
+            file.write(content)
+    else:
+        path.write_bytes(content)
+    if message is None:
+        for _ in range(2):  # with an index that is built, and with one that is there
+            genome = Genome(path)
+            assert {c: genome.fetch(c, 0, n) for c, n in genome.lengths.items()} == PLAIN
+        return
+    with pytest.raises(ValueError, match=f"odd.fa{ending}' cannot be read as FASTA: {message}"):
+        Genome(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_no_index_is_left_of_a_file_that_cannot_be_read(tmp_path):
+    path = tmp_path / "spaces.fa.gz"
+    with pytest.importorskip("Bio.bgzf").open(path, "wb") as file:
+        file.write(b">a\nACGT \nAC\n")
+    with pytest.raises(ValueError, match="contig 'a' has a space or a '>' within its lines"):
+        Genome(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    with pytest.raises(ValueError, match="it is cut off; fetch or compress it anew"):
+        Genome(path)
+    path.write_bytes(whole[:-28])  # without the block that marks the end
+    with pytest.raises(OSError, match="EOF marker not found"):
+        Genome(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
     cache = tmp_path / "cache"
     monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)

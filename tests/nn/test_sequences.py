@@ -284,3 +284,19 @@ def test_sequences_that_do_not_fit():
         track()(torch.zeros(1, 10, dtype=torch.long), torch.tensor([10]))
     with pytest.raises(ValueError, match="a track .* is read whole"):
         track().read(np.zeros(24, np.uint8), 8)
+
+
+def test_pairs_are_learned_of_the_letters_that_are_there():
+    compared = []
+
+    class Codes(np.ndarray):
+        def __ne__(self, other):
+            compared.append(len(self))
+            return np.asarray(self) != other
+
+    rng = np.random.default_rng(0)
+    codes = rng.choice(6, 5500).astype(np.uint8)  # 5 is absent
+    there = codes[codes != 5]
+    stretches = [there[i : i + 1000] for i in range(0, len(there), 1000)]
+    assert learn_merges([codes.view(Codes)], 20) == learn_merges(stretches, 20)
+    assert compared == [5500]  # once, however many stretches there are

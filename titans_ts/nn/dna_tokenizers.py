@@ -379,9 +379,9 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
     )
     # in stretches, because the whole of a chromosome would be a single word to count pairs in
     stretches = (
-        _four_letters(codes[codes != ABSENT][start : start + 1000])
-        for codes in sequences
-        for start in range(0, len(codes), 1000)
+        _four_letters(letters[start : start + 1000])
+        for letters in (codes[codes != ABSENT] for codes in sequences)
+        for start in range(0, len(letters), 1000)
     )
     trained.train_from_iterator(stretches, trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
