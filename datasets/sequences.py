@@ -1,20 +1,22 @@
-"""Labelled sequences from files: tables (CSV, TSV, Parquet) and FASTA."""
+"""Labelled sequences from files: tables (CSV, TSV, Parquet), FASTA, and places in a genome (BED, GFF)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from titans_ts.datasets._files import file_kind, is_compressed, open_text
 from titans_ts.datasets._messages import unknown_name
-from titans_ts.datasets.genome import _OTHER
+from titans_ts.datasets.genome import _OTHER, Genome
+from titans_ts.datasets.regions import FastaRegions
 
 __all__ = ["read_sequences"]
 
 _INVALID = ("error", "pad", "drop")
 _TABLES = (".csv", ".tsv", ".txt", ".parquet")
+_PLACES = (".bed", ".narrowpeak", ".broadpeak", ".gff", ".gff3", ".gtf")
 
 
 def read_sequences(
@@ -24,6 +26,9 @@ def read_sequences(
     label_column: str = "label",
     labels: str | Path | None = None,
     invalid: str = "error",
+    genome: str | Path | Genome | None = None,
+    outside: str = "error",
+    rename: Mapping[str, str] | Callable[[str], str] | None = None,
 ) -> pd.DataFrame:
     r"""Read sequences, and their labels where there are some.
 
@@ -31,26 +36,40 @@ def read_sequences(
     ----------
     path : str or Path
         A table (.csv, .tsv, .parquet, also .gz), a row a sequence; or FASTA, a record a sequence, plain
-        or gzipped. "NA" is a name or a sequence, and not missing.
+        or gzipped; or BED or GFF (.bed, .narrowPeak, .broadPeak, .gff, .gff3, .gtf, also .gz), a place
+        in `genome` a sequence. "NA" is a name or a sequence, and not missing.
     sequence_column, label_column : str
-        Columns of a table.
+        Columns of a table. Of places, `label_column` is one of those that
+        :func:`titans_ts.datasets.read_regions` gives (`name`, `score`, `feature`, ...).
     labels : str or Path, optional
         Of FASTA: a table with the columns `id` (first word of a record's header) and `label_column`, and
         perhaps others.
     invalid : {"error", "pad", "drop"}
         What to do with letters outside IUPAC: refuse; put "-" there, which models do not see; leave the
         sequence out.
+    genome : str, Path or Genome, optional
+        Of BED and GFF: the FASTA file that the places lie in. Of one on strand "-", the sequence is the
+        reverse complement. Files with sequences of their own do not need it.
+    outside : {"error", "pad", "drop"}
+        Of BED and GFF: what to do with places that reach beyond their contig, as for
+        :class:`titans_ts.datasets.FastaRegions`.
+    rename : mapping or callable, optional
+        Of BED and GFF: the genome's name of each contig of the places.
 
     Returns
     -------
     DataFrame
-        `sequence`, `label` if there is one, and the other columns as they are (of FASTA `id`). The index
-        are the numbers in the file, so that it shows what was left out.
+        `sequence`, `label` if there is one, and the other columns as they are (of FASTA `id`; of places
+        `chrom`, `start`, `end`, `strand` and the rest). The index are the numbers in the file, so that
+        it shows what was left out.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is none of these, lacks a column, holds no sequence, or one that cannot be used.
+        If the file is none of these, lacks a column, holds no sequence, or one that cannot be used; or
+        it holds places and there is no genome.
+    KeyError
+        If the contig of a place is not in the genome.
 
     Examples
     --------
@@ -67,10 +86,20 @@ def read_sequences(
         raise ValueError(f"invalid is {invalid!r}; choose one of {list(_INVALID)}")
     if not path.is_file():
         raise FileNotFoundError(f"path {str(path)!r} is no file; give a table or a FASTA file")
-    if file_kind(path) in _TABLES:
+    places, table = file_kind(path) in _PLACES, file_kind(path) in _TABLES
+    if labels is not None and (places or table):
+        raise ValueError(
+            f"labels are for FASTA; {path.name} has a column of them, which label_column names"
+        )
+    if places:
+        if genome is None:
+            raise ValueError(
+                f"{path.name} holds places; give genome, the FASTA file of their letters"
+            )
+        regions = FastaRegions(genome, path, outside=outside, rename=rename)
+        frame = regions.frame.assign(sequence=list(regions))
+    elif table:
         frame = _read_table(path)
-        if labels is not None:
-            raise ValueError("labels are for FASTA; a table has a column of them (label_column)")
         if sequence_column not in frame:
             columns = list(frame.columns)
             raise ValueError(unknown_name("sequence_column", sequence_column, columns))

@@ -178,6 +178,12 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line, not in a traceback."""
     try:
         app()
+    except KeyError as error:  # whose str is the repr of its message
+        _leave(error.args[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
-        typer.echo(f"titans-ts: {error}", err=True)
-        sys.exit(2)
+        _leave(error)
+
+
+def _leave(error: object) -> None:
+    typer.echo(f"titans-ts: {error}", err=True)
+    sys.exit(2)

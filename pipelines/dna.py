@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titans_ts.config import SequenceConfig
 from titans_ts.pipelines.options import (
+    Contigs,
     GroupsColumn,
     LabelColumn,
     Labels,
     MaxEpochs,
     Quiet,
+    Rename,
     Seed,
     SequenceColumn,
     Threads,
+    contig_names,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +36,11 @@ Window = Annotated[int, typer.Option(help="Letters of a window.", min=1)]
 
 def classify(
     train: Annotated[
-        Path, typer.Argument(metavar="TRAIN", help="A .csv, .tsv, .parquet or FASTA file.")
+        Path,
+        typer.Argument(
+            metavar="TRAIN",
+            help="A .csv, .tsv, .parquet or FASTA file; or a .bed, .gff or .gtf file with --genome.",
+        ),
     ],
     test: Annotated[
         Path | None,
@@ -43,6 +51,15 @@ def classify(
     sequence_column: SequenceColumn = "sequence",
     label_column: LabelColumn = "label",
     labels: Labels = None,
+    test_labels: Annotated[Path | None, typer.Option(help="The same, of a TEST of FASTA.")] = None,
+    genome: Annotated[
+        Path | None,
+        typer.Option(metavar="FASTA", help="Of places (.bed, .gff, .gtf): the genome they lie in."),
+    ] = None,
+    outside: Annotated[
+        str, typer.Option(help="Places beyond their contig: error, pad (not seen) or drop.")
+    ] = "error",
+    rename: Rename = None,
     invalid: Annotated[
         str, typer.Option(help="Letters outside IUPAC: error, pad (not seen) or drop the sequence.")
     ] = "error",
@@ -51,13 +68,26 @@ def classify(
     ] = None,
     stride: Annotated[
         int, typer.Option(help="Letters a token stands for; more for long sequences.", min=1)
-    ] = 1,
+    ] = SequenceConfig.stride,
     rc: Annotated[
         str, typer.Option(help="The other strand: none, augment, average, equivariant or auto.")
-    ] = "none",
+    ] = SequenceConfig.rc,
+    bidirectional: Annotated[
+        str, typer.Option(help="Read backwards, too: none, shared or separate.")
+    ] = SequenceConfig.bidirectional,
+    read_out: Annotated[
+        str, typer.Option(help="Tokens to one answer: attention, max, mean, last or flatten.")
+    ] = SequenceConfig.read_out,
     lower_case: Annotated[
         str, typer.Option(help="Soft-masked letters: same, marked or absent.")
-    ] = "same",
+    ] = SequenceConfig.lower_case,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Letters of a training sequence at most, a random stretch each time.  [default: all]",
+            min=1,
+        ),
+    ] = None,
     pretrained: Annotated[
         Path | None, typer.Option(help="Begin with what `pretrain`, or --save, saved there.")
     ] = None,
@@ -76,6 +106,10 @@ def classify(
 
     The answers for TEST, or for a fifth of TRAIN that is held out, are compared with their labels, and
     what makes the comparison say too much (repeats, near relatives, lengths) is reported.
+
+    The letters of places (BED, GFF) are read from --genome, on their strand; their labels are in the
+    column --label-column (name or score of BED, feature of GFF), and --groups-column chrom holds out
+    whole chromosomes.
     """
     import torch
 
@@ -86,6 +120,10 @@ def classify(
 
     if save is not None:
         check_replaceable(save)
+    given = [(train, labels)] if test is None else [(train, labels), (test, test_labels)]
+    if test is None and test_labels is not None:
+        raise ValueError(f"test-labels is {str(test_labels)!r}, but there is no TEST; give one")
+    names = contig_names(rename)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
     parts = [
@@ -93,11 +131,13 @@ def classify(
             path,
             sequence_column=sequence_column,
             label_column=label_column,
-            labels=labels if path is train else None,
+            labels=table,
             invalid=invalid,
+            genome=genome,
+            outside=outside,
+            rename=names,
         )
-        for path in (train, test)
-        if path is not None
+        for path, table in given
     ]
     lengths = parts[0]["sequence"].str.len()
     typer.echo(
@@ -106,7 +146,10 @@ def classify(
     classifier = TitansClassifier(
         stride=stride,
         rc=rc,
+        bidirectional=bidirectional,
+        read_out=read_out,
         lower_case=lower_case,
+        max_length=max_length,
         pretrained=pretrained,
         freeze=freeze,
         max_epochs=max_epochs,
@@ -116,6 +159,11 @@ def classify(
     if tokenizer is not None:
         classifier.set_params(tokenizer=tokenizer)
     other = parts[1] if test else None
+    if test is not None and "label" not in parts[1]:
+        typer.echo(
+            f"{test.name} has no labels (see --label-column, and --test-labels of FASTA): there will be "
+            "answers, but no scores"
+        )
     job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed)
     if job.findings is not None and len(job.findings):
         typer.echo("\nwhat the comparison should not be trusted for without a thought:\n")
@@ -146,14 +194,16 @@ def pretrain(
     ] = None,
     bidirectional: Annotated[
         str, typer.Option(help="Read backwards, too (masked): none, shared or separate.")
-    ] = "none",
+    ] = SequenceConfig.bidirectional,
     lower_case: Annotated[
         str, typer.Option(help="Soft-masked letters: same, marked or absent.")
-    ] = "same",
+    ] = SequenceConfig.lower_case,
     tokenizer: Annotated[
         str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
     ] = None,
-    stride: Annotated[int, typer.Option(help="Letters a token stands for.", min=1)] = 1,
+    stride: Annotated[
+        int, typer.Option(help="Letters a token stands for.", min=1)
+    ] = SequenceConfig.stride,
     d_model: Annotated[
         int | None, typer.Option(help="Width of a token.  [default: 64]", min=2)
     ] = None,
@@ -207,6 +257,7 @@ def scan(
         int | None, typer.Option(help="Letters between windows.  [default: a window]", min=1)
     ] = None,
     strand: Annotated[str, typer.Option(help="+, - or both.")] = "+",
+    contigs: Contigs = None,
     label: Label = None,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -221,6 +272,7 @@ def scan(
         window=window,
         stride=stride,
         strand=strand,
+        contigs=contigs or None,
         label=_label(estimator, label),
         out=out,
         progress_bar=not quiet,
@@ -236,6 +288,7 @@ def variants(
     model: Model,
     out: Annotated[Path, typer.Option(help="A .csv file.")],
     window: Window,
+    rename: Rename = None,
     label: Label = None,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -249,7 +302,13 @@ def variants(
     from titans_ts.files import replace_file
 
     estimator, asked = _load(model, threads, quiet), read_variants(vcf)
-    found = estimator.variant_effect(genome, asked, window=window, label=_label(estimator, label))
+    found = estimator.variant_effect(
+        genome,
+        asked,
+        window=window,
+        label=_label(estimator, label),
+        rename=contig_names(rename),
+    )
     replace_file(out, found.to_csv(index=False, float_format="%.6g").encode())
     mismatch = int((~found["ref_match"]).sum())
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
@@ -266,12 +325,21 @@ def surprise(
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Write how much each stretch of a genome surprises the memory of a model.
+    """Write how much each stretch of a genome surprises a model.
 
-    What came in from elsewhere (a phage, an island) is unlike what the memory has read before.
+    Of a model that `pretrain` saved: how badly it foresees the letters, in nats a letter, which tells
+    what came in from elsewhere (a phage, an island). Of another one: how much its memory learns there.
     """
-    estimator = _load(model, threads, quiet)
-    found = estimator.surprise(genome, bin=bin, out=out)
+    import torch
+
+    from titans_ts.estimators import letter_surprise
+    from titans_ts.nn.checkpoint import load_directory
+
+    if load_directory(model)[0].get("estimator") is None:
+        torch.set_num_threads(threads)
+        found = letter_surprise(model, genome, bin=bin, out=out, progress_bar=not quiet)
+    else:
+        found = _load(model, threads, quiet).surprise(genome, bin=bin, out=out)
     typer.echo(f"{len(found)} bins of {genome.name}\nwrote {out}")
 
 

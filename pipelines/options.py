@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +13,20 @@ import typer
 __all__ = [
     "Columns",
     "ContextLength",
+    "Contigs",
     "GroupsColumn",
     "LabelColumn",
     "Labels",
     "MaxEpochs",
     "Quiet",
+    "Rename",
     "Seed",
     "SequenceColumn",
     "Threads",
     "TimeColumn",
     "check_matplotlib",
     "column_list",
+    "contig_names",
 ]
 
 ContextLength = Annotated[
@@ -37,6 +42,18 @@ Columns = Annotated[
 SequenceColumn = Annotated[str, typer.Option(help="Column of a table with the sequences.")]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
 Labels = Annotated[Path | None, typer.Option(help="Of FASTA: a table with columns id and label.")]
+Contigs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CONTIG", help="A contig to read; may be repeated.  [default: all]"),
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FROM=TO",
+        help="The genome's name (TO) of a contig in the other file, such as 1=chr1, or of all: '*=chr*'; "
+        "may be repeated, and the first that fits counts.",
+    ),
+]
 GroupsColumn = Annotated[
     str | None, typer.Option(help="Column whose groups (chromosomes) are held out whole.")
 ]
@@ -55,6 +72,34 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 def column_list(columns: str | None) -> list[str] | None:
     """The names that an option gives, comma-separated."""
     return None if columns is None else [c.strip() for c in columns.split(",")]
+
+
+def contig_names(renames: list[str] | None) -> Callable[[str], str] | None:
+    """What the option --rename gives: a function of a contig's name, or None.
+
+    Examples
+    --------
+    >>> name = contig_names(["MT=chrM", "*=chr*"])
+    >>> name("MT"), name("1")
+    ('chrM', 'chr1')
+    """
+    pairs: list[tuple[str, str]] = []
+    for rename in renames or []:
+        old, _, new = rename.partition("=")
+        if not (old and new) or max(old.count("*"), new.count("*")) > 1:
+            raise ValueError(f"rename is {rename!r}; give FROM=TO, such as '1=chr1' or '*=chr*'")
+        if old in [other for other, _ in pairs]:
+            raise ValueError(f"rename is {rename!r}, but {old!r} was renamed before; give one name")
+        pairs.append((old, new))
+
+    def name(contig: str) -> str:
+        for old, new in pairs:
+            found = re.fullmatch(re.escape(old).replace(r"\*", "(.*)"), contig)
+            if found:
+                return new.replace("*", found[1]) if found.groups() else new
+        return contig
+
+    return name if pairs else None
 
 
 def check_matplotlib(what: str) -> None:

@@ -7,7 +7,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from titans_ts.datasets import read_sequences
+from titans_ts.datasets import Genome, read_sequences
 
 TABLE = "sequence,label,split\nACGT,NA,train\nNA,yes,test\nggtn,no,test\n"
 RECORDS = ">one some words\nACG\nTT\n\n>two\nttN\n"
@@ -83,6 +83,56 @@ def test_letters_outside_iupac(tmp_path):
     path.write_text("sequence\nJ\n")
     with pytest.raises(ValueError, match="no sequence of IUPAC letters alone"):
         read_sequences(path, invalid="drop")
+
+
+@pytest.fixture
+def genome(tmp_path):
+    pytest.importorskip("pyfaidx")
+    path = tmp_path / "g.fa"
+    path.write_text(">chr1\nACGTAAGGCC\n>chr2\nTT*TT\n")
+    return path
+
+
+BED = "chr1\t1\t5\tyes\t0\t-\nchr1\t4\t7\tno\t1\t+\nchr1\t8\t12\tno\t1\t-\n"
+
+
+def test_a_place_in_a_genome_is_a_sequence(genome, tmp_path):
+    path = tmp_path / "p.bed.gz"
+    path.write_bytes(gzip.compress(BED.encode()))
+    frame = read_sequences(path, genome=genome, label_column="name", outside="pad")
+    assert frame["sequence"].tolist() == ["TACG", "AAG", "--GG"]  # "-": reverse complement
+    assert frame["label"].tolist() == ["yes", "no", "no"]
+    assert frame["chrom"].tolist() == ["chr1"] * 3
+    assert "name" not in frame
+    frame = read_sequences(path, genome=Genome(genome), label_column="score", outside="drop")
+    assert frame["label"].tolist() == ["0", "1"]
+    assert frame.index.tolist() == [0, 1]
+    assert "label" not in read_sequences(path, genome=genome, outside="drop")
+    assert read_sequences(genome, genome=genome, invalid="pad")["id"].tolist() == ["chr1", "chr2"]
+    path = tmp_path / "p.gff"  # counts from 1, ends included
+    path.write_text("1\tx\texon\t2\t4\t.\t-\t.\tID=a\n1\tx\tgene\t5\t10\t.\t+\t.\tID=b\n")
+    frame = read_sequences(path, genome=genome, label_column="feature", rename={"1": "chr1"})
+    assert frame[["sequence", "label"]].to_numpy().tolist() == [["ACG", "exon"], ["AAGGCC", "gene"]]
+
+
+def test_places_that_cannot_be_used(genome, tmp_path):
+    path = tmp_path / "p.bed"
+    path.write_text(BED)
+    with pytest.raises(ValueError, match=r"p.bed holds places; give genome, the FASTA file"):
+        read_sequences(path)
+    with pytest.raises(ValueError, match=r"labels are for FASTA; p.bed has a column of them"):
+        read_sequences(path, genome=genome, labels="x.tsv")
+    with pytest.raises(ValueError, match=r"place 2, chr1:8-12 \(-\), reaches beyond its contig"):
+        read_sequences(path, genome=genome)
+    with pytest.raises(ValueError, match=r"outside is 'cut'; choose one of"):
+        read_sequences(path, genome=genome, outside="cut")
+    path.write_text("1\t0\t4\n")
+    with pytest.raises(KeyError, match=r"contig '1' is not in g.fa, which has 'chr1'; rename"):
+        read_sequences(path, genome=genome)
+    path.write_text("chr2\t0\t4\n")
+    with pytest.raises(ValueError, match=r"p.bed has '\*' at position 2 of row 0"):
+        read_sequences(path, genome=genome)
+    assert read_sequences(path, genome=genome, invalid="pad")["sequence"].tolist() == ["TT-T"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from titans_ts import TitansClassifier, TitansRegressor
+from titans_ts.datasets import FastaRegions
 from titans_ts.pipelines.cli import app, main
+from titans_ts.pipelines.options import contig_names
 
 pytest.importorskip("pyfaidx")
 
@@ -37,14 +39,28 @@ def folder(tmp_path_factory):
     (folder / "train.fa").write_text(
         "".join(f">r{i}\n{s}\n" for i, s in enumerate(frame["sequence"][:60]))
     )
-    pd.DataFrame({"id": [f"r{i}" for i in range(60)], "label": labels[:60]}).to_csv(
+    (folder / "test.fa").write_text(
+        "".join(f">r{i}\n{s}\n" for i, s in enumerate(frame["sequence"][60:], 60))
+    )
+    pd.DataFrame({"id": [f"r{i}" for i in range(80)], "label": labels}).to_csv(
         folder / "labels.tsv", sep="\t", index=False
     )
     genome = "".join(letters[:40])
     (folder / "g.fa").write_text(f">one\n{genome}\n")
+    (folder / "five.fa").write_text(
+        "".join(f">chr{i}\n{genome[200 * i :][:200]}\n" for i in range(1, 6))
+    )
+    places = [
+        (f"{i}", j, j + 30, labels[j], 0, "+-"[j % 2]) for i in range(1, 6) for j in range(12)
+    ]
+    pd.DataFrame(places).to_csv(folder / "p.bed", sep="\t", index=False, header=False)
+    pd.DataFrame(places[:9]).to_csv(
+        folder / "asked.bed", sep="\t", index=False, header=False, columns=[0, 1, 2]
+    )
     (folder / "x.vcf").write_text(
         f"#CHROM\tPOS\tID\tREF\tALT\none\t11\ta\t{genome[10]}\tTT\none\t21\tb\tRR\tA\n"
     )
+    (folder / "1.vcf").write_text("#CHROM\tPOS\tID\tREF\tALT\n1\t11\ta\tA\tC\n")
     options = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "random_state": 0}
     TitansClassifier(**options, progress_bar=False).fit(letters, labels).save(folder / "m")
     values = TitansRegressor(**options, progress_bar=False).fit(letters, np.arange(80.0))
@@ -81,10 +97,64 @@ def test_classify_without_a_test_part_holds_one_out(folder, tmp_path):
 
 def test_classify_answers_where_there_are_no_labels(folder, tmp_path):
     output = run("classify", folder / "train.csv", folder / "asked.csv", "--out", tmp_path, *TINY)
+    assert "asked.csv has no labels (see --label-column, and --test-labels of FASTA)" in output
     assert "k-mers" not in output
     assert list(pd.read_csv(tmp_path / "predictions.csv")) == [
         *("row", "who", "predicted", "p_no", "p_yes")
     ]
+
+
+def test_labels_of_a_test_part_of_fasta(folder, tmp_path):
+    files = folder / "train.fa", folder / "test.fa", "--labels", folder / "labels.tsv"
+    output = run("classify", *files, "--out", tmp_path, *TINY)
+    assert "test.fa has no labels (see" in output
+    assert "k-mers" not in output
+    more = ["--test-labels", folder / "labels.tsv"]
+    output = run("classify", *files, *more, "--out", tmp_path, *TINY)
+    assert "has no labels" not in output
+    assert "on 20 test sequences" in output
+    assert "k-mers" in output
+    told, wanted = pd.read_csv(tmp_path / "predictions.csv"), pd.read_csv(folder / "test.csv")
+    assert told["label"].tolist() == wanted["label"].tolist()
+
+
+def test_classify_takes_what_the_estimator_takes(folder, tmp_path):
+    more = ["--max-length", 20, "--read-out", "max", "--bidirectional", "shared"]
+    where = ["--out", tmp_path, "--save", tmp_path / "m"]
+    run("classify", folder / "train.csv", *more, *where, *TINY)
+    loaded = TitansClassifier.load(tmp_path / "m")
+    assert loaded.max_length == 20
+    assert loaded.model_.config.read_out == "max"
+    assert loaded.model_.config.bidirectional == "shared"
+
+
+def test_classify_places_in_a_genome_and_hold_out_a_chromosome(folder, tmp_path):
+    genome = ["--genome", folder / "five.fa", "--rename", "*=chr*", "--label-column", "name"]
+    more = ["--groups-column", "chrom", "--out", tmp_path, "--save", tmp_path / "m"]
+    output = run("classify", folder / "p.bed", *genome, *more, *TINY)
+    assert "on 12 held-out sequences" in output
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert list(table) == [
+        *("row", "chrom", "start", "end", "label", "score", "strand", "predicted", "p_no", "p_yes")
+    ]
+    assert table["chrom"].nunique() == 1
+    places = FastaRegions(folder / "five.fa", table.astype({"chrom": str}))  # strands, too
+    told = TitansClassifier.load(tmp_path / "m").predict_proba(places)
+    np.testing.assert_allclose(told[:, 1], table["p_yes"], atol=1e-5)
+    output = run(
+        "classify", folder / "p.bed", folder / "asked.bed", *genome, "--out", tmp_path, *TINY
+    )
+    assert "asked.bed has no labels" in output
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 9
+
+
+def test_places_beyond_their_contig(folder, tmp_path):
+    (tmp_path / "p.bed").write_text((folder / "p.bed").read_text() + "1\t190\t220\tno\t0\t+\n")
+    genome = ["--genome", folder / "five.fa", "--rename", "*=chr*", "--label-column", "name"]
+    for outside, n in (("pad", 61), ("drop", 60)):
+        more = ["--outside", outside, "--out", tmp_path, "--max-epochs", 1, "--quiet"]
+        output = run("classify", tmp_path / "p.bed", tmp_path / "p.bed", *genome, *more)
+        assert f"{n} sequences of 30 to 30 letters" in output
 
 
 def test_a_classifier_begins_with_what_was_pretrained(folder, tmp_path):
@@ -126,9 +196,76 @@ def test_scan_surprise_and_variants(folder, tmp_path):
     assert not np.allclose(pd.read_csv(tmp_path / "w.csv")["effect"][0], effects["effect"][0])
 
 
+def test_contigs_of_other_names_and_some_of_them(folder, tmp_path):
+    genome, model = folder / "g.fa", ["--model", folder / "m", "--quiet", "--window", 30]
+    found = run("variants", genome, folder / "x.vcf", *model, "--out", tmp_path / "v.csv")
+    (tmp_path / "1.vcf").write_text((folder / "x.vcf").read_text().replace("one", "1"))
+    more = ["--rename", "2=two", "--rename", "1=one", "--out", tmp_path / "w.csv"]
+    again = run("variants", genome, tmp_path / "1.vcf", *model, *more)
+    assert again.split("\n")[0] == found.split("\n")[0]
+    wanted, renamed = pd.read_csv(tmp_path / "v.csv"), pd.read_csv(tmp_path / "w.csv")
+    assert renamed["chrom"].tolist() == [1, 1]  # as the variants have it
+    pd.testing.assert_frame_equal(renamed.drop(columns="chrom"), wanted.drop(columns="chrom"))
+
+    some = ["--contigs", "chr4", "--contigs", "chr2", "--out", tmp_path / "s.bed"]
+    run("scan", folder / "five.fa", *model, *some)
+    assert set(pd.read_csv(tmp_path / "s.bed", sep="\t", header=None)[0]) == {"chr2", "chr4"}
+
+
+def test_rename_says_how_contigs_are_called():
+    assert contig_names(None) is None
+    assert contig_names([]) is None
+    name = contig_names(["MT=chrM", "HLA-A*01=x", "chrUn_*=*", "v*=z", "*=chr*"])
+    assert name is not None
+    for contig, called in {
+        "MT": "chrM",
+        "HLA-A*01": "x",
+        "chrUn_3": "3",
+        "v1": "z",
+        "1": "chr1",
+        "a.b": "chra.b",
+    }.items():
+        assert name(contig) == called
+    only = contig_names(["a.b=1"])
+    assert only is not None
+    assert (only("a.b"), only("axb")) == ("1", "axb")
+    for wrong in ("1", "=1", "1=", "*-*=1", "1=**"):
+        with pytest.raises(ValueError, match=r"rename is '.*'; give FROM=TO, such as '1=chr1'"):
+            contig_names([wrong])
+    with pytest.raises(ValueError, match="rename is '1=b', but '1' was renamed before"):
+        contig_names(["1=a", "1=b"])
+
+
+BED = ["--genome", "five.fa", "--label-column", "name"]
+ASK = ["--model", "m", "--window", "9", "--out", "x.bed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["variants", "five.fa", "1.vcf", *ASK],
+            "contig '1' is not in five.fa, which has 'chr1'; rename the contigs",
+        ),
+        (["variants", "five.fa", "1.vcf", *ASK, "--rename", "1"], "rename is '1'; give FROM=TO,"),
+        (
+            ["scan", "five.fa", *ASK, "--contigs", "2"],
+            "contig '2' is not in five.fa, which has 'chr2'",
+        ),
+        (["classify", "p.bed", *BED], "contig '1' is not in five.fa, which has 'chr1'; rename the"),
+        (["classify", "p.bed"], "p.bed holds places; give genome, the FASTA file of their letters"),
+        (
+            ["classify", "p.bed", "--genome", "five.fa", "--rename", "*=chr*"],
+            "the training part has no column 'label'; it has ['chrom', 'start', 'end', 'name',",
+        ),
+        (
+            ["classify", "train.fa", "--labels", "labels.tsv", "--test-labels", "labels.tsv"],
+            "test-labels is 'labels.tsv', but there is no TEST; give one",
+        ),
+        (
+            ["classify", "train.csv", "--read-out", "most", "--quiet"],
+            "read_out is 'most'; choose one of ['attention', 'flatten', 'last', 'max', 'mean']",
+        ),
         (["classify", "asked.csv"], "the training part has no column 'label'; it has"),
         (["classify", "none.csv"], "path 'none.csv' is no file"),
         (
