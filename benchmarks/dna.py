@@ -7,9 +7,9 @@ Every model learns from the official training part and is asked once about the o
 Settings were chosen by the development part (benchmarks/README.md). Where a task has a development part,
 deep models stop early by it; where it has none, by a fifth of the training part. The data lie in
 `$TITANS_TS_DATA`, but for GenomicBenchmarks' `human_nontata_promoters`, cut from your genome with
-the official intervals:
+the official intervals, which lie there, too (or in `--intervals`, a folder of its repository):
 
-    python benchmarks/dna.py --task human_nontata_promoters --genome hg38.fa --intervals FOLDER
+    python benchmarks/dna.py --task human_nontata_promoters --genome hg38.fa
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold
 
 from titans_ts import TitansClassifier
-from titans_ts.datasets import FastaRegions, build_genomic_benchmark, read_sequences
+from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, read_sequences
 from titans_ts.dna_baselines import cnn_classifier, kmer_classifier
 
 QUIET = {"progress_bar": False}
+MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")
+TOGETHER = ("seeds together", "titans + words", "seeds together + words")
+"""What is made of several models, wherever these are at hand."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,16 @@ def yeast(_: argparse.Namespace) -> pd.DataFrame:
 
 
 def nontata(args: argparse.Namespace) -> pd.DataFrame:
-    if args.genome is None or args.intervals is None:
-        raise SystemExit("human_nontata_promoters needs --genome and --intervals")
-    return build_genomic_benchmark("human_nontata_promoters", args.genome, args.intervals)
+    if args.genome is None:
+        raise SystemExit("human_nontata_promoters needs --genome, the human genome as FASTA")
+    genome = Genome(args.genome, in_memory=True)
+    official = "genomics/genomicbenchmarks/official_intervals_6tasks.parquet"
+    return build_genomic_benchmark(
+        "human_nontata_promoters",
+        genome,
+        args.intervals or data_file(official),
+        rename=None if "chr1" in genome.lengths else lambda c: c.removeprefix("chr"),
+    )
 
 
 MOTIFS = {"tokenizer": "conv", "stride": 4, "rc": "average", "read_out": "max", "n_layers": 1}
@@ -262,8 +272,7 @@ class Run:
 
 def show() -> None:
     """The results that lie in the folder, as a table: the mean of seeds, and their number."""
-    models = ("titans", "seeds together", "cnn", "words", "gapped words", "gapped words, svm")
-    models += ("titans + words", "seeds together + words")
+    models = MODELS + TOGETHER
     print(f"| task | metric | set out for | {' | '.join(models)} | seeds | seconds |")
     print("|---" * (len(models) + 5) + "|")
     for name, task in TASKS.items():
@@ -281,28 +290,30 @@ def show() -> None:
         )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", choices=[*TASKS, "all"], default="mouse_3")
     parser.add_argument("--seeds", type=int, default=3, help="or folds, of uci_splice")
-    parser.add_argument("--models", default="", help="only these, comma-separated")
+    parser.add_argument("--models", default="", help="only these, with ; between them")
     parser.add_argument("--genome", help="FASTA, for human_nontata_promoters")
-    parser.add_argument("--intervals", help="official ones, for human_nontata_promoters")
+    parser.add_argument("--intervals", help="of human_nontata_promoters; default: official ones")
     parser.add_argument("--table", action="store_true", help="show the results there are")
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     if args.table:
         show()
         return
-    only = {name.strip() for name in args.models.split(",") if name.strip()}
+    only = {name.strip() for name in args.models.split(";") if name.strip()}
+    if unknown := only - set(MODELS):
+        parser.error(f"--models has {min(unknown)!r}; choose of {'; '.join(MODELS)}")
     names = [n for n in TASKS if n != "human_nontata_promoters"]
     for name in names if args.task == "all" else [args.task]:
         task = TASKS[name]
         frame = task.read(args)
         path = RESULTS / f"dna-{name}.json"
-        # with --models, rows of others stay
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
+        rows = [row for row in rows if row["model"] not in only.union(TOGETHER)]
         run = None
         for seed, split in splits(frame, task, args.seeds):
             if run is None or task.folds:

@@ -3,17 +3,21 @@
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
     python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, beside attention
-    python benchmarks/long_dna.py novelty --letters FOLDER   # what surprises in E. coli's prophages
+    python benchmarks/long_dna.py novelty      # what surprises in E. coli's prophages
 
 species: a classifier learns windows of 1 to 16 kb from the first 70 % of both chromosomes, and is asked
-about windows of the rest. recall: in real background (E. coli), a cue and one of four motifs stand within
-the first 48 letters, and the cue again at the end; which motif was it? Only the last token is read out,
-so what is not carried to it is lost; the control has the same sliding window and no memory. Short
-stretches are learned first, then longer ones from there (`pretrained`). Every length is answered in
-pieces, by a process of its own, whose peak memory is noted. novelty: how well windows of E. coli's
-prophages are told from windows elsewhere, by the nats a letter of a letter model that
-`benchmarks/pretraining.py --letters FOLDER` left (it has read them, as a part of the genome), by the
-surprise of its memories, and by few G and C; each window is read after as many letters before it.
+about windows of the rest.
+
+recall: in real background (E. coli), a cue and one of four motifs stand somewhere in the first quarter,
+another motif without the cue anywhere, and the cue again at the end; which motif followed it? Only the
+last token is read out, so what is not carried to it is lost; the control has the same sliding window and
+no memory. Short stretches are learned first, then longer ones from there (`pretrained`). Every length is
+answered in pieces, by a process of its own, whose peak memory is noted.
+
+novelty: a letter model learns both genomes (it is kept in `--letters`, or taken from there) and reads
+E. coli from end to end; how well are windows in its prophages told from windows elsewhere by the nats a
+letter, by the surprise of the memories, and by few G and C? It has read the prophages, too, as a part of
+the genome.
 """
 
 from __future__ import annotations
@@ -28,17 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-import torch.nn.functional as F
 from record import data_file, record
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from titans_ts import TitansClassifier
+from titans_ts import TitansClassifier, letter_surprise
 from titans_ts.datasets import Genome, read_regions
 from titans_ts.dna_baselines import kmer_classifier
+from titans_ts.estimators.surprise import bin_means, memory_surprise
 from titans_ts.nn.checkpoint import load_model
 from titans_ts.nn.letters import LetterModel
-from titans_ts.nn.nucleotides import encode_nucleotides
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
@@ -53,8 +57,13 @@ RECALL |= {"dropout": 0.0, "head_dropout": 0.0, "patience": 1000}
 COURSE = (
     (3_000, (64, 2_048), {"learning_rate": 3e-3, "max_epochs": 15}),
     (1_200, (256, 16_384), {"learning_rate": 2e-3, "max_epochs": 8}),
+    (400, (1_024, 131_072), {"learning_rate": 1e-3, "max_epochs": 5}),
 )
 """Of recall: how many stretches, from how many letters to how many, and how they are learned."""
+LONGEST = 2_048
+"""Letters of a window that the letter model of novelty learns."""
+LETTERS = {"n_layers": 2, "kernel_size": 11, "position": False, "rc": "augment", "dropout": 0.0}
+LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5, "max_steps_per_epoch": 300}
 
 
 def chromosome(path: str) -> str:
@@ -154,8 +163,15 @@ def recall(args: argparse.Namespace) -> Any:
 
     def planted(length: int, low: int, high: int) -> tuple[str, int]:
         start, label = int(rng.integers(low, high - length + 1)), int(rng.integers(4))
-        letters, at = text[start : start + length], int(rng.integers(16))
-        return letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue, label
+        letters, at = text[start : start + length], int(rng.integers(max(1, length // 4 - 31)))
+        letters = letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue
+        if length >= 128:  # another motif, without the cue, before it or after
+            other = motifs[(label + int(rng.integers(1, 4))) % 4]
+            before = max(0, at - 15)  # places that there are before it
+            place = int(rng.integers(before + length - at - 63))
+            place += 0 if place < before else at + 32 - before
+            letters = letters[:place] + other + letters[place + 16 :]
+        return letters, label
 
     course = []
     for n, (shortest, longest), options in COURSE:
@@ -198,38 +214,44 @@ def recall(args: argparse.Namespace) -> Any:
 
 
 def novelty(args: argparse.Namespace) -> Any:
-    text, size = chromosome(BACTERIA["E. coli"]), 4096
+    size, path = 4096, data_file(BACTERIA["E. coli"])
+    genome = Genome(path)
+    name = max(genome.lengths, key=lambda c: genome.lengths[c])
+    with tempfile.TemporaryDirectory() as folder:
+        letters = args.letters or Path(folder) / "letters"
+        if not letters.is_dir():
+            model = TitansClassifier(**QUIET, **LETTERS)
+            genomes = [data_file(g) for g in BACTERIA.values()]
+            history = model.pretrain(genomes, letters, window=LONGEST)
+            yield {"nats_a_letter": round(history[-1]["validation_loss"], 4)}
+        frame = letter_surprise(letters, genome, bin=size, contigs=[name], progress_bar=False)
+        body = load_model(letters, LetterModel).body
+        options = {"bin": size, "contigs": [name], "out": None, "bar": False}
+        memory = bin_means(genome, "same", memory_surprise(body), **options)["score"]
+    text = genome.fetch(name, 0, genome.lengths[name])
+    few = [-np.mean([c in "GC" for c in text[s : s + size]]) for s in frame["start"]]
     features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
     features = features[features["feature"] == "sequence_feature"]
     features = features[features["attributes"].str.contains("prophage")]
-    phages = [
-        (a, b) for a, b in zip(features["start"], features["end"], strict=True) if b - a >= size
-    ]
-    inside = [s for a, b in phages for s in range(a, b - size + 1, size)]
-    free = np.ones(len(text), bool)
-    for a, b in phages:
-        free[max(0, a - 2 * size) : b + size] = False
-    rng = np.random.default_rng(0)
-    places = rng.permutation(np.arange(size, len(text) - size, size))
-    outside = [int(s) for s in places if free[s : s + size].all()][: 3 * len(inside)]
-    letters = load_model(args.letters, LetterModel).eval()
-    found: dict[str, list[float]] = {"nats a letter": [], "surprise": [], "G and C": []}
-    for start in inside + outside:
-        codes = encode_nucleotides(text[start - size : start + size])
-        with torch.inference_mode():
-            batch = torch.from_numpy(codes.astype(np.int64))[None]
-            logits = letters(batch, torch.tensor([len(codes)]))[0, size - 1 : -1, 0]
-            nats = F.cross_entropy(logits, batch[0, size:])
-            told = [s[0] for _, _, s in letters.body.stream(codes, len(codes))]
-        found["nats a letter"].append(float(nats))
-        found["surprise"].append(float(torch.cat(told)[size:].mean()))
-        found["G and C"].append(-float(np.isin(codes[size:], (1, 2)).mean()))
-    wanted = np.arange(len(inside) + len(outside)) < len(inside)
-    for name, values in found.items():
-        auc = round(float(roc_auc_score(wanted, values)), 4)
-        yield {"by": name, "windows": len(inside), "others": len(outside), "auc": auc} | {
-            "inside": round(float(np.mean(np.array(values)[wanted])), 4),
-            "elsewhere": round(float(np.mean(np.array(values)[~wanted])), 4),
+    start, end = (frame[c].to_numpy()[:, None] for c in ("start", "end"))
+    first, last = (features[c].to_numpy()[None] for c in ("start", "end"))
+    inside = ((start >= first) & (end <= last)).any(1)
+    outside = ((end <= first - 2 * size) | (start >= last + 2 * size)).all(1)
+    for by, values in (
+        ("nats a letter", frame["score"]),
+        ("surprise", memory),
+        ("G and C", pd.Series(few)),
+    ):
+        own, others = values[inside], values[outside]
+        told = np.concatenate([own, others])
+        auc = roc_auc_score(np.arange(len(told)) < len(own), told)
+        yield {
+            "by": by,
+            "windows": len(own),
+            "others": len(others),
+            "auc": round(float(auc), 4),
+            "inside": round(float(own.mean()), 4),
+            "elsewhere": round(float(others.mean()), 4),
         }
 
 
@@ -238,7 +260,7 @@ def main() -> None:
     parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
     parser.add_argument("--n-train", type=int, default=1500, help="of species: windows to train on")
     parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
-    parser.add_argument("--letters", type=Path, help="of novelty: a pretrained model's folder")
+    parser.add_argument("--letters", type=Path, help="of novelty: where its model is kept")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -246,8 +268,6 @@ def main() -> None:
     command = f"python benchmarks/long_dna.py {args.what}"
     if args.what == "species":
         command += f" --n-train {args.n_train}"
-    if args.what == "novelty":
-        command += f" --letters {args.letters}"
     runs = {"species": species, "genome": genome, "recall": recall, "novelty": novelty}
     for row in runs[args.what](args):
         rows.append(row)

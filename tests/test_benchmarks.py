@@ -301,9 +301,46 @@ def test_dna_tasks_have_models_and_a_table(capsys):
     from sklearn.base import clone
 
     for name, task in dna.TASKS.items():
-        for model in dna.contenders(task, 0).values():
-            assert model is None or clone(model), name
+        models = dna.contenders(task, 0)
+        assert {"titans", "cnn", "words"} <= models.keys() <= set(dna.MODELS), name
+        for model in models.values():
+            assert clone(model).get_params().keys() == model.get_params().keys()
     dna.show()
     table = capsys.readouterr().out
     assert "| prom_core_tata | mcc | 0.76 |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("parts", [("train", "dev", "test"), ("train", "test")])
+def test_dna_models_answer_together(parts):
+    import dna
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    background = ["".join(rng.choice(list("ACG"), 30)) for _ in range(90)]
+    split = np.repeat(["train", *parts], 2)  # twice as many to learn from; both labels in each
+    frame = pd.DataFrame({"label": ["a", "b"] * 45, "split": np.resize(split, 90)})
+    frame["sequence"] = [
+        text if label == "a" else text[:10] + "TTTTT" + text[15:]
+        for text, label in zip(background, frame["label"], strict=True)
+    ]
+    tiny = {"d_model": 16, "n_heads": 2, "n_layers": 1, "max_epochs": 1}
+    task = dna.Task(lambda _: frame, tiny, words={"k": 3, "gaps": 1})
+    run = dna.Run(frame, task, {"titans", "gapped words"})
+    rows = [row for seed in range(2) for row in run.rows(seed)]
+    first = ["titans", "gapped words", "titans + words"]
+    second = ["titans", "titans + words", "seeds together", "seeds together + words"]
+    assert [row["model"] for row in rows] == first + second
+    assert rows[1]["mcc"] > 0.7  # five T tell b
+    for row in rows:
+        assert -1 <= row["mcc"] <= 1
+        assert ("dev_mcc" in row) == ("dev" in parts and "+ words" not in row["model"])
+
+
+def test_dna_names_of_models(capsys):
+    import dna
+
+    with pytest.raises(SystemExit):
+        dna.main(["--models", "titans;cnm"])
+    assert "--models has 'cnm'; choose of titans; cnn;" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Forecasting and sequence classification on Titans backbones, whose memory learns while it reads.
 
-`TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface;
+`TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface,
+and `letter_surprise` tells what a genome's letters have of the unforeseen;
 `titans_ts.nn` holds the layers, `titans_ts.kernels` the memory as pure functions,
 `titans_ts.datasets` the data, `titans_ts.tuning` the search for parameters and `titans_ts.pipelines`
 the command line.
@@ -13,7 +14,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titans_ts.estimators import TitansClassifier, TitansForecaster, TitansRegressor
+    from titans_ts.estimators import (
+        TitansClassifier,
+        TitansForecaster,
+        TitansRegressor,
+        letter_surprise,
+    )
     from titans_ts.tuning import TitansSearch
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "TitansRegressor",
     "TitansSearch",
     "__version__",
+    "letter_surprise",
 ]
 
 if find_spec("optuna") is None:  # the extra `tuning`
@@ -35,7 +42,7 @@ except PackageNotFoundError:  # a checkout that is not installed
 
 def __getattr__(name: str) -> Any:
     """Import the estimators when they are first used: pandas and scikit-learn cost a second."""
-    if name in ("TitansClassifier", "TitansForecaster", "TitansRegressor"):
+    if name in ("TitansClassifier", "TitansForecaster", "TitansRegressor", "letter_surprise"):
         import titans_ts.estimators
 
         return getattr(titans_ts.estimators, name)

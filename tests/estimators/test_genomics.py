@@ -11,10 +11,12 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
-from titans_ts import TitansClassifier, TitansRegressor
+from titans_ts import TitansClassifier, TitansRegressor, letter_surprise
 from titans_ts.datasets import Genome, reverse_complement
-from titans_ts.estimators import effects, genomics, scanning
-from titans_ts.nn.nucleotides import LETTERS
+from titans_ts.estimators import effects, genomics, scanning, surprise
+from titans_ts.nn import load_model
+from titans_ts.nn.letters import LetterModel
+from titans_ts.nn.nucleotides import ABSENT, LETTERS, LOWER, encode_nucleotides
 
 pytest.importorskip("pyfaidx")
 
@@ -527,7 +529,7 @@ def test_surprise_is_the_mean_over_the_letters_of_a_bin(params, tmp_path, monkey
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
     unknown = found["score"].isna().to_numpy()
     np.testing.assert_array_equal(np.flatnonzero(unknown), [5, 6, 13])
-    monkeypatch.setattr(genomics, "_TOKENS", 16)  # pieces of a contig carry the memory on
+    monkeypatch.setattr(surprise, "_TOKENS", 16)  # pieces of a contig carry the memory on
     again = fitted.surprise(path, bin=20, out=tmp_path / "s.bedgraph")
     pd.testing.assert_frame_equal(again, found, rtol=1e-4)
     alone = fitted.surprise(path, bin=20, contigs=["two"])  # nothing of the contig before is known
@@ -559,6 +561,59 @@ def test_a_foreign_insert_is_a_surprise(tmp_path):
         more = scores[f"{foreign}_{own}"] / scores[f"{own}_{own}"]
         assert more[0] > 1.15
         assert more[1] == pytest.approx(1, abs=0.1)  # by then it has been learned
+
+
+@pytest.mark.parametrize("params", [{}, {"stride": 3}, {"variant": "mac", "tokenizer": "conv"}])
+def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    contigs = {"one": dna(95, 1) + "N" * 60 + dna(30, 2), "two": dna(41, 3).lower(), "gap": "NNN"}
+    path = write(tmp_path / "s.fa", **contigs)
+    small(**params, position=False).pretrain(path, tmp_path / "p", window=32)
+    found = letter_surprise(tmp_path / "p", path, bin=20, progress_bar=False)
+    model = load_model(tmp_path / "p", LetterModel)
+    stride = model.config.stride
+    expected = []
+    for chrom, sequence in contigs.items():
+        codes = torch.from_numpy(encode_nucleotides(sequence + "A").astype(np.int64))[:-1] % LOWER
+        absent = torch.where(codes < 4, codes, ABSENT)[None]
+        with torch.inference_mode():
+            told = model(absent, torch.tensor([len(codes)]))[0].log_softmax(-1)
+        for start in range(0, len(sequence), 20):
+            own = [
+                -float(told[i // stride - 1, i % stride, codes[i]])
+                for i in range(start, min(start + 20, len(sequence)))
+                # a letter, after a token that is there
+                if i >= stride
+                and codes[i] < 4
+                and (codes[i // stride * stride - stride : i // stride * stride] < 4).any()
+            ]
+            score = np.mean(own) if own else np.nan
+            expected.append((chrom, start, min(start + 20, len(sequence)), score))
+    expected = pd.DataFrame(expected, columns=["chrom", "start", "end", "score"])
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+    monkeypatch.setattr(surprise, "_TOKENS", 16)
+    again = letter_surprise(
+        tmp_path / "p", path, bin=20, out=tmp_path / "s.bw.bedgraph", progress_bar=False
+    )
+    pd.testing.assert_frame_equal(again, found, rtol=1e-4)
+    assert (tmp_path / "s.bw.bedgraph").exists()
+
+
+@pytest.mark.parametrize(
+    ("params", "objective", "message"),
+    [
+        (
+            {"position": False},
+            "masked",
+            "was pretrained to tell hidden letters .objective 'masked'.",
+        ),
+        ({}, "causal", "knows the place of a letter .* pretrain one with position=False"),
+    ],
+)
+def test_letters_that_cannot_be_foreseen(params, objective, message, genome, tmp_path):
+    small(**params).pretrain(genome, tmp_path / "p", objective=objective, window=64)
+    with pytest.raises(ValueError, match=message):
+        letter_surprise(tmp_path / "p", genome)
 
 
 def test_surprise_that_cannot_be(classifier, genome):

@@ -216,6 +216,29 @@ def test_small_contigs_are_held_out_too():
     assert (len(kept), len(held_out)) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "fraction", "expected"),
+    [
+        ([900, 900], 0.1, [0]),
+        ([0, 900, 800, 1000], 0.05, [2]),  # an empty one is no validation
+        ([100, 900, 900], 0.2, [0]),
+        ([900, 900], 0.9, [0]),
+        ([900], 0.1, []),
+        ([1500], 0.5, []),  # the rest is no window
+        ([900, 900], 0.0, []),
+        ([900, 3000], 0.1, [1]),  # the end of the longer
+        ([3000], 0.9, [0]),
+        ([900, 3000], 0.2, [0]),
+    ],
+)
+def test_something_is_held_out_and_something_left(lengths, fraction, expected):
+    genome = SimpleNamespace(lengths={str(i): n for i, n in enumerate(lengths)})
+    kept, held_out = _windows([genome], 1024, fraction, None)
+    assert sorted({int(place[1]) for place in held_out}) == expected
+    assert kept
+    assert len(kept) + len(held_out) == sum(max(1, round(n / 1024)) for n in lengths if n)
+
+
 def test_contigs_are_held_out_whole(genome, tmp_path):
     opened = Genome(genome)
     kept, held_out = _windows([opened], 100, 0.2, None)

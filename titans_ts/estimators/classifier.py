@@ -99,7 +99,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     pretrained : str or Path, optional
         A directory that :meth:`pretrain` wrote, or :meth:`save` of an estimator for DNA: training begins
         with its tokenizer and backbone, which are as large as they were there, whatever the parameters
-        here say (but for `dropout`). What short sequences taught goes on with long ones in this way.
+        here and `backbone_options` say (but for `dropout`), and read backwards if they did. What short
+        sequences taught goes on with long ones in this way.
     freeze : {"none", "tokenizer", "backbone"}
         What of them stays as it is: nothing; the tokenizer; both.
     backbone_options : dict, optional

@@ -21,18 +21,17 @@ from titans_ts.estimators.scanning import (
     check_out,
     model_digest,
     place_frame,
+    some_contigs,
     window_starts,
     write_scores,
 )
-from titans_ts.nn.nucleotides import ABSENT, complement_codes
+from titans_ts.estimators.surprise import bin_means, memory_surprise
+from titans_ts.nn.nucleotides import complement_codes
 
 __all__ = ["GenomeMethods"]
 
 _SPAN = 2**24
 """Letters of a contig at a time at most, where windows are far apart."""
-
-_TOKENS = 32_768
-"""Tokens of a contig that are read at a time for their surprise."""
 
 
 class GenomeMethods(EffectMethods):
@@ -94,7 +93,7 @@ class GenomeMethods(EffectMethods):
             If an argument cannot be used, or the model answers for bins of a track.
         """
         self._check_one_answer()
-        genome, contigs = _genome(genome, contigs)
+        genome, contigs = some_contigs(genome, contigs)
         column = self._column(label)
         window = whole_letters("window", window)
         stride = window if stride is None else whole_letters("stride", stride)
@@ -180,8 +179,9 @@ class GenomeMethods(EffectMethods):
         A contig is read forwards, in constant memory; the model's memory is empty at its beginning and
         learns on the way. Unknown letters (N) are passed over, and leave the memory as it was.
 
-        What is unlike the letters before surprises more than elsewhere, until it is learned. The level
-        is no measure of that alone: it also depends on the composition, and varies with the place.
+        That is the norm of the gradient of what the memory is to learn: large where much is learned,
+        which depends on the composition and the place, too. To find what a genome acquired, ask how
+        badly its letters are foreseen: :func:`titans_ts.letter_surprise`.
 
         Parameters
         ----------
@@ -224,52 +224,12 @@ class GenomeMethods(EffectMethods):
             raise ValueError(
                 "tokenizer is 'bpe', whose words have no fixed place; fit with another one"
             )
-        genome, contigs = _genome(genome, contigs)
-        bin = whole_letters("bin", bin)
-        if out is not None:
-            check_out(out, genome.lengths)
-        starts = {c: np.arange(0, genome.lengths[c], bin) for c in contigs}
-        frame = place_frame(starts, bin, genome.lengths)
-        length = sum(genome.lengths[c] for c in contigs)
-        with self._bar("surprise", "letters", length, progress_bar) as bar:
-            scores = [self._surprises(genome, chrom, bin, bar) for chrom in contigs]
-        frame["score"] = np.concatenate(scores)
-        if out is not None:
-            write_scores(frame, Path(out), genome.lengths)
-        return frame
-
-    def _surprises(self, genome: Genome, chrom: str, bin: int, bar: Any) -> NDArray[np.float64]:
-        """Mean surprise `[n]` of a contig's bins."""
-        model, state = self.model_, None
-        codes = ContigCodes(genome, chrom, model.config.lower_case, known=True)
-        total, count = np.zeros((2, -(-len(codes) // bin)))
-        stride, size = model.config.stride, _TOKENS * model.config.stride
-        device = next(model.parameters()).device
-        with torch.inference_mode():
-            for start in range(0, len(codes), size):  # as SequenceModel.stream, of a file's letters
-                lead = min(start, model.tokenizer.kernel_size - 1)
-                letters = torch.from_numpy(codes[start - lead : start + size].astype(np.int64))
-                letters = letters[None].to(device)
-                tokens, mask = model.tokenizer(letters, letters != ABSENT, lead, start // stride)
-                ragged = None if mask.all() else mask
-                _, state, surprise = model.backbone.run(tokens, state, ragged)
-                found = surprise[0].mean((1, 2)).cpu().double().numpy().repeat(stride)
-                known = np.flatnonzero(letters[0, lead:].cpu() != ABSENT)
-                np.add.at(total, (start + known) // bin, found[known])
-                np.add.at(count, (start + known) // bin, 1)
-                bar.update(letters.shape[1] - lead)
-        return total / np.where(count > 0, count, np.nan)
-
-
-def _genome(genome: str | Path | Genome, contigs: Sequence[str] | None) -> tuple[Genome, list[str]]:
-    """The genome, and names of contigs that have letters."""
-    genome = genome if isinstance(genome, Genome) else Genome(genome)
-    names = [contigs] if isinstance(contigs, str) else contigs
-    names = list(genome.lengths if names is None else names)
-    for name in names:
-        if name not in genome.lengths:
-            raise KeyError(genome.no_contig(name))
-    names = [name for name in dict.fromkeys(names) if genome.lengths[name]]
-    if not names:
-        raise ValueError(f"contigs is {contigs!r}, which has no letter; give contigs that have")
-    return genome, names
+        return bin_means(
+            genome,
+            config.lower_case,
+            memory_surprise(model),
+            bin=bin,
+            contigs=contigs,
+            out=out,
+            bar=self.progress_bar if progress_bar is None else progress_bar,
+        )

@@ -19,7 +19,7 @@ from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
 from titans_ts.estimators.scanning import ContigCodes
 from titans_ts.files import replace_file
-from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_model
+from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
 from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
 from titans_ts.nn.nucleotides import complement_codes, pad_codes
 from titans_ts.nn.sequences import SequenceModel
@@ -92,7 +92,8 @@ def pretrain(
         resume=unfinished,
         generator=generator,
     )
-    save_model(path, model)
+    content = {"model": LetterModel.__name__, "config": to_dict(config), "objective": objective}
+    save_directory(path, content, model.state_dict())
     shutil.rmtree(unfinished)
     return history
 
@@ -150,6 +151,8 @@ def pretrained_config(
     names = ("tokenizer", "kernel_size", "stride", "position", "gaps", "n_filters", "merges")
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
+    if config.bidirectional == "none":  # what reads backwards is a part of what was learned
+        values["bidirectional"] = own.bidirectional
     return dataclasses.replace(config, backbone=backbone, **values), source
 
 
@@ -178,7 +181,11 @@ Place = tuple[int, str, int, int]
 def _windows(
     genomes: list[Genome], window: int, fraction: float, contigs: Sequence[str] | None
 ) -> tuple[list[Place], list[Place]]:
-    """Windows side by side to train on and to hold out: whole contigs, or the end of the only one."""
+    """Windows side by side to train on and to hold out.
+
+    Held out are these contigs, or by default those of :func:`_chosen`, or else the end of every contig
+    of several windows. Of a single window in all, nothing is.
+    """
     lengths = {(i, c): n for i, g in enumerate(genomes) for c, n in g.lengths.items()}
     if contigs is not None:
         unknown = set(contigs) - {c for _, c in lengths}
@@ -189,7 +196,7 @@ def _windows(
             )
         chosen = {key for key in lengths if key[1] in contigs}
     else:
-        chosen = _chosen(lengths, fraction)
+        chosen = _chosen(lengths, fraction, window)
     kept: list[Place] = []
     held_out: list[Place] = []
     for (i, contig), length in lengths.items():
@@ -200,7 +207,8 @@ def _windows(
             stop = min(start + window, length)
             if stop - start < window // 2 and start:
                 continue  # a rest, which would mostly be padding
-            part = held_out if (i, contig) in chosen or stop > last else kept
+            at_end = stop > last and start > 0  # the first window is to train on
+            part = held_out if (i, contig) in chosen or at_end else kept
             part.append((i, contig, start, stop))
     if not kept:
         raise ValueError(
@@ -210,16 +218,25 @@ def _windows(
     return kept, held_out
 
 
-def _chosen(lengths: dict[tuple[int, str], int], fraction: float) -> set[tuple[int, str]]:
-    """The contigs to hold out, small ones first: half to twice a share of all letters, or none."""
+def _chosen(
+    lengths: dict[tuple[int, str], int], fraction: float, window: int
+) -> set[tuple[int, str]]:
+    """The contigs to hold out, small ones first: half to twice a share of all letters, or none.
+
+    The largest is never among them; where none has several windows, the smallest is.
+    """
     chosen: set[tuple[int, str]] = set()
     wanted, total = fraction * sum(lengths.values()), 0
-    for key in sorted(lengths, key=lambda key: (lengths[key], key)):
+    some = sorted((key for key in lengths if lengths[key]), key=lambda key: (lengths[key], key))
+    for key in some[:-1]:
         if total >= wanted or total + lengths[key] > 2 * wanted:
             break
         chosen.add(key)
         total += lengths[key]
-    return chosen if total >= wanted / 2 else set()
+    if total >= wanted / 2:
+        return chosen
+    no_end = all(n < window + window // 2 for n in lengths.values())
+    return chosen | set(some[:-1][:1]) if no_end else set()
 
 
 class _Windows:

@@ -29,6 +29,7 @@ __all__ = [
     "encode_stretch",
     "model_digest",
     "place_frame",
+    "some_contigs",
     "window_starts",
     "write_scores",
 ]
@@ -85,6 +86,22 @@ class ContigCodes:
         except ValueError as error:
             raise ValueError(f"{self._chrom}:{start}-{end}: {error}") from None
         return np.where(KNOWN[codes], codes, np.uint8(ABSENT)) if self._known else codes
+
+
+def some_contigs(
+    genome: str | Path | Genome, contigs: Sequence[str] | None
+) -> tuple[Genome, list[str]]:
+    """The genome, and names of contigs that have letters."""
+    genome = genome if isinstance(genome, Genome) else Genome(genome)
+    names = [contigs] if isinstance(contigs, str) else contigs
+    names = list(genome.lengths if names is None else names)
+    for name in names:
+        if name not in genome.lengths:
+            raise KeyError(genome.no_contig(name))
+    names = [name for name in dict.fromkeys(names) if genome.lengths[name]]
+    if not names:
+        raise ValueError(f"contigs is {contigs!r}, which has no letter; give contigs that have")
+    return genome, names
 
 
 def window_starts(length: int, window: int, stride: int) -> NDArray[np.int64]:

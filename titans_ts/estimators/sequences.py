@@ -158,8 +158,9 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         window : int
             Letters of a window; windows lie side by side.
         validation_contigs : sequence of str, optional
-            Contigs to hold out; default: small ones that make up `validation_fraction`, or the end of
-            every contig where there are none.
+            Contigs to hold out; default: small ones that make up `validation_fraction`; where there are
+            none, the end of every contig of several windows; where there is none of these either, the
+            smallest of several contigs.
 
         Returns
         -------
