@@ -204,6 +204,12 @@ def pretrain(
     stride: Annotated[
         int, typer.Option(help="Letters a token stands for.", min=1)
     ] = SequenceConfig.stride,
+    position: Annotated[
+        bool,
+        typer.Option(
+            help="Whether tokens know their place in a window; `surprise` needs them not to."
+        ),
+    ] = SequenceConfig.position,
     d_model: Annotated[
         int | None, typer.Option(help="Width of a token.  [default: 64]", min=2)
     ] = None,
@@ -218,7 +224,7 @@ def pretrain(
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Learn to tell the letters of genomes, for `classify --pretrained`.
+    """Learn to tell the letters of genomes, for `classify --pretrained` and `surprise`.
 
     Windows of either strand are read. If it is interrupted, the same command goes on after the last full
     pass.
@@ -230,6 +236,7 @@ def pretrain(
     torch.set_num_threads(threads)
     estimator = TitansClassifier(
         stride=stride,
+        position=position,
         rc="augment",
         bidirectional=bidirectional,
         lower_case=lower_case,
@@ -322,24 +329,27 @@ def surprise(
     model: Model,
     out: Track,
     bin: Annotated[int, typer.Option(help="Letters of a bin.", min=1)] = 1000,
+    contigs: Contigs = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
     """Write how much each stretch of a genome surprises a model.
 
-    Of a model that `pretrain` saved: how badly it foresees the letters, in nats a letter, which tells
-    what came in from elsewhere (a phage, an island). Of another one: how much its memory learns there.
+    Of a model that `pretrain --no-position` saved: how badly it foresees the letters, in nats a letter,
+    which tells what came in from elsewhere (a phage, an island). Of another one: how much its memory
+    learns there.
     """
     import torch
 
     from titans_ts.estimators import letter_surprise
     from titans_ts.nn.checkpoint import load_directory
 
+    options: dict[str, Any] = {"bin": bin, "contigs": contigs or None, "out": out}
     if load_directory(model)[0].get("estimator") is None:
         torch.set_num_threads(threads)
-        found = letter_surprise(model, genome, bin=bin, out=out, progress_bar=not quiet)
+        found = letter_surprise(model, genome, **options, progress_bar=not quiet)
     else:
-        found = _load(model, threads, quiet).surprise(genome, bin=bin, out=out)
+        found = _load(model, threads, quiet).surprise(genome, **options)
     typer.echo(f"{len(found)} bins of {genome.name}\nwrote {out}")
 
 

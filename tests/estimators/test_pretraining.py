@@ -135,14 +135,15 @@ def test_a_saved_estimator_is_begun_with(tmp_path, former, tokenizer):
         "classifier": (TitansClassifier, list("ab") * 10),
         "regressor": (TitansRegressor, np.arange(20.0)),
     }[former]
-    source = cls(**(SETTINGS | {"tokenizer": tokenizer, "n_merges": 5, "max_epochs": 1}))
+    options = {"tokenizer": tokenizer, "n_merges": 5, "max_epochs": 1, "bidirectional": "separate"}
+    source = cls(**(SETTINGS | options))
     source.fit(sequences, y).save(tmp_path / "p")
-    # other answers, another read-out and other words: the pretrained ones count
+    # other answers, another read-out, and parameters that do not count
     later = small(pretrained=tmp_path / "p", freeze="backbone", read_out="mean", max_epochs=1)
     later.fit([s + "GGGGG" for s in sequences], list("xyzx") * 5)
     assert later.model_.config.tokenizer == tokenizer
     assert later.model_.config.merges == source.model_.config.merges
-    for part in ("tokenizer", "backbone"):
+    for part in ("tokenizer", "backbone", "backwards"):
         own, theirs = (getattr(e.model_, part).state_dict() for e in (later, source))
         assert own.keys() == theirs.keys()
         assert all(torch.equal(own[name], theirs[name]) for name in own)

@@ -212,6 +212,17 @@ def test_contigs_of_other_names_and_some_of_them(folder, tmp_path):
     assert set(pd.read_csv(tmp_path / "s.bed", sep="\t", header=None)[0]) == {"chr2", "chr4"}
 
 
+def test_surprise_of_letters_that_were_learned(folder, tmp_path):
+    sizes = ["--window", 64, "--d-model", 16, "--n-layers", 1, "--no-position"]
+    run("pretrain", folder / "five.fa", "--out", tmp_path / "p", *sizes, *TINY)
+    model = ["--model", tmp_path / "p", "--bin", 50, "--contigs", "chr2", "--quiet"]
+    output = run("surprise", folder / "five.fa", *model, "--out", tmp_path / "s.bedgraph")
+    assert "bins of five.fa" in output
+    found = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
+    assert set(found[0]) == {"chr2"}
+    assert found[3].between(0.5, 3).all()  # nats
+
+
 def test_rename_says_how_contigs_are_called():
     assert contig_names(None) is None
     assert contig_names([]) is None
