@@ -107,18 +107,19 @@ def hardware(device: str) -> str:
 
 
 def _commit() -> str:
-    """The commit measured, `-dirty` with uncommitted changes; empty outside a repository."""
+    """The commit measured, `-dirty` with changes beside its results; empty outside a repository."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"]
     try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=Path(__file__).parent,
+        commit, dirty = (
+            subprocess.run(
+                [*git, *what], capture_output=True, text=True, check=False
+            ).stdout.strip()
+            for what in (["rev-parse", "--short", "HEAD"], changed)
         )
     except FileNotFoundError:  # a machine without git
         return ""
-    return result.stdout.strip()
+    return f"{commit}-dirty" if dirty else commit
 
 
 def _processor() -> str:

@@ -49,6 +49,24 @@ def test_any_number_of_steps_trains(steps):
     assert [row["epoch"] for row in history] == list(range(steps))
 
 
+def test_a_step_without_a_finite_gradient_is_left_out():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    seen = itertools.count()
+
+    def loss(model, batch):
+        mean, n = squared(model, batch)
+        if next(seen) % 5 == 3:  # the root is 0, and its slope is infinite
+            mean = mean + (0 * model.weight).sqrt().sum()
+        return mean, n
+
+    config = TrainingConfig(max_epochs=10, learning_rate=0.1)
+    with pytest.warns(UserWarning, match="4 of 20 steps had a gradient that is not finite"):
+        history = train(model, loss, batches(Line(8), 4), None, config, progress_bar=False)
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert torch.isfinite(model.weight).all()
+
+
 def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)

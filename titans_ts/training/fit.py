@@ -64,7 +64,8 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss becomes NaN or infinite.
+        If the loss becomes NaN or infinite. A gradient that is not finite under a loss that is leaves
+        its step out, and is warned of at the end.
     """
     # Importing Lightning takes seconds, so nothing else in the package does it.
     import lightning.pytorch as pl
@@ -93,10 +94,17 @@ def train(
             callbacks.append(checkpoint := Resume(resume, generator))
             last = str(checkpoint.path) if checkpoint.path.exists() else None
         trainer = pl.Trainer(**settings | options)
+        module = TrainingModule(model, loss, config)
         try:
-            trainer.fit(TrainingModule(model, loss, config), training, validation, ckpt_path=last)
+            trainer.fit(module, training, validation, ckpt_path=last)
         except LinAlgError as error:  # of the memory's weights, which are not finite
             raise FloatingPointError(f"training diverged: {error}; lower learning_rate") from error
+    if module.left_out:
+        warnings.warn(
+            f"{module.left_out} of {trainer.global_step} steps had a gradient that is not finite, and "
+            "were left out; lower learning_rate if there are many",
+            stacklevel=2,
+        )
     if keep.best is not None:
         model.load_state_dict(keep.best)
     model.float().eval()  # a `precision` among the options may have changed it

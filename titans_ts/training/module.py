@@ -30,6 +30,8 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.config = model, loss, config
+        self.left_out = 0
+        """Steps whose gradient was not finite."""
 
     def training_step(self, batch: Any) -> Tensor:
         """Loss of a batch."""
@@ -41,6 +43,19 @@ class TrainingModule(pl.LightningModule):
         """Log the loss of a batch that is not trained on."""
         loss, weight = self.loss(self.model, batch)
         self.log("validation_loss", loss, prog_bar=True, batch_size=max(1, weight))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip; a step whose gradient is not finite is left out, before it spoils every weight."""
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            optimizer.zero_grad()
+            self.left_out += 1
 
     def configure_optimizers(self) -> Any:
         """AdamW, warmed up over a tenth of the steps and annealed to nothing; no decay on vectors."""
