@@ -11,8 +11,9 @@ about windows of the rest.
 recall: in real background (E. coli), a cue and one of four motifs stand somewhere in the first quarter,
 another motif without the cue anywhere, and the cue again at the end; which motif followed it? Only the
 last token is read out, so what is not carried to it is lost; the control has the same sliding window and
-no memory. Short stretches are learned first, then longer ones from there (`pretrained`). Every length is
-answered in pieces, by a process of its own, whose peak memory is noted.
+no memory. With `--beginning` the pair stands within the first 48 letters, and there is no other motif, so
+that it is enough to keep what came first. Short stretches are learned first, then longer ones from there
+(`pretrained`). Every length is answered in pieces, by a process of its own, whose peak memory is noted.
 
 novelty: a letter model learns both genomes (it is kept in `--letters`, or taken from there) and reads
 E. coli from end to end; how well are windows in its prophages told from windows elsewhere by the nats a
@@ -163,9 +164,11 @@ def recall(args: argparse.Namespace) -> Any:
 
     def planted(length: int, low: int, high: int) -> tuple[str, int]:
         start, label = int(rng.integers(low, high - length + 1)), int(rng.integers(4))
-        letters, at = text[start : start + length], int(rng.integers(max(1, length // 4 - 31)))
+        letters = text[start : start + length]
+        at = int(rng.integers(16 if args.beginning else max(1, length // 4 - 31)))
         letters = letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue
-        if length >= 128:  # another motif, without the cue, before it or after
+        if length >= 128 and not args.beginning:
+            # another motif, without the cue, before it or after
             other = motifs[(label + int(rng.integers(1, 4))) % 4]
             before = max(0, at - 15)  # places that there are before it
             place = int(rng.integers(before + length - at - 63))
@@ -174,7 +177,7 @@ def recall(args: argparse.Namespace) -> Any:
         return letters, label
 
     course = []
-    for n, (shortest, longest), options in COURSE:
+    for n, (shortest, longest), options in COURSE[: 2 if args.beginning else None]:
         lengths = np.exp(rng.uniform(np.log(shortest), np.log(longest), n)).astype(int)
         course.append(([planted(length, 0, border) for length in lengths], options))
     tests = {
@@ -259,20 +262,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
     parser.add_argument("--n-train", type=int, default=1500, help="of species: windows to train on")
+    parser.add_argument(
+        "--beginning", action="store_true", help="of recall: the motif at the beginning, no other"
+    )
     parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
     parser.add_argument("--letters", type=Path, help="of novelty: where its model is kept")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
-    command = f"python benchmarks/long_dna.py {args.what}"
+    command, name = f"python benchmarks/long_dna.py {args.what}", f"long-dna-{args.what}"
+    if args.beginning:
+        command, name = f"{command} --beginning", f"{name}-beginning"
     if args.what == "species":
         command += f" --n-train {args.n_train}"
     runs = {"species": species, "genome": genome, "recall": recall, "novelty": novelty}
     for row in runs[args.what](args):
         rows.append(row)
         print(json.dumps(row), flush=True)
-        record(f"long-dna-{args.what}", command, rows)
+        record(name, command, rows)
 
 
 if __name__ == "__main__":
