@@ -106,6 +106,7 @@ FEW = {"n_filters": 512, "learning_rate": 0.003, "max_epochs": 20, "patience": 1
 PLACES = {"n_layers": 1, "learning_rate": 0.003, "kernel_size": 11}
 LONG = {"tokenizer": "kmer", "kernel_size": 6, "stride": 3, "position": False, "read_out": "mean"}
 LONG |= {"n_layers": 1, "learning_rate": 0.01, "max_epochs": 10, "max_length": 12_288}
+EVERY = {"stride": 6, "every_word": True}
 
 TASKS = {
     "mouse_3": Task(gue("mouse_3"), BEGUN | FEW, 0.82),
@@ -143,7 +144,7 @@ TASKS = {
     ),
     "mtdna": Task(
         labelled_fasta("mtdna_vertebrates_5class"),
-        LONG | {"max_length": 3_072, "max_epochs": 6, "rc": "augment"},
+        LONG | EVERY | {"max_length": 6_144, "max_epochs": 6, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),

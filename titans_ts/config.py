@@ -172,6 +172,8 @@ class SequenceConfig:
     """Whether a token knows its place from the sequence's beginning."""
     gaps: int = 0
     """Letters that a word of the tokenizer "kmer" may leave out."""
+    every_word: bool = False
+    """Whether a token of "kmer" sees the words that end at each of its letters, or at the last alone."""
     n_filters: int = 128
     """Motifs of the tokenizer "conv"."""
     merges: tuple[str, ...] = ()
@@ -194,7 +196,7 @@ class SequenceConfig:
         _at_least(self, 1, "n_outputs", "stride", "n_filters")
         _at_least(self, 0, "n_bins", "gaps", "length")
         _one_of(self, "output", ("classes", "labels", "values"))
-        _switch(self, "position")
+        _switch(self, "position", "every_word")
         if self.output == "classes":
             _at_least(self, 2, "n_outputs")
         if self.kernel_size is not None:

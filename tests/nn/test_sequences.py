@@ -35,6 +35,13 @@ TOKENIZERS = {
     "conv by 4": {"tokenizer": "conv", "kernel_size": 5, "stride": 4, "n_filters": 6},
     "kmer": {"kernel_size": 3},
     "kmer with gaps": {"tokenizer": "kmer", "kernel_size": 3, "gaps": 2, "stride": 2},
+    "kmer, every word": {
+        "tokenizer": "kmer",
+        "kernel_size": 3,
+        "gaps": 1,
+        "stride": 3,
+        "every_word": True,
+    },
     "kmer by 3": {"tokenizer": "kmer", "kernel_size": 3, "stride": 3},
     "bpe": {"merges": learn_merges(CODES, 12)},
 }
@@ -214,6 +221,19 @@ def test_words_may_leave_letters_out():
             expected = expected + table[i, sum(c * 4**j for j, c in enumerate(word))]
     torch.testing.assert_close(tokens[0, 2], expected)
     assert not torch.allclose(tokens[0, 2], tokens[1, 2])
+
+
+def test_a_token_may_see_every_word_that_ends_in_it():
+    built = model("kmer, every word", position=False, gaps=0)
+    rows = torch.tensor([[0, 1, 2, 3, 0, 1]])
+    with torch.inference_mode():
+        tokens, _ = built.tokenizer(rows, rows < 9)
+        table = built.tokenizer.words.weight.unflatten(0, (3, 65))
+        words = [[1, 2, 3], [2, 3, 0], [3, 0, 1]]  # that end at the fourth, fifth and sixth letter
+        expected = sum(
+            table[i, sum(c * 4**j for j, c in enumerate(word))] for i, word in enumerate(words)
+        )
+    torch.testing.assert_close(tokens[0, 1], expected)
 
 
 def _positions(n):

@@ -45,6 +45,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Whether a token knows its place; without, sequences longer than those in training are read alike.
     gaps : int
         Letters that a word of "kmer" may leave out: a token is the sum of all such words.
+    every_word : bool
+        Whether a token of "kmer" with a `stride` above 1 sees the words that end at each of its letters,
+        or at the last alone (of a coding sequence, those in frame).
     n_filters, n_merges : int
         Motifs of "conv", and words of "bpe".
     first_filters : {"random", "words"}
@@ -136,6 +139,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         stride: int = SequenceConfig.stride,
         position: bool = SequenceConfig.position,
         gaps: int = SequenceConfig.gaps,
+        every_word: bool = SequenceConfig.every_word,
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
         n_merges: int = 1000,
@@ -174,6 +178,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             stride=stride,
             position=position,
             gaps=gaps,
+            every_word=every_word,
             n_filters=n_filters,
             first_filters=first_filters,
             n_merges=n_merges,

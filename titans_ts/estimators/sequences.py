@@ -57,6 +57,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         stride: int = SequenceConfig.stride,
         position: bool = SequenceConfig.position,
         gaps: int = SequenceConfig.gaps,
+        every_word: bool = SequenceConfig.every_word,
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
         n_merges: int = 1000,
@@ -93,6 +94,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.stride = stride
         self.position = position
         self.gaps = gaps
+        self.every_word = every_word
         self.n_filters = n_filters
         self.first_filters = first_filters
         self.n_merges = n_merges
