@@ -67,10 +67,11 @@ LETTERS = {"n_layers": 2, "kernel_size": 11, "position": False, "rc": "augment",
 LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5, "max_steps_per_epoch": 300}
 
 
-def chromosome(path: str) -> str:
+def chromosome(path: str) -> tuple[Genome, str, str]:
+    """A genome, and the name and the letters of its longest contig."""
     genome = Genome(data_file(path))
     name = max(genome.lengths, key=lambda c: genome.lengths[c])
-    return genome.fetch(name, 0, genome.lengths[name])
+    return genome, name, genome.fetch(name, 0, genome.lengths[name])
 
 
 def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None:
@@ -105,7 +106,7 @@ def windows(text: str, length: int, n: int) -> list[str]:
 
 
 def species(args: argparse.Namespace) -> Any:
-    texts = {name: chromosome(path) for name, path in BACTERIA.items()}
+    texts = {name: chromosome(path)[2] for name, path in BACTERIA.items()}
     border = {name: int(0.7 * len(text)) for name, text in texts.items()}
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.uniform(np.log(1_000), np.log(16_000), args.n_train)).astype(int)
@@ -136,7 +137,7 @@ def species(args: argparse.Namespace) -> Any:
 
 
 def genome(args: argparse.Namespace) -> Any:
-    text = chromosome(BACTERIA["E. coli"])
+    text = chromosome(BACTERIA["E. coli"])[2]
     rng = np.random.default_rng(0)
     X = ["".join(rng.choice(list("ACGT"), 200)) for _ in range(40)]
     for name, options in (
@@ -158,7 +159,7 @@ def genome(args: argparse.Namespace) -> Any:
 
 
 def recall(args: argparse.Namespace) -> Any:
-    text, rng = chromosome(BACTERIA["E. coli"]), np.random.default_rng(0)
+    text, rng = chromosome(BACTERIA["E. coli"])[2], np.random.default_rng(0)
     border = int(0.7 * len(text))
     cue, *motifs = ("".join(rng.choice(list("ACGT"), 16)) for _ in range(5))
 
@@ -217,9 +218,7 @@ def recall(args: argparse.Namespace) -> Any:
 
 
 def novelty(args: argparse.Namespace) -> Any:
-    size, path = 4096, data_file(BACTERIA["E. coli"])
-    genome = Genome(path)
-    name = max(genome.lengths, key=lambda c: genome.lengths[c])
+    size, (genome, name, text) = 4096, chromosome(BACTERIA["E. coli"])
     with tempfile.TemporaryDirectory() as folder:
         letters = args.letters or Path(folder) / "letters"
         if not letters.is_dir():
@@ -231,8 +230,8 @@ def novelty(args: argparse.Namespace) -> Any:
         body = load_model(letters, LetterModel).body
         options = {"bin": size, "contigs": [name], "out": None, "bar": False}
         memory = bin_means(genome, "same", memory_surprise(body), **options)["score"]
-    text = genome.fetch(name, 0, genome.lengths[name])
-    few = [-np.mean([c in "GC" for c in text[s : s + size]]) for s in frame["start"]]
+    bins = [text[s : s + size] for s in frame["start"]]
+    few = [-(part.count("G") + part.count("C")) / len(part) for part in bins]
     features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
     features = features[features["feature"] == "sequence_feature"]
     features = features[features["attributes"].str.contains("prophage")]

@@ -33,6 +33,8 @@ Label = Annotated[str | None, typer.Option(help="The class to tell.  [default: t
 Track = Annotated[Path, typer.Option(help="A .bed, .bedgraph or .bw file (.gz, but for .bw).")]
 Window = Annotated[int, typer.Option(help="Letters of a window.", min=1)]
 
+LowerCase = Annotated[str, typer.Option(help="Soft-masked letters: same, marked or absent.")]
+
 
 def classify(
     train: Annotated[
@@ -78,9 +80,7 @@ def classify(
     read_out: Annotated[
         str, typer.Option(help="Tokens to one answer: attention, max, mean, last or flatten.")
     ] = SequenceConfig.read_out,
-    lower_case: Annotated[
-        str, typer.Option(help="Soft-masked letters: same, marked or absent.")
-    ] = SequenceConfig.lower_case,
+    lower_case: LowerCase = SequenceConfig.lower_case,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -195,9 +195,7 @@ def pretrain(
     bidirectional: Annotated[
         str, typer.Option(help="Read backwards, too (masked): none, shared or separate.")
     ] = SequenceConfig.bidirectional,
-    lower_case: Annotated[
-        str, typer.Option(help="Soft-masked letters: same, marked or absent.")
-    ] = SequenceConfig.lower_case,
+    lower_case: LowerCase = SequenceConfig.lower_case,
     tokenizer: Annotated[
         str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
     ] = None,

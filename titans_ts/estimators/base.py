@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from titans_ts.config import BackboneConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.nn.checkpoint import load_directory, save_directory
 
-__all__ = ["TitansEstimator"]
+__all__ = ["TitansEstimator", "model_weights"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
@@ -96,9 +96,8 @@ class TitansEstimator(BaseEstimator, ABC):
             params = {k: _unpacked(v) for k, v in config["params"].items()}
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
-            weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
             self._restore(config["model"], config["fitted"], tensors)
-            self.model_.load_state_dict(weights)
+            self.model_.load_state_dict(model_weights(tensors))
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{damaged}: {error}") from error
         self.model_.to(self._device()).eval()
@@ -172,6 +171,11 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+def model_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a saved estimator's tensors, the weights of its model by their names there."""
+    return {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:

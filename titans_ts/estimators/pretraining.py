@@ -17,6 +17,7 @@ from torch import Tensor
 
 from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
+from titans_ts.estimators.base import model_weights
 from titans_ts.estimators.scanning import ContigCodes
 from titans_ts.files import replace_file
 from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
@@ -171,10 +172,7 @@ def _load_body(path: str | Path) -> SequenceModel:
             "or a saved TitansClassifier or TitansRegressor"
         )
     model = SequenceModel(from_dict(SequenceConfig, config))
-    start = "model."
-    model.load_state_dict(
-        {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-    )
+    model.load_state_dict(model_weights(tensors))
     return model
 
 
