@@ -248,7 +248,11 @@ class SegmentAttention(_Attention):
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor | None) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=sight, scale=v.shape[-1] ** -0.5)
+    """Values may be narrower than keys; at one width PyTorch need not write the scores down."""
+    width, missing = v.shape[-1], q.shape[-1] - v.shape[-1]
+    v = F.pad(v, (0, missing)) if missing else v
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=sight, scale=width**-0.5)
+    return y[..., :width]
 
 
 @constant
