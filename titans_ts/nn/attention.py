@@ -168,8 +168,10 @@ class SlidingWindowAttention(_Attention):
         reach = place[past:, None] - place
         sight = (reach >= 0) & (reach <= size)  # [block, past + block]
         if min(counts) < past:  # slots that hold nothing yet
-            missing = (past - filled).to(q.device)
-            sight = sight.expand(*q.shape[:3], -1, -1).clone()
+            alike = min(counts) == max(counts)
+            shape = (1, 1, n_blocks) if alike else q.shape[:3]
+            missing = (past - filled[: shape[0]]).to(q.device)
+            sight = sight.expand(*shape, -1, -1).clone()
             sight[:, :, 0] &= place >= missing[:, None, None, None]
             sight = sight.flatten(0, 1)
         sight = F.pad(sight, (p_k.shape[3], 0), value=True)
