@@ -109,6 +109,20 @@ def test_window_is_exact(cached):
         assert seen.tolist() == expected, t
 
 
+def test_window_of_streams_that_have_come_to_different_places():
+    torch.manual_seed(0)
+    attention = SlidingWindowAttention(D, HEADS, WINDOW).double()
+    x, persistent = tokens(3, T, D), tokens(1, PERSISTENT, D, seed=2)
+    read = [1, WINDOW + 2, 0]
+    with torch.no_grad():
+        _, cache = attention(x[:, : WINDOW + 2], persistent, lengths=torch.tensor(read))
+        y, _ = attention(x[:, WINDOW + 2 :], persistent, cache)
+        for b, n in enumerate(read):
+            alone = torch.cat([x[b : b + 1, :n], x[b : b + 1, WINDOW + 2 :]], 1)
+            expected, _ = attention(alone, persistent)
+            assert (y[b] - expected[0, n:]).abs().max() < ROUNDING
+
+
 def test_window_scores_are_relative():
     """Without persistent tokens, a stretch moved along the stream attends as before."""
     torch.manual_seed(0)
