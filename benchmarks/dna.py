@@ -144,7 +144,7 @@ TASKS = {
     ),
     "mtdna": Task(
         labelled_fasta("mtdna_vertebrates_5class"),
-        LONG | EVERY | {"max_length": 6_144, "max_epochs": 6, "rc": "average"},
+        LONG | EVERY | {"max_length": 6_144, "max_epochs": 8, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
