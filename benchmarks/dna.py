@@ -150,13 +150,13 @@ TASKS = {
     ),
     "plasmid": Task(
         labelled_fasta("plasmid_phylum_3class"),
-        LONG | {"rc": "augment"},
+        LONG | EVERY | {"dropout": 0.0, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
     "organelle": Task(
         labelled_fasta("organelle_kingdom_3class"),
-        LONG | {"rc": "augment"},
+        LONG | EVERY | {"dropout": 0.0, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
