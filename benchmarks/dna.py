@@ -137,7 +137,7 @@ TASKS = {
     ),
     "gene_family": Task(
         table("gene_family/gene_family_chimp_dog.csv.gz"),
-        LONG | {"max_length": 3_072, "max_epochs": 15},
+        LONG | {"every_word": True, "max_length": 3_072, "max_epochs": 15},
         0.85,
         metric="accuracy",
         words={"k": 6, "both_strands": False},  # coding sequences
