@@ -104,9 +104,9 @@ MOTIFS |= {"learning_rate": 0.01, "max_epochs": 10}
 BEGUN = MOTIFS | {"n_filters": 256, "first_filters": "words", "learning_rate": 0.005}
 FEW = {"n_filters": 512, "learning_rate": 0.003, "max_epochs": 20, "patience": 10}
 PLACES = {"n_layers": 1, "learning_rate": 0.003, "kernel_size": 11}
-LONG = {"tokenizer": "kmer", "kernel_size": 6, "stride": 3, "position": False, "read_out": "mean"}
-LONG |= {"n_layers": 1, "learning_rate": 0.01, "max_epochs": 10, "max_length": 12_288}
-EVERY = {"stride": 6, "every_word": True}
+LONG = {"tokenizer": "kmer", "kernel_size": 6, "stride": 6, "every_word": True}
+LONG |= {"position": False, "read_out": "mean", "max_length": 12_288}
+LONG |= {"n_layers": 1, "learning_rate": 0.01, "max_epochs": 10}
 
 TASKS = {
     "mouse_3": Task(gue("mouse_3"), BEGUN | FEW, 0.82),
@@ -137,26 +137,26 @@ TASKS = {
     ),
     "gene_family": Task(
         table("gene_family/gene_family_chimp_dog.csv.gz"),
-        LONG | {"every_word": True, "max_length": 3_072, "max_epochs": 15},
+        LONG | {"stride": 3, "max_length": 3_072, "max_epochs": 15},
         0.85,
         metric="accuracy",
         words={"k": 6, "both_strands": False},  # coding sequences
     ),
     "mtdna": Task(
         labelled_fasta("mtdna_vertebrates_5class"),
-        LONG | EVERY | {"max_length": 6_144, "max_epochs": 8, "rc": "average"},
+        LONG | {"max_length": 6_144, "max_epochs": 8, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
     "plasmid": Task(
         labelled_fasta("plasmid_phylum_3class"),
-        LONG | EVERY | {"dropout": 0.0, "rc": "average"},
+        LONG | {"dropout": 0.0, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
     "organelle": Task(
         labelled_fasta("organelle_kingdom_3class"),
-        LONG | EVERY | {"dropout": 0.0, "rc": "average"},
+        LONG | {"dropout": 0.0, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),

@@ -149,10 +149,8 @@ def pretrained_config(
             f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
             f"{own.lower_case!r}; give that"
         )
-    names = (
-        *("tokenizer", "kernel_size", "stride", "position", "gaps", "every_word", "n_filters"),
-        "merges",
-    )
+    names = ["tokenizer", "kernel_size", "stride", "position"]
+    names += ["gaps", "every_word", "n_filters", "merges"]
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
     if config.bidirectional == "none":  # what reads backwards is a part of what was learned

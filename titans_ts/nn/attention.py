@@ -168,7 +168,7 @@ class SlidingWindowAttention(_Attention):
         reach = place[past:, None] - place
         sight = (reach >= 0) & (reach <= size)  # [block, past + block]
         if min(counts) < past:  # slots that hold nothing yet
-            alike = min(counts) == max(counts)
+            alike = min(counts) == max(counts)  # then one mask serves all
             shape = (1, 1, n_blocks) if alike else q.shape[:3]
             missing = (past - filled[: shape[0]]).to(q.device)
             sight = sight.expand(*shape, -1, -1).clone()

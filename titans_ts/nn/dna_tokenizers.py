@@ -250,9 +250,8 @@ class KmerTokenizer(StridedTokenizer):
         codes = torch.where(mask & (codes < 4), codes, 4)[:, self.stride - self._ends :]
         step = self.stride // self._ends  # letters between the ends of two words
         windows = codes.unfold(1, self.kernel_size, step)  # [B, N ends, k + gaps]
-        letters = windows[
-            ..., torch.tensor(self._choices, device=codes.device)
-        ]  # [B, N ends, n, k]
+        choices = torch.tensor(self._choices, device=codes.device)
+        letters = windows[..., choices]  # [B, N ends, n, k]
         k = letters.shape[3]
         number = (letters * 4 ** torch.arange(k, device=codes.device)).sum(-1)
         number = torch.where((letters < 4).all(-1), number, 4**k)
