@@ -113,7 +113,7 @@ TASKS = {
     "mouse_4": Task(gue("mouse_4"), BEGUN, 0.49),
     "prom_300_tata": Task(
         gue("prom_300_tata"),
-        MOTIFS | {"rc": "none", "read_out": "flatten"},
+        BEGUN | {"rc": "none", "read_out": "flatten"},
         0.80,
         cnn={"read_out": "flatten"},
     ),

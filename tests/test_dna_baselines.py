@@ -53,6 +53,22 @@ def test_a_frame_is_read_as_by_the_classifier():
     np.testing.assert_array_equal(words.predict_proba(asked), expected.predict_proba(asked))
 
 
+def test_how_much_a_linear_model_is_held_back_is_chosen_by_what_is_held_out():
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACGT"), 40)) for _ in range(300)]
+    weak = (np.array([s.count("G") for s in sequences]) + rng.normal(0, 2, 300) > 10).astype(int)
+    labels = np.where(np.arange(300) == 0, "a rare one", np.where(weak, "many G", "few G"))
+    words = kmer_classifier(k=4).fit(sequences, labels)
+    assert words[-1].best_params_ == {"C": 1.0}
+    assert len(words.classes_) == 3
+    assert words.score(sequences, labels) == np.mean(words.predict(sequences) == labels)
+    clear = [
+        s[:20] + "TGACGTCA" * int(label) + s[20:] for s, label in zip(sequences, weak, strict=True)
+    ]
+    assert kmer_classifier(k=4).fit(clear, weak)[-1].best_params_["C"] >= 30
+    assert kmer_classifier(k=4, C=0.5).fit(sequences, labels)[-1].C == 0.5
+
+
 def test_an_unknown_model_is_named():
     with pytest.raises(ValueError, match="model is 'forest'; choose one of"):
         kmer_classifier(model="forest")
