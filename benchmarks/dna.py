@@ -103,6 +103,8 @@ MOTIFS = {"tokenizer": "conv", "stride": 4, "rc": "average", "read_out": "max", 
 MOTIFS |= {"learning_rate": 0.01, "max_epochs": 10}
 BEGUN = MOTIFS | {"n_filters": 256, "first_filters": "words", "learning_rate": 0.005}
 FEW = {"n_filters": 512, "learning_rate": 0.003, "max_epochs": 20, "patience": 10}
+WORDS = {"tokenizer": "kmer", "kernel_size": 6, "gaps": 2, "rc": "average", "read_out": "mean"}
+WORDS |= {"n_layers": 1, "learning_rate": 0.003, "max_epochs": 2}
 PLACES = {"n_layers": 1, "learning_rate": 0.003, "kernel_size": 11}
 LONG = {"tokenizer": "kmer", "kernel_size": 6, "stride": 6, "every_word": True}
 LONG |= {"position": False, "read_out": "mean", "max_length": 12_288}
@@ -118,7 +120,7 @@ TASKS = {
         cnn={"read_out": "flatten"},
     ),
     "prom_core_tata": Task(gue("prom_core_tata"), PLACES | {"max_epochs": 15}, 0.76),
-    "tf_0": Task(gue("tf_0"), MOTIFS | {"max_epochs": 4}, 0.68),
+    "tf_0": Task(gue("tf_0"), WORDS, 0.68),
     "tf_1": Task(gue("tf_1"), BEGUN | {"max_epochs": 5}, 0.72),
     "tf_2": Task(gue("tf_2"), MOTIFS, 0.70),
     "tf_4": Task(gue("tf_4"), BEGUN | {"max_epochs": 8}, 0.79),
