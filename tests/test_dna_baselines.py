@@ -69,6 +69,19 @@ def test_how_much_a_linear_model_is_held_back_is_chosen_by_what_is_held_out():
     assert kmer_classifier(k=4, C=0.5).fit(sequences, labels)[-1].C == 0.5
 
 
+@pytest.mark.parametrize("model", ["logistic", "svm"])
+def test_a_class_of_one_sequence_is_never_held_out(model):
+    sequences = ["ACGTTGCA" + letter for letter in "ACGTAACC"] + ["TTTTTTTT"]
+    for place in range(9):  # wherever it stands
+        others = sequences[:-1]
+        X = others[:place] + sequences[-1:] + others[place:]
+        words = kmer_classifier(k=3, model=model).fit(
+            X, ["T" if x == "TTTTTTTT" else "A" for x in X]
+        )
+        assert list(words.classes_) == ["A", "T"]
+    assert len(kmer_classifier(k=3, model=model).fit(["ACGT", "TTTT"], [0, 1]).classes_) == 2
+
+
 def test_an_unknown_model_is_named():
     with pytest.raises(ValueError, match="model is 'forest'; choose one of"):
         kmer_classifier(model="forest")

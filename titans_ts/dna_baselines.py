@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def kmer_classifier(
     linear, least, score = models[model]
     if C is None:
         choices = {"C": [least * times for times in (1, 3, 10, 30, 100)]}
-        held_out = ShuffleSplit(1, test_size=0.2, random_state=0)
+        held_out = _Fifth(1, test_size=0.2, random_state=0)
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:
         linear.set_params(C=C)
@@ -72,8 +73,19 @@ class _BestHeldOut(GridSearchCV):
         return float(self.best_estimator_.score(X, y, **params))
 
 
+class _Fifth(ShuffleSplit):
+    """A fifth is held out at random, but nothing of a class that the rest would be without."""
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
+        """Rows to learn from, and rows held out."""
+        y = np.asarray(y)
+        for kept, held_out in super().split(X, y, groups):
+            known = np.isin(y[held_out], y[kept])
+            yield np.append(kept, held_out[~known]), held_out[known] if known.any() else held_out
+
+
 def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
-    """Mean log-likelihood of the labels that the model knows: a rare one may be held out altogether."""
+    """Mean log-likelihood of the labels."""
     shares = model.predict_proba(X)[np.asarray(y)[:, None] == model.classes_]
     return float(np.log(shares.clip(1e-15)).mean())
 
