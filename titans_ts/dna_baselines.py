@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer
@@ -74,7 +75,10 @@ class _BestHeldOut(GridSearchCV):
 
 
 class _Fifth(ShuffleSplit):
-    """A fifth is held out at random, but nothing of a class that the rest would be without."""
+    """Some are held out at random, but nothing of a class that the rest would be without.
+
+    Where that leaves none, what is learned from is asked about, too.
+    """
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
         """Rows to learn from, and rows held out."""
@@ -85,9 +89,8 @@ class _Fifth(ShuffleSplit):
 
 
 def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
-    """Mean log-likelihood of the labels."""
-    shares = model.predict_proba(X)[np.asarray(y)[:, None] == model.classes_]
-    return float(np.log(shares.clip(1e-15)).mean())
+    """Mean log-likelihood; scikit-learn's "neg_log_loss" wants every class among those held out."""
+    return -float(log_loss(y, model.predict_proba(X), labels=model.classes_))
 
 
 def cnn_classifier(**params: Any) -> TitansClassifier:
