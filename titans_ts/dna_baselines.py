@@ -14,6 +14,7 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
 from titans_ts.estimators import TitansClassifier
+from titans_ts.estimators.sequences import keep_every_class
 from titans_ts.words import KmerCounts
 
 __all__ = ["cnn_classifier", "kmer_classifier"]
@@ -82,10 +83,9 @@ class _Fifth(ShuffleSplit):
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
         """Rows to learn from, and rows held out."""
-        y = np.asarray(y)
-        for kept, held_out in super().split(X, y, groups):
-            known = np.isin(y[held_out], y[kept])
-            yield np.append(kept, held_out[~known]), held_out[known] if known.any() else held_out
+        for some, others in super().split(X, y, groups):
+            kept, held_out = keep_every_class(some, others, np.asarray(y))
+            yield kept, held_out if len(held_out) else kept
 
 
 def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:

@@ -393,6 +393,17 @@ def test_groups_of_unequal_size():
         small().fit(sequences, labels, groups=classes, validation=(sequences, labels))
 
 
+def test_a_class_that_is_too_rare_to_be_drawn_by_is_learned():
+    from titans_ts.estimators.sequences import _split
+
+    classes = np.array([2, *[0, 1] * 10])
+    for seed in range(20):
+        kept, held_out = _split(classes, None, 5, 21, seed)
+        assert 0 in kept
+        assert 4 <= len(held_out) <= 5
+        assert sorted([*kept, *held_out]) == list(range(21))
+
+
 def test_weights_of_numbered_classes_are_saved(tmp_path):
     fitted = small(class_weight={0: 1, 1: 2}).fit(["ACGT", "TTTT"] * 10, [0, 1] * 10)
     fitted.save(tmp_path / "m")

@@ -33,7 +33,14 @@ from titans_ts.nn.sequences import STRANDS, SequenceModel
 from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
 from titans_ts.words import telling_words
 
-__all__ = ["Codes", "SequenceEstimator", "check_lengths", "check_target", "encode_sequences"]
+__all__ = [
+    "Codes",
+    "SequenceEstimator",
+    "check_lengths",
+    "check_target",
+    "encode_sequences",
+    "keep_every_class",
+]
 
 Codes = NDArray[np.uint8]
 
@@ -544,7 +551,8 @@ def _split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which of n sequences to train on and which to hold out.
 
-    Whole groups, if there are some; otherwise stratified where every class allows it.
+    Whole groups, if there are some; otherwise stratified where every class allows it; where one is too
+    rare, at random, but nothing of a class that training would be without.
     """
     everything = np.arange(n)
     if n_held_out == 0:
@@ -567,4 +575,12 @@ def _split(
         stratify=classes if by_class else None,
         random_state=seed,
     )
-    return kept, held_out
+    return (kept, held_out) if classes is None else keep_every_class(kept, held_out, classes)
+
+
+def keep_every_class(
+    kept: NDArray[np.int64], held_out: NDArray[np.int64], classes: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to learn from and rows to hold out, nothing of a class that the former would be without."""
+    known = np.isin(classes[held_out], classes[kept])
+    return np.append(kept, held_out[~known]), held_out[known]
