@@ -53,6 +53,21 @@ def spelt(word):
     return "".join(letters).rstrip(".")
 
 
+@pytest.mark.parametrize(("k", "gaps"), [(1, 0), (3, 0), (2, 2)])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_long_sequence_is_counted_a_stretch_at_a_time(monkeypatch, k, gaps, both):
+    rng = np.random.default_rng(0)
+    counter = KmerCounts(k, gaps, both).fit([])
+    for n in (19, 20, 21, 23, 24, 40, 41, 43, 99):
+        sequences = ["ACGT", random_letters(rng, n, "ACGTN"), "TT"]
+        expected = counter.transform(sequences)
+        with monkeypatch.context() as patch:
+            patch.setattr("titans_ts.words._LETTERS", 20)
+            counted = counter.transform(sequences)
+        assert (counted != expected).nnz == 0
+        assert counted.dtype == expected.dtype
+
+
 @pytest.mark.parametrize(("k", "gaps"), [(1, 0), (3, 0), (2, 1), (3, 2)])
 @pytest.mark.parametrize("both", [False, True])
 def test_words_are_counted(k, gaps, both):

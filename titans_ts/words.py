@@ -75,25 +75,41 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If X is something else, or has a letter outside IUPAC.
         """
-        blocks, some, letters = [], [], 0
+        blocks: list[csr_matrix] = []
+        some: list[NDArray[Any]] = []
+        letters = 0
         for sequence in _read(X):
+            if len(sequence) > _LETTERS:
+                blocks += [self._count(some), self._count_long(sequence)]
+                some, letters = [], 0
+                continue
             some.append(sequence)
             letters += len(sequence)
             if letters > _LETTERS:
                 blocks.append(self._count(some))
                 some, letters = [], 0
-        if some:
-            blocks.append(self._count(some))
-        if not blocks:
-            return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
-        return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+        blocks.append(self._count(some))
+        return vstack(blocks, format="csr")
 
     def places(self) -> list[tuple[int, ...]]:
         """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
         return gapped_places(self.k, self.gaps)
 
+    def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
+        """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
+        reach = self.k + self.gaps - 1
+        starts = range(0, len(sequence), _LETTERS)
+        counts = self._count([sequence[:reach]])
+        for i in starts:
+            counts = counts + self._count([sequence[i : i + _LETTERS + reach]])
+            counts = counts - self._count([sequence[i : i + reach]])
+        counts.eliminate_zeros()
+        return counts
+
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
         """Counts of some sequences, read as one with gaps between that no word spans."""
+        if not sequences:
+            return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
         between = np.full(self.k + self.gaps, 4, np.uint8)
         parts = [part for s in sequences for part in (np.minimum(s % LOWER, 4), between)]
         letters = np.concatenate(parts)
