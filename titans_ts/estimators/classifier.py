@@ -15,15 +15,8 @@ from sklearn.utils import Tags, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from titans_ts.config import (
-    BackboneConfig,
-    MemoryConfig,
-    SequenceConfig,
-    TrainingConfig,
-    from_dict,
-)
+from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, TrainingConfig
 from titans_ts.estimators.sequences import SequenceEstimator, check_target
-from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["TitansClassifier"]
 
@@ -44,7 +37,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     position : bool
         Whether a token knows its place; without, sequences longer than those in training are read alike.
     gaps : int
-        Letters that a word of "kmer" may leave out: a token is the sum of all such words.
+        Letters that a word may leave out: a token of "kmer" is the sum of all such words, and all of them
+        are counted (`counted_words`).
     every_word : bool
         Whether a token of "kmer" with a `stride` above 1 sees the words that end at each of its letters,
         or at the last alone (of a coding sequence, those in frame).
@@ -53,6 +47,11 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     first_filters : {"random", "words"}
         What the motifs of "conv" are before training: nothing in particular; or the words (gapped
         k-mers) that tell most in a linear model, from which fewer sequences lead to more.
+    counted_words : int
+        Letters of words that are counted beside the network, 6 for instance; 0 is none. A linear model
+        of how often each occurs learns from the same sequences, and the validation part tells how much
+        it is believed and how much the network. Words tell what is the same wherever it stands, and the
+        network what is told by place and order: together they are often better than either.
     lower_case : {"same", "marked", "absent"}
         What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
         see; not there.
@@ -114,7 +113,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     Attributes
     ----------
     model_ : SequenceModel
-        The trained model.
+        The trained network.
+    words_ : CountedWords or None
+        The words that are counted beside it.
     classes_ : ndarray
         The labels, sorted; of several labels a sequence, their names (a frame's columns) or numbers.
     history_ : list of dict
@@ -142,6 +143,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         every_word: bool = SequenceConfig.every_word,
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
+        counted_words: int = 0,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -181,6 +183,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             every_word=every_word,
             n_filters=n_filters,
             first_filters=first_filters,
+            counted_words=counted_words,
             n_merges=n_merges,
             lower_case=lower_case,
             rc=rc,
@@ -338,13 +341,13 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             raise ValueError(
                 f"the classes {list(self.classes_)} cannot be saved; use str or numbers"
             )
-        return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}, {}
+        return self._saved(classes=self.classes_.tolist(), dtype=self.classes_.dtype.str)
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
-        self.model_ = SequenceModel(from_dict(SequenceConfig, model))
+        super()._restore(model, fitted, tensors)
 
 
 def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from titans_ts.datasets import FastaRegions, Genome, read_variants
+from titans_ts.estimators.counted import CountedWords
 from titans_ts.estimators.scanning import KNOWN, encode_stretch
 from titans_ts.nn.nucleotides import ABSENT, LETTERS, LOWER
 from titans_ts.nn.sequences import SequenceModel
@@ -37,11 +38,12 @@ _ALLELE = set(LETTERS + LETTERS.lower() + "Uu") - {"-"}
 class EffectMethods(ABC):
     """Methods of the estimators for DNA: variants, substitutions, gradients.
 
-    The estimator has `_answer` (of codes), `_read_fitted`, `_column` (of a label) and `_score` (of
-    answers).
+    The estimator has `_answer` (of codes), `_fitted` (what it is saved by), `_read_fitted`, `_column` (of
+    a label) and `_score` (of answers).
     """
 
     model_: SequenceModel
+    words_: CountedWords | None
     progress_bar: bool
 
     def variant_effect(
@@ -185,8 +187,8 @@ class EffectMethods(ABC):
         Raises
         ------
         TypeError, ValueError
-            If the sequence or label cannot be used, the model answers for bins of a track, or its
-            tokenizer has no letters to take a gradient of ("kmer", "bpe").
+            If the sequence or label cannot be used, the model answers for bins of a track, its
+            tokenizer has no letters to take a gradient of ("kmer", "bpe"), or words are counted beside.
         """
         self._check_one_answer()
         model = self.model_.eval()
@@ -195,6 +197,11 @@ class EffectMethods(ABC):
             raise ValueError(
                 f"tokenizer is {model.config.tokenizer!r}, which reads words, and has no gradient of "
                 "single letters; use mutagenesis"
+            )
+        if self.words_ is not None:
+            raise ValueError(
+                f"counted_words is {self.words_.counter.k}, and counts have no gradient of single "
+                "letters; use mutagenesis"
             )
         column, codes = self._column(label), self._codes(sequence)
         leaves: list[Tensor] = []  # [1, C, T'] of each strand that is read
@@ -257,6 +264,10 @@ class EffectMethods(ABC):
     @abstractmethod
     def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]` for codes."""
+
+    @abstractmethod
+    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Fitted attributes: what json can hold, and tensors."""
 
     @abstractmethod
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:

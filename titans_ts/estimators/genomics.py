@@ -159,7 +159,7 @@ class GenomeMethods(EffectMethods):
         some = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
         asked = {
             "genome": [str(genome.path), file.st_size, file.st_mtime_ns],
-            "model": model_digest(self.model_),
+            "model": model_digest(self.model_, self._fitted()[1]),
             "scores": [column, self._score(some, column).tolist()],
             "windows": windows,
         }

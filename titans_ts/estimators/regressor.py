@@ -12,9 +12,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from torch import Tensor
 
-from titans_ts.config import SequenceConfig, from_dict
 from titans_ts.estimators.sequences import SequenceEstimator, check_lengths, check_target
-from titans_ts.nn.sequences import SequenceModel
 
 __all__ = ["TitansRegressor"]
 
@@ -27,7 +25,9 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
     Attributes
     ----------
     model_ : SequenceModel
-        The trained model.
+        The trained network.
+    words_ : CountedWords or None
+        The words that are counted beside it.
     mean_, scale_ : ndarray
         `[n]`, mean and standard deviation of every value in training.
     history_ : list of dict
@@ -155,18 +155,14 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         return float(r2_score(wanted, told, sample_weight=sample_weight))
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return {
-            "mean": self.mean_.tolist(),
-            "scale": self.scale_.tolist(),
-            "flat": self._flat,
-        }, {}
+        return self._saved(mean=self.mean_.tolist(), scale=self.scale_.tolist(), flat=self._flat)
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.mean_, self.scale_ = np.array(fitted["mean"]), np.array(fitted["scale"])
         self._flat = fitted["flat"]
-        self.model_ = SequenceModel(from_dict(SequenceConfig, model))
+        super()._restore(model, fitted, tensors)
 
 
 def _read_values(y: Any, name: str, n: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from titans_ts.datasets.genome import Genome
 from titans_ts.datasets.tracks import write_track
@@ -217,10 +217,10 @@ def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
     aside.replace(path)
 
 
-def model_digest(model: nn.Module) -> str:
-    """A digest of a model's configuration and weights: another model has another one."""
+def model_digest(model: nn.Module, others: Mapping[str, Tensor] | None = None) -> str:
+    """A digest of a model's configuration and weights, and others: another model has another one."""
     digest = hashlib.sha256(repr(model.config).encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in (model.state_dict() | dict(others or {})).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().tobytes())

@@ -17,9 +17,16 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, TrainingConfig
+from titans_ts.config import (
+    BackboneConfig,
+    MemoryConfig,
+    SequenceConfig,
+    TrainingConfig,
+    from_dict,
+)
 from titans_ts.datasets import Genome
 from titans_ts.estimators.base import TitansEstimator
+from titans_ts.estimators.counted import CountedWords, learn_words
 from titans_ts.estimators.genomics import GenomeMethods
 from titans_ts.estimators.pretraining import (
     initialise,
@@ -31,7 +38,7 @@ from titans_ts.nn.dna_tokenizers import ConvTokenizer, learn_merges
 from titans_ts.nn.nucleotides import LOWER_CASE, encode_nucleotides, pad_codes
 from titans_ts.nn.sequences import STRANDS, SequenceModel
 from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
-from titans_ts.words import telling_words
+from titans_ts.words import KmerCounts, telling_words
 
 __all__ = [
     "Codes",
@@ -47,6 +54,9 @@ Codes = NDArray[np.uint8]
 _COUNTED = 3_000_000
 """Letters, about, whose words are counted to begin with."""
 
+_COUNTS = 200_000_000
+"""Counts of words to learn from, about: of more sequences, some at random tell them."""
+
 _TOKENS = 32_768
 """Tokens of a batch at most, padding included."""
 
@@ -55,6 +65,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     """Base of the estimators for DNA; the parameters are described where they are used."""
 
     model_: SequenceModel
+    words_: CountedWords | None = None
 
     def __init__(
         self,
@@ -67,6 +78,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         every_word: bool = SequenceConfig.every_word,
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
+        counted_words: int = 0,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -104,6 +116,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.every_word = every_word
         self.n_filters = n_filters
         self.first_filters = first_filters
+        self.counted_words = counted_words
         self.n_merges = n_merges
         self.lower_case = lower_case
         self.rc = rc
@@ -221,6 +234,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self._check_rc()
         self._check_max_length(outputs)
         self._check_first_filters()
+        self._check_counted_words(outputs)
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
@@ -249,13 +263,25 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 "rc is 'auto', but no validation part is held out to choose by; raise "
                 "validation_fraction, or choose another rc"
             )
+        if self.counted_words and len(parts[1]) == 0:
+            raise ValueError(
+                f"counted_words is {self.counted_words}, but no validation part is held out to tell what "
+                "they are worth; raise validation_fraction, or give 0"
+            )
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
             (self._trained(*parts, training, rc, weight, seed, outputs) for rc in choices),
             key=lambda trained: min(e.get("validation_loss", np.inf) for e in trained[1]),
         )
-        self.model_, self.history_ = model.to(self._device()), history
+        model.to(self._device())
+        words = None
+        if self.counted_words:
+            every = np.arange(0, len(parts[1]), self._step(parts[1], training))
+            words = self._count_words(
+                model, parts[0], parts[1].some(every), weight, seed, refit=validation is None
+            )
+        self.model_, self.history_, self.words_ = model, history, words
 
     def _trained(
         self,
@@ -292,8 +318,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 initialise(model, source, self.freeze)
             validation = None
             if len(held_out):
-                step = max(1, -(-len(held_out) // most))
                 part = held_out.cropped(self.max_length)
+                step = self._step(held_out, training)
                 validation = part.in_order(4 * training.batch_size, config.stride, step)
             cropped = data.cropped(self.max_length, generator)
             history = train(
@@ -313,6 +339,43 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         return model, history
+
+    @staticmethod
+    def _step(held_out: _Labelled, training: TrainingConfig) -> int:
+        """Every which of those held out is asked about, so that they are no more than a pass has."""
+        most = training.max_steps_per_epoch * training.batch_size
+        return max(1, -(-len(held_out) // most))
+
+    def _count_words(
+        self,
+        model: SequenceModel,
+        data: _Labelled,
+        held_out: _Labelled,
+        weight: NDArray[np.float64] | None,
+        seed: int,
+        refit: bool,
+    ) -> CountedWords:
+        """Learn what words tell beside the model."""
+        output = model.config.output
+        counter = KmerCounts(self.counted_words, self.gaps, both_strands=model.config.rc != "none")
+        each = (1 + counter.both_strands) * len(counter.places())
+        order = np.random.default_rng(seed).permutation(len(data))
+        counts = np.minimum(np.array(data.lengths)[order], 4**counter.k) * each
+        last = max(1, int(np.searchsorted(counts.cumsum(), _COUNTS)))
+        if output == "classes":
+            chosen, _ = keep_every_class(order[:last], order[last:], data.wanted)
+        else:
+            chosen = order[:last]
+        some = data.some(np.sort(chosen))
+        return learn_words(
+            counter,
+            (some.sequences, some.wanted),
+            (held_out.sequences, held_out.wanted),
+            self._network_answer(model, held_out.sequences),
+            output,
+            weight,
+            refit=refit,
+        )
 
     def _begin_with_words(
         self, model: SequenceModel, data: _Labelled, output: str, generator: torch.Generator
@@ -354,7 +417,13 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         """As :meth:`_answers`, for codes."""
         if self.model_.config.n_bins:
             check_lengths(sequences, self.model_.config.length)
-        model = self.model_.eval()
+        answers = self._network_answer(self.model_, sequences)
+        return answers if self.words_ is None else self.words_.beside(answers, sequences)
+
+    @staticmethod
+    def _network_answer(model: SequenceModel, sequences: list[Codes]) -> NDArray[np.float64]:
+        """The answers of the network alone."""
+        model.eval()
         device = next(model.parameters()).device
         stride = model.config.stride
         order = np.argsort([len(s) for s in sequences], kind="stable")  # little padding in a batch
@@ -372,6 +441,20 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                     found[i] = answer.cpu().double().numpy()
         return np.stack(found)
 
+    def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What was fitted beside the network, and the words that are counted, if any."""
+        if self.words_ is None:
+            return fitted, {}
+        words, tensors = self.words_.saved()
+        return fitted | {"words": words}, tensors
+
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
+        if "words" in fitted:
+            self.words_ = CountedWords.restored(fitted["words"], tensors)
+        self.model_ = SequenceModel(from_dict(SequenceConfig, model))
+
     def _check_rc(self) -> None:
         if self.rc not in (*STRANDS, "auto"):
             raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
@@ -387,6 +470,16 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             raise ValueError(
                 "first_filters is 'words', which needs the tokenizer 'conv', and no pretrained model; "
                 "give 'random'"
+            )
+
+    def _check_counted_words(self, outputs: dict[str, Any]) -> None:
+        k = self.counted_words
+        if not isinstance(k, numbers.Integral) or isinstance(k, bool) or not 0 <= k <= 10:
+            raise ValueError(f"counted_words is {k!r}; give 0 to 10 letters")
+        if k and "n_bins" in outputs:
+            raise ValueError(
+                f"counted_words is {k!r}, but words of a whole sequence do not tell bins of a track; "
+                "give 0"
             )
 
     def _check_max_length(self, outputs: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from titans_ts.training.batches import batches, cut_by_length, length_batches, s
 from titans_ts.training.fit import train
 from titans_ts.training.losses import (
     StreamLoss,
+    answer_loss,
     forecast_loss,
     sequence_loss,
     split_known,
@@ -11,6 +12,7 @@ from titans_ts.training.losses import (
 
 __all__ = [
     "StreamLoss",
+    "answer_loss",
     "batches",
     "cut_by_length",
     "forecast_loss",

@@ -13,7 +13,7 @@ from titans_ts.nn.models import ForecastingModel
 from titans_ts.nn.sequences import SequenceModel
 from titans_ts.nn.state import detach_state, flatten_state, unflatten_state
 
-__all__ = ["StreamLoss", "forecast_loss", "sequence_loss", "split_known"]
+__all__ = ["StreamLoss", "answer_loss", "forecast_loss", "sequence_loss", "split_known"]
 
 
 def forecast_loss(
@@ -116,12 +116,18 @@ def sequence_loss(
         `[n_outputs]`: how much each class counts, or each label where it holds.
     """
     codes, lengths, wanted = batch
-    answer = model(codes, lengths)
+    return answer_loss(model(codes, lengths), wanted, model.config.output, weight)
+
+
+def answer_loss(
+    answer: Tensor, wanted: Tensor, output: str, weight: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """The loss of answers, and how many they are; as :func:`sequence_loss`."""
     weight = None if weight is None else weight.to(answer)
-    if model.config.output == "classes":
+    if output == "classes":
         loss = F.cross_entropy(answer, wanted, weight, reduction="sum")
         return loss / len(wanted), len(wanted)
-    if model.config.output == "labels":
+    if output == "labels":
         loss = F.binary_cross_entropy_with_logits(answer, wanted.to(answer), pos_weight=weight)
         return loss, len(wanted)
     known = ~wanted.isnan()
