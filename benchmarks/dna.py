@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,6 @@ import numpy as np
 import pandas as pd
 import torch
 from record import RESULTS, data_file, record
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold
 
@@ -36,7 +36,7 @@ from titans_ts.dna_baselines import cnn_classifier, kmer_classifier
 QUIET = {"progress_bar": False}
 MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")
 TOGETHER = ("seeds together", "titans + words", "seeds together + words")
-"""What is made of several models, wherever these are at hand."""
+"""Titans and the words it counts, as one model, and the mean of the seeds' probabilities."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
 
 def contenders(task: Task, seed: int) -> dict[str, Any]:
     """Models by name."""
-    titans = TitansClassifier(**(QUIET | task.titans), random_state=seed)
+    counted = {"counted_words": task.words["k"], "gaps": task.words.get("gaps", 0)}
+    titans = TitansClassifier(**(QUIET | counted | task.titans), random_state=seed)
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
     cnn = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
@@ -190,12 +191,6 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
         found["gapped words"] = kmer_classifier(**task.words)
         found["gapped words, svm"] = kmer_classifier(**task.words, model="svm")
     return found
-
-
-def _log_odds(shares: list[Any]) -> Any:
-    """`[N, models x classes]`."""
-    every = np.concatenate(shares, 1).clip(1e-6, 1 - 1e-6)
-    return np.log(every / (1 - every))
 
 
 def scores(wanted: Any, told: Any) -> dict[str, float]:
@@ -219,7 +214,7 @@ class Run:
         """What every fitted model holds for how probable in "test" and "dev", one of each seed."""
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
-        """A row a model, then one for all seeds so far together, and for Titans with words."""
+        """A row a model, of Titans one without the words it counts, and for all seeds so far together."""
         X, y = self._part["train"]
         for name, model in contenders(self._task, seed).items():
             linear = not isinstance(model, TitansClassifier)
@@ -227,38 +222,31 @@ class Run:
                 continue
             start = time.perf_counter()
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
-            asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
-            if hasattr(model, "predict_proba"):
-                shares = {part: model.predict_proba(some) for part, some in asked.items()}
-                told = {part: model.classes_[some.argmax(1)] for part, some in shares.items()}
-                self._classes = model.classes_
-            else:
-                shares, told = {}, {part: model.predict(some) for part, some in asked.items()}
-            self._shares.setdefault(name, []).append(shares)
-            row = self._row(name, seed, told)
-            row |= {} if linear else {"epochs": len(model.history_)}
+            more = {} if linear else {"epochs": len(model.history_)}
+            if getattr(model, "words_", None) is not None:
+                alone, name = copy(model), f"{name} + words"
+                alone.words_ = None
+                yield self._asked(alone, "titans", seed) | more
+                more["believed"] = model.words_.shares.round(2).tolist()
+            row = self._asked(model, name, seed) | more
             yield row | {"seconds": round(time.perf_counter() - start, 1)}
-        titans = self._shares.get("titans", [])
-        words = self._shares.get("gapped words") or self._shares.get("words")
-        if titans and words:
-            yield self._stacked("titans + words", seed, [titans[-1], words[0]])
-        if len(titans) > 1:
-            mean = {part: sum(s[part] for s in titans) / len(titans) for part in titans[0]}
-            told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
-            yield self._row("seeds together", 0, told)
-            if words:
-                yield self._stacked("seeds together + words", 0, [mean, words[0]])
+        for name in ("titans", "titans + words"):
+            if seed and name in self._shares:
+                parts = self._shares[name]
+                mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
+                told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
+                yield self._row(name.replace("titans", "seeds together"), 0, told)
 
-    def _stacked(self, name: str, seed: int, models: list[dict[str, Any]]) -> dict[str, Any]:
-        """Several models; the development part, if any, tells how much each is to be believed."""
-        if "dev" in self._part:
-            means = LogisticRegression().fit(
-                _log_odds([shares["dev"] for shares in models]), self._part["dev"][1]
-            )
-            told = means.predict(_log_odds([shares["test"] for shares in models]))
+    def _asked(self, model: Any, name: str, seed: int) -> dict[str, Any]:
+        asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
+        if hasattr(model, "predict_proba"):
+            shares = {part: model.predict_proba(some) for part, some in asked.items()}
+            told = {part: model.classes_[some.argmax(1)] for part, some in shares.items()}
+            self._classes = model.classes_
         else:
-            told = self._classes[sum(shares["test"] for shares in models).argmax(1)]
-        return self._row(name, seed, {"test": told})
+            shares, told = {}, {part: model.predict(some) for part, some in asked.items()}
+        self._shares.setdefault(name, []).append(shares)
+        return self._row(name, seed, told)
 
     def _row(self, name: str, seed: int, told: dict[str, Any]) -> dict[str, Any]:
         asked, wanted = self._part["test"]
@@ -285,10 +273,10 @@ def show() -> None:
         rows = pd.DataFrame(json.loads(path.read_text())["rows"])
         by = rows.groupby("model")[task.metric]
         told = [f"{by.mean()[m]:.3f}" if m in by.groups else "" for m in models]
-        ours = rows[rows["model"] == "titans"]
+        ours = rows[rows["model"].isin(["titans", "titans + words"])]
         target = "" if task.target is None else f"{task.target:.2f}"
         print(
-            f"| {name} | {task.metric} | {target} | {' | '.join(told)} | {len(ours)} "
+            f"| {name} | {task.metric} | {target} | {' | '.join(told)} | {ours['seed'].nunique()} "
             f"| {ours['seconds'].median():.0f} |"
         )
 

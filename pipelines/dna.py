@@ -80,6 +80,10 @@ def classify(
     read_out: Annotated[
         str, typer.Option(help="Tokens to one answer: attention, max, mean, last or flatten.")
     ] = SequenceConfig.read_out,
+    counted_words: Annotated[
+        int,
+        typer.Option(help="Letters of words to count beside the network, 6 for instance.", min=0),
+    ] = 0,
     lower_case: LowerCase = SequenceConfig.lower_case,
     max_length: Annotated[
         int | None,
@@ -148,6 +152,7 @@ def classify(
         rc=rc,
         bidirectional=bidirectional,
         read_out=read_out,
+        counted_words=counted_words,
         lower_case=lower_case,
         max_length=max_length,
         pretrained=pretrained,

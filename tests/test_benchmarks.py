@@ -329,13 +329,13 @@ def test_dna_models_answer_together(parts):
     task = dna.Task(lambda _: frame, tiny, words={"k": 3, "gaps": 1})
     run = dna.Run(frame, task, {"titans", "gapped words"})
     rows = [row for seed in range(2) for row in run.rows(seed)]
-    first = ["titans", "gapped words", "titans + words"]
+    first = ["titans", "titans + words", "gapped words"]
     second = ["titans", "titans + words", "seeds together", "seeds together + words"]
     assert [row["model"] for row in rows] == first + second
-    assert rows[1]["mcc"] > 0.7  # five T tell b
+    assert min(row["mcc"] for row in rows if "words" in row["model"]) > 0.7  # five T tell b
     for row in rows:
         assert -1 <= row["mcc"] <= 1
-        assert ("dev_mcc" in row) == ("dev" in parts and "+ words" not in row["model"])
+        assert ("dev_mcc" in row) == ("dev" in parts)
 
 
 def test_dna_names_of_models(capsys):
