@@ -179,10 +179,15 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
             yield seed, frame.assign(split=split)
 
 
+def settings(task: Task) -> dict[str, Any]:
+    """Parameters of the Titans of a task, with the words that the linear model counts."""
+    counted = {"counted_words": task.words["k"], "counted_gaps": task.words.get("gaps", 0)}
+    return counted | task.titans
+
+
 def contenders(task: Task, seed: int) -> dict[str, Any]:
     """Models by name."""
-    counted = {"counted_words": task.words["k"], "gaps": task.words.get("gaps", 0)}
-    titans = TitansClassifier(**(QUIET | counted | task.titans), random_state=seed)
+    titans = TitansClassifier(**(QUIET | settings(task)), random_state=seed)
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
     cnn = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
@@ -304,7 +309,8 @@ def main(arguments: list[str] | None = None) -> None:
         frame = task.read(args)
         path = RESULTS / f"dna-{name}.json"
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
-        rows = [row for row in rows if row["model"] not in only.union(TOGETHER)]
+        anew = only.union(TOGETHER) if "titans" in only else only
+        rows = [row for row in rows if row["model"] not in anew]
         run = None
         for seed, split in splits(frame, task, args.seeds):
             if run is None or task.folds:
@@ -315,7 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
                 print(name, json.dumps(row), flush=True)
                 command = f"python benchmarks/dna.py --task {name} --seeds {args.seeds}"
                 command += f" --models '{args.models}'" if only else ""
-                record(f"dna-{name}", command, rows, settings=task.titans)
+                record(f"dna-{name}", command, rows, settings=settings(task))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ def classify(
         int,
         typer.Option(help="Letters of words to count beside the network, 6 for instance.", min=0),
     ] = 0,
+    counted_gaps: Annotated[
+        int, typer.Option(help="Letters that these may leave out, 2 for instance.", min=0)
+    ] = 0,
     lower_case: LowerCase = SequenceConfig.lower_case,
     max_length: Annotated[
         int | None,
@@ -153,6 +156,7 @@ def classify(
         bidirectional=bidirectional,
         read_out=read_out,
         counted_words=counted_words,
+        counted_gaps=counted_gaps,
         lower_case=lower_case,
         max_length=max_length,
         pretrained=pretrained,

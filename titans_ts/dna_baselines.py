@@ -52,7 +52,8 @@ def kmer_classifier(
     [1, 0]
     """
     models = {
-        "logistic": (LogisticRegression(max_iter=1000), 1.0, _likelihood),
+        # counts are small, and so are gradients
+        "logistic": (LogisticRegression(tol=1e-6, max_iter=1000), 1.0, _likelihood),
         "svm": (LinearSVC(), 0.1, "accuracy"),
     }
     if model not in models:

@@ -75,21 +75,35 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If X is something else, or has a letter outside IUPAC.
         """
-        blocks: list[csr_matrix] = []
+        blocks = list(self.blocks(X))
+        return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+
+    def blocks(self, X: Any) -> Iterator[csr_matrix]:
+        """Counts of some sequences after the other, in memory that does not grow with all of them.
+
+        Parameters
+        ----------
+        X : list, array or Series of str or of codes, a frame of one column, or FastaRegions
+            As for :meth:`transform`.
+
+        Yields
+        ------
+        csr_matrix
+            `[n, n_features_]`; the last may be of no sequence.
+        """
         some: list[NDArray[Any]] = []
         letters = 0
         for sequence in _read(X):
-            if len(sequence) > _LETTERS:
-                blocks += [self._count(some), self._count_long(sequence)]
-                some, letters = [], 0
-                continue
             some.append(sequence)
             letters += len(sequence)
             if letters > _LETTERS:
-                blocks.append(self._count(some))
+                long = some.pop() if len(sequence) > _LETTERS else None
+                if some:
+                    yield self._count(some)
+                if long is not None:
+                    yield self._count_long(long)
                 some, letters = [], 0
-        blocks.append(self._count(some))
-        return vstack(blocks, format="csr")
+        yield self._count(some)
 
     def places(self) -> list[tuple[int, ...]]:
         """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""

@@ -120,12 +120,12 @@ def test_labels_of_a_test_part_of_fasta(folder, tmp_path):
 
 def test_classify_takes_what_the_estimator_takes(folder, tmp_path):
     more = ["--max-length", 20, "--read-out", "max", "--bidirectional", "shared"]
-    more += ["--counted-words", 2]
+    more += ["--counted-words", 2, "--counted-gaps", 1]
     where = ["--out", tmp_path, "--save", tmp_path / "m"]
     run("classify", folder / "train.csv", *more, *where, *TINY)
     loaded = TitansClassifier.load(tmp_path / "m")
     assert loaded.max_length == 20
-    assert loaded.words_.counter.k == 2
+    assert loaded.words_.counter.get_params() == {"k": 2, "gaps": 1, "both_strands": False}
     assert loaded.model_.config.read_out == "max"
     assert loaded.model_.config.bidirectional == "shared"
 

@@ -37,8 +37,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     position : bool
         Whether a token knows its place; without, sequences longer than those in training are read alike.
     gaps : int
-        Letters that a word may leave out: a token of "kmer" is the sum of all such words, and all of them
-        are counted (`counted_words`).
+        Letters that a word of "kmer" may leave out: a token is the sum of all such words.
     every_word : bool
         Whether a token of "kmer" with a `stride` above 1 sees the words that end at each of its letters,
         or at the last alone (of a coding sequence, those in frame).
@@ -47,11 +46,13 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     first_filters : {"random", "words"}
         What the motifs of "conv" are before training: nothing in particular; or the words (gapped
         k-mers) that tell most in a linear model, from which fewer sequences lead to more.
-    counted_words : int
-        Letters of words that are counted beside the network, 6 for instance; 0 is none. A linear model
-        of how often each occurs learns from the same sequences, and the validation part tells how much
-        it is believed and how much the network. Words tell what is the same wherever it stands, and the
-        network what is told by place and order: together they are often better than either.
+    counted_words, counted_gaps : int
+        Letters of words that are counted beside the network, and how many more a word may span, of which
+        it leaves any out (gapped k-mers); 6 and 2 are usual, and 0 words are none. A linear model of how
+        often each occurs learns from the same sequences (of both strands, but for an `rc` of "none"),
+        and the validation part tells how little it is held back, and how much it is believed and how
+        much the network. Words tell what is the same wherever it stands, and the network what is told
+        by place and order. Of several labels, each is learned by itself, in six fits at most.
     lower_case : {"same", "marked", "absent"}
         What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
         see; not there.
@@ -144,6 +145,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
         counted_words: int = 0,
+        counted_gaps: int = 0,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -184,6 +186,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             n_filters=n_filters,
             first_filters=first_filters,
             counted_words=counted_words,
+            counted_gaps=counted_gaps,
             n_merges=n_merges,
             lower_case=lower_case,
             rc=rc,
@@ -235,7 +238,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` to stop early by, instead of a part that is held out.
+            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
+            tell what they are worth (a part that is held out they learn from in the end).
 
         Raises
         ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class CountedWords:
     weight, bias : ndarray
         `[n, n_features]` and `[n]`, for each of the network's n outputs.
     shares : ndarray
-        `[2]`: how much the network's answer counts, and that of the words.
+        `[2, n]`: how much of each output is the network's, and the words'.
     """
 
     counter: KmerCounts
@@ -47,7 +47,8 @@ class CountedWords:
 
     def answers(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Logits or values `[N, n]` by the words alone, of N sequences of codes."""
-        return self._answers(_counted(self.counter, sequences))
+        blocks = self.counter.blocks(list(sequences))
+        return np.concatenate([_answers(normalize(b), self.weight, self.bias) for b in blocks])
 
     def beside(
         self, network: NDArray[np.float64], sequences: Sequence[NDArray[np.uint8]]
@@ -65,10 +66,6 @@ class CountedWords:
         """Undo :meth:`saved`."""
         return cls(KmerCounts(**counter), **{n: tensors[f"words.{n}"].numpy() for n in _TENSORS})
 
-    def _answers(self, counts: csr_matrix) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = (counts @ self.weight.T).astype(np.float64) + self.bias
-        return found
-
 
 def learn_words(
     counter: KmerCounts,
@@ -81,6 +78,8 @@ def learn_words(
     refit: bool = True,
 ) -> CountedWords:
     """Learn a linear model of words, as strong as what is held out wants it, and what either is worth.
+
+    Labels and values are learned one by one.
 
     Parameters
     ----------
@@ -97,44 +96,68 @@ def learn_words(
     refit : bool
         Whether those held out are learned from, too, once they have told this.
     """
-    counts, wanted = _counted(counter.fit(data[0]), data[0]), data[1]
-    asked, told = _counted(counter, held_out[0]), torch.from_numpy(held_out[1])
+    counter.fit(data[0])
+    counts, asked = (normalize(counter.transform(list(s))) for s in (data[0], held_out[0]))
+    n = network.shape[1]
+    if output == "classes":
+        if weight is not None:  # 1 in the mean, so that strengths and shares stay what they are
+            weight = weight / weight[data[1]].mean()
+        columns = [slice(n)]
+    else:
+        columns = [slice(i, i + 1) for i in range(n)]
+    found = [
+        _learned(
+            (counts, data[1] if output == "classes" else data[1][:, some]),
+            (asked, held_out[1] if output == "classes" else held_out[1][:, some]),
+            network[:, some],
+            output,
+            None if weight is None else weight[some],
+            refit,
+        )
+        for some in columns
+    ]
+    weights, biases, shares = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
+    return CountedWords(counter, np.ascontiguousarray(weights.T), biases, shares)
+
+
+def _learned(
+    data: tuple[csr_matrix, NDArray[Any]],
+    held_out: tuple[csr_matrix, NDArray[Any]],
+    network: NDArray[np.float64],
+    output: str,
+    weight: NDArray[np.float64] | None,
+    refit: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Weights `[n_features, n]`, biases `[n]` and shares `[2, n]`."""
+    asked, wanted = held_out[0], torch.from_numpy(held_out[1])
     weights = None if weight is None else torch.from_numpy(weight)
 
     def loss(answers: Tensor) -> Tensor:
-        return answer_loss(answers, told, output, weights)[0]
+        return answer_loss(answers, wanted, output, weights)[0]
 
-    n, halves = network.shape[1], np.array([0.5, 0.5])
-    best, least, chosen = None, np.inf, 0.0
+    n, least, chosen = network.shape[1], np.inf, 0.0
     for strength in _STRENGTHS:
-        words = CountedWords(
-            counter, *_linear(counts, wanted, n, output, weight, strength), shares=halves
-        )
-        missed = float(loss(torch.from_numpy(words._answers(asked))))
-        if best is not None and missed >= least:
+        model = _linear(*data, n, output, weight, strength)
+        answers = _answers(asked, *model)
+        missed = float(loss(torch.from_numpy(answers)))
+        if missed >= least:
             break  # what is held back less only learns by heart
-        best, least, chosen = words, missed, strength
-    assert best is not None
-    both = torch.from_numpy(np.stack([network, best._answers(asked)]))
+        best, told, least, chosen = model, answers, missed, strength
+    both = torch.from_numpy(np.stack([network, told]))
 
     def missed_by(shares: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         x = torch.tensor(shares, requires_grad=True)
         # where few are held out, a half of each is as likely as what they say
-        total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(told)
+        total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(wanted)
         total.backward()
         assert x.grad is not None
         return float(total.detach()), x.grad.numpy()
 
-    shares = minimize(missed_by, halves, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2).x
-    if not refit:
-        return replace(best, shares=shares)
-    everything = vstack([counts, asked], format="csr"), np.concatenate([wanted, held_out[1]])
-    return CountedWords(counter, *_linear(*everything, n, output, weight, chosen), shares=shares)
-
-
-def _counted(counter: KmerCounts, sequences: Sequence[NDArray[np.uint8]]) -> csr_matrix:
-    counts: csr_matrix = normalize(counter.transform(list(sequences)), copy=False)
-    return counts
+    shares = minimize(missed_by, [0.5, 0.5], jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2).x
+    if refit:
+        everything = (vstack([data[0], asked], "csr"), np.concatenate([data[1], held_out[1]]))
+        best = _linear(*everything, n, output, weight, chosen)
+    return best[0].T, best[1], np.tile(shares[:, None], n)
 
 
 def _linear(
@@ -145,26 +168,31 @@ def _linear(
     weight: NDArray[np.float64] | None,
     strength: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Weights `[n, n_features]` and biases `[n]`."""
-    coefficients = np.zeros((n, counts.shape[1]), np.float32)
-    bias = np.zeros(n)
-    if output == "classes":
-        model = LogisticRegression(C=strength, max_iter=1000)
-        model.fit(counts, wanted, sample_weight=None if weight is None else weight[wanted])
-        rows = slice(1, 2) if n == 2 else slice(n)  # of two classes, the odds of the second
-        coefficients[rows], bias[rows] = model.coef_, model.intercept_
+    """Weights `[n, n_features]` and biases `[n]`, of one column but for classes."""
+    coefficients, bias = np.zeros((n, counts.shape[1]), np.float32), np.zeros(n)
+    rows = slice(1 if output == "classes" and n == 2 else 0, n)  # the odds of the second of two
+    values, known = wanted.ravel(), ~np.isnan(wanted.ravel())
+    if not known.any():
         return coefficients, bias
-    for column, values in enumerate(wanted.T):
-        known = ~np.isnan(values)
-        if output == "labels" and values.min() == values.max():
-            bias[column] = logit((values.sum() + 0.5) / (len(values) + 1))
-            continue
-        if output == "labels":
-            model, some = LogisticRegression(C=strength, max_iter=1000), None
-            if weight is not None:
-                some = np.where(values > 0, weight[column], 1.0)
-        else:
-            model, some = Ridge(alpha=10 / strength), None
-        model.fit(counts[known], values[known], sample_weight=some)
-        coefficients[column], bias[column] = np.ravel(model.coef_), np.ravel(model.intercept_)[0]
+    if output == "labels" and values.min() == values.max():
+        bias[:] = logit((values.sum() + 0.5) / (len(values) + 1))
+        return coefficients, bias
+    if output == "values":
+        counts = counts if known.all() else counts[known]
+        model = Ridge(alpha=10 / strength).fit(counts, values[known])
+    else:
+        each = None
+        if weight is not None:
+            each = weight[values] if output == "classes" else np.where(values > 0, weight, 1.0)
+        # counts are small, and so are gradients
+        model = LogisticRegression(C=strength, tol=1e-6, max_iter=1000)
+        model.fit(counts, values, sample_weight=each)
+    coefficients[rows], bias[rows] = model.coef_, model.intercept_
     return coefficients, bias
+
+
+def _answers(
+    counts: csr_matrix, weight: NDArray[np.float32], bias: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = (counts @ weight.T).astype(np.float64) + bias
+    return found

@@ -38,8 +38,8 @@ _ALLELE = set(LETTERS + LETTERS.lower() + "Uu") - {"-"}
 class EffectMethods(ABC):
     """Methods of the estimators for DNA: variants, substitutions, gradients.
 
-    The estimator has `_answer` (of codes), `_fitted` (what it is saved by), `_read_fitted`, `_column` (of
-    a label) and `_score` (of answers).
+    The estimator has `_answer` (of codes), `_read_fitted`, `_column` (of a label) and `_score` (of
+    answers).
     """
 
     model_: SequenceModel
@@ -264,10 +264,6 @@ class EffectMethods(ABC):
     @abstractmethod
     def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]` for codes."""
-
-    @abstractmethod
-    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Fitted attributes: what json can hold, and tensors."""
 
     @abstractmethod
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:

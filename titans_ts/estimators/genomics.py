@@ -155,11 +155,12 @@ class GenomeMethods(EffectMethods):
         if out is None:
             return KeptParts(None, {})
         file, n = genome.path.stat(), self.model_.config.n_outputs
+        words = None if self.words_ is None else self.words_.saved()[1]
         # how answers become scores
         some = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
         asked = {
             "genome": [str(genome.path), file.st_size, file.st_mtime_ns],
-            "model": model_digest(self.model_, self._fitted()[1]),
+            "model": model_digest(self.model_, words),
             "scores": [column, self._score(some, column).tolist()],
             "windows": windows,
         }

@@ -66,7 +66,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` to stop early by, instead of a part that is held out.
+            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
+            tell what they are worth (a part that is held out they learn from in the end).
 
         Raises
         ------

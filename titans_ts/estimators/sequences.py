@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from functools import partial
@@ -57,6 +58,9 @@ _COUNTED = 3_000_000
 _COUNTS = 200_000_000
 """Counts of words to learn from, about: of more sequences, some at random tell them."""
 
+_WEIGHTS = 2**24
+"""Of counted words, at most."""
+
 _TOKENS = 32_768
 """Tokens of a batch at most, padding included."""
 
@@ -79,6 +83,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         n_filters: int = SequenceConfig.n_filters,
         first_filters: str = "random",
         counted_words: int = 0,
+        counted_gaps: int = 0,
         n_merges: int = 1000,
         lower_case: str = SequenceConfig.lower_case,
         rc: str = SequenceConfig.rc,
@@ -117,6 +122,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         self.n_filters = n_filters
         self.first_filters = first_filters
         self.counted_words = counted_words
+        self.counted_gaps = counted_gaps
         self.n_merges = n_merges
         self.lower_case = lower_case
         self.rc = rc
@@ -265,8 +271,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             )
         if self.counted_words and len(parts[1]) == 0:
             raise ValueError(
-                f"counted_words is {self.counted_words}, but no validation part is held out to tell what "
-                "they are worth; raise validation_fraction, or give 0"
+                f"counted_words is {self.counted_words}, but no sequence is held out to tell what they "
+                "are worth; raise validation_fraction, give a validation part, or count no words (0)"
             )
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
@@ -356,23 +362,16 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         refit: bool,
     ) -> CountedWords:
         """Learn what words tell beside the model."""
-        output = model.config.output
-        counter = KmerCounts(self.counted_words, self.gaps, both_strands=model.config.rc != "none")
-        each = (1 + counter.both_strands) * len(counter.places())
-        order = np.random.default_rng(seed).permutation(len(data))
-        counts = np.minimum(np.array(data.lengths)[order], 4**counter.k) * each
-        last = max(1, int(np.searchsorted(counts.cumsum(), _COUNTS)))
-        if output == "classes":
-            chosen, _ = keep_every_class(order[:last], order[last:], data.wanted)
-        else:
-            chosen = order[:last]
-        some = data.some(np.sort(chosen))
+        k, gaps = int(self.counted_words), int(self.counted_gaps)
+        counter = KmerCounts(k, gaps, both_strands=model.config.rc != "none")
+        classes = model.config.output == "classes"
+        some, others = (part.few(counter, classes, seed) for part in (data, held_out))
         return learn_words(
             counter,
             (some.sequences, some.wanted),
-            (held_out.sequences, held_out.wanted),
-            self._network_answer(model, held_out.sequences),
-            output,
+            (others.sequences, others.wanted),
+            self._network_answer(model, others.sequences),
+            model.config.output,
             weight,
             refit=refit,
         )
@@ -473,13 +472,25 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             )
 
     def _check_counted_words(self, outputs: dict[str, Any]) -> None:
-        k = self.counted_words
-        if not isinstance(k, numbers.Integral) or isinstance(k, bool) or not 0 <= k <= 10:
-            raise ValueError(f"counted_words is {k!r}; give 0 to 10 letters")
-        if k and "n_bins" in outputs:
+        k, gaps = self.counted_words, self.counted_gaps
+        for name, value, most in (("counted_words", k, 10), ("counted_gaps", gaps, 10)):
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if not whole or not 0 <= value <= most:
+                raise ValueError(
+                    f"{name} is {value!r}; give a whole number of letters, 0 to {most}"
+                )
+        if not k:
+            return
+        if "n_bins" in outputs:
             raise ValueError(
                 f"counted_words is {k!r}, but words of a whole sequence do not tell bins of a track; "
                 "give 0"
+            )
+        n_words = math.comb(k + gaps - 1, gaps) * 4**k
+        if n_words * outputs["n_outputs"] > _WEIGHTS:
+            raise ValueError(
+                f"counted_words is {k!r} and counted_gaps {gaps!r}: {n_words} words for each of "
+                f"{outputs['n_outputs']} answers are more than {_WEIGHTS} weights; give less of either"
             )
 
     def _check_max_length(self, outputs: dict[str, Any]) -> None:
@@ -528,6 +539,18 @@ class _Labelled:
     def some(self, chosen: NDArray[np.int64]) -> _Labelled:
         """Those of these numbers."""
         return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
+
+    def few(self, counter: KmerCounts, classes: bool, seed: int) -> _Labelled:
+        """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        if classes:
+            first = np.unique(self.wanted[order], return_index=True)[1]
+            order = np.concatenate([order[first], np.delete(order, first)])
+        each = (1 + counter.both_strands) * len(counter.places())
+        counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
+        fewest = len(first) if classes else 1
+        last = max(fewest, int(np.searchsorted(counts[order].cumsum(), _COUNTS, side="right")))
+        return self.some(np.sort(order[:last]))
 
     def cropped(self, most: int | None, generator: torch.Generator | None = None) -> _Labelled:
         """Of longer sequences a stretch of `most` letters: a random one each time, or the middle."""

@@ -59,7 +59,7 @@ class Job:
         measures: dict[str, Callable[[], float]] = {
             "score": lambda: float(np.mean(parts["scores"])),
             "latency": lambda: _latency(model, fold.test_X),
-            "size": lambda: float(sum(p.numel() for p in final_step(model).model_.parameters())),
+            "size": lambda: _size(final_step(model)),
         }
         return [measures[name]() for name in self.objectives]
 
@@ -120,6 +120,13 @@ def _watch(model: Any, trial: Trial, fold: int, *, prunes: bool) -> None:
             theirs = theirs if isinstance(theirs, (list, tuple)) else [theirs]
             callbacks = {"callbacks": [*theirs, TellEpochs(told)]}
             model.set_params(**{name: (given or {}) | callbacks})
+
+
+def _size(estimator: Any) -> float:
+    """Numbers that were learned, those of counted words, too."""
+    words = getattr(estimator, "words_", None)
+    size = sum(p.numel() for p in estimator.model_.parameters())
+    return float(size + (0 if words is None else words.weight.size + words.bias.size))
 
 
 def _latency(model: Any, X: Any) -> float:
