@@ -112,9 +112,8 @@ class KmerCounts(TransformerMixin, BaseEstimator):
     def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
         """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
         reach = self.k + self.gaps - 1
-        starts = range(0, len(sequence), _LETTERS)
         counts = self._count([sequence[:reach]])
-        for i in starts:
+        for i in range(0, len(sequence), _LETTERS):
             counts = counts + self._count([sequence[i : i + _LETTERS + reach]])
             counts = counts - self._count([sequence[i : i + reach]])
         counts.eliminate_zeros()

@@ -47,8 +47,8 @@ class CountedWords:
 
     def answers(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Logits or values `[N, n]` by the words alone, of N sequences of codes."""
-        blocks = self.counter.blocks(list(sequences))
-        return np.concatenate([_answers(normalize(b), self.weight, self.bias) for b in blocks])
+        blocks = (normalize(counts, copy=False) for counts in self.counter.blocks(sequences))
+        return np.concatenate([_answers(counts, self.weight, self.bias) for counts in blocks])
 
     def beside(
         self, network: NDArray[np.float64], sequences: Sequence[NDArray[np.uint8]]
@@ -97,25 +97,25 @@ def learn_words(
         Whether those held out are learned from, too, once they have told this.
     """
     counter.fit(data[0])
-    counts, asked = (normalize(counter.transform(list(s))) for s in (data[0], held_out[0]))
-    n = network.shape[1]
+    counts, asked = (
+        normalize(counter.transform(some), copy=False) for some in (data[0], held_out[0])
+    )
     if output == "classes":
         if weight is not None:  # 1 in the mean, so that strengths and shares stay what they are
             weight = weight / weight[data[1]].mean()
-        columns = [slice(n)]
+        found = [_learned((counts, data[1]), (asked, held_out[1]), network, output, weight, refit)]
     else:
-        columns = [slice(i, i + 1) for i in range(n)]
-    found = [
-        _learned(
-            (counts, data[1] if output == "classes" else data[1][:, some]),
-            (asked, held_out[1] if output == "classes" else held_out[1][:, some]),
-            network[:, some],
-            output,
-            None if weight is None else weight[some],
-            refit,
-        )
-        for some in columns
-    ]
+        found = [
+            _learned(
+                (counts, data[1][:, column]),
+                (asked, held_out[1][:, column]),
+                network[:, column],
+                output,
+                None if weight is None else weight[column],
+                refit,
+            )
+            for column in (slice(i, i + 1) for i in range(network.shape[1]))
+        ]
     weights, biases, shares = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
     return CountedWords(counter, np.ascontiguousarray(weights.T), biases, shares)
 

@@ -473,12 +473,10 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
 
     def _check_counted_words(self, outputs: dict[str, Any]) -> None:
         k, gaps = self.counted_words, self.counted_gaps
-        for name, value, most in (("counted_words", k, 10), ("counted_gaps", gaps, 10)):
+        for name, value in (("counted_words", k), ("counted_gaps", gaps)):
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not whole or not 0 <= value <= most:
-                raise ValueError(
-                    f"{name} is {value!r}; give a whole number of letters, 0 to {most}"
-                )
+            if not whole or not 0 <= value <= 10:
+                raise ValueError(f"{name} is {value!r}; give a whole number of letters, 0 to 10")
         if not k:
             return
         if "n_bins" in outputs:
@@ -543,13 +541,11 @@ class _Labelled:
     def few(self, counter: KmerCounts, classes: bool, seed: int) -> _Labelled:
         """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
         order = np.random.default_rng(seed).permutation(len(self))
-        if classes:
-            first = np.unique(self.wanted[order], return_index=True)[1]
-            order = np.concatenate([order[first], np.delete(order, first)])
+        first = np.unique(self.wanted[order], return_index=True)[1] if classes else np.array([0])
+        order = np.concatenate([order[first], np.delete(order, first)])
         each = (1 + counter.both_strands) * len(counter.places())
         counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
-        fewest = len(first) if classes else 1
-        last = max(fewest, int(np.searchsorted(counts[order].cumsum(), _COUNTS, side="right")))
+        last = max(len(first), int(np.searchsorted(counts[order].cumsum(), _COUNTS, side="right")))
         return self.some(np.sort(order[:last]))
 
     def cropped(self, most: int | None, generator: torch.Generator | None = None) -> _Labelled:
