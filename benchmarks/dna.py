@@ -229,15 +229,15 @@ class Run:
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
             more = {} if linear else {"epochs": len(model.history_)}
             if getattr(model, "words_", None) is not None:
-                alone, name = copy(model), f"{name} + words"
+                alone = copy(model)
                 alone.words_ = None
-                yield self._asked(alone, "titans", seed) | more
-                more["believed"] = model.words_.shares.round(2).tolist()
+                yield self._asked(alone, name, seed) | more
+                name, more["believed"] = f"{name} + words", model.words_.shares.round(2).tolist()
             row = self._asked(model, name, seed) | more
             yield row | {"seconds": round(time.perf_counter() - start, 1)}
         for name in ("titans", "titans + words"):
-            if seed and name in self._shares:
-                parts = self._shares[name]
+            parts = self._shares.get(name, [])
+            if len(parts) > 1:  # a fold is no seed of another
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
                 told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
                 yield self._row(name.replace("titans", "seeds together"), 0, told)

@@ -336,6 +336,8 @@ def test_dna_models_answer_together(parts):
     for row in rows:
         assert -1 <= row["mcc"] <= 1
         assert ("dev_mcc" in row) == ("dev" in parts)
+    fold = dna.Run(frame, task, {"titans"}).rows(1)  # as of a second fold, which is no second seed
+    assert [row["model"] for row in fold] == ["titans", "titans + words"]
 
 
 def test_dna_names_of_models(capsys):
