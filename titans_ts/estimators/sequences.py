@@ -274,6 +274,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 f"counted_words is {self.counted_words}, but no sequence is held out to tell what they "
                 "are worth; raise validation_fraction, give a validation part, or count no words (0)"
             )
+        most = training.max_steps_per_epoch * training.batch_size
+        parts = parts[0], parts[1].evenly(most)
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
@@ -283,10 +285,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         model.to(self._device())
         words = None
         if self.counted_words:
-            every = np.arange(0, len(parts[1]), self._step(parts[1], training))
-            words = self._count_words(
-                model, parts[0], parts[1].some(every), weight, seed, refit=validation is None
-            )
+            words = self._count_words(model, *parts, weight, seed, refit=validation is None)
         self.model_, self.history_, self.words_ = model, history, words
 
     def _trained(
@@ -325,8 +324,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             validation = None
             if len(held_out):
                 part = held_out.cropped(self.max_length)
-                step = self._step(held_out, training)
-                validation = part.in_order(4 * training.batch_size, config.stride, step)
+                validation = part.in_order(4 * training.batch_size, config.stride)
             cropped = data.cropped(self.max_length, generator)
             history = train(
                 model,
@@ -345,12 +343,6 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
             )
         return model, history
-
-    @staticmethod
-    def _step(held_out: _Labelled, training: TrainingConfig) -> int:
-        """Every which of those held out is asked about, so that they are no more than a pass has."""
-        most = training.max_steps_per_epoch * training.batch_size
-        return max(1, -(-len(held_out) // most))
 
     def _count_words(
         self,
@@ -538,6 +530,10 @@ class _Labelled:
         """Those of these numbers."""
         return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
 
+    def evenly(self, most: int) -> _Labelled:
+        """All, or every second, third ... so that they are no more than `most`."""
+        return self.some(np.arange(0, len(self), max(1, -(-len(self) // most))))
+
     def few(self, counter: KmerCounts, classes: bool, seed: int) -> _Labelled:
         """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
         order = np.random.default_rng(seed).permutation(len(self))
@@ -552,9 +548,9 @@ class _Labelled:
         """Of longer sequences a stretch of `most` letters: a random one each time, or the middle."""
         return _Labelled(self.sequences, self.wanted, most, generator)
 
-    def in_order(self, batch_size: int, stride: int, step: int) -> Any:
-        """Batches from short to long, of every `step`-th."""
-        order = np.argsort(self.lengths, kind="stable")[::step]
+    def in_order(self, batch_size: int, stride: int) -> Any:
+        """Batches from short to long."""
+        order = np.argsort(self.lengths, kind="stable")
         lengths = [-(-self.lengths[i] // stride) for i in order]
         chosen = [
             [int(order[j]) for j in cut] for cut in cut_by_length(lengths, batch_size, _TOKENS)
