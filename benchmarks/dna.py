@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from record import RESULTS, data_file, record
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold
 
 from titans_ts import TitansClassifier
@@ -240,7 +240,7 @@ class Run:
             if len(parts) > 1:  # a fold is no seed of another
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
                 told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
-                yield self._row(name.replace("titans", "seeds together"), 0, told)
+                yield self._row(name.replace("titans", "seeds together"), 0, told, mean)
 
     def _asked(self, model: Any, name: str, seed: int) -> dict[str, Any]:
         asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
@@ -251,11 +251,16 @@ class Run:
         else:
             shares, told = {}, {part: model.predict(some) for part, some in asked.items()}
         self._shares.setdefault(name, []).append(shares)
-        return self._row(name, seed, told)
+        return self._row(name, seed, told, shares)
 
-    def _row(self, name: str, seed: int, told: dict[str, Any]) -> dict[str, Any]:
+    def _row(
+        self, name: str, seed: int, told: dict[str, Any], shares: dict[str, Any]
+    ) -> dict[str, Any]:
         asked, wanted = self._part["test"]
         row = {"model": name, "seed": seed} | scores(wanted, told["test"])
+        if shares:
+            missed = log_loss(wanted, shares["test"], labels=self._classes)
+            row["log_loss"] = round(float(missed), 4)
         if "dev" in told:
             row["dev_mcc"] = scores(self._part["dev"][1], told["dev"])["mcc"]
         if self._task.folds:  # without sequences that are in the training folds, too
