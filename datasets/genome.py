@@ -10,6 +10,9 @@ import re
 import struct
 import tempfile
 import warnings
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -69,8 +72,10 @@ class Genome:
         If there is no such file.
     ModuleNotFoundError
         If pyfaidx is not installed (for bgzipped files also Biopython).
+    PermissionError
+        If an index can be written neither beside it nor in the cache.
     ValueError
-        If it is no FASTA file, is compressed otherwise, or its index is of another file.
+        If it is no FASTA file, is compressed otherwise, or its index is of another file, or not of all.
 
     Examples
     --------
@@ -161,6 +166,11 @@ class Genome:
 
     def _read(self, chrom: str, start: int, end: int) -> str:
         sequence = str(self._open().faidx.fetch(chrom, start + 1, end))
+        if len(sequence) != end - start:
+            raise ValueError(
+                f"{self.path.name} has {len(sequence)} letters at {chrom}:{start}-{end}; it has changed, "
+                "or has blanks within its lines"
+            )
         return _OTHER.sub("-", sequence) if self._pad_invalid else sequence
 
     def _open(self) -> Any:
@@ -170,19 +180,19 @@ class Genome:
         return self._handle
 
     def _check_index(self, built: bool) -> None:
-        """The index is of this file: contigs begin behind their header, and end where it says."""
+        """The index is of this file, and of all of it: contigs stand and break where it says."""
         records = self._open().faidx.index
-        some = np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int)
-        names = list(records)
-        for name in (names[i] for i in np.unique(some)):
-            record = records[name]
-            if is_compressed(self.path):
-                start = max(0, record.rlen - 200)
-                found = self._read(name, start, record.rlen) if record.rlen else ""
-                good = len(found) == record.rlen - start and not set(found) & set("> \n")
-            else:
-                good = _stands_at(self.path, name, record)
-            if not good and built:
+        names = sorted(records, key=lambda name: records[name].offset)
+        some = np.linspace(0, len(names) - 1, min(len(names), 500)).astype(int)
+        for i in np.unique(some):
+            name, following = names[i], [*names[i + 1 : i + 2], None][0]
+            try:
+                good = self._stands(records[name], name, following)
+                length = records[name].rlen
+                last = self._read(name, max(0, length - 200), length) if length else ""
+            except (ValueError, IndexError, struct.error):
+                good, last = False, ""  # beyond the end, or blocks that begin elsewhere
+            if built and (not good or set(last) & set("> ")):
                 raise ValueError(
                     f"{str(self.path)!r} cannot be read as FASTA: contig {name!r} has a space or a '>' "
                     "within its lines; remove it"
@@ -190,24 +200,49 @@ class Genome:
             if not good:
                 raise ValueError(
                     f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date "
-                    f"(contig {name!r} stands elsewhere); delete it, and it is built anew"
+                    f"(contig {name!r} stands elsewhere, or is not followed by what is); delete it, and "
+                    "it is built anew"
                 )
+
+    def _stands(self, record: Any, name: str, following: str | None) -> bool:
+        """Whether a contig stands behind its header, has lines of its width, and this one after it."""
+        start = max(0, record.offset - 10_000)
+        before = self._bytes(start, record.offset - start).rstrip(b"\r\n").rpartition(b"\n")[2]
+        ending = record.lenb - record.lenc
+        breaks = (record.rlen - 1) // record.lenc if record.rlen else 0
+        first = self._bytes(record.offset + record.lenc, ending) if breaks else b"\n"
+        end = record.offset + record.rlen + breaks * ending
+        last = self._bytes(end - 1, 1)
+        after = self._bytes(end, 10_000)
+        return (
+            _contig(before) == name
+            and first in (b"\n", b"\r\n")
+            and len(last) == 1
+            and (record.rlen == 0 or after[:1] in (b"", b"\r", b"\n"))
+            and _contig(after.strip().partition(b"\n")[0]) == following
+        )
+
+    def _bytes(self, start: int, n: int) -> bytes:
+        """What stands at a place of the file, without compression."""
+        faidx = self._open().faidx
+        if is_compressed(self.path):
+            from Bio.bgzf import make_virtual_offset
+
+            blocks = faidx.gzi_index
+            block = blocks[max(0, bisect_right(blocks, start, key=lambda b: b.ustart) - 1)]
+            faidx.file.seek(make_virtual_offset(block.cstart, start - block.ustart))
+        else:
+            faidx.file.seek(start)
+        return bytes(faidx.file.read(n))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None, "_process": -1}
 
 
-def _stands_at(path: Path, name: str, record: Any) -> bool:
-    """Whether a contig of a plain file begins and ends where its index says."""
-    with path.open("rb") as file:
-        file.seek(max(0, record.offset - 10_000))
-        before = file.read(min(record.offset, 10_000)).rstrip(b"\r\n").rpartition(b"\n")[2]
-        header = before.decode(errors="replace")
-        lines, rest = divmod(record.rlen, max(1, record.lenc))
-        file.seek(record.offset + lines * record.lenb + rest)
-        after = file.read(2).lstrip(b"\r\n")
-    named = header[:1] == ">" and header[1:].split()[:1] == [name]
-    return named and after[:1] in (b"", b">")
+def _contig(header: bytes) -> str | None:
+    """The name in a contig's header; None if it is none."""
+    text = header.decode(errors="replace")
+    return "".join(text[1:].split()[:1]) if text[:1] == ">" else None if not text else ""
 
 
 def _open(path: Path, index: Path, blocks: Path) -> Any:
@@ -218,16 +253,17 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
             f"a FASTA file needs pyfaidx ({error}): pip install 'titans-ts[genomics]'"
         ) from error
     built = not index.is_file()
+    new = [at for at in (blocks, index) if not at.is_file()] if built else []
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _aside(new) as at:
             # whether an index is older says nothing after a checkout; Genome compares it with the file
             warnings.filterwarnings(
                 "ignore", message="(BGZF )?Index file .* is older than FASTA file"
             )
             return pyfaidx.Fasta(
                 str(path),
-                indexname=str(index),
-                gzi_indexname=str(blocks),
+                indexname=str(at.get(index, index)),
+                gzi_indexname=str(at.get(blocks, blocks)),
                 as_raw=True,
                 rebuild=False,
                 build_index=built,
@@ -257,6 +293,20 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
             f"{str(path)!r} cannot be read with its index {index.name!r} ({error}); delete that (and a "
             ".gzi beside it), and it is built anew"
         ) from error
+
+
+@contextmanager
+def _aside(files: list[Path]) -> Iterator[dict[Path, Path]]:
+    """Where to write new files, which take their places together when all are whole."""
+    if not files:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix=".index-", dir=files[0].parent) as folder:
+        at = {file: Path(folder) / file.name for file in files}
+        yield at
+        for file, written in at.items():
+            if written.is_file():
+                written.replace(file)
 
 
 def _fault(path: Path) -> str | None:
@@ -309,7 +359,13 @@ def _index_paths(path: Path) -> tuple[Path, Path]:
     stat = path.stat()
     key = f"{path.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
     folder = Path(pooch.os_cache("titans-ts")) / "fasta" / hashlib.sha256(key.encode()).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"the index of {path.name!r} can be written neither beside it nor in {str(folder)!r} "
+            f"({error}); set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
     return folder / beside[0].name, folder / beside[1].name
 
 

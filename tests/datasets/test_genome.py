@@ -92,6 +92,85 @@ def test_an_index_beside_the_file_is_never_written_over(fasta):
     assert index.read_bytes() == before
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "wider",
+        "narrower",
+        "one line",
+        "cut",
+        "contig behind",
+        "contig between",
+        "other name",
+        "fai cut",
+    ],
+)
+def test_an_index_of_another_file_is_refused(tmp_path, ending, change):
+    bgzf = pytest.importorskip("Bio.bgzf") if ending else None
+    path = tmp_path / f"small.fa{ending}"
+
+    def save(sequences, width=13, letters=None):
+        plain = write(tmp_path / "plain", sequences, width).read_bytes()[:letters]
+        if bgzf is None:
+            path.write_bytes(plain)
+        else:
+            with bgzf.open(path, "wb") as file:
+                file.write(plain)
+
+    one = {"only": "ACGTACGTAC" * 20}
+    save(one)
+    assert Genome(path).lengths == {"only": 200}
+    assert Genome(path).fetch("only", 193, 200) == "TACGTAC"
+    index = Path(f"{path}.fai")
+    if change == "wider":
+        save(one, 60)
+    elif change == "narrower":
+        save(one, 5)
+    elif change == "one line":
+        save(one, 200)
+    elif change == "cut":
+        save(one, letters=120)
+    elif change == "contig behind":
+        save(one | {"new": "ACGT"})
+    elif change == "other name":
+        save({"same": one["only"]})
+    else:
+        many = one | {"between": "ACGT", "last": "AC"}
+        save(many)
+        index.unlink()
+        Genome(path)
+        lines = index.read_text().splitlines(keepends=True)
+        index.write_text("".join([lines[0], lines[2]] if change == "contig between" else lines[:2]))
+    before = index.read_bytes()
+    with pytest.raises(ValueError, match="is not of 'small.fa.*, or out of date.*delete it"):
+        Genome(path)
+    assert index.read_bytes() == before
+    for file in tmp_path.glob("small.fa*.*i"):
+        file.unlink()
+    assert "only" in Genome(path).lengths or change == "other name"
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_read_short(fasta):
+    genome = Genome(fasta)
+    fasta.write_text(fasta.read_text()[:60])
+    with pytest.raises(ValueError, match="small.fa has .* letters at plasmid:100-140; it has chan"):
+        pickle.loads(pickle.dumps(genome)).fetch("plasmid", 100, 140)  # as another process opens it
+
+
+def test_an_index_is_whole_or_not_there(fasta, monkeypatch):
+    import pyfaidx
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyfaidx.Faidx, "read_fai", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Genome(fasta)
+    assert [p.name for p in fasta.parent.iterdir()] == ["small.fa"]
+
+
 def test_odd_contigs_are_no_fault_of_the_index(fasta, tmp_path):
     write(fasta, {"stop": "ACGTACGTACG*", "gaps": "ACGT" + "-" * 20, "empty": "", "last": "AC"})
     genome = Genome(fasta)
@@ -173,6 +252,15 @@ def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
         assert Genome(fasta).fetch("chr2", 3, 7) == "TTGG"
     assert sorted(p.name for p in fasta.parent.iterdir()) == ["cache", "small.fa"]
     assert [p.name for p in cache.rglob("*.fai")] == ["small.fa.fai"]
+
+
+def test_nowhere_to_write_an_index(fasta, monkeypatch):
+    monkeypatch.setattr("pooch.os_cache", lambda name: Path("/proc/none") / name)
+    monkeypatch.setattr("titans_ts.datasets.genome._writable", lambda folder: False)
+    with pytest.raises(
+        PermissionError, match="neither beside it nor in '/proc/none.*XDG_CACHE_HOME"
+    ):
+        Genome(fasta)
 
 
 def _fetch(regions):
