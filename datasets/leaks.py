@@ -22,9 +22,9 @@ _COLUMNS = ("kind", "part", "count", "share", "first", "detail")
 
 
 def check_splits(
-    train: Sequence[str],
+    train: Sequence[str] | pd.DataFrame,
     train_labels: Any,
-    test: Sequence[str],
+    test: Sequence[str] | pd.DataFrame,
     test_labels: Any,
     *,
     k: int = 16,
@@ -37,7 +37,7 @@ def check_splits(
     Parameters
     ----------
     train, test : sequence of str
-        DNA.
+        DNA; or a frame of one column.
     train_labels, test_labels : array
         A class each.
     k : int
@@ -59,7 +59,8 @@ def check_splits(
     Raises
     ------
     TypeError, ValueError
-        If a part has another number of labels than sequences, a label is missing, or a sequence no str.
+        If a part has another number of labels than sequences, a label is missing, or a sequence no str;
+        or a frame has several columns.
 
     Examples
     --------
@@ -86,6 +87,12 @@ def check_splits(
         if pd.isna(labels).any():
             i = int(pd.isna(labels).argmax())
             raise ValueError(f"{name}_labels[{i}] is missing; drop that sequence or label it")
+        if isinstance(X, pd.DataFrame):
+            if X.shape[1] != 1:
+                raise ValueError(
+                    f"{name} has {X.shape[1]} columns; give the one with the sequences"
+                )
+            X = X.iloc[:, 0].tolist()
         for i, sequence in enumerate(X):
             if not isinstance(sequence, str):
                 raise TypeError(f"{name}[{i}] is {sequence!r}; give a str")
@@ -128,17 +135,17 @@ def _repeats(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
 def _relatives(
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]], k: int, similarity: float
 ) -> Iterator[Any]:
-    train, test = parts["train"][0], parts["test"][0]
+    train, test = list(dict.fromkeys(parts["train"][0])), parts["test"][0]
     words = [_words(s, k) for s in train]
     some = [_sampled(w) for w in words]
     every = np.concatenate([np.empty(0, np.uint64), *some])
     owner = np.repeat(np.arange(len(words)), [len(s) for s in some])
     order = np.argsort(every, kind="stable")
     every, owner = every[order], owner[order]
-    # a word of very many sequences (an adapter) tells no relative
-    _, place, count = np.unique(every, return_inverse=True, return_counts=True)
-    rare = count[place] <= max(50, len(train) // 100)
-    every, owner = every[rare], owner[rare]
+    # of a word of very many sequences (an adapter, or a family) a few tell enough
+    _, begin, place = np.unique(every, return_index=True, return_inverse=True)
+    few = np.arange(len(every)) - begin[place] < max(50, len(train) // 100)
+    every, owner = every[few], owner[few]
     known = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):

@@ -60,6 +60,30 @@ def test_relatives(parts):
     assert counted(train, y, test, z, similarity=0.95) == {}
 
 
+@pytest.mark.parametrize(("size", "copies"), [(60, 1), (200, 1), (1, 200)])
+def test_relatives_of_a_large_family(size, copies):
+    rng = np.random.default_rng(1)
+    base = dna(rng, 200)
+
+    def relative():
+        at = rng.integers(200)
+        return base[:at] + ("C" if base[at] == "A" else "A") + base[at + 1 :]
+
+    train = [dna(rng, 200) for _ in range(300)] + [relative() for _ in range(size)] * copies
+    test = [dna(rng, 200) for _ in range(20)] + [relative() for _ in range(10)]
+    report = counted(train, np.arange(len(train)) % 2, test, np.arange(30) % 2)
+    both = report.get(("in both", "test"), (0, 0))[0]
+    assert report["near-duplicate", "test"][0] + both == 10
+
+
+def test_frames_of_one_column(parts):
+    train, y, test, z = parts
+    frames = pd.DataFrame({"s": train}), y, pd.DataFrame({"s": train[:3] + test[3:]}), z
+    assert counted(*frames) == counted(train, y, train[:3] + test[3:], z)
+    with pytest.raises(ValueError, match="test has 2 columns; give the one with the sequences"):
+        check_splits(train, y, pd.DataFrame({"s": test, "t": test}), z)
+
+
 def test_classes_and_lengths(parts):
     train, y, test, z = parts
     rare = np.where(np.arange(60) < 2, 2, y)

@@ -218,6 +218,18 @@ FIT = {
 }
 
 
+def test_labels_of_a_validation_part_are_as_those_of_training():
+    X, y = ["ACGT"] * 4, [0, 1, 0, 1]
+    for wrong in ([[0, 1]] * 4, 3):
+        with pytest.raises((ValueError, TypeError)):
+            small().fit(X, y, validation=(X, wrong))
+    with pytest.raises(ValueError, match=r"validation y has shape \(4, 2\); give one label each"):
+        small().fit(X, y, validation=(X, [[0, 1]] * 4))
+    many = pd.DataFrame([[0, 1], [1, 0], [1, 1], [0, 0]], columns=["a", "a"])
+    with pytest.raises(ValueError, match="y has several columns 'a'; give every label a name"):
+        small().fit(X, many)
+
+
 @pytest.mark.parametrize("name", FIT)
 def test_bad_sequences_and_labels(name):
     X, y, error, message = FIT[name]
@@ -378,19 +390,48 @@ def test_the_held_out_part_is_cropped_too(monkeypatch):
 
 
 def test_groups_of_unequal_size():
-    from titans_ts.estimators.sequences import _some_groups, _split
+    from titans_ts.estimators.sequences import _split
 
     groups = np.repeat(list("abcdefghij"), [1000, *[100] * 9])
     for seed in range(8):
         _, held_out = _split(None, groups, 380, len(groups), seed)
         assert 300 <= len(held_out) <= 400
-        assert set(_some_groups(np.array(["a"] * 50 + ["b"]), 1, seed)) == {"b"}
+        _, held_out = _split(None, np.array(["a"] * 50 + ["b"]), 1, 51, seed)
+        assert held_out.tolist() == [50]
     classes = np.repeat([0, 1, 2], 10)
     with pytest.raises(ValueError, match="groups hold out every sequence of a class"):
         _split(classes, classes.astype(str), 10, 30, 0)
     sequences, labels = ["ACGT"] * 30, classes
     with pytest.raises(ValueError, match="groups say what to hold out, but a validation part"):
         small().fit(sequences, labels, groups=classes, validation=(sequences, labels))
+
+
+def test_the_only_group_of_a_class_is_not_held_out():
+    from titans_ts.estimators.sequences import _split
+
+    groups, classes = np.repeat(list("abcde"), 4), np.resize([0, 1], 20)
+    classes[0] = 2  # in group a alone
+    for seed in range(20):
+        kept, held_out = _split(classes, groups, 4, 20, seed)
+        assert len(held_out) == 4
+        assert set(classes[kept]) == {0, 1, 2}
+
+
+def test_groups_are_held_out_though_a_share_is_less_than_a_sequence(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        TitansClassifier,
+        "_trained",
+        lambda self, data, held_out, *rest: (
+            seen.append(len(held_out)) or (torch.nn.Identity(), [{}])
+        ),
+    )
+    groups = np.repeat(list("abcdefghij"), 2)
+    for fraction, expected in ((0.01, 2), (0, 0)):
+        small(validation_fraction=fraction).fit(["ACGT"] * 20, [0, 1] * 10, groups=groups)
+        assert seen.pop() == expected
+    with pytest.raises(ValueError, match=r"groups\[3\] is missing; give every sequence one"):
+        small().fit(["ACGT"] * 20, [0, 1] * 10, groups=["a", "b", "c", None] * 5)
 
 
 def test_a_class_that_is_too_rare_to_be_drawn_by_is_learned():

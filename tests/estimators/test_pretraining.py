@@ -196,6 +196,24 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objecti
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_path_may_end_in_a_slash(genome, tmp_path):
+    small(max_epochs=1).pretrain(genome, f"{tmp_path}/p/", window=128)
+    assert pretrained(tmp_path / "p") is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+def test_a_run_that_could_not_begin_is_no_other_run(genome, tmp_path):
+    with pytest.raises(ValueError, match="bpe"):
+        small(tokenizer="bpe").pretrain(genome, tmp_path / "p", window=128)
+    assert not (tmp_path / "p.unfinished").exists()
+    bad = tmp_path / "bad.fa"
+    bad.write_text(">a\n" + "ACGT*" * 200 + "\n")
+    with pytest.raises(ValueError, match="has '\\*'"):
+        small(max_epochs=1).pretrain(bad, tmp_path / "p", window=128)
+    small(max_epochs=1).pretrain(genome, tmp_path / "p", window=128)
+    assert not (tmp_path / "p.unfinished").exists()
+
+
 def test_a_run_without_a_seed_goes_on_with_its_own(genome, tmp_path):
     import lightning.pytorch as pl
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import r2_score
 
 from titans_ts import TitansRegressor
 
@@ -82,6 +83,50 @@ def test_a_validation_part_may_be_given(sequences):
     assert len(fitted.history_) == 2
     assert "validation_loss" in fitted.history_[0]
     assert clone(fitted).get_params() == fitted.get_params()
+
+
+def test_what_is_held_out_has_values(sequences):
+    values = counts(sequences, "G")
+    values[3:] = np.nan
+    few = small(max_epochs=2).fit(sequences, values)
+    assert "validation_loss" not in few.history_[0]  # three sequences are there, and none to spare
+    values[:40] = counts(sequences, "G")[:40]
+    some = small(max_epochs=2).fit(sequences, values, groups=np.arange(300) // 10)
+    only = small(max_epochs=2).fit(sequences[:40], values[:40], groups=np.arange(40) // 10)
+    assert [e["validation_loss"] for e in some.history_] == [
+        e["validation_loss"] for e in only.history_
+    ]
+    assert min(e["validation_loss"] for e in some.history_) > 0
+    with pytest.raises(ValueError, match="validation y has no value; give some"):
+        small().fit(sequences, values, validation=(sequences[:2], [np.nan, np.nan]))
+    # a batch of validation in which nothing is known says nothing
+    fitted = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
+    X, y = sequences[:8], np.append(values[:1], [np.nan] * 7)
+    fitted.fit(sequences[:40], values[:40], validation=(X, y))
+    alone = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
+    alone.fit(sequences[:40], values[:40], validation=(X[:1], y[:1]))
+    one, other = fitted.history_[0], alone.history_[0]
+    np.testing.assert_allclose(one["validation_loss"], other["validation_loss"], rtol=1e-5)
+
+
+def test_the_score_is_of_what_is_known(sequences):
+    values = np.stack([counts(sequences, "G"), counts(sequences, "A")], 1)
+    fitted = small(max_epochs=4).fit(sequences, values)
+    told = fitted.predict(sequences)
+    assert fitted.score(sequences, values) == pytest.approx(r2_score(values, told))
+    weight = np.linspace(0, 1, 300)
+    assert fitted.score(sequences, values, weight) == pytest.approx(
+        r2_score(values, told, sample_weight=weight)
+    )
+    gaps = values.copy()
+    gaps[::3, 1] = np.nan
+    known = ~np.isnan(gaps[:, 1])
+    parts = r2_score(gaps[:, 0], told[:, 0]), r2_score(gaps[known, 1], told[known, 1])
+    assert fitted.score(sequences, gaps) == pytest.approx(np.mean(parts))
+    with pytest.raises(ValueError, match=r"y has shape \(300,\), but \(300, 2\) is predicted"):
+        fitted.score(sequences, values[:, 0])
+    with pytest.raises(ValueError, match="y has no value to compare with"):
+        fitted.score(sequences, np.full((300, 2), np.nan))
 
 
 GOOD = ["ACGT", "TTTT"], [0.0, 1.0]

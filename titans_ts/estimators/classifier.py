@@ -234,7 +234,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         X : list, array, Series or one-column frame of str, or FastaRegions
             Sequences of IUPAC letters of any lengths; "-" is a place that is not there.
         y : array of N labels, or `[N, n]` of 0 and 1
-            Numbers or strings, of at least two classes; or which of n labels every sequence has.
+            Numbers or strings, of at least two classes; or which of n labels, at least two, every
+            sequence has. A single column is as `[N]`.
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
@@ -274,7 +275,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
                 self.class_weight, classes=classes, y=np.asarray(y).ravel()
             )
         elif self.class_weight == "balanced":
-            weights = (1 - wanted.mean(0)) / np.maximum(wanted.mean(0), 1 / len(wanted))
+            holds, least = wanted.mean(0), 1 / len(wanted)
+            weights = np.maximum(1 - holds, least) / np.maximum(holds, least)
         else:
             raise ValueError(
                 f"class_weight is {self.class_weight!r}; of several labels a sequence, give 'balanced'"
@@ -372,6 +374,9 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     if labels.ndim == 2:
         names = y.columns if isinstance(y, pd.DataFrame) else np.arange(labels.shape[1])
         classes = np.asarray(names)
+        if not pd.Index(classes).is_unique:
+            twice = pd.Index(classes)[pd.Index(classes).duplicated()][0]
+            raise ValueError(f"y has several columns {twice!r}; give every label a name of its own")
         return classes, _codes(labels, n, classes, 2)
     check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
@@ -393,6 +398,8 @@ def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
                 f"y has shape {labels.shape}; of {len(classes)} labels a sequence, give a row of 0 and 1"
             )
         return labels.astype(np.float32)
+    if labels.shape not in ((n,), (n, 1)):
+        raise ValueError(f"validation y has shape {labels.shape}; give one label each, as in y")
     places = pd.Index(classes).get_indexer(labels.ravel())
     if (places < 0).any():
         raise ValueError(

@@ -24,7 +24,7 @@ from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_mode
 from titans_ts.nn.letters import OBJECTIVES, LetterModel, letter_loss
 from titans_ts.nn.nucleotides import complement_codes, pad_codes
 from titans_ts.nn.sequences import SequenceModel
-from titans_ts.training import batches, train
+from titans_ts.training import LAST_CHECKPOINT, batches, train
 
 __all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config", "unfinished_seed"]
 
@@ -64,11 +64,13 @@ def pretrain(
     if isinstance(validation_contigs, str):
         validation_contigs = [validation_contigs]
     check_replaceable(path)
-    unfinished = Path(f"{path}.unfinished")
+    unfinished = _unfinished(path)
     opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
     kept, held_out = _windows(opened, window, training.validation_fraction, validation_contigs)
     asked = {
-        "genomes": [[str(g.path), g.path.stat().st_size] for g in opened],
+        "genomes": [
+            [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns] for g in opened
+        ],
         "objective": objective,
         "window": window,
         "contigs": None if validation_contigs is None else list(validation_contigs),
@@ -76,9 +78,9 @@ def pretrain(
         "training": to_dict(training),
         "seed": seed,
     }
-    _same_run(unfinished, asked)
     most = training.max_steps_per_epoch * training.batch_size
     model = LetterModel(config)
+    _same_run(unfinished, asked)
     augment = config.rc != "none"
     data = _Windows(opened, kept, config.lower_case, generator if augment else None)
     validation = _Windows(opened, held_out, config.lower_case, None)
@@ -101,14 +103,22 @@ def pretrain(
 
 def unfinished_seed(path: str | Path) -> int | None:
     """The seed of the run that was to write `path` and is not finished, if there is one."""
-    note = Path(f"{path}.unfinished") / "run.json"
+    note = _unfinished(path) / "run.json"
     return int(json.loads(note.read_text())["seed"]) if note.is_file() else None
+
+
+def _unfinished(path: str | Path) -> Path:
+    """The folder beside `path` for what is not finished."""
+    return Path(f"{Path(path)}.unfinished")  # "letters/" is "letters"
 
 
 def _same_run(folder: Path, asked: dict[str, Any]) -> None:
     """Raise ValueError if a folder holds what another run left unfinished."""
     note, wanted = folder / "run.json", json.dumps(asked, indent=1, sort_keys=True)
-    if note.exists() and note.read_text() != wanted:
+    learned = (
+        folder / LAST_CHECKPOINT
+    ).exists()  # of a run that ended before that, nothing is left
+    if learned and note.exists() and note.read_text() != wanted:
         raise ValueError(
             f"{str(folder)!r} holds an unfinished run with other parameters or genomes; delete it, or "
             "give another path"

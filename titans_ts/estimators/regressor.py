@@ -62,7 +62,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             N sequences of IUPAC letters; "-" is a place that is not there.
         y : array
             `[N]`, or `[N, n]` for several values a sequence, or `[N, n_bins, n]` for a track: values of
-            equal parts of the sequences, which are of one length then. NaN is missing.
+            equal parts of the sequences, which are of one length then. NaN is missing, and a sequence
+            without any value is left out.
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
@@ -95,6 +96,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
                 )
             if values.ndim == 3:
                 check_lengths(others, len(sequences[0]))
+            if np.isnan(own).all():
+                raise ValueError("validation y has no value; give some, or validation=None")
             held_out = others, ((own - mean) / scale).astype(np.float32)
         flat = np.asarray(y).ndim == 1
         self._fit(
@@ -141,19 +144,36 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         return answers[:, column] * float(self.scale_[column]) + float(self.mean_[column])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """R squared of the predictions, as in scikit-learn; a bin of a track is a value of its own.
+        """R squared of the predictions, the mean over values; a bin of a track is a value of its own.
 
         Parameters
         ----------
         X : list, array or Series of str
             Sequences.
         y : array
-            What is wanted, as for :meth:`fit`.
+            What is wanted, as for :meth:`fit`; NaN does not count.
         sample_weight : array of N, optional
             How much every sequence counts.
+
+        Raises
+        ------
+        ValueError
+            If y has another shape than what is predicted, or no value.
         """
-        wanted, told = (np.reshape(v, (len(X), -1)) for v in (y, self.predict(X)))
-        return float(r2_score(wanted, told, sample_weight=sample_weight))
+        wanted, told = _read_values(y, "y", len(X)), self.predict(X)
+        if wanted.size != told.size:
+            raise ValueError(f"y has shape {np.shape(y)}, but {told.shape} is predicted")
+        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
+        found = []
+        for own, other in zip(
+            wanted.reshape(len(X), -1).T, told.reshape(len(X), -1).T, strict=True
+        ):
+            known = ~np.isnan(own)
+            if known.any():
+                found.append(r2_score(own[known], other[known], sample_weight=weight[known]))
+        if not found:
+            raise ValueError("y has no value to compare with; give some")
+        return float(np.mean(found))
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return self._saved(mean=self.mean_.tolist(), scale=self.scale_.tolist(), flat=self._flat)

@@ -246,14 +246,21 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
             )
         data = _Labelled(sequences, wanted)
+        if groups is not None:
+            groups = _read_groups(groups, len(data))
+        told = ~np.isnan(wanted.reshape(len(data), -1)).all(1)
+        if not told.all():  # of these nothing can be learned, and nothing held out
+            data = data.some(np.flatnonzero(told))
+            groups = None if groups is None else groups[told]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if validation is None:
-            if groups is not None:
-                groups = _read_groups(groups, len(data))
+            n_held_out = int(training.validation_fraction * len(data))
+            if groups is not None and training.validation_fraction > 0:
+                n_held_out = max(1, n_held_out)  # a group, which may be large
             kept, held_out = _split(
-                wanted if outputs["output"] == "classes" else None,
+                data.wanted if outputs["output"] == "classes" else None,
                 groups,
-                int(training.validation_fraction * len(data)),
+                n_held_out,
                 len(data),
                 seed,
             )
@@ -630,24 +637,40 @@ def _read_groups(groups: Any, n: int) -> NDArray[Any]:
     groups = np.asarray(groups)
     if groups.shape != (n,):
         raise ValueError(f"groups has shape {groups.shape}, but X has {n} sequences; give one each")
+    if pd.isna(groups).any():
+        raise ValueError(
+            f"groups[{int(pd.isna(groups).argmax())}] is missing; give every sequence one"
+        )
     return groups
 
 
-def _some_groups(groups: NDArray[Any], n_held_out: int, seed: int) -> list[Any]:
-    """Groups drawn at random whose sequences are about so many; at least one, and not all."""
-    names, counts = np.unique(groups, return_counts=True)
+def _some_groups(
+    groups: NDArray[Any], classes: NDArray[np.int64], n_held_out: int, seed: int
+) -> NDArray[np.bool_]:
+    """Which sequences to hold out: groups drawn at random, about so many sequences, no class's last."""
+    names, group = np.unique(groups, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
             f"groups are all {str(names[0])!r}; a part cannot be held out, give groups=None"
         )
-    chosen: list[Any] = []
+    counts = np.zeros((len(names), classes.max() + 1), np.int64)
+    np.add.at(counts, (group, classes), 1)
+    kept, sizes = counts.sum(0), counts.sum(1)
+    chosen: list[int] = []
     total = 0
     for i in np.random.default_rng(seed).permutation(len(names)):
-        nearer = abs(total + counts[i] - n_held_out) < abs(total - n_held_out)
-        if nearer and len(chosen) < len(names) - 1:
-            chosen.append(names[i])
-            total += counts[i]
-    return chosen or [names[counts.argmin()]]
+        nearer = abs(total + sizes[i] - n_held_out) < abs(total - n_held_out)
+        if nearer and (kept > counts[i]).all():
+            chosen.append(i)
+            total, kept = total + sizes[i], kept - counts[i]
+    if not chosen:  # all are too large: the smallest that may be
+        may = (kept > counts).all(1)
+        if not may.any():
+            raise ValueError(
+                "groups hold out every sequence of a class; merge groups, or give a validation part"
+            )
+        chosen = [int(np.where(may, sizes, sizes.max() + 1).argmin())]
+    return np.isin(group, chosen)
 
 
 def _split(
@@ -666,11 +689,8 @@ def _split(
     if n_held_out == 0:
         return everything, everything[:0]
     if groups is not None:
-        chosen = np.isin(groups, _some_groups(groups, n_held_out, seed))
-        if classes is not None and len(set(classes[~chosen])) <= classes.max():
-            raise ValueError(
-                "groups hold out every sequence of a class; merge groups, or give a validation part"
-            )
+        same = np.zeros(n, np.int64)
+        chosen = _some_groups(groups, same if classes is None else classes, n_held_out, seed)
         return everything[~chosen], everything[chosen]
     by_class = (
         classes is not None

@@ -1,7 +1,7 @@
 """Training: one engine for every model. Lightning is imported inside :func:`train`, not before."""
 
 from titans_ts.training.batches import batches, cut_by_length, length_batches, stream_batches
-from titans_ts.training.fit import train
+from titans_ts.training.fit import LAST_CHECKPOINT, train
 from titans_ts.training.losses import (
     StreamLoss,
     answer_loss,
@@ -11,6 +11,7 @@ from titans_ts.training.losses import (
 )
 
 __all__ = [
+    "LAST_CHECKPOINT",
     "StreamLoss",
     "answer_loss",
     "batches",

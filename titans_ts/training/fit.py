@@ -16,7 +16,10 @@ from torch.utils.data import DataLoader
 
 from titans_ts.config import TrainingConfig
 
-__all__ = ["train"]
+__all__ = ["LAST_CHECKPOINT", "train"]
+
+LAST_CHECKPOINT = "last.ckpt"
+"""The file in `resume` from which a training goes on."""
 
 
 def train(
@@ -91,7 +94,7 @@ def train(
         last = None
         if resume is not None:
             resume.mkdir(parents=True, exist_ok=True)
-            callbacks.append(checkpoint := Resume(resume, generator))
+            callbacks.append(checkpoint := Resume(resume / LAST_CHECKPOINT, generator))
             last = str(checkpoint.path) if checkpoint.path.exists() else None
         trainer = pl.Trainer(**settings | options)
         module = TrainingModule(model, loss, config)

@@ -42,7 +42,8 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Any) -> None:
         """Log the loss of a batch that is not trained on."""
         loss, weight = self.loss(self.model, batch)
-        self.log("validation_loss", loss, prog_bar=True, batch_size=max(1, weight))
+        if weight:  # a batch in which nothing is known says nothing
+            self.log("validation_loss", loss, prog_bar=True, batch_size=weight)
 
     def configure_gradient_clipping(
         self,
@@ -108,7 +109,7 @@ class KeepBest(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note that the validation loss is this epoch's."""
-        self._validated = True
+        self._validated = "validation_loss" in trainer.callback_metrics
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Compare the epoch with the best so far."""
@@ -140,8 +141,8 @@ class KeepBest(pl.Callback):
 class Resume(pl.Callback):
     """Keep a checkpoint of the last epoch, random numbers included, to go on from after a crash."""
 
-    def __init__(self, folder: Path, generator: torch.Generator | None) -> None:
-        self.path, self._generator = folder / "last.ckpt", generator
+    def __init__(self, path: Path, generator: torch.Generator | None) -> None:
+        self.path, self._generator = path, generator
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -173,7 +174,7 @@ class TellEpochs(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note that the validation loss is this epoch's."""
-        self._validated = True
+        self._validated = "validation_loss" in trainer.callback_metrics
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Tell it; what `told` raises ends the training."""
