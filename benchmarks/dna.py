@@ -89,7 +89,7 @@ def yeast(_: argparse.Namespace) -> pd.DataFrame:
 def nontata(args: argparse.Namespace) -> pd.DataFrame:
     if args.genome is None:
         raise SystemExit("human_nontata_promoters needs --genome, the human genome as FASTA")
-    genome = Genome(args.genome, in_memory=True)
+    genome = Genome(args.genome)
     official = "genomics/genomicbenchmarks/official_intervals_6tasks.parquet"
     return build_genomic_benchmark(
         "human_nontata_promoters",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +27,24 @@ def file_kind(path: Path) -> str:
     return (Path(path.stem) if is_compressed(path) else path).suffix.lower()
 
 
-def open_text(path: Path) -> IO[str]:
-    """A file to read text from, plain or gzipped."""
-    return gzip.open(path, "rt") if is_compressed(path) else path.open()
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A file to read text from, with or without a byte-order mark; gzipped or plain, whatever its name.
+
+    Raises
+    ------
+    ValueError
+        If it is no text in UTF-8, or is cut off.
+    """
+    with path.open("rb") as raw:
+        gzipped = raw.read(2) == b"\x1f\x8b"
+    how = gzip.open if gzipped else open
+    with how(path, "rt", encoding="utf-8-sig") as file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path.name} is not in UTF-8 ({error}); save it as plain text"
+            ) from error
+        except EOFError as error:
+            raise ValueError(f"{path.name} is cut off; fetch or compress it anew") from error

@@ -65,6 +65,10 @@ class Genome:
     ----------
     lengths : dict
         Nucleotides of each contig, in the order of the file.
+    path : Path
+        Where the file is.
+    pad_invalid : bool
+        As given.
 
     Raises
     ------
@@ -95,7 +99,7 @@ class Genome:
         self.path = Path(path).absolute()
         if not self.path.is_file():
             raise FileNotFoundError(f"path {str(path)!r} is no file; give a FASTA file")
-        self._pad_invalid = pad_invalid
+        self.pad_invalid = pad_invalid
         self._index = _index_paths(self.path)
         self._handle: Any = None
         self._process = -1
@@ -171,7 +175,7 @@ class Genome:
                 f"{self.path.name} has {len(sequence)} letters at {chrom}:{start}-{end}; it has changed, "
                 "or has blanks within its lines"
             )
-        return _OTHER.sub("-", sequence) if self._pad_invalid else sequence
+        return _OTHER.sub("-", sequence) if self.pad_invalid else sequence
 
     def _open(self) -> Any:
         # A file opened before a fork shares its place with the other process: both read wrong bases.

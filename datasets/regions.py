@@ -191,11 +191,16 @@ def _columns(regions: pd.DataFrame) -> pd.DataFrame:
         if name not in regions:
             raise ValueError(f"regions lack the column {name!r}; they have {list(regions.columns)}")
     frame = regions.copy()
+    for name in ("chrom", "start", "end"):
+        if frame[name].isna().any():
+            row = int(frame[name].isna().to_numpy().argmax())
+            raise ValueError(f"place {row} has no {name!r}; drop it")
     for name in ("start", "end"):
         if frame[name].dtype.kind not in "iu":
             raise ValueError(
                 f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
             )
+        frame[name] = frame[name].astype(np.int64)  # of others, differences may wrap
     frame["chrom"] = frame["chrom"].astype(str)
     strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
     frame["strand"] = strand.fillna(".").astype(str)

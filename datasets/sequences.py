@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from titans_ts.datasets._files import file_kind, is_compressed, open_text
+from titans_ts.datasets._files import file_kind, open_text
 from titans_ts.datasets._messages import unknown_name
 from titans_ts.datasets.genome import _OTHER, Genome
 from titans_ts.datasets.regions import FastaRegions
@@ -107,7 +108,7 @@ def read_sequences(
     else:
         frame = pd.DataFrame(_read_fasta(path), columns=["id", "sequence"])
         if labels is not None:
-            frame = _join(frame, _read_table(Path(labels)), label_column, Path(labels).name)
+            frame = _join(frame, _read_table(Path(labels), id=str), label_column, Path(labels).name)
     if label_column in frame:
         frame = _named(frame, label_column, "label")
     if frame.empty:
@@ -122,17 +123,18 @@ def _named(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
     return frame.drop(columns=name, errors="ignore").rename(columns={column: name})
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, **types: type) -> pd.DataFrame:
     if file_kind(path) == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(
-        path,
-        sep="," if file_kind(path) == ".csv" else "\t",
-        keep_default_na=False,
-        na_values=[""],
-        compression="gzip" if is_compressed(path) else None,
-        low_memory=False,  # a column has one type, and not one a block
-    )
+    with open_text(path) as file:
+        return pd.read_csv(
+            file,
+            sep="," if file_kind(path) == ".csv" else "\t",
+            keep_default_na=False,
+            na_values=[""],
+            dtype=types,
+            low_memory=False,  # a column has one type, and not one a block
+        )
 
 
 def _read_fasta(path: Path) -> Iterator[tuple[str, str]]:
@@ -146,7 +148,7 @@ def _read_fasta(path: Path) -> Iterator[tuple[str, str]]:
                 name, parts = (line[1:].split() or [""])[0], []
             elif name is not None:
                 parts.append(line.strip())
-            elif line.strip():
+            elif line.strip() and not line.startswith(";"):
                 raise ValueError(
                     f"{path.name} begins with {line.strip()[:20]!r}; give FASTA (lines with '>' and a "
                     f"name before each sequence) or a table whose name ends in {', '.join(_TABLES)}"
@@ -161,6 +163,7 @@ def _join(frame: pd.DataFrame, table: pd.DataFrame, label: str, name: str) -> pd
             more = f"The columns are those of {name}."
             raise ValueError(unknown_name("column", column, list(table.columns), more))
     table = table.assign(id=table["id"].astype(str)).set_index("id")
+    table = table.drop(columns="sequence", errors="ignore")  # the records have them
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise ValueError(f"{name} has {twice[0]!r} more than once; give one label each")
@@ -174,8 +177,7 @@ def _join(frame: pd.DataFrame, table: pd.DataFrame, label: str, name: str) -> pd
 
 def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
     missing = frame["sequence"].isna()
-    if missing.any():
-        raise ValueError(f"{name} has no sequence in row {int(missing.argmax())}; drop that row")
+    frame["sequence"] = np.where(missing, "", frame["sequence"].astype(object))
     frame["sequence"] = frame["sequence"].astype(str)
     empty = frame["sequence"] == ""
     if empty.any() and invalid != "drop":

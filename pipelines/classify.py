@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
@@ -43,6 +44,7 @@ def run_classify(
     groups: str | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
+    save: str | Path | None = None,
 ) -> ClassifyJob:
     """Fit on labelled sequences, and answer for others.
 
@@ -59,11 +61,13 @@ def run_classify(
         Share that is held out, where there is no test part.
     seed : int
         Of what is held out.
+    save : str or Path, optional
+        Where to save the classifier, as soon as it is fitted.
 
     Raises
     ------
     ValueError
-        If `train` has no labels, or too few sequences.
+        If `train` has no labels, or too few sequences or groups.
     """
     if "label" not in train:
         raise ValueError(
@@ -78,8 +82,19 @@ def run_classify(
     held_out = test is None
     if test is None:
         train, test = _held_out(train, groups, test_fraction, seed)
+    elif "label" in test and {is_numeric_dtype(p["label"]) for p in (train, test)} == {True, False}:
+        # one part has text among its labels, so that the other's are text, too
+        train, test = (part.assign(label=part["label"].astype(str)) for part in (train, test))
+    if groups is not None and train[groups].nunique() < 2:
+        beside = ", beside those to test with" if held_out else ""
+        raise ValueError(
+            f"column {groups!r} has a single group to learn from{beside}, and none to stop early by; "
+            "give more groups, or none"
+        )
     X, y = train["sequence"].to_numpy(), train["label"].to_numpy()
     classifier.fit(X, y, groups=None if groups is None else train[groups])
+    if save is not None:
+        classifier.save(save)
     asked = test["sequence"].to_numpy()
     probabilities = classifier.predict_proba(asked)
     predicted = classifier.classes_[probabilities.argmax(1)]

@@ -14,6 +14,7 @@ from titans_ts.pipelines.options import (
     LabelColumn,
     Labels,
     MaxEpochs,
+    PadInvalid,
     Quiet,
     Rename,
     Seed,
@@ -173,7 +174,7 @@ def classify(
             f"{test.name} has no labels (see --label-column, and --test-labels of FASTA): there will be "
             "answers, but no scores"
         )
-    job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed)
+    job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed, save=save)
     if job.findings is not None and len(job.findings):
         typer.echo("\nwhat the comparison should not be trusted for without a thought:\n")
         shown = job.findings[["kind", "part", "count", "share", "detail"]]
@@ -184,7 +185,6 @@ def classify(
         typer.echo(job.scores.to_string(float_format="{:.3f}".format))
     typer.echo(f"\nwrote {write_classify(job, out)}")
     if save is not None:
-        classifier.save(save)
         typer.echo(f"wrote {save}/")
 
 
@@ -197,6 +197,7 @@ def pretrain(
         str, typer.Option(help="causal (the next letters) or masked (hidden ones).")
     ] = "causal",
     window: Window = 1024,
+    pad_invalid: PadInvalid = False,
     validation_contigs: Annotated[
         str | None,
         typer.Option(help="Contigs to hold out, comma-separated.  [default: by their size]"),
@@ -238,6 +239,7 @@ def pretrain(
     """
     import torch
 
+    from titans_ts.datasets import Genome
     from titans_ts.estimators import TitansClassifier
 
     torch.set_num_threads(threads)
@@ -254,8 +256,9 @@ def pretrain(
     given = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}
     estimator.set_params(**{k: v for k, v in given.items() if v is not None})
     contigs = None if validation_contigs is None else validation_contigs.split(",")
+    opened = [Genome(path, pad_invalid=pad_invalid) for path in genomes]
     history = estimator.pretrain(
-        genomes, out, objective=objective, window=window, validation_contigs=contigs
+        opened, out, objective=objective, window=window, validation_contigs=contigs
     )
     best = min(row.get("validation_loss", row["train_loss"]) for row in history)
     typer.echo(f"{len(history)} passes, {best:.4f} nats a letter (1.3863 at random)")
@@ -272,6 +275,7 @@ def scan(
     ] = None,
     strand: Annotated[str, typer.Option(help="+, - or both.")] = "+",
     contigs: Contigs = None,
+    pad_invalid: PadInvalid = False,
     label: Label = None,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -280,9 +284,11 @@ def scan(
 
     If it is interrupted, the same command goes on where it stopped.
     """
+    from titans_ts.datasets import Genome
+
     estimator = _load(model, threads, quiet)
     found = estimator.scan(
-        genome,
+        Genome(genome, pad_invalid=pad_invalid),
         window=window,
         stride=stride,
         strand=strand,
@@ -302,7 +308,11 @@ def variants(
     model: Model,
     out: Annotated[Path, typer.Option(help="A .csv file.")],
     window: Window,
+    outside: Annotated[
+        str, typer.Option(help="Variants whose contig is not in the genome: error or drop.")
+    ] = "error",
     rename: Rename = None,
+    pad_invalid: PadInvalid = False,
     label: Label = None,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -312,14 +322,15 @@ def variants(
     Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
     the alternative; ref_match says whether the genome has the reference there.
     """
-    from titans_ts.datasets import read_variants
+    from titans_ts.datasets import Genome, read_variants
     from titans_ts.files import replace_file
 
     estimator, asked = _load(model, threads, quiet), read_variants(vcf)
     found = estimator.variant_effect(
-        genome,
+        Genome(genome, pad_invalid=pad_invalid),
         asked,
         window=window,
+        outside=outside,
         label=_label(estimator, label),
         rename=contig_names(rename),
     )
@@ -328,6 +339,8 @@ def variants(
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
     if asked.attrs["left_out"]:
         more += f"; {asked.attrs['left_out']} without letters (such as <DEL>) left out"
+    if dropped := len(asked) - len(found):
+        more += f"; {dropped} on contigs that {genome.name} lacks left out"
     typer.echo(f"{len(found)} variants{more}\nwrote {out}")
 
 
@@ -337,6 +350,7 @@ def surprise(
     out: Track,
     bin: Annotated[int, typer.Option(help="Letters of a bin.", min=1)] = 1000,
     contigs: Contigs = None,
+    pad_invalid: PadInvalid = False,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -348,15 +362,17 @@ def surprise(
     """
     import torch
 
+    from titans_ts.datasets import Genome
     from titans_ts.estimators import letter_surprise
     from titans_ts.nn.checkpoint import load_directory
 
+    read = Genome(genome, pad_invalid=pad_invalid)
     options: dict[str, Any] = {"bin": bin, "contigs": contigs or None, "out": out}
     if load_directory(model)[0].get("estimator") is None:
         torch.set_num_threads(threads)
-        found = letter_surprise(model, genome, **options, progress_bar=not quiet)
+        found = letter_surprise(model, read, **options, progress_bar=not quiet)
     else:
-        found = _load(model, threads, quiet).surprise(genome, **options)
+        found = _load(model, threads, quiet).surprise(read, **options)
     typer.echo(f"{len(found)} bins of {genome.name}\nwrote {out}")
 
 

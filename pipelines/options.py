@@ -18,6 +18,7 @@ __all__ = [
     "LabelColumn",
     "Labels",
     "MaxEpochs",
+    "PadInvalid",
     "Quiet",
     "Rename",
     "Seed",
@@ -45,6 +46,12 @@ Labels = Annotated[Path | None, typer.Option(help="Of FASTA: a table with column
 Contigs = Annotated[
     list[str] | None,
     typer.Option(metavar="CONTIG", help="A contig to read; may be repeated.  [default: all]"),
+]
+PadInvalid = Annotated[
+    bool,
+    typer.Option(
+        "--pad-invalid", help="Take letters outside IUPAC as not there, and not as errors."
+    ),
 ]
 Rename = Annotated[
     list[str] | None,

@@ -340,6 +340,31 @@ def test_dna_models_answer_together(parts):
     assert [row["model"] for row in fold] == ["titans", "titans + words"]
 
 
+def test_the_official_split_of_human_promoters_is_made_of_a_genome(monkeypatch):
+    import argparse
+
+    import dna
+
+    home = os.environ.get("TITANS_TS_DATA")
+    if home is None:
+        pytest.skip("TITANS_TS_DATA names no folder of real data")
+
+    class Stub(dna.Genome):  # every contig, of A
+        def __init__(self, path):
+            self.path = Path(path)
+            self.lengths = {f"chr{c}": 10**9 for c in (*range(1, 23), "X", "Y")}
+
+        def fetch(self, chrom, start, end, strand="+"):
+            return "A" * (end - start)
+
+    monkeypatch.setattr(dna, "Genome", Stub)
+    frame = dna.nontata(argparse.Namespace(genome="hg38.fa", intervals=None))
+    assert frame["split"].value_counts().to_dict() == {"train": 27_097, "test": 9_034}
+    assert set(frame["sequence"].str.len()) == {251}
+    with pytest.raises(SystemExit, match="needs --genome"):
+        dna.nontata(argparse.Namespace(genome=None, intervals=None))
+
+
 def test_dna_names_of_models(capsys):
     import dna
 

@@ -95,7 +95,7 @@ def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
 
 
 def cnn_classifier(**params: Any) -> TitansClassifier:
-    """A small convolutional network: motif filters, the best match of each, a linear map.
+    """A small convolutional network: motif filters, a linear map of them, the most of each, another.
 
     It is what :class:`titans_ts.TitansClassifier` is without its backbone (after Alipanahi et al.,
     "DeepBind", Nature Biotechnology 2015): what memory and attention add shows beside it.

@@ -340,6 +340,8 @@ def test_places_that_cannot_be_had(fasta):
         ),
         ({"chrom": ["chr2", "chrX"]}, KeyError, "contig='chrX' is not known"),
         ({"start": [0.0, 1.0]}, ValueError, "column 'start' has dtype float64"),
+        ({"start": pd.array([0, None], "Int64")}, ValueError, "place 1 has no 'start'; drop it"),
+        ({"chrom": ["chr2", None]}, ValueError, "place 1 has no 'chrom'; drop it"),
     ):
         with pytest.raises(error, match=message):
             FastaRegions(fasta, places(**wrong))
@@ -347,6 +349,8 @@ def test_places_that_cannot_be_had(fasta):
         fasta, places(start=[-3, 8], end=[2, 12], strand=["+", "-"]), outside="pad"
     )
     assert list(padded) == ["---TT", "--CC"]
+    unsigned = places(start=np.array([0, 2], np.uint32), end=np.array([4, 5], np.uint32))
+    assert list(FastaRegions(fasta, unsigned)) == ["TTTT", "TTT"]
     beyond = FastaRegions(fasta, places(start=[20, 8], end=[23, 10]), outside="pad")
     assert list(beyond) == ["---", "GG"]
     some = FastaRegions(fasta, places(end=[11, 5], chrom=["chr2", "chr2"]), outside="drop")

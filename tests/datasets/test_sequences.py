@@ -7,7 +7,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from titans_ts.datasets import Genome, read_sequences
+from titans_ts.datasets import Genome, read_regions, read_sequences, read_variants
 
 TABLE = "sequence,label,split\nACGT,NA,train\nNA,yes,test\nggtn,no,test\n"
 RECORDS = ">one some words\nACG\nTT\n\n>two\nttN\n"
@@ -139,7 +139,7 @@ def test_places_that_cannot_be_used(genome, tmp_path):
     ("name", "content", "options", "message"),
     [
         ("t.csv", "sequence\n", {}, "t.csv has no sequence; give at least one"),
-        ("t.csv", "sequence,label\n,1\n", {}, "t.csv has no sequence in row 0; drop that row"),
+        ("t.csv", "sequence,label\n,1\n", {}, "t.csv has an empty sequence in row 0; give inv"),
         ("t.csv", TABLE, {"labels": "x"}, "labels are for FASTA"),
         ("t.csv", TABLE, {"invalid": "n"}, "invalid is 'n'; choose one of"),
         ("r.fa", "ACGT\n", {}, "r.fa begins with 'ACGT'; give FASTA"),
@@ -152,3 +152,48 @@ def test_files_that_cannot_be_used(name, content, options, message, tmp_path):
         read_sequences(tmp_path / name, **options)
     with pytest.raises(FileNotFoundError, match="is no file; give a table or a FASTA file"):
         read_sequences(tmp_path / "other.csv")
+
+
+def test_an_empty_cell_is_dropped_as_an_empty_record_is(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sequence,label\nACGT,1\n,0\nAC*T,1\n")
+    assert read_sequences(path, invalid="drop").index.tolist() == [0]
+
+
+def test_names_of_records_are_no_numbers(tmp_path):
+    records, table = tmp_path / "r.fa", tmp_path / "r.csv"
+    records.write_text("; a comment\n>001\nACGT\n>1\nTTTT\n")
+    table.write_text("id,label,sequence\n001,a,x\n1,b,y\n")
+    frame = read_sequences(records, labels=table)
+    assert frame[["id", "label", "sequence"]].to_numpy().tolist() == [
+        ["001", "a", "ACGT"],
+        ["1", "b", "TTTT"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "r.fa", "p.bed", "v.vcf"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_text_is_what_it_is_whatever_the_name_says(tmp_path, name, ending, compressed):
+    text = {
+        "t.csv": "sequence\nACGT\n",
+        "r.fa": ">one\nACGT\n",
+        "p.bed": "one\t0\t4\n",
+        "v.vcf": "one\t1\t.\tA\tC\n",
+    }[name]
+    read = {"p.bed": read_regions, "v.vcf": read_variants}.get(name, read_sequences)
+    path = tmp_path / (name + ending)
+
+    def save(content):
+        path.write_bytes(gzip.compress(content) if compressed else content)
+
+    save(text.encode("utf-8-sig"))  # with a byte-order mark
+    first = read(path).iloc[0]
+    assert first.get("sequence", first.get("chrom")) in ("ACGT", "one")
+    save(text.encode() + b"\xff\n")
+    with pytest.raises(ValueError, match=f"{name}{ending} is not in UTF-8"):
+        read(path)
+    if compressed:
+        path.write_bytes(gzip.compress(text.encode() * 100)[:-9])
+        with pytest.raises(ValueError, match=f"{name}{ending} is cut off"):
+            read(path)

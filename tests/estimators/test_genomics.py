@@ -369,6 +369,21 @@ def test_a_batch_at_a_time_and_references_that_differ(classifier, regressor, tmp
     with pytest.raises(KeyError, match="contig '1' is not in v.fa, which has 'chr1'"):
         classifier.variant_effect(path, frame, window=8)
     assert len(classifier.variant_effect(path, frame[:0], window=8)) == 0
+    more = pd.concat([variants(("1_random", 3, "A", "C")), frame, variants(("M", 0, "A", "C"))])
+    kept = regressor.variant_effect(
+        path, more, window=8, outside="drop", rename=lambda c: f"chr{c}"
+    )
+    pd.testing.assert_frame_equal(kept, whole, atol=1e-4)
+    with pytest.raises(ValueError, match="outside is 'pad'; choose one of .'error', 'drop'"):
+        classifier.variant_effect(path, frame, window=8, outside="pad")
+    odd = write(tmp_path / "odd.fa", I="ACGTAC*TACGT")
+    asked = variants(("I", 0, "A", "C"), ("I", 4, "A", "C"))
+    with pytest.raises(
+        ValueError, match=r"around variant 1, I:4: the sequence has '\*' at pos.*pad_"
+    ):
+        classifier.variant_effect(odd, asked, window=6)
+    padded = classifier.variant_effect(Genome(odd, pad_invalid=True), asked, window=6)
+    np.testing.assert_allclose(padded["ref_score"][1], classifier._scores(["CGTAC-"])[0], atol=1e-6)
 
 
 def test_variants_of_a_vcf_file(classifier, tmp_path):

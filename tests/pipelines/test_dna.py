@@ -198,6 +198,55 @@ def test_scan_surprise_and_variants(folder, tmp_path):
     assert not np.allclose(pd.read_csv(tmp_path / "w.csv")["effect"][0], effects["effect"][0])
 
 
+def test_contigs_that_are_not_there_and_letters_that_are_none(folder, tmp_path):
+    genome, model = folder / "g.fa", ["--model", folder / "m", "--quiet", "--window", 30]
+    vcf = tmp_path / "more.vcf"
+    vcf.write_text((folder / "x.vcf").read_text() + "chrUn\t5\t.\tA\tC\n")
+    out = ["--out", tmp_path / "v.csv"]
+    output = run("variants", genome, vcf, *model, *out, "--outside", "drop")
+    assert "2 variants, 1 of which do not match the genome; 1 on contigs that g.fa lacks" in output
+    assert len(pd.read_csv(tmp_path / "v.csv")) == 2
+    odd = tmp_path / "odd.fa"
+    odd.write_text(genome.read_text().replace("A", "*", 40))
+    for command in (["scan", odd], ["variants", odd, folder / "x.vcf"]):
+        run(*command, *model, "--out", tmp_path / "x.bed", "--pad-invalid")
+    run("surprise", odd, *model[:3], "--out", tmp_path / "x.bed", "--pad-invalid")
+
+
+def test_labels_are_text_where_one_part_has_text(folder, tmp_path):
+    train = pd.read_csv(folder / "train.csv")
+    train["label"] = (train["label"] == "yes").astype(int)
+    train.to_csv(tmp_path / "train.csv", index=False)
+    test = train.iloc[:6].astype({"label": object})
+    test.iloc[0, list(test.columns).index("label")] = "?"
+    test.to_csv(tmp_path / "test.csv", index=False)
+    more = ["--out", tmp_path, "--save", tmp_path / "m"]
+    output = run("classify", tmp_path / "train.csv", tmp_path / "test.csv", *more, *TINY)
+    assert "no model can learn them" in output
+    assert TitansClassifier.load(tmp_path / "m").classes_.tolist() == ["0", "1"]
+
+
+def test_what_is_fitted_is_saved_before_it_is_compared(folder, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise MemoryError("words of too many sequences")
+
+    monkeypatch.setattr("titans_ts.pipelines.classify.kmer_classifier", broken)
+    save = tmp_path / "m"
+    with pytest.raises(AssertionError, match="words of too many sequences"):
+        run("classify", folder / "train.csv", "--save", save, "--out", tmp_path, *TINY)
+    assert TitansClassifier.load(save).classes_.tolist() == ["no", "yes"]
+
+
+def test_groups_that_are_too_few_to_hold_some_out(folder, tmp_path):
+    train = pd.read_csv(folder / "train.csv").assign(chrom=lambda t: np.resize(["a", "b"], len(t)))
+    train.to_csv(tmp_path / "train.csv", index=False)
+    more = ["--groups-column", "chrom", "--out", tmp_path, *TINY]
+    with pytest.raises(
+        AssertionError, match="column 'chrom' has a single group to learn from, bes"
+    ):
+        run("classify", tmp_path / "train.csv", *more)
+
+
 def test_contigs_of_other_names_and_some_of_them(folder, tmp_path):
     genome, model = folder / "g.fa", ["--model", folder / "m", "--quiet", "--window", 30]
     found = run("variants", genome, folder / "x.vcf", *model, "--out", tmp_path / "v.csv")

@@ -92,7 +92,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     patience : int or None
         Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
-        Share of the sequences, drawn by class, held out for early stopping.
+        Share of the sequences held out for early stopping: as many of each class (several labels, and
+        values, are drawn at random), or whole groups.
     device : str
         "auto", or a torch device.
     random_state : int, RandomState or None

@@ -53,6 +53,7 @@ class EffectMethods(ABC):
         *,
         window: int,
         label: Any = None,
+        outside: str = "error",
         rename: Mapping[str, str] | Callable[[str], str] | None = None,
         progress_bar: bool | None = None,
     ) -> pd.DataFrame:
@@ -74,6 +75,8 @@ class EffectMethods(ABC):
             Letters of a window.
         label : object, optional
             As for :meth:`scan`.
+        outside : {"error", "drop"}
+            What to do with variants whose contig is not in the genome: refuse; leave out.
         rename : mapping or callable, optional
             The genome's name of each contig of the variants.
         progress_bar : bool, optional
@@ -91,12 +94,20 @@ class EffectMethods(ABC):
         KeyError
             If a contig is not in the genome.
         ValueError
-            If an argument cannot be used, or the model answers for bins of a track.
+            If an argument cannot be used, a window has a letter outside IUPAC, or the model answers for
+            bins of a track.
         """
         self._check_one_answer()
         column, window = self._column(label), whole_letters("window", window)
         given = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
+        if outside not in ("error", "drop"):
+            raise ValueError(f"outside is {outside!r}; choose one of ['error', 'drop']")
+        genome = genome if isinstance(genome, Genome) else Genome(genome)
         frame = _alleles(given)
+        if outside == "drop":
+            ends = pd.DataFrame({"chrom": frame["chrom"], "start": 0, "end": 1})
+            kept = FastaRegions(genome, ends, outside="drop", rename=rename).frame.index
+            given, frame = given.iloc[kept], frame.iloc[kept].reset_index(drop=True)
         lead, lower_case = window // 2, self.model_.config.lower_case
         n_ref = frame["ref"].str.len().to_numpy(np.int64)
         # a window before the variant's end and as much behind it as any allele can bring in
@@ -117,7 +128,15 @@ class EffectMethods(ABC):
                     if match[i]:
                         alt = alt.lower() if letters[lead].islower() else alt.upper()
                         other = letters[:lead] + alt + letters[lead + len(ref) :]
-                        pairs += [encode_stretch(s[:window], lower_case) for s in (letters, other)]
+                        both = (letters[:window], other[:window])
+                        try:
+                            pairs += [encode_stretch(some, lower_case) for some in both]
+                        except ValueError as error:
+                            raise ValueError(
+                                f"the window around variant {i}, {frame['chrom'][i]}:"
+                                f"{frame['start'][i]}: {error}; Genome(path, pad_invalid=True) takes "
+                                "other letters as absent"
+                            ) from None
                 matched = first + np.flatnonzero(match[first : first + size])
                 scores[matched] = self._scores_of(pairs, column).reshape(-1, 2)
                 bar.update(min(size, len(frame) - first))

@@ -159,7 +159,7 @@ class GenomeMethods(EffectMethods):
         # how answers become scores
         some = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
         asked = {
-            "genome": [str(genome.path), file.st_size, file.st_mtime_ns],
+            "genome": [str(genome.path), file.st_size, file.st_mtime_ns, genome.pad_invalid],
             "model": model_digest(self.model_, words),
             "scores": [column, self._score(some, column).tolist()],
             "windows": windows,

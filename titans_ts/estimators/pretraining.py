@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -57,9 +58,10 @@ def pretrain(
             f"bidirectional is {config.bidirectional!r}, and what is read backwards has seen the next "
             "letter; give objective='masked', or bidirectional='none'"
         )
-    if not window >= 4 * config.stride:
+    if not isinstance(window, numbers.Integral) or window < 4 * config.stride:
         raise ValueError(
-            f"window is {window!r}; it must have four tokens (of {config.stride} letters) at least"
+            f"window is {window!r}; it must have four tokens (of {config.stride} letters) at least, a "
+            "whole number"
         )
     if isinstance(validation_contigs, str):
         validation_contigs = [validation_contigs]
@@ -69,10 +71,11 @@ def pretrain(
     kept, held_out = _windows(opened, window, training.validation_fraction, validation_contigs)
     asked = {
         "genomes": [
-            [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns] for g in opened
+            [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns, g.pad_invalid]
+            for g in opened
         ],
         "objective": objective,
-        "window": window,
+        "window": int(window),
         "contigs": None if validation_contigs is None else list(validation_contigs),
         "model": to_dict(config),
         "training": to_dict(training),

@@ -84,7 +84,10 @@ class ContigCodes:
         try:
             codes = encode_stretch(letters, self._lower_case)
         except ValueError as error:
-            raise ValueError(f"{self._chrom}:{start}-{end}: {error}") from None
+            raise ValueError(
+                f"{self._chrom}:{start}-{end}: {error}; Genome(path, pad_invalid=True) takes other "
+                "letters as absent"
+            ) from None
         return np.where(KNOWN[codes], codes, np.uint8(ABSENT)) if self._known else codes
 
 

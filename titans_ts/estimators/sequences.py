@@ -25,7 +25,7 @@ from titans_ts.config import (
     TrainingConfig,
     from_dict,
 )
-from titans_ts.datasets import Genome
+from titans_ts.datasets import FastaRegions, Genome
 from titans_ts.estimators.base import TitansEstimator
 from titans_ts.estimators.counted import CountedWords, learn_words
 from titans_ts.estimators.genomics import GenomeMethods
@@ -600,11 +600,15 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
             f"{name} is a {type(X).__name__}; give a list, array or Series of str, or a frame of one "
             "column"
         )
-    values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name} has shape {values.shape}; give N >= 1 sequences, one str each")
+    values: Any = X
+    if not isinstance(X, FastaRegions):  # which is read as it is encoded, a place at a time
+        values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1 or len(values) == 0:
+            raise ValueError(
+                f"{name} has shape {values.shape}; give N >= 1 sequences, one str each"
+            )
     sequences = []
     for i, value in enumerate(values):
         if not isinstance(value, str):

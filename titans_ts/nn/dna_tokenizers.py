@@ -367,6 +367,11 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
     tuple of str
         "A C" for A and C, at most `n_merges` of them.
 
+    Raises
+    ------
+    ValueError
+        If `n_merges` is less than 1.
+
     Examples
     --------
     >>> from titans_ts.nn.nucleotides import encode_nucleotides
@@ -375,6 +380,8 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
     """
     import json
 
+    if n_merges < 1:
+        raise ValueError(f"n_merges is {n_merges}; give at least one word to learn")
     tokenizers = _tokenizers()
     trained = tokenizers.Tokenizer(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(
