@@ -25,6 +25,9 @@ from titans_ts.datasets._messages import unknown_name
 
 __all__ = ["Genome", "reverse_complement"]
 
+_HEADERS = 1_000_000
+"""Bytes between two contigs at most."""
+
 _OTHER = re.compile("[^ACGTURYSWKMBDHVNacgturyswkmbdhvn-]")
 _PAIRS = str.maketrans("ACGTURYSWKMBDHVNacgturyswkmbdhvn", "TGCAAYRSWMKVHDBNtgcaayrswmkvhdbn")
 
@@ -49,8 +52,9 @@ class Genome:
     r"""The contigs of a FASTA file, fetched by place.
 
     An index beside the file (`.fai`, and `.gzi` of a bgzipped one) is used as it is, and never written
-    over; without one it is built once, beside the file or, where nothing can be written there, in the
-    user's cache. A copy of the object, in another process or after a fork, opens the file for itself.
+    over; without one it is built once, beside the file or, where nothing can be written there or one of
+    the two is missing, in the user's cache. A copy of the object, in another process or after a fork,
+    opens the file for itself.
 
     Parameters
     ----------
@@ -64,7 +68,8 @@ class Genome:
     Attributes
     ----------
     lengths : dict
-        Nucleotides of each contig, in the order of the file.
+        Nucleotides of each contig, in the order of the index, which is that of the file where it was
+        built here.
     path : Path
         Where the file is.
     pad_invalid : bool
@@ -106,11 +111,16 @@ class Genome:
         self._contigs: dict[str, NDArray[np.uint8]] | None = None
         new = [index for index in self._index if not index.is_file()]
         try:
-            records = self._open().faidx.index
-            self.lengths = {name: int(record.rlen) for name, record in records.items()}
+            built = self._index[0] in new
+            self.lengths = {name: int(record.rlen) for name, record in self._records.items()}
             if not self.lengths:
-                raise ValueError(f"{str(self.path)!r} has no sequence; give a FASTA file")
-            self._check_index(built=self._index[0] in new)
+                mend = (
+                    "give a FASTA file"
+                    if built
+                    else f"or its index {self._index[0].name!r} is cut off"
+                )
+                raise ValueError(f"{str(self.path)!r} has no sequence; {mend}")
+            self._check_index(built)
         except BaseException:
             for index in new:
                 if index.is_file():  # it would only hide the cause
@@ -118,7 +128,7 @@ class Genome:
             raise
         if in_memory:
             self._contigs = {
-                name: np.frombuffer(self._read(name, 0, length).encode("ascii"), np.uint8)
+                name: np.frombuffer(self._read(name, 0, length).encode("latin-1"), np.uint8)
                 for name, length in self.lengths.items()
             }
 
@@ -151,7 +161,7 @@ class Genome:
         if strand not in ("+", "-", "."):
             raise ValueError(f"strand is {strand!r}; it must be '+', '-' or '.'")
         if self._contigs is not None:
-            sequence = self._contigs[chrom][start:end].tobytes().decode("ascii")
+            sequence = self._contigs[chrom][start:end].tobytes().decode("latin-1")
         else:
             sequence = self._read(chrom, start, end)
         return reverse_complement(sequence) if strand == "-" else sequence
@@ -169,12 +179,15 @@ class Genome:
         return unknown_name("contig", chrom, close, f"{self.path.name} has {len(known)} in all.")
 
     def _read(self, chrom: str, start: int, end: int) -> str:
-        sequence = str(self._open().faidx.fetch(chrom, start + 1, end))
-        if len(sequence) != end - start:
+        record = self._records[chrom]
+        first, last = (_place(record, i) for i in (start, end - 1))
+        letters = self._bytes(first, last + 1 - first).translate(None, b"\r\n")
+        if len(letters) != end - start:
             raise ValueError(
-                f"{self.path.name} has {len(sequence)} letters at {chrom}:{start}-{end}; it has changed, "
+                f"{self.path.name} has {len(letters)} letters at {chrom}:{start}-{end}; it has changed, "
                 "or has blanks within its lines"
             )
+        sequence = letters.decode("latin-1")
         return _OTHER.sub("-", sequence) if self.pad_invalid else sequence
 
     def _open(self) -> Any:
@@ -183,70 +196,109 @@ class Genome:
             self._handle, self._process = _open(self.path, *self._index), os.getpid()
         return self._handle
 
-    def _check_index(self, built: bool) -> None:
-        """The index is of this file, and of all of it: contigs stand and break where it says."""
-        records = self._open().faidx.index
-        names = sorted(records, key=lambda name: records[name].offset)
-        some = np.linspace(0, len(names) - 1, min(len(names), 500)).astype(int)
-        for i in np.unique(some):
-            name, following = names[i], [*names[i + 1 : i + 2], None][0]
-            try:
-                good = self._stands(records[name], name, following)
-                length = records[name].rlen
-                last = self._read(name, max(0, length - 200), length) if length else ""
-            except (ValueError, IndexError, struct.error):
-                good, last = False, ""  # beyond the end, or blocks that begin elsewhere
-            if built and (not good or set(last) & set("> ")):
-                raise ValueError(
-                    f"{str(self.path)!r} cannot be read as FASTA: contig {name!r} has a space or a '>' "
-                    "within its lines; remove it"
-                )
-            if not good:
-                raise ValueError(
-                    f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date "
-                    f"(contig {name!r} stands elsewhere, or is not followed by what is); delete it, and "
-                    "it is built anew"
-                )
+    @property
+    def _records(self) -> dict[str, Any]:
+        """Of each contig `rlen` letters, from byte `offset`, `lenc` of them in a line of `lenb` bytes."""
+        records: dict[str, Any] = self._open().faidx.index
+        return records
 
-    def _stands(self, record: Any, name: str, following: str | None) -> bool:
-        """Whether a contig stands behind its header, has lines of its width, and this one after it."""
-        start = max(0, record.offset - 10_000)
-        before = self._bytes(start, record.offset - start).rstrip(b"\r\n").rpartition(b"\n")[2]
-        ending = record.lenb - record.lenc
-        breaks = (record.rlen - 1) // record.lenc if record.rlen else 0
-        first = self._bytes(record.offset + record.lenc, ending) if breaks else b"\n"
-        end = record.offset + record.rlen + breaks * ending
-        last = self._bytes(end - 1, 1)
-        after = self._bytes(end, 10_000)
-        return (
-            _contig(before) == name
-            and first in (b"\n", b"\r\n")
-            and len(last) == 1
-            and (record.rlen == 0 or after[:1] in (b"", b"\r", b"\n"))
-            and _contig(after.strip().partition(b"\n")[0]) == following
+    def _check_index(self, built: bool) -> None:
+        """The index is of this file, and of all of it: between the contigs stand their headers alone."""
+        records = sorted(self._records.items(), key=lambda item: item[1].offset)
+        some = set(np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int).tolist())
+        before, last, at = None, "", ""
+        for i, (name, record) in enumerate([*records, (None, None)]):
+            try:
+                good = self._follows(before, name, record)
+                if good and i in some:
+                    good, last = self._breaks(record), self._tail(name, record)
+            except ValueError:
+                good = False  # beyond the end, or where no block begins
+            at = name or at
+            if not good or set(last) & set("> "):
+                break
+            before = record
+        if built and set(last) & set("> "):
+            raise ValueError(
+                f"{str(self.path)!r} cannot be read as FASTA: contig {at!r} has a space or a '>' "
+                "within its lines; remove it"
+            )
+        if good:
+            return
+        if built:
+            why = (
+                _fault(self.path)
+                or f"lines of contig {at!r} are of unequal lengths, or not in ASCII"
+            )
+            raise ValueError(f"{str(self.path)!r} cannot be read as FASTA: {why}")
+        raise ValueError(
+            f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date (at contig "
+            f"{at!r}); delete it, and it is built anew (or link the file from another folder)"
         )
+
+    def _follows(self, before: Any, name: str | None, record: Any) -> bool:
+        """Whether this contig follows another in the file (or its beginning), or the end (None) does.
+
+        Headers of contigs without a letter, which some indices leave out, may stand between.
+        """
+        start = 0
+        if before is not None:
+            start = before.offset if before.rlen == 0 else _place(before, before.rlen - 1) + 1
+        n = _HEADERS if record is None else record.offset - start
+        if not 0 <= n <= _HEADERS or (record is not None and not _possible(record)):
+            return False
+        text = self._bytes(max(0, start - 1), n + (start > 0))
+        if start > 0:
+            end, text = text[:1], text[1:]
+            if before.rlen and (end in (b"", b"\r", b"\n") or text[:1] not in (b"", b"\r", b"\n")):
+                return False
+        lines = [line for line in text.splitlines() if line.strip()]
+        if before is None:
+            lines = [line for line in lines if not line.startswith(b";")]
+        if not all(line.startswith(b">") for line in lines):
+            return False
+        named = [b"", *lines][-1][1:].decode(errors="replace").split()[:1]
+        return record is None or (len(text) == n and text[-1:] == b"\n" and named == [name])
+
+    def _breaks(self, record: Any) -> bool:
+        """Whether the first line of a contig is as wide as the index says."""
+        if record.rlen <= record.lenc:
+            return True
+        return self._bytes(record.offset + record.lenc, record.lenb - record.lenc) in (
+            b"\n",
+            b"\r\n",
+        )
+
+    def _tail(self, name: Any, record: Any) -> str:
+        """The last letters of a contig."""
+        return self._read(name, max(0, record.rlen - 200), record.rlen) if record.rlen else ""
 
     def _bytes(self, start: int, n: int) -> bytes:
         """What stands at a place of the file, without compression."""
         faidx = self._open().faidx
-        if is_compressed(self.path):
-            from Bio.bgzf import make_virtual_offset
+        with faidx.lock:
+            if is_compressed(self.path):
+                from Bio.bgzf import make_virtual_offset
 
-            blocks = faidx.gzi_index
-            block = blocks[max(0, bisect_right(blocks, start, key=lambda b: b.ustart) - 1)]
-            faidx.file.seek(make_virtual_offset(block.cstart, start - block.ustart))
-        else:
+                blocks = faidx.gzi_index
+                block = blocks[max(0, bisect_right(blocks, start, key=lambda b: b.ustart) - 1)]
+                start = make_virtual_offset(block.cstart, start - block.ustart)
             faidx.file.seek(start)
-        return bytes(faidx.file.read(n))
+            return bytes(faidx.file.read(n))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None, "_process": -1}
 
 
-def _contig(header: bytes) -> str | None:
-    """The name in a contig's header; None if it is none."""
-    text = header.decode(errors="replace")
-    return "".join(text[1:].split()[:1]) if text[:1] == ">" else None if not text else ""
+def _place(record: Any, i: int) -> int:
+    """Where the i-th letter of a contig stands in its file."""
+    return int(record.offset + i + i // record.lenc * (record.lenb - record.lenc))
+
+
+def _possible(record: Any) -> bool:
+    """Whether a line of an index makes sense."""
+    lines = record.rlen == 0 or (record.lenc > 0 and 0 <= record.lenb - record.lenc <= 2)
+    return bool(record.rlen >= 0 and record.offset >= 0 and lines)
 
 
 def _open(path: Path, index: Path, blocks: Path) -> Any:
@@ -353,11 +405,9 @@ def _fault(path: Path) -> str | None:
 def _index_paths(path: Path) -> tuple[Path, Path]:
     """Where the two indices are, or are to be built."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
-    compressed = is_compressed(path)
-    if beside[0].is_file() and (beside[1].is_file() or not compressed):
-        return beside
-    if not beside[0].is_file() and _writable(path.parent):
-        return beside
+    there = [at.is_file() for at in (beside if is_compressed(path) else beside[:1])]
+    if all(there) or (not any(there) and _writable(path.parent)):
+        return beside  # one without the other is of who knows what, and stays as it is
     import pooch
 
     stat = path.stat()

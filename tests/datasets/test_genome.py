@@ -92,63 +92,138 @@ def test_an_index_beside_the_file_is_never_written_over(fasta):
     assert index.read_bytes() == before
 
 
+def save(path, content):
+    """A file, compressed by bgzip if its name says so, and no index of another one."""
+    if path.suffix != ".gz":
+        path.write_bytes(content)
+        return path
+    with pytest.importorskip("Bio.bgzf").open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def without_index(path):
+    for index in (Path(f"{path}.fai"), Path(f"{path}.gzi")):
+        index.unlink(missing_ok=True)
+    return path
+
+
+ONE = {"only": "ACGTACGTAC" * 20}
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize(
-    "change",
+    ("sequences", "width", "letters"),
     [
-        "wider",
-        "narrower",
-        "one line",
-        "cut",
-        "contig behind",
-        "contig between",
-        "other name",
-        "fai cut",
+        (ONE, 60, None),
+        (ONE, 5, None),
+        (ONE, 200, None),
+        (ONE, 13, 120),
+        (ONE | {"new": "ACGT"}, 13, None),
+        ({"new": "ACGT"} | ONE, 13, None),
+        ({"same": ONE["only"]}, 13, None),
     ],
 )
-def test_an_index_of_another_file_is_refused(tmp_path, ending, change):
-    bgzf = pytest.importorskip("Bio.bgzf") if ending else None
+def test_an_index_of_another_file_is_refused(tmp_path, ending, sequences, width, letters):
     path = tmp_path / f"small.fa{ending}"
-
-    def save(sequences, width=13, letters=None):
-        plain = write(tmp_path / "plain", sequences, width).read_bytes()[:letters]
-        if bgzf is None:
-            path.write_bytes(plain)
-        else:
-            with bgzf.open(path, "wb") as file:
-                file.write(plain)
-
-    one = {"only": "ACGTACGTAC" * 20}
-    save(one)
-    assert Genome(path).lengths == {"only": 200}
-    assert Genome(path).fetch("only", 193, 200) == "TACGTAC"
-    index = Path(f"{path}.fai")
-    if change == "wider":
-        save(one, 60)
-    elif change == "narrower":
-        save(one, 5)
-    elif change == "one line":
-        save(one, 200)
-    elif change == "cut":
-        save(one, letters=120)
-    elif change == "contig behind":
-        save(one | {"new": "ACGT"})
-    elif change == "other name":
-        save({"same": one["only"]})
-    else:
-        many = one | {"between": "ACGT", "last": "AC"}
-        save(many)
-        index.unlink()
-        Genome(path)
-        lines = index.read_text().splitlines(keepends=True)
-        index.write_text("".join([lines[0], lines[2]] if change == "contig between" else lines[:2]))
-    before = index.read_bytes()
+    save(path, write(tmp_path / "plain", ONE).read_bytes())
+    genome = Genome(path)
+    assert (genome.lengths, genome.fetch("only", 193, 200)) == ({"only": 200}, "TACGTAC")
+    before = Path(f"{path}.fai").read_bytes()
+    save(path, write(tmp_path / "plain", sequences, width).read_bytes()[:letters])
     with pytest.raises(ValueError, match="is not of 'small.fa.*, or out of date.*delete it"):
         Genome(path)
-    assert index.read_bytes() == before
-    for file in tmp_path.glob("small.fa*.*i"):
-        file.unlink()
-    assert "only" in Genome(path).lengths or change == "other name"
+    assert Path(f"{path}.fai").read_bytes() == before
+    assert list(Genome(without_index(path)).lengths) == list(sequences)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_an_index_that_lacks_contigs_is_refused(tmp_path, ending):
+    many = {f"c{i}": "ACGTACGTAC"[: 1 + i % 10] for i in range(1200)}
+    path = save(tmp_path / f"many.fa{ending}", write(tmp_path / "plain", many, 4).read_bytes())
+    assert Genome(path).lengths == {name: len(s) for name, s in many.items()}
+    index = Path(f"{path}.fai")
+    lines = index.read_text().splitlines(keepends=True)
+    for gone in (0, 1, 601, 602, 1199):
+        index.write_text("".join(lines[:gone] + lines[gone + 1 :]))
+        with pytest.raises(ValueError, match="is not of 'many.fa.*, or out of date"):
+            Genome(path)
+    index.write_text("".join(reversed(lines)))
+    assert Genome(path).fetch("c77", 2, 8) == "GTACGT"
+    # what makes no sense
+    for line in ("c0\t6\t4\t0\t5\n", "c0\t6\t4\t6\t5\n", "c0\t6\t-4\t6\t7\n", "c0\t-6\t4\t6\t7\n"):
+        index.write_text(line)
+        with pytest.raises(ValueError, match="is not of 'many.fa.*, or out of date"):
+            Genome(path)
+    index.write_text("")
+    with pytest.raises(ValueError, match="no sequence; or its index 'many.fa.*fai' is cut off"):
+        Genome(path)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_an_index_may_leave_out_contigs_without_letters(tmp_path, ending):
+    sequences = {"none": "", "a": "ACGT", "b": "", "c": "", "d": "AC", "e": ""}
+    path = save(tmp_path / f"e.fa{ending}", write(tmp_path / "plain", sequences).read_bytes())
+    assert Genome(path).lengths == {name: len(s) for name, s in sequences.items()}
+    index = Path(f"{path}.fai")  # as samtools writes it
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(line for line in lines if line.split("\t")[1] != "0"))
+    assert Genome(path).lengths == {"a": 4, "d": 2}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_random_files_are_read_rightly(tmp_path, ending, newline):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        sizes = rng.choice([0, 1, 7, 8, 64, 65_500, 131_072], 4)
+        # one contig begins where a block of bgzip's does, and the last ends there
+        sequences = {f"c{i}|x": "".join(rng.choice(list("ACGTn"), n)) for i, n in enumerate(sizes)}
+        width = int(rng.choice([1, 7, 64, 200_000]))
+        text = write(tmp_path / "plain", sequences, width).read_text()
+        if sizes[-1] and rng.integers(2):
+            text = text.rstrip("\n")
+        if rng.integers(2):
+            head = f">pad {'x' * int(rng.integers(20_000))}\n"
+            text = head + "A" * (65_536 - len(head) - 1) + "\n" + text
+            sequences = {"pad": "A" * (65_536 - len(head) - 1)} | sequences
+        path = save(tmp_path / f"{number}.fa{ending}", text.replace("\n", newline).encode())
+        genome = Genome(path)
+        assert genome.lengths == {name: len(s) for name, s in sequences.items()}
+        for name, sequence in sequences.items():
+            for _ in range(20 if sequence else 0):
+                start, end = sorted(rng.choice(len(sequence) + 1, 2, replace=False).tolist())
+                assert genome.fetch(name, start, end) == sequence[start:end]
+
+
+def test_blocks_of_another_file_are_not_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    plain = write(tmp_path / "plain", ONE).read_bytes()
+    path = save(tmp_path / "small.fa.gz", plain * 1000)
+    blocks = Path(f"{path}.gzi")
+    blocks.write_bytes(b"\x01" + bytes(7) + b"\x20" + bytes(15))
+    save(path, plain)
+    assert Genome(path).fetch("only", 193, 200) == "TACGTAC"
+    assert blocks.stat().st_size == 24  # as it was
+
+
+def test_letters_that_are_not_in_ascii_are_told(tmp_path):
+    path = tmp_path / "odd.fa"
+    path.write_bytes(b">one\nAC\xc3\xa4GT\n")
+    with pytest.raises(
+        ValueError, match="odd.fa' cannot be read as FASTA: lines of contig 'one' are"
+    ):
+        Genome(path)
+
+
+def test_threads_share_a_genome(fasta):
+    from concurrent.futures import ThreadPoolExecutor
+
+    genome = Genome(fasta)
+    places = [("chr1", i, i + 20) for i in range(150)] * 8
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda place: genome.fetch(*place), places))
+    assert found == [SEQUENCES[c][a:b] for c, a, b in places]
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_read_short(fasta):
