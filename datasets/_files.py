@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     Raises
     ------
     ValueError
-        If it is no text in UTF-8, or is cut off.
+        If it is no text in UTF-8, is cut off or damaged.
     """
     with path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
@@ -48,3 +49,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             ) from error
         except EOFError as error:
             raise ValueError(f"{path.name} is cut off; fetch or compress it anew") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path.name} is damaged ({error}); fetch or compress it anew"
+            ) from error

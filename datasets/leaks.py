@@ -51,7 +51,8 @@ def check_splits(
         A row a finding, empty if there is none: `kind`, `part` ("train", "test"), `count`, `share` of the
         part, `first` (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a
         part), "in both" (a test sequence that is in train), "near-duplicate" (one with a relative in
-        train; the ten that share most sampled words are asked, and duplicates not counted), "conflict"
+        train; the ten that share most sampled words, rare ones above all, are asked, and duplicates not
+        counted), "conflict"
         (the same sequence under several labels), "imbalance" (a class with less than a tenth of the
         commonest's sequences), "unseen class" (of test, not in train) and "length" (how many of the test
         part its length alone classifies rightly, where that is more than the commonest class).
@@ -143,9 +144,11 @@ def _relatives(
     order = np.argsort(every, kind="stable")
     every, owner = every[order], owner[order]
     # of a word of very many sequences (an adapter, or a family) a few tell enough
-    _, begin, place = np.unique(every, return_index=True, return_inverse=True)
+    _, begin, place, count = np.unique(
+        every, return_index=True, return_inverse=True, return_counts=True
+    )
     few = np.arange(len(every)) - begin[place] < max(50, len(train) // 100)
-    every, owner = every[few], owner[few]
+    every, owner, tells = every[few], owner[few], 1 / count[place[few]]
     known = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):
@@ -154,9 +157,10 @@ def _relatives(
             continue
         asked = _sampled(own)
         first, last = np.searchsorted(every, asked), np.searchsorted(every, asked, side="right")
-        hits = [owner[a:b] for a, b in zip(first, last, strict=True) if b > a]
-        if hits:
-            candidates, shared = np.unique(np.concatenate(hits), return_counts=True)
+        hits = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        if len(hits):
+            candidates, which = np.unique(owner[hits], return_inverse=True)
+            shared = np.bincount(which, tells[hits])
             for candidate in candidates[np.argsort(-shared, kind="stable")[:10]]:
                 common = np.isin(own, words[candidate], assume_unique=True).mean()
                 near[i] |= common >= similarity

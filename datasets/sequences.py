@@ -163,7 +163,8 @@ def _join(frame: pd.DataFrame, table: pd.DataFrame, label: str, name: str) -> pd
             more = f"The columns are those of {name}."
             raise ValueError(unknown_name("column", column, list(table.columns), more))
     table = table.assign(id=table["id"].astype(str)).set_index("id")
-    table = table.drop(columns="sequence", errors="ignore")  # the records have them
+    if label != "sequence":
+        table = table.drop(columns="sequence", errors="ignore")  # the records have them
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise ValueError(f"{name} has {twice[0]!r} more than once; give one label each")
@@ -180,6 +181,8 @@ def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
     frame["sequence"] = np.where(missing, "", frame["sequence"].astype(object))
     frame["sequence"] = frame["sequence"].astype(str)
     empty = frame["sequence"] == ""
+    if empty.all():
+        raise ValueError(f"{name} has no sequence; give at least one")
     if empty.any() and invalid != "drop":
         raise ValueError(
             f"{name} has an empty sequence in row {int(empty.argmax())}; give invalid='drop'"

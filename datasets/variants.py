@@ -25,8 +25,8 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file, compressed if its name ends in .gz or .bgz. Of its columns, the first five are read
-        (CHROM, POS, ID, REF, ALT, parted by tabs); the header may be missing.
+        The file. Of its columns, the first five are read (CHROM, POS, ID, REF, ALT, parted by tabs);
+        the header may be missing.
 
     Returns
     -------

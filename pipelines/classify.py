@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_float_dtype, is_numeric_dtype
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
@@ -67,7 +67,7 @@ def run_classify(
     Raises
     ------
     ValueError
-        If `train` has no labels, or too few sequences or groups.
+        If `train` has no labels, or too few sequences or groups, or `test` has labels of another kind.
     """
     if "label" not in train:
         raise ValueError(
@@ -77,20 +77,13 @@ def run_classify(
         if part is not None and "label" in part and part["label"].isna().any():
             row = part.index[part["label"].isna()][0]
             raise ValueError(f"row {row} of the {name} part has no label; drop it or label it")
-    if groups is not None and groups not in train:
-        raise ValueError(f"groups are to be in column {groups!r}; there are {list(train.columns)}")
     held_out = test is None
+    if groups is not None:
+        _check_groups(train, groups, 1 + held_out + (classifier.validation_fraction > 0))
     if test is None:
         train, test = _held_out(train, groups, test_fraction, seed)
-    elif "label" in test and {is_numeric_dtype(p["label"]) for p in (train, test)} == {True, False}:
-        # one part has text among its labels, so that the other's are text, too
-        train, test = (part.assign(label=part["label"].astype(str)) for part in (train, test))
-    if groups is not None and train[groups].nunique() < 2:
-        beside = ", beside those to test with" if held_out else ""
-        raise ValueError(
-            f"column {groups!r} has a single group to learn from{beside}, and none to stop early by; "
-            "give more groups, or none"
-        )
+    elif "label" in test:
+        train, test = _of_one_kind(train, test)
     X, y = train["sequence"].to_numpy(), train["label"].to_numpy()
     classifier.fit(X, y, groups=None if groups is None else train[groups])
     if save is not None:
@@ -121,6 +114,40 @@ def run_classify(
         ).T
         findings = check_splits(list(X), y, list(asked), wanted)
     return ClassifyJob(answers, scores, findings, held_out, classifier)
+
+
+def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
+    """Raise ValueError unless every row has a group, and there are enough."""
+    if groups not in frame:
+        raise ValueError(f"groups are to be in column {groups!r}; there are {list(frame.columns)}")
+    if frame[groups].isna().any():
+        row = frame.index[frame[groups].isna()][0]
+        raise ValueError(f"row {row} of the training part has no group in {groups!r}; give it one")
+    if frame[groups].nunique() < needed:
+        raise ValueError(
+            f"column {groups!r} has {frame[groups].nunique()} groups, and it takes {needed}: to learn "
+            "from, to stop early by, and to test with where there is no test part; give more, or none"
+        )
+
+
+def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same, with labels of text in both parts where one of them has text."""
+    numbers = [is_numeric_dtype(part["label"]) for part in (train, test)]
+    if numbers[0] == numbers[1]:
+        return train, test
+    parts = []
+    for part in (train, test):
+        labels = part["label"]
+        if is_float_dtype(labels) and (labels % 1 == 0).all():
+            labels = labels.astype(np.int64)  # "1", and not "1.0"
+        parts.append(part.assign(label=labels.astype(str)))
+    some, others = (part["label"].unique().tolist() for part in parts)
+    if not set(some) & set(others):
+        raise ValueError(
+            f"the training part has the labels {some[:5]} and the test part {others[:5]}, numbers in one "
+            "and text in the other; write them alike"
+        )
+    return parts[0], parts[1]
 
 
 def _held_out(

@@ -76,6 +76,19 @@ def test_relatives_of_a_large_family(size, copies):
     assert report["near-duplicate", "test"][0] + both == 10
 
 
+@pytest.mark.parametrize("core", [60, 120, 150])
+def test_twins_in_a_common_frame(core):
+    rng = np.random.default_rng(2)
+    common = dna(rng, core)
+    train = [common + dna(rng, 200 - core) for _ in range(300)]
+    test = []
+    for twin in train[200:]:
+        at = rng.integers(200)
+        test.append(twin[:at] + ("C" if twin[at] == "A" else "A") + twin[at + 1 :])
+    report = counted(train, np.arange(300) % 2, test, np.arange(100) % 2)
+    assert report["near-duplicate", "test"] == (100, 0)
+
+
 def test_frames_of_one_column(parts):
     train, y, test, z = parts
     frames = pd.DataFrame({"s": train}), y, pd.DataFrame({"s": train[:3] + test[3:]}), z

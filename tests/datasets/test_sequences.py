@@ -139,7 +139,7 @@ def test_places_that_cannot_be_used(genome, tmp_path):
     ("name", "content", "options", "message"),
     [
         ("t.csv", "sequence\n", {}, "t.csv has no sequence; give at least one"),
-        ("t.csv", "sequence,label\n,1\n", {}, "t.csv has an empty sequence in row 0; give inv"),
+        ("t.csv", "sequence,label\n,1\n", {}, "t.csv has no sequence; give at least one"),
         ("t.csv", TABLE, {"labels": "x"}, "labels are for FASTA"),
         ("t.csv", TABLE, {"invalid": "n"}, "invalid is 'n'; choose one of"),
         ("r.fa", "ACGT\n", {}, "r.fa begins with 'ACGT'; give FASTA"),
@@ -158,6 +158,10 @@ def test_an_empty_cell_is_dropped_as_an_empty_record_is(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("sequence,label\nACGT,1\n,0\nAC*T,1\n")
     assert read_sequences(path, invalid="drop").index.tolist() == [0]
+    path.write_text("sequence,label\n,1\n,0\n")
+    for invalid in ("error", "pad", "drop"):
+        with pytest.raises(ValueError, match="t.csv has no sequence; give at least one"):
+            read_sequences(path, invalid=invalid)
 
 
 def test_names_of_records_are_no_numbers(tmp_path):
@@ -196,4 +200,7 @@ def test_text_is_what_it_is_whatever_the_name_says(tmp_path, name, ending, compr
     if compressed:
         path.write_bytes(gzip.compress(text.encode() * 100)[:-9])
         with pytest.raises(ValueError, match=f"{name}{ending} is cut off"):
+            read(path)
+        path.write_bytes(gzip.compress(text.encode())[:-8] + bytes(8))
+        with pytest.raises(ValueError, match=f"{name}{ending} is damaged"):
             read(path)

@@ -220,9 +220,8 @@ FIT = {
 
 def test_labels_of_a_validation_part_are_as_those_of_training():
     X, y = ["ACGT"] * 4, [0, 1, 0, 1]
-    for wrong in ([[0, 1]] * 4, 3):
-        with pytest.raises((ValueError, TypeError)):
-            small().fit(X, y, validation=(X, wrong))
+    with pytest.raises(ValueError, match=r"validation y has shape \(\), for 4 sequences; give one"):
+        small().fit(X, y, validation=(X, 3))
     with pytest.raises(ValueError, match=r"validation y has shape \(4, 2\); give one label each"):
         small().fit(X, y, validation=(X, [[0, 1]] * 4))
     many = pd.DataFrame([[0, 1], [1, 0], [1, 1], [0, 0]], columns=["a", "a"])
@@ -316,7 +315,7 @@ def test_a_validation_part_may_be_given():
     assert best[0] < best[1]  # what the other labels like least is learning
     with pytest.raises(ValueError, match="validation y has '6', which is no class of y; drop it"):
         small().fit(sequences, labels, validation=(sequences, labels + 6))
-    with pytest.raises(ValueError, match="validation y has 1 labels for 60 sequences"):
+    with pytest.raises(ValueError, match=r"validation y has shape \(1,\), for 60"):
         small().fit(sequences, labels, validation=(sequences, [0]))
     with pytest.raises(TypeError, match=r"validation X\[0\] is 3"):
         small().fit(sequences, labels, validation=([3], [0]))
@@ -432,6 +431,24 @@ def test_groups_are_held_out_though_a_share_is_less_than_a_sequence(monkeypatch)
         assert seen.pop() == expected
     with pytest.raises(ValueError, match=r"groups\[3\] is missing; give every sequence one"):
         small().fit(["ACGT"] * 20, [0, 1] * 10, groups=["a", "b", "c", None] * 5)
+
+
+def test_what_is_held_out_is_thinned_at_random():
+    from titans_ts.estimators.sequences import _Labelled
+
+    labelled = _Labelled([np.zeros(3, np.uint8)] * 100, np.arange(100) % 2)
+    assert len(labelled.at_most(100, 0)) == 100
+    some = labelled.at_most(50, 0)
+    assert len(some) == 50
+    assert 10 < some.wanted.sum() < 40
+
+
+def test_the_longest_sequence_is_known_though_it_is_not_asked():
+    X, y = ["ACGT" * 5] * 39 + ["ACGT" * 8], [0, 1] * 20
+    options = {"read_out": "flatten", "max_steps_per_epoch": 1, "batch_size": 2}
+    for seed in range(4):
+        fitted = small(**options, validation_fraction=0.5, random_state=seed, max_epochs=1)
+        assert fitted.fit(X, y).predict(X).shape == (40,)
 
 
 def test_a_class_that_is_too_rare_to_be_drawn_by_is_learned():

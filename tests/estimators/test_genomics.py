@@ -378,6 +378,10 @@ def test_a_batch_at_a_time_and_references_that_differ(classifier, regressor, tmp
         classifier.variant_effect(path, frame, window=8, outside="pad")
     odd = write(tmp_path / "odd.fa", I="ACGTAC*TACGT")
     asked = variants(("I", 0, "A", "C"), ("I", 4, "A", "C"))
+    more = pd.concat([variants(("X", 0, "A", "C")), asked])
+    with pytest.raises(ValueError, match="around variant 2, I:4"):
+        classifier.variant_effect(odd, more, window=6, outside="drop")
+    assert len(classifier.variant_effect(odd, asked[:0], window=6, outside="drop")) == 0
     with pytest.raises(
         ValueError, match=r"around variant 1, I:4: the sequence has '\*' at pos.*pad_"
     ):

@@ -103,6 +103,8 @@ def test_what_is_held_out_has_values(sequences):
     fitted = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
     X, y = sequences[:8], np.append(values[:1], [np.nan] * 7)
     fitted.fit(sequences[:40], values[:40], validation=(X, y))
+    few = small(max_epochs=1, batch_size=1, max_steps_per_epoch=2)
+    assert "validation_loss" in few.fit(sequences[:40], values[:40], validation=(X, y)).history_[0]
     alone = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
     alone.fit(sequences[:40], values[:40], validation=(X[:1], y[:1]))
     one, other = fitted.history_[0], alone.history_[0]
@@ -125,8 +127,12 @@ def test_the_score_is_of_what_is_known(sequences):
     assert fitted.score(sequences, gaps) == pytest.approx(np.mean(parts))
     with pytest.raises(ValueError, match=r"y has shape \(300,\), but \(300, 2\) is predicted"):
         fitted.score(sequences, values[:, 0])
-    with pytest.raises(ValueError, match="y has no value to compare with"):
+    with pytest.raises(ValueError, match="y has no column with two values to compare with"):
         fitted.score(sequences, np.full((300, 2), np.nan))
+    gaps[1:, 1] = np.nan  # a value of one sequence says nothing
+    assert fitted.score(sequences, gaps) == pytest.approx(parts[0])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fitted.score(sequences, values, weight[:3])
 
 
 GOOD = ["ACGT", "TTTT"], [0.0, 1.0]

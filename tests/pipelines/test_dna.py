@@ -224,6 +224,14 @@ def test_labels_are_text_where_one_part_has_text(folder, tmp_path):
     output = run("classify", tmp_path / "train.csv", tmp_path / "test.csv", *more, *TINY)
     assert "no model can learn them" in output
     assert TitansClassifier.load(tmp_path / "m").classes_.tolist() == ["0", "1"]
+    train["label"] = train["label"].astype(float)  # 0.0, as a column with a gap is read
+    train.to_csv(tmp_path / "train.csv", index=False)
+    run("classify", tmp_path / "train.csv", tmp_path / "test.csv", *more, *TINY)
+    assert TitansClassifier.load(tmp_path / "m").classes_.tolist() == ["0", "1"]
+    test["label"] = "yes"
+    test.to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(AssertionError, match="and text in the other; write them alike"):
+        run("classify", tmp_path / "train.csv", tmp_path / "test.csv", *more, *TINY)
 
 
 def test_what_is_fitted_is_saved_before_it_is_compared(folder, tmp_path, monkeypatch):
@@ -242,8 +250,12 @@ def test_groups_that_are_too_few_to_hold_some_out(folder, tmp_path):
     train.to_csv(tmp_path / "train.csv", index=False)
     more = ["--groups-column", "chrom", "--out", tmp_path, *TINY]
     with pytest.raises(
-        AssertionError, match="column 'chrom' has a single group to learn from, bes"
+        AssertionError, match="column 'chrom' has 2 groups, and it takes 3: to learn"
     ):
+        run("classify", tmp_path / "train.csv", *more)
+    train.loc[4, "chrom"] = None
+    train.to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(AssertionError, match="row 4 of the training part has no group in .*chrom"):
         run("classify", tmp_path / "train.csv", *more)
 
 

@@ -92,8 +92,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     patience : int or None
         Epochs without a better validation loss before training stops; None is a fifth of all.
     validation_fraction : float
-        Share of the sequences held out for early stopping: as many of each class (several labels, and
-        values, are drawn at random), or whole groups.
+        Share of the sequences held out for early stopping: the same share of each class (several labels,
+        and values, are drawn at random), or whole groups.
     device : str
         "auto", or a torch device.
     random_state : int, RandomState or None
@@ -391,8 +391,10 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
 def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
     """Labels of n sequences as :func:`_read_labels` gives them, of classes that are known."""
     labels = np.asarray(y)
-    if len(labels) != n:
-        raise ValueError(f"validation y has {len(labels)} labels for {n} sequences; give one each")
+    if labels.ndim == 0 or len(labels) != n:
+        raise ValueError(
+            f"validation y has shape {labels.shape}, for {n} sequences; give one label each"
+        )
     if ndim == 2:
         if labels.shape[1:] != classes.shape or not np.isin(labels, (0, 1)).all():
             raise ValueError(

@@ -92,7 +92,7 @@ class EffectMethods(ABC):
         Raises
         ------
         KeyError
-            If a contig is not in the genome.
+            If a contig is not in the genome, unless `outside` is "drop".
         ValueError
             If an argument cannot be used, a window has a letter outside IUPAC, or the model answers for
             bins of a track.
@@ -105,9 +105,9 @@ class EffectMethods(ABC):
         genome = genome if isinstance(genome, Genome) else Genome(genome)
         frame = _alleles(given)
         if outside == "drop":
-            ends = pd.DataFrame({"chrom": frame["chrom"], "start": 0, "end": 1})
-            kept = FastaRegions(genome, ends, outside="drop", rename=rename).frame.index
-            given, frame = given.iloc[kept], frame.iloc[kept].reset_index(drop=True)
+            named = rename if callable(rename) else lambda c: (rename or {}).get(c, c)
+            kept = [i for i, c in enumerate(frame["chrom"]) if named(str(c)) in genome.lengths]
+            given, frame = given.iloc[kept], frame.iloc[kept]
         lead, lower_case = window // 2, self.model_.config.lower_case
         n_ref = frame["ref"].str.len().to_numpy(np.int64)
         # a window before the variant's end and as much behind it as any allele can bring in
@@ -133,9 +133,9 @@ class EffectMethods(ABC):
                             pairs += [encode_stretch(some, lower_case) for some in both]
                         except ValueError as error:
                             raise ValueError(
-                                f"the window around variant {i}, {frame['chrom'][i]}:"
-                                f"{frame['start'][i]}: {error}; Genome(path, pad_invalid=True) takes "
-                                "other letters as absent"
+                                f"the window around variant {frame.index[i]}, {frame['chrom'].iloc[i]}:"
+                                f"{frame['start'].iloc[i]}: {error}; Genome(path, pad_invalid=True) "
+                                "takes other letters as absent"
                             ) from None
                 matched = first + np.flatnonzero(match[first : first + size])
                 scores[matched] = self._scores_of(pairs, column).reshape(-1, 2)

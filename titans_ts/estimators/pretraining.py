@@ -122,8 +122,10 @@ def _same_run(folder: Path, asked: dict[str, Any]) -> None:
         folder / LAST_CHECKPOINT
     ).exists()  # of a run that ended before that, nothing is left
     if learned and note.exists() and note.read_text() != wanted:
+        before, now = json.loads(note.read_text()), json.loads(wanted)
+        other = ", ".join(name for name in now if before.get(name) != now[name])
         raise ValueError(
-            f"{str(folder)!r} holds an unfinished run with other parameters or genomes; delete it, or "
+            f"{str(folder)!r} holds an unfinished run, of which this differs in: {other}; delete it, or "
             "give another path"
         )
     replace_file(note, wanted.encode())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_consistent_length
 from torch import Tensor
 
 from titans_ts.estimators.sequences import SequenceEstimator, check_lengths, check_target
@@ -151,28 +151,31 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         X : list, array or Series of str
             Sequences.
         y : array
-            What is wanted, as for :meth:`fit`; NaN does not count.
+            What is wanted, as for :meth:`fit`; NaN does not count, nor does a value that fewer than two
+            sequences have.
         sample_weight : array of N, optional
             How much every sequence counts.
 
         Raises
         ------
         ValueError
-            If y has another shape than what is predicted, or no value.
+            If y has another shape than what is predicted, or too few values.
         """
-        wanted, told = _read_values(y, "y", len(X)), self.predict(X)
-        if wanted.size != told.size:
-            raise ValueError(f"y has shape {np.shape(y)}, but {told.shape} is predicted")
+        wanted, told = _read_values(y, "y", len(X)), self._answers(X) * self.scale_ + self.mean_
+        if wanted.shape != told.shape:
+            shape = told[:, 0].shape if self._flat else told.shape
+            raise ValueError(f"y has shape {np.shape(y)}, but {shape} is predicted")
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
+        check_consistent_length(X, weight)
         found = []
         for own, other in zip(
             wanted.reshape(len(X), -1).T, told.reshape(len(X), -1).T, strict=True
         ):
             known = ~np.isnan(own)
-            if known.any():
+            if known.sum() > 1:
                 found.append(r2_score(own[known], other[known], sample_weight=weight[known]))
         if not found:
-            raise ValueError("y has no value to compare with; give some")
+            raise ValueError("y has no column with two values to compare with; give some")
         return float(np.mean(found))
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

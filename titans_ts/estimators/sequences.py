@@ -248,8 +248,9 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         data = _Labelled(sequences, wanted)
         if groups is not None:
             groups = _read_groups(groups, len(data))
-        told = ~np.isnan(wanted.reshape(len(data), -1)).all(1)
-        if not told.all():  # of these nothing can be learned, and nothing held out
+        longest = max(len(s) for s in sequences)
+        told = data.told()
+        if not told.all():  # from the others nothing can be learned
             data = data.some(np.flatnonzero(told))
             groups = None if groups is None else groups[told]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -270,7 +271,9 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 raise ValueError(
                     "groups say what to hold out, but a validation part is given; drop one"
                 )
-            parts = data, _Labelled(*validation)
+            longest = max(longest, *(len(s) for s in validation[0]))
+            others = _Labelled(*validation)
+            parts = data, others.some(np.flatnonzero(others.told()))
         if self.rc == "auto" and len(parts[1]) == 0:
             raise ValueError(
                 "rc is 'auto', but no validation part is held out to choose by; raise "
@@ -282,11 +285,11 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 "are worth; raise validation_fraction, give a validation part, or count no words (0)"
             )
         most = training.max_steps_per_epoch * training.batch_size
-        parts = parts[0], parts[1].evenly(most)
+        parts = parts[0], parts[1].at_most(most, seed)
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
-            (self._trained(*parts, training, rc, weight, seed, outputs) for rc in choices),
+            (self._trained(*parts, training, rc, weight, seed, longest, outputs) for rc in choices),
             key=lambda trained: min(e.get("validation_loss", np.inf) for e in trained[1]),
         )
         model.to(self._device())
@@ -303,10 +306,10 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         rc: str,
         weight: NDArray[np.float64] | None,
         seed: int,
+        longest: int,
         outputs: dict[str, Any],
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """A model and its history."""
-        longest = max(len(s) for part in (data, held_out) for s in part.sequences)
         merges: tuple[str, ...] = ()
         if self.tokenizer == "bpe" and self.pretrained is None:
             merges = learn_merges(data.sequences, self.n_merges)
@@ -537,9 +540,16 @@ class _Labelled:
         """Those of these numbers."""
         return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
 
-    def evenly(self, most: int) -> _Labelled:
-        """All, or every second, third ... so that they are no more than `most`."""
-        return self.some(np.arange(0, len(self), max(1, -(-len(self) // most))))
+    def told(self) -> NDArray[np.bool_]:
+        """`[N]`: of which anything is wanted."""
+        known: NDArray[np.bool_] = ~np.isnan(self.wanted.reshape(len(self), -1)).all(1)
+        return known
+
+    def at_most(self, most: int, seed: int) -> _Labelled:
+        """All, or so many at random."""
+        if len(self) <= most:
+            return self
+        return self.some(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
 
     def few(self, counter: KmerCounts, classes: bool, seed: int) -> _Labelled:
         """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
@@ -601,7 +611,7 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
             "column"
         )
     values: Any = X
-    if not isinstance(X, FastaRegions):  # which is read as it is encoded, a place at a time
+    if not isinstance(X, FastaRegions) or len(X) == 0:  # which are read a place at a time
         values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
