@@ -52,10 +52,10 @@ def check_splits(
         part, `first` (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a
         part), "in both" (a test sequence that is in train), "near-duplicate" (one with a relative in
         train; the ten that share most sampled words, rare ones above all, are asked, and duplicates not
-        counted), "conflict"
-        (the same sequence under several labels), "imbalance" (a class with less than a tenth of the
-        commonest's sequences), "unseen class" (of test, not in train) and "length" (how many of the test
-        part its length alone classifies rightly, where that is more than the commonest class).
+        counted), "conflict" (the same sequence under several labels), "imbalance" (a class with less than
+        a tenth of the commonest's sequences), "unseen class" (of test, not in train) and "length" (how
+        many of the test part its length alone classifies rightly, where that is more than the commonest
+        class).
 
     Raises
     ------
@@ -157,7 +157,8 @@ def _relatives(
             continue
         asked = _sampled(own)
         first, last = np.searchsorted(every, asked), np.searchsorted(every, asked, side="right")
-        hits = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        n = last - first
+        hits = np.repeat(first - (n.cumsum() - n), n) + np.arange(n.sum())
         if len(hits):
             candidates, which = np.unique(owner[hits], return_inverse=True)
             shared = np.bincount(which, tells[hits])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -87,6 +88,12 @@ def test_twins_in_a_common_frame(core):
         test.append(twin[:at] + ("C" if twin[at] == "A" else "A") + twin[at + 1 :])
     report = counted(train, np.arange(300) % 2, test, np.arange(100) % 2)
     assert report["near-duplicate", "test"] == (100, 0)
+
+
+def test_sequences_of_a_word_or_two():
+    test = ["".join(letters) for letters in itertools.product("ACGT", repeat=4)]
+    report = check_splits(["ACGT", "GGCC"], [0, 1], test, np.arange(256) % 2, k=4)
+    assert "near-duplicate" not in set(report["kind"])  # and no word is sampled of most
 
 
 def test_frames_of_one_column(parts):
