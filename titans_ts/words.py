@@ -75,7 +75,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If X is something else, or has a letter outside IUPAC.
         """
-        blocks = list(self.blocks(X))
+        blocks = list(self.blocks(X)) or [self._count([])]
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
 
     def blocks(self, X: Any) -> Iterator[csr_matrix]:
@@ -89,7 +89,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         Yields
         ------
         csr_matrix
-            `[n, n_features_]`; the last may be of no sequence.
+            `[n, n_features_]`, of one sequence at least.
         """
         some: list[NDArray[Any]] = []
         letters = 0
@@ -103,7 +103,8 @@ class KmerCounts(TransformerMixin, BaseEstimator):
                 if long is not None:
                     yield self._count_long(long)
                 some, letters = [], 0
-        yield self._count(some)
+        if some:
+            yield self._count(some)
 
     def places(self) -> list[tuple[int, ...]]:
         """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""

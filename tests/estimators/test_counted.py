@@ -13,7 +13,7 @@ from sklearn.preprocessing import Normalizer
 
 from titans_ts import TitansClassifier, TitansRegressor
 from titans_ts.datasets import Genome, reverse_complement
-from titans_ts.estimators.counted import learn_words
+from titans_ts.estimators.counted import CountedWords, learn_words
 from titans_ts.nn.nucleotides import encode_nucleotides
 from titans_ts.words import KmerCounts
 
@@ -91,6 +91,19 @@ def test_either_is_believed_as_much_as_it_tells():
     together = log_loss(wanted[200:], softmax(words.beside(told[200:], asked), 1))
     assert together < log_loss(wanted[200:], softmax(told[200:], 1))
     assert together < log_loss(wanted[200:], softmax(words.answers(asked), 1))
+
+
+@pytest.mark.parametrize("letters", [10, 60, 119, 120, 121, 10**6])
+def test_answers_of_many_letters_are_those_of_each_sequence(monkeypatch, letters):
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, 4, n).astype(np.uint8) for n in (60, 60, 5, 200, 60, 60)]
+    counter = KmerCounts(2).fit([])
+    weight = rng.normal(size=(3, counter.n_features_)).astype(np.float32)
+    words = CountedWords(counter, weight, np.zeros(3), np.ones((2, 3)))
+    expected = np.concatenate([words.answers([s]) for s in sequences])
+    monkeypatch.setattr("titans_ts.words._LETTERS", letters)
+    for n in range(1, 7):
+        np.testing.assert_allclose(words.answers(sequences[:n]), expected[:n], atol=1e-5)
 
 
 def test_labels_and_values_have_a_column_each():
