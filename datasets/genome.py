@@ -349,6 +349,13 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
             f"{str(path)!r} cannot be read with its index {index.name!r} ({error}); delete that (and a "
             ".gzi beside it), and it is built anew"
         ) from error
+    except OSError as error:
+        if "EOF marker" not in str(error):
+            raise
+        raise ValueError(
+            f"{str(path)!r} lacks the block that ends a bgzipped file: it is cut off; fetch or compress "
+            "it anew"
+        ) from error
 
 
 @contextmanager
