@@ -206,19 +206,20 @@ class Genome:
         """The index is of this file, and of all of it: between the contigs stand their headers alone."""
         records = sorted(self._records.items(), key=lambda item: item[1].offset)
         some = set(np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int).tolist())
-        before, last, at = None, "", ""
+        before, at, odd = None, "", False
         for i, (name, record) in enumerate([*records, (None, None)]):
             try:
                 good = self._follows(before, name, record)
                 if good and i in some:
-                    good, last = self._breaks(record), self._tail(name, record)
+                    good = self._breaks(record)
+                    odd = built and bool(set(self._tail(name, record)) & set("> "))
             except ValueError:
                 good = False  # beyond the end, or where no block begins
             at = name or at
-            if not good or set(last) & set("> "):
+            if not good or odd:
                 break
             before = record
-        if built and set(last) & set("> "):
+        if odd:
             raise ValueError(
                 f"{str(self.path)!r} cannot be read as FASTA: contig {at!r} has a space or a '>' "
                 "within its lines; remove it"

@@ -132,17 +132,22 @@ class FastaRegions(Sequence[str]):
         self.genome = genome if isinstance(genome, Genome) else Genome(genome)
         frame = _columns(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
         frame = frame.reset_index(drop=True)
-        if rename is not None:
-            named = {
-                c: rename(c) if callable(rename) else rename.get(c, c)
-                for c in frame["chrom"].unique()
-            }
-            frame["chrom"] = frame["chrom"].map(named)
+        frame["chrom"] = self.renamed(frame["chrom"], rename)
         self.frame = self._within(frame, outside)
         self.lengths = (self.frame["end"] - self.frame["start"]).to_numpy()
         self._places = list(
             zip(*(self.frame[c].tolist() for c in ("chrom", "start", "end", "strand")), strict=True)
         )
+
+    @staticmethod
+    def renamed(
+        chroms: pd.Series, rename: Mapping[str, str] | Callable[[str], str] | None
+    ) -> pd.Series:
+        """The genome's names of contigs, by what the parameter `rename` may be."""
+        if rename is None:
+            return chroms
+        named = {c: rename(c) if callable(rename) else rename.get(c, c) for c in chroms.unique()}
+        return chroms.map(named)
 
     def __len__(self) -> int:
         return len(self._places)

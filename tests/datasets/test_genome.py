@@ -226,6 +226,14 @@ def test_threads_share_a_genome(fasta):
     assert found == [SEQUENCES[c][a:b] for c, a, b in places]
 
 
+def test_a_blank_in_one_contig_does_not_end_the_search_for_others(tmp_path):
+    path = tmp_path / "odd.fa"
+    path.write_text(">a\nAC T\n>b\nACGT\n>c\nAC\n")
+    Path(f"{path}.fai").write_text("a\t4\t3\t4\t5\nc\t2\t19\t2\t3\n")
+    with pytest.raises(ValueError, match="is not of 'odd.fa', or out of date .at contig 'c'"):
+        Genome(path)
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_read_short(fasta):
     genome = Genome(fasta)
     fasta.write_text(fasta.read_text()[:60])

@@ -105,9 +105,9 @@ class EffectMethods(ABC):
         genome = genome if isinstance(genome, Genome) else Genome(genome)
         frame = _alleles(given)
         if outside == "drop":
-            named = rename if callable(rename) else lambda c: (rename or {}).get(c, c)
-            kept = [i for i, c in enumerate(frame["chrom"]) if named(str(c)) in genome.lengths]
-            given, frame = given.iloc[kept], frame.iloc[kept]
+            names = FastaRegions.renamed(frame["chrom"].astype(str), rename)
+            kept = names.isin(genome.lengths).to_numpy()
+            given, frame = given[kept], frame[kept]
         lead, lower_case = window // 2, self.model_.config.lower_case
         n_ref = frame["ref"].str.len().to_numpy(np.int64)
         # a window before the variant's end and as much behind it as any allele can bring in
@@ -116,27 +116,22 @@ class EffectMethods(ABC):
         around = FastaRegions(genome, places, outside="pad", rename=rename)
         match = np.zeros(len(frame), bool)
         scores = np.full((len(frame), 2), np.nan)
-        alleles = list(zip(frame["ref"], frame["alt"], strict=True))
+        rows = list(frame.itertuples(name=None))
         size = max(1, MOST_LETTERS // (2 * window))
         with self._bar("variants", "variants", len(frame), progress_bar) as bar:
             for first in range(0, len(frame), size):
                 pairs: list[Codes] = []
                 for i in range(first, min(first + size, len(frame))):
-                    (ref, alt), letters = alleles[i], around[i]
+                    (number, chrom, start, ref, alt), letters = rows[i], around[i]
                     there = letters[lead : lead + len(ref)]
                     match[i] = there.upper() == ref.upper()
                     if match[i]:
                         alt = alt.lower() if letters[lead].islower() else alt.upper()
                         other = letters[:lead] + alt + letters[lead + len(ref) :]
-                        both = (letters[:window], other[:window])
-                        try:
-                            pairs += [encode_stretch(some, lower_case) for some in both]
-                        except ValueError as error:
-                            raise ValueError(
-                                f"the window around variant {frame.index[i]}, {frame['chrom'].iloc[i]}:"
-                                f"{frame['start'].iloc[i]}: {error}; Genome(path, pad_invalid=True) "
-                                "takes other letters as absent"
-                            ) from None
+                        where = f"the window around variant {number}, {chrom}:{start}"
+                        pairs += [
+                            encode_stretch(s[:window], lower_case, where) for s in (letters, other)
+                        ]
                 matched = first + np.flatnonzero(match[first : first + size])
                 scores[matched] = self._scores_of(pairs, column).reshape(-1, 2)
                 bar.update(min(size, len(frame) - first))

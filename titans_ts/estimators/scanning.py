@@ -40,15 +40,25 @@ KNOWN = np.tile(SHARES.max(1) > 0.25, 2)
 _STRANDS = (("+", "plus"), ("-", "minus"))
 
 
-def encode_stretch(letters: str, lower_case: str) -> NDArray[np.uint8]:
+def encode_stretch(letters: str, lower_case: str, where: str) -> NDArray[np.uint8]:
     """Codes `[T]` as :func:`titans_ts.nn.nucleotides.encode_nucleotides`; none need be there.
+
+    Raises
+    ------
+    ValueError
+        If there is a letter outside IUPAC; it says `where` in a genome.
 
     Examples
     --------
-    >>> encode_stretch("--", "same")
+    >>> encode_stretch("--", "same", "chr1:4-6")
     array([5, 5], dtype=uint8)
     """
-    return encode_nucleotides(letters + "A", lower_case)[:-1]
+    try:
+        return encode_nucleotides(letters + "A", lower_case)[:-1]
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: {error}; Genome(path, pad_invalid=True) takes other letters as absent"
+        ) from None
 
 
 class ContigCodes:
@@ -81,13 +91,7 @@ class ContigCodes:
     def __getitem__(self, stretch: slice) -> NDArray[np.uint8]:
         start, end, _ = stretch.indices(len(self))
         letters = self._genome.fetch(self._chrom, start, end)
-        try:
-            codes = encode_stretch(letters, self._lower_case)
-        except ValueError as error:
-            raise ValueError(
-                f"{self._chrom}:{start}-{end}: {error}; Genome(path, pad_invalid=True) takes other "
-                "letters as absent"
-            ) from None
+        codes = encode_stretch(letters, self._lower_case, f"{self._chrom}:{start}-{end}")
         return np.where(KNOWN[codes], codes, np.uint8(ABSENT)) if self._known else codes
 
 
