@@ -236,6 +236,11 @@ class TrainingConfig:
         if not isinstance(self.weight_decay, (int, float)) or not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must not be negative")
 
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples of a pass at most."""
+        return self.max_steps_per_epoch * self.batch_size
+
     def epochs_and_patience(self, n_steps: int) -> tuple[int, int]:
         """Epochs to train for and to wait, where an epoch has `n_steps` steps.
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
 from titans_ts.estimators import TitansClassifier
+from titans_ts.estimators.counted import STRENGTHS, word_regression
 from titans_ts.estimators.sequences import keep_every_class
 from titans_ts.words import KmerCounts
 
@@ -52,15 +53,14 @@ def kmer_classifier(
     [1, 0]
     """
     models = {
-        # counts are small, and so are gradients
-        "logistic": (LogisticRegression(tol=1e-6, max_iter=1000), 1.0, _likelihood),
+        "logistic": (word_regression(), 1.0, _likelihood),
         "svm": (LinearSVC(), 0.1, "accuracy"),
     }
     if model not in models:
         raise ValueError(f"model is {model!r}; choose one of {list(models)}")
     linear, least, score = models[model]
     if C is None:
-        choices = {"C": [least * times for times in (1, 3, 10, 30, 100)]}
+        choices = {"C": [least * strength for strength in STRENGTHS]}
         held_out = _Fifth(1, test_size=0.2, random_state=0)
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:

@@ -19,10 +19,10 @@ from torch import Tensor
 from titans_ts.training import answer_loss
 from titans_ts.words import KmerCounts
 
-__all__ = ["CountedWords", "learn_words"]
+__all__ = ["STRENGTHS", "CountedWords", "learn_words", "word_regression"]
 
 _TENSORS = ("weight", "bias", "shares")
-_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 """How little the linear model is held back: C of a logistic regression, 10 / alpha of a ridge."""
 
 
@@ -136,7 +136,7 @@ def _learned(
         return answer_loss(answers, wanted, output, weights)[0]
 
     n, least, chosen = network.shape[1], np.inf, 0.0
-    for strength in _STRENGTHS:
+    for strength in STRENGTHS:
         model = _linear(*data, n, output, weight, strength)
         answers = _answers(asked, *model)
         missed = float(loss(torch.from_numpy(answers)))
@@ -158,6 +158,11 @@ def _learned(
         everything = (vstack([data[0], asked], "csr"), np.concatenate([data[1], held_out[1]]))
         best = _linear(*everything, n, output, weight, chosen)
     return best[0].T, best[1], np.tile(shares[:, None], n)
+
+
+def word_regression(C: float = 1.0) -> LogisticRegression:
+    """A logistic regression on counts of words, which are small, and so are its gradients."""
+    return LogisticRegression(C=C, tol=1e-6, max_iter=1000)
 
 
 def _linear(
@@ -184,9 +189,7 @@ def _linear(
         each = None
         if weight is not None:
             each = weight[values] if output == "classes" else np.where(values > 0, weight, 1.0)
-        # counts are small, and so are gradients
-        model = LogisticRegression(C=strength, tol=1e-6, max_iter=1000)
-        model.fit(counts, values, sample_weight=each)
+        model = word_regression(strength).fit(counts, values, sample_weight=each)
     coefficients[rows], bias[rows] = model.coef_, model.intercept_
     return coefficients, bias
 

@@ -338,7 +338,7 @@ class TitansForecaster(TitansEstimator):
             at_once = max(1, STREAMS // config.n_variates)
             size = max(1, training.batch_size // in_a_row)
             carried = config.carried_windows > 0
-            most = training.max_steps_per_epoch * training.batch_size
+            most = training.samples_per_epoch
             n_batches = -(-len(windows) // (size * in_a_row))
             n_batches = min(n_batches, training.max_steps_per_epoch)
             history = train(

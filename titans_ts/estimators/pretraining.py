@@ -81,7 +81,7 @@ def pretrain(
         "training": to_dict(training),
         "seed": seed,
     }
-    most = training.max_steps_per_epoch * training.batch_size
+    most = training.samples_per_epoch
     model = LetterModel(config)
     _same_run(unfinished, asked)
     augment = config.rc != "none"
@@ -118,9 +118,7 @@ def _unfinished(path: str | Path) -> Path:
 def _same_run(folder: Path, asked: dict[str, Any]) -> None:
     """Raise ValueError if a folder holds what another run left unfinished."""
     note, wanted = folder / "run.json", json.dumps(asked, indent=1, sort_keys=True)
-    learned = (
-        folder / LAST_CHECKPOINT
-    ).exists()  # of a run that ended before that, nothing is left
+    learned = (folder / LAST_CHECKPOINT).exists()
     if learned and note.exists() and note.read_text() != wanted:
         before, now = json.loads(note.read_text()), json.loads(wanted)
         other = ", ".join(name for name in now if before.get(name) != now[name])

@@ -127,8 +127,13 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         TypeError, ValueError
             If X cannot be used.
         """
-        values = self._answers(X) * self.scale_ + self.mean_
+        values = self._values(X)
         return values[:, 0] if self._flat else values
+
+    def _values(self, X: Any) -> NDArray[np.float64]:
+        """As :meth:`predict`, `[N, n]` where that is `[N]`."""
+        values: NDArray[np.float64] = self._answers(X) * self.scale_ + self.mean_
+        return values
 
     def _column(self, label: Any) -> int:
         """The number of a value; None is the only one."""
@@ -161,7 +166,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         ValueError
             If y has another shape than what is predicted, or too few values.
         """
-        wanted, told = _read_values(y, "y", len(X)), self._answers(X) * self.scale_ + self.mean_
+        wanted, told = _read_values(y, "y", len(X)), self._values(X)
         if wanted.shape != told.shape:
             shape = told[:, 0].shape if self._flat else told.shape
             raise ValueError(f"y has shape {np.shape(y)}, but {shape} is predicted")

@@ -284,8 +284,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 f"counted_words is {self.counted_words}, but no sequence is held out to tell what they "
                 "are worth; raise validation_fraction, give a validation part, or count no words (0)"
             )
-        most = training.max_steps_per_epoch * training.batch_size
-        parts = parts[0], parts[1].at_most(most, seed)
+        parts = parts[0], parts[1].at_most(training.samples_per_epoch, seed)
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
@@ -324,7 +323,6 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         source = None
         if self.pretrained is not None:
             config, source = pretrained_config(self.pretrained, config)
-        most = training.max_steps_per_epoch * training.batch_size
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
             if self.first_filters == "words":
@@ -344,7 +342,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                     [-(-n // config.stride) for n in cropped.lengths],
                     training.batch_size,
                     generator,
-                    most=most,
+                    most=training.samples_per_epoch,
                     most_tokens=_TOKENS if max(cropped.lengths) > 512 else None,
                 ),
                 validation,
