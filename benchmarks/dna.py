@@ -31,7 +31,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from titans_ts import TitansClassifier
 from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, read_sequences
-from titans_ts.dna_baselines import cnn_classifier, kmer_classifier
+from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 
 QUIET = {"progress_bar": False}
 MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")

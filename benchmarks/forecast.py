@@ -17,8 +17,8 @@ import torch
 from record import record
 
 from titans_ts import TitansForecaster
-from titans_ts.baselines import seasonal_naive
 from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_dataset
+from titans_ts.forecasting.baselines import seasonal_naive
 
 SETTINGS = {
     "n_layers": 1,

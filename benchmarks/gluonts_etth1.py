@@ -23,7 +23,7 @@ from judge import judge
 from record import record
 
 from titans_ts.datasets import literature_split, load_dataset
-from titans_ts.gluonts import TitansEstimator, to_dataset
+from titans_ts.forecasting.gluonts import TitansEstimator, to_dataset
 
 HORIZON = 24
 SETTINGS: dict[str, Any] = {

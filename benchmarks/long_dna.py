@@ -40,10 +40,10 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from titans_ts import TitansClassifier, letter_surprise
 from titans_ts.datasets import Genome, read_regions
-from titans_ts.dna_baselines import kmer_classifier
-from titans_ts.estimators.surprise import bin_means, memory_surprise
+from titans_ts.genomics.baselines import kmer_classifier
+from titans_ts.genomics.surprisal import bin_means, memory_surprise
 from titans_ts.nn.checkpoint import load_model
-from titans_ts.nn.letters import LetterModel
+from titans_ts.nn.dna.language_model import LetterModel
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",

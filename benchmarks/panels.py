@@ -29,7 +29,7 @@ from judge import QUANTILES, judge
 from lightning.pytorch import seed_everything
 from record import data_file, record
 
-from titans_ts.gluonts import TitansEstimator, to_dataset
+from titans_ts.forecasting.gluonts import TitansEstimator, to_dataset
 
 DAYS = [
     *("easter_day", "good_friday", "new_year", "christmas", "labor_day", "independence_day"),

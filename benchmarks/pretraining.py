@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 
 from titans_ts import TitansClassifier
 from titans_ts.datasets import read_sequences
-from titans_ts.dna_baselines import kmer_classifier
+from titans_ts.genomics.baselines import kmer_classifier
 
 GENOMES = (
     "genomics/genomes/ecoli_k12_mg1655.fa.gz",

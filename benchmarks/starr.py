@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from titans_ts import TitansRegressor
-from titans_ts.words import KmerCounts
+from titans_ts.genomics.kmers import KmerCounts
 
 TITANS = {"tokenizer": "conv", "stride": 4, "read_out": "flatten", "n_layers": 1}
 TITANS |= {"learning_rate": 0.005, "max_epochs": 10, "progress_bar": False}

@@ -21,7 +21,7 @@ from record import record
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import DATASETS, literature_split, load_dataset, make_series, ratio_split
-from titans_ts.estimators.reading import read_panel
+from titans_ts.forecasting.parse import read_panel
 
 LENGTH, HORIZON, CARRIED = 96, 96, 3
 SETTINGS = {

@@ -1,8 +1,8 @@
 """The neural long-term memory as pure functions on tensors; `README.md` holds the mathematics."""
 
-from titans_ts.kernels.chunked import chunked_memory
+from titans_ts.kernels.chunked.op import chunked_memory
 from titans_ts.kernels.dispatch import IMPLEMENTATIONS, explain, neural_memory, read_memory
-from titans_ts.kernels.recurrent import loss_gradient, recurrent_memory
+from titans_ts.kernels.reference import loss_gradient, recurrent_memory
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
 
 __all__ = [

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels.chunked import chunked_memory
-from titans_ts.kernels.native import native_memory, uncovered_by_native
-from titans_ts.kernels.recurrent import recurrent_memory
+from titans_ts.kernels.chunked.op import chunked_memory
+from titans_ts.kernels.chunked.step import step_memory
+from titans_ts.kernels.native.op import native_memory, uncovered_by_native
+from titans_ts.kernels.reference import recurrent_memory
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
-from titans_ts.kernels.step import step_memory
-from titans_ts.kernels.triton_memory import triton_memory, uncovered
+from titans_ts.kernels.triton.op import triton_memory, uncovered
 
 __all__ = ["IMPLEMENTATIONS", "explain", "forced", "neural_memory", "read_memory"]
 

@@ -25,7 +25,7 @@ from titans_ts.pipelines.tune import tune
 if TYPE_CHECKING:
     import pandas as pd
 
-    from titans_ts.estimators import TitansForecaster
+    from titans_ts.forecasting import TitansForecaster
 
 __all__ = ["app", "demo", "forecast", "main"]
 
@@ -82,7 +82,7 @@ def forecast(
     A tail of the rows is held out: the model trains without it, and its forecasts of the tail are
     compared with repeating the last season. Then it forecasts what comes after the last row.
     """
-    from titans_ts.estimators import TitansForecaster
+    from titans_ts.forecasting import TitansForecaster
     from titans_ts.pipelines.ingest import read_frame
 
     frame = read_frame(csv, time_column=time_column, columns=column_list(columns), say=typer.echo)
@@ -107,7 +107,7 @@ def demo(
 ) -> None:
     """Forecast a day of the weather of New York from the hours before, in about a minute, offline."""
     from titans_ts.datasets import DEMO_SEASON_LENGTH, load_demo
-    from titans_ts.estimators import TitansForecaster
+    from titans_ts.forecasting import TitansForecaster
 
     forecaster = TitansForecaster(
         prediction_length=24,

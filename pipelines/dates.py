@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from titans_ts.frequency import guess_frequency
+from titans_ts.forecasting.frequency import guess_frequency
 
 __all__ = ["CLOCK", "read_dates"]
 

@@ -24,7 +24,7 @@ from titans_ts.pipelines.options import (
 )
 
 if TYPE_CHECKING:
-    from titans_ts.estimators.sequences import SequenceEstimator
+    from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 __all__ = ["classify", "pretrain", "scan", "surprise", "variants"]
 
@@ -122,7 +122,7 @@ def classify(
     import torch
 
     from titans_ts.datasets import read_sequences
-    from titans_ts.estimators import TitansClassifier
+    from titans_ts.genomics import TitansClassifier
     from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.pipelines.classify import run_classify, write_classify
 
@@ -240,7 +240,7 @@ def pretrain(
     import torch
 
     from titans_ts.datasets import Genome
-    from titans_ts.estimators import TitansClassifier
+    from titans_ts.genomics import TitansClassifier
 
     torch.set_num_threads(threads)
     estimator = TitansClassifier(
@@ -323,7 +323,7 @@ def variants(
     the alternative; ref_match says whether the genome has the reference there.
     """
     from titans_ts.datasets import Genome, read_variants
-    from titans_ts.files import replace_file
+    from titans_ts.datasets._atomic import replace_file
 
     estimator, asked = _load(model, threads, quiet), read_variants(vcf)
     found = estimator.variant_effect(
@@ -363,7 +363,7 @@ def surprise(
     import torch
 
     from titans_ts.datasets import Genome
-    from titans_ts.estimators import letter_surprise
+    from titans_ts.genomics import letter_surprise
     from titans_ts.nn.checkpoint import load_directory
 
     read = Genome(genome, pad_invalid=pad_invalid)
@@ -379,7 +379,7 @@ def surprise(
 def _load(path: Path, threads: int, quiet: bool) -> SequenceEstimator:
     import torch
 
-    from titans_ts.estimators import TitansClassifier, TitansRegressor
+    from titans_ts.genomics import TitansClassifier, TitansRegressor
     from titans_ts.nn.checkpoint import load_directory
 
     torch.set_num_threads(threads)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from titans_ts.estimators import TitansForecaster
-from titans_ts.files import replace_file
-from titans_ts.frequency import usual_season
+from titans_ts.datasets._atomic import replace_file
+from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.frequency import usual_season
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
 
@@ -124,8 +124,11 @@ def write_forecast(
     list of Path
         The files written.
     """
-    from titans_ts.plots import figure_png, plot_forecast  # matplotlib takes a second to import
-    from titans_ts.report import forecast_report
+    from titans_ts.reporting.html import forecast_report
+    from titans_ts.reporting.plots import (  # matplotlib takes a second to import
+        figure_png,
+        plot_forecast,
+    )
 
     folder = Path(folder)
     table, picture = folder / "forecast.csv", folder / "forecast.png"

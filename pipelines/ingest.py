@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from titans_ts.frequency import guess_frequency
+from titans_ts.forecasting.frequency import guess_frequency
 from titans_ts.pipelines.dates import CLOCK, read_dates
 
 __all__ = ["read_frame"]

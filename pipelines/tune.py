@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titans_ts.files import replace_file
+from titans_ts.datasets._atomic import replace_file
 from titans_ts.pipelines.options import (
     Columns,
     ContextLength,
@@ -94,8 +94,8 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
 
 def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
     """Write `trials.csv`, `best.py` and the report `search.html`, and return where they are."""
-    from titans_ts.plots import figure_png, plot_search
-    from titans_ts.report import search_report
+    from titans_ts.reporting.html import search_report
+    from titans_ts.reporting.plots import figure_png, plot_search
 
     folder = Path(folder)
     front = getattr(job.search, "pareto_", None)
@@ -187,7 +187,7 @@ def tune(
     X: Any
     y = groups = None
     if prediction_length is not None:
-        from titans_ts.estimators import TitansForecaster
+        from titans_ts.forecasting import TitansForecaster
         from titans_ts.pipelines.ingest import read_frame
 
         X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
@@ -195,7 +195,7 @@ def tune(
         estimator: Any = TitansForecaster(prediction_length, length)
     else:
         from titans_ts.datasets import read_sequences
-        from titans_ts.estimators import TitansClassifier
+        from titans_ts.genomics import TitansClassifier
 
         frame = read_sequences(
             data, sequence_column=sequence_column, label_column=label_column, labels=labels

@@ -15,46 +15,36 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {  # a package may import those before it; datasets stands alone
-    "titans_ts.config": set(),
-    "titans_ts.kernels": set(),
-    "titans_ts.datasets": set(),
-    "titans_ts.files": set(),
-    "titans_ts.frequency": set(),
-    "titans_ts.anomalies": set(),
-    "titans_ts.conformal": set(),
-    "titans_ts.metrics": set(),
-    "titans_ts.baselines": set(),
-    "titans_ts.plots": set(),
-    "titans_ts.nn": {"config", "files", "kernels"},
-    "titans_ts.training": {"config", "nn"},
-    "titans_ts.estimators": {
-        *("config", "datasets", "files", "frequency", "nn", "training"),
-        *("anomalies", "baselines", "conformal", "metrics", "words"),
+PACKAGES = ("nn", "training", "forecasting", "genomics", "reporting", "tuning")
+MAPPED = ("kernels", "datasets", "pipelines")  # folders at the top, linked into titans_ts
+LAYERS = {  # a package may import these and itself; datasets and kernels stand alone
+    "config": set(),
+    "datasets": set(),
+    "kernels": set(),
+    "nn": {"config", "datasets", "kernels"},
+    "training": {"config", "nn"},
+    "estimator": {"config", "nn"},
+    "forecasting": {"config", "datasets", "estimator", "nn", "training"},
+    "genomics": {"config", "datasets", "estimator", "nn", "training"},
+    "tuning": {"config", "datasets", "estimator", "forecasting", "genomics", "nn", "training"},
+    "reporting": {"datasets"},
+    "pipelines": {
+        *("config", "datasets", "estimator", "nn", "training"),
+        *("forecasting", "genomics", "reporting", "tuning"),
     },
-    "titans_ts.pipelines": {
-        *("config", "datasets", "nn", "training", "estimators"),
-        *("files", "frequency", "metrics", "baselines", "dna_baselines", "plots", "report"),
-        "tuning",
-    },
-    "titans_ts.report": set(),
-    "titans_ts.gluonts": {"estimators"},
-    "titans_ts.tuning": {"estimators", "frequency", "training"},
-    "titans_ts.words": {"nn"},
-    "titans_ts.dna_baselines": {"estimators", "words"},
 }
+"""kernels <- nn <- training <- {forecasting, genomics} <- tuning <- pipelines, and what stands beside."""
 
 
 def modules():
-    """Every module by dotted name, once (the folders are linked into titans_ts)."""
+    """Every module by dotted name, once (some folders are linked into titans_ts)."""
     for path in sorted((ROOT / "titans_ts").glob("*.py")):
         yield f"titans_ts.{path.stem}", path
-    for folder in ("nn", "training", "estimators", "tuning"):
-        for path in sorted((ROOT / "titans_ts" / folder).glob("**/*.py")):
-            yield f"titans_ts.{folder}.{path.stem}", path
-    for folder in ("kernels", "datasets", "pipelines"):
-        for path in sorted((ROOT / folder).glob("**/*.py")):
-            yield f"titans_ts.{folder}.{path.stem}", path
+    folders = [ROOT / "titans_ts" / name for name in PACKAGES] + [ROOT / name for name in MAPPED]
+    for folder in folders:
+        for path in sorted(folder.glob("**/*.py")):
+            parts = path.relative_to(folder.parent).with_suffix("").parts
+            yield ".".join(("titans_ts", *parts)), path
 
 
 def imports(tree):
@@ -76,27 +66,29 @@ def imports(tree):
 def test_packages_on_disk_are_the_packages_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = set(project["tool"]["setuptools"]["packages"])
-    on_disk = {"titans_ts"}
-    for folder in (ROOT / "titans_ts").iterdir():
-        if (folder / "__init__.py").is_file():
-            on_disk.add(f"titans_ts.{folder.name}")
+    on_disk = {
+        name.removesuffix(".__init__") for name, path in modules() if path.stem == "__init__"
+    }
     assert declared == on_disk
-    for name in ("kernels", "datasets", "pipelines"):
+    assert {f"titans_ts.{name}" for name in (*PACKAGES, *MAPPED)} == {
+        name for name in on_disk if name.count(".") == 1
+    }
+    for name in MAPPED:
         assert (ROOT / "titans_ts" / name).is_symlink()
         assert (ROOT / "titans_ts" / name).resolve() == ROOT / name
 
 
 def test_imports_follow_the_layers():
     for name, path in modules():
-        layer = ".".join(name.split(".")[:2])
-        if layer == "titans_ts.__init__":
+        layer = name.split(".")[1]
+        if layer == "__init__":
             continue
-        allowed = {f"titans_ts.{x}" for x in LAYERS[layer]} | {layer}
+        allowed = LAYERS[layer] | {layer}
         for imported in imports(ast.parse(path.read_text())):
-            if imported.split(".")[0] in {"kernels", "datasets", "pipelines"}:
+            if imported.split(".")[0] in MAPPED:
                 pytest.fail(f"{name} imports {imported} without titans_ts.")
             if imported.split(".")[0] == "titans_ts":
-                assert ".".join(imported.split(".")[:2]) in allowed, f"{name} imports {imported}"
+                assert imported.split(".")[1] in allowed, f"{name} imports {imported}"
 
 
 def test_public_names_are_sorted_and_exist():

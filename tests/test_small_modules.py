@@ -10,12 +10,17 @@ import pytest
 from matplotlib.colors import to_hex
 from sklearn import metrics as sk
 
-from titans_ts import metrics
-from titans_ts.baselines import drift, seasonal_naive
 from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, from_dict, to_dict
-from titans_ts.frequency import calendar_features, cycle_phase, guess_frequency, usual_season
-from titans_ts.metrics import mean_absolute_error, mean_squared_error
-from titans_ts.plots import NUCLEOTIDES, OTHER, plot_logo
+from titans_ts.forecasting import metrics
+from titans_ts.forecasting.baselines import drift, seasonal_naive
+from titans_ts.forecasting.frequency import (
+    calendar_features,
+    cycle_phase,
+    guess_frequency,
+    usual_season,
+)
+from titans_ts.forecasting.metrics import mean_absolute_error, mean_squared_error
+from titans_ts.reporting.plots import NUCLEOTIDES, OTHER, plot_logo
 
 
 def test_errors_are_scikit_learns_without_missing_values():

@@ -14,12 +14,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titans_ts.estimators import (
-        TitansClassifier,
-        TitansForecaster,
-        TitansRegressor,
-        letter_surprise,
-    )
+    from titans_ts.forecasting import TitansForecaster
+    from titans_ts.genomics import TitansClassifier, TitansRegressor, letter_surprise
     from titans_ts.tuning import TitansSearch
 
 __all__ = [
@@ -42,10 +38,14 @@ except PackageNotFoundError:  # a checkout that is not installed
 
 def __getattr__(name: str) -> Any:
     """Import the estimators when they are first used: pandas and scikit-learn cost a second."""
-    if name in ("TitansClassifier", "TitansForecaster", "TitansRegressor", "letter_surprise"):
-        import titans_ts.estimators
+    if name == "TitansForecaster":
+        import titans_ts.forecasting
 
-        return getattr(titans_ts.estimators, name)
+        return titans_ts.forecasting.TitansForecaster
+    if name in ("TitansClassifier", "TitansRegressor", "letter_surprise"):
+        import titans_ts.genomics
+
+        return getattr(titans_ts.genomics, name)
     if name == "TitansSearch":
         import titans_ts.tuning
 

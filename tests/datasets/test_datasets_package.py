@@ -12,8 +12,19 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("_files", "_messages", "check", "demo", "fetch", "genome", "genomic_benchmarks", "leaks"),
-    *("regions", "registry", "sequences", "splits", "synthetic", "tracks", "variants", "windows"),
+    *(
+        "_atomic",
+        "_files",
+        "_messages",
+        "check",
+        "demo",
+        "fetch",
+        "genome",
+        "genomic_benchmarks",
+        "leaks",
+    ),
+    *("genomic_benchmarks", "leaks", "regions", "registry", "sequences", "splits"),
+    *("synthetic", "tracks", "variants", "windows"),
 )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from titans_ts.kernels import IMPLEMENTATIONS, MemoryState, neural_memory
-from titans_ts.kernels.compiler import unavailable
+from titans_ts.kernels.native.compiler import unavailable
 
 COMPILED = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 FAST = [

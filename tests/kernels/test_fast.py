@@ -15,7 +15,8 @@ from tests.kernels.cases import (
     outputs,
     run_with_gradients,
 )
-from titans_ts.kernels import MemoryState, block, neural_memory, recurrent_memory
+from titans_ts.kernels import MemoryState, neural_memory, recurrent_memory
+from titans_ts.kernels.chunked import samples as block
 
 
 @pytest.fixture

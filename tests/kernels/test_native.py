@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from tests.kernels.cases import COMPILED, assert_same, make_inputs, run_with_gradients
-from titans_ts.kernels import compiler, explain, native, neural_memory
+from titans_ts.kernels import explain, neural_memory
+from titans_ts.kernels.native import compiler
+from titans_ts.kernels.native import op as native
 
 pytestmark = COMPILED
 

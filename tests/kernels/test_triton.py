@@ -18,12 +18,12 @@ import torch
 
 from tests.kernels.cases import assert_same, make_inputs, outputs, run_with_gradients
 from titans_ts.kernels import MemoryOutput, MemoryState, initial_state, recurrent_memory
-from titans_ts.kernels.triton_memory import shared_memory, triton_memory, uncovered
+from titans_ts.kernels.triton.op import shared_memory, triton_memory, uncovered
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-operators = importlib.import_module("titans_ts.kernels.triton_memory")
+operators = importlib.import_module("titans_ts.kernels.triton.op")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _INTERPRET = "TRITON_INTERPRET"
 
@@ -34,9 +34,9 @@ def _interpret():
     os.environ[_INTERPRET] = "1"
     try:
         language = importlib.import_module("triton.language")
-        names = ["tiles", "shares", "linear", "deep"]
+        names = ["tiles", "coefficients", "linear", "deep"]
         modules = ["triton.language.standard", "triton.language"]
-        modules += [f"titans_ts.kernels.triton_{name}" for name in names]
+        modules += [f"titans_ts.kernels.triton.{name}" for name in names]
         again = type(language.sum).__name__ == "JITFunction"  # somebody imported it before
         for name in modules:
             if name in sys.modules and again:
@@ -320,7 +320,7 @@ from triton.compiler import ASTSource, compile
 
 capability, jobs = json.loads(sys.argv[1])
 for module, name, tokens, constants, warps in jobs:
-    kernel = getattr(importlib.import_module(f"titans_ts.kernels.triton_{module}"), name)
+    kernel = getattr(importlib.import_module(f"titans_ts.kernels.triton.{module}"), name)
     kernel = getattr(kernel, "fn", kernel) if type(kernel).__name__ == "Autotuner" else kernel
     types = dict.fromkeys(["N", "NC", "H", "offset", "EVERY"], "i32")
     types |= dict.fromkeys(["q", "k", "v", "y", "dy", "forget", "lr"], tokens)
@@ -359,8 +359,8 @@ def jobs_for(width, hidden, chunk_size, half):
         kind, common = "linear", common | {"BV": min(width, 32 if chunk_size <= 32 else 16)}
     warps, share_warps = 8 if max(width, tile) > 32 else 4, {16: 1, 32: 4, 64: 16}[tile]
     return [
-        ("shares", "shares_forward", tokens, gates, share_warps),
-        ("shares", "shares_backward", tokens, gates | {"PARTS": 2}, share_warps),
+        ("coefficients", "shares_forward", tokens, gates, share_warps),
+        ("coefficients", "shares_backward", tokens, gates | {"PARTS": 2}, share_warps),
         (kind, f"{kind}_forward", tokens, common | {"SAVE": True}, warps),
         (kind, f"{kind}_backward", tokens, common, warps),
     ]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from titans_ts.nn.outputs import OUTPUTS
-from titans_ts.nn.scalers import InstanceScale
+from titans_ts.nn.series.outputs import OUTPUTS
+from titans_ts.nn.series.scalers import InstanceScale
 
 LEVELS = (0.01, 0.1, 0.5, 0.9, 0.99)
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.kernels.cases import COMPILED
 from titans_ts.config import BackboneConfig, MemoryConfig
-from titans_ts.kernels import native_layer
+from titans_ts.kernels.native import layer as native_layer
 from titans_ts.nn import BLOCKS, TitansBackbone
 
 pytestmark = COMPILED

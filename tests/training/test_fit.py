@@ -10,7 +10,7 @@ import torch
 
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import TOKENS, ForecastingModel
-from titans_ts.nn.outputs import pinball_loss
+from titans_ts.nn.series.outputs import pinball_loss
 from titans_ts.training import (
     StreamLoss,
     batches,

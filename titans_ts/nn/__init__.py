@@ -4,16 +4,16 @@ from titans_ts.nn.attention import SegmentAttention, SlidingWindowAttention, Var
 from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
 from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
 from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
-from titans_ts.nn.dna_tokenizers import DNA_TOKENIZERS, DNATokenizer
+from titans_ts.nn.dna.model import DIRECTIONS, STRANDS, SequenceModel
+from titans_ts.nn.dna.nucleotides import LOWER_CASE
+from titans_ts.nn.dna.pooling import READ_OUTS
+from titans_ts.nn.dna.tokenizers import DNA_TOKENIZERS, DNATokenizer
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
-from titans_ts.nn.models import ForecastingModel
-from titans_ts.nn.nucleotides import LOWER_CASE
-from titans_ts.nn.outputs import OUTPUTS
-from titans_ts.nn.read_outs import READ_OUTS
-from titans_ts.nn.scalers import SCALERS
-from titans_ts.nn.sequences import DIRECTIONS, STRANDS, SequenceModel
+from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.nn.series.outputs import OUTPUTS
+from titans_ts.nn.series.scalers import SCALERS
+from titans_ts.nn.series.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
 from titans_ts.nn.state import detach_state
-from titans_ts.nn.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
 
 __all__ = [
     "BLOCKS",

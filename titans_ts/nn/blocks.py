@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
-from titans_ts.kernels.native_layer import Layer, MACBlock, native_block
-from titans_ts.kernels.ragged import Slots
+from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.native.layer import Layer, MACBlock, native_block
 from titans_ts.nn.attention import (
     AttentionCache,
     SegmentAttention,

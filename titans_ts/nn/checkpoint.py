@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
-from titans_ts.files import replace_file
+from titans_ts.datasets._atomic import replace_file
 from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = [

@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels.native_units import (
+from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.layout import take
+from titans_ts.kernels.native.units import (
     covers_units,
     native_gated_norm,
     native_gated_norm_backward,
     native_units,
     native_units_backward,
 )
-from titans_ts.kernels.once import differentiable_once
-from titans_ts.kernels.ragged import take
 
 __all__ = ["gated_norm", "inverse_rms", "project"]
 

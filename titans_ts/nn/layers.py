@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from titans_ts.kernels.ragged import take
+from titans_ts.kernels.layout import take
 from titans_ts.nn.fused import inverse_rms
 
 __all__ = ["FeedForward", "Norm", "constant", "last_tokens", "rotate", "turns", "untouched"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory, read_memory
-from titans_ts.kernels.native_layer import Layer, covers_layer, native_read, native_step
+from titans_ts.kernels.native.layer import Layer, covers_layer, native_read, native_step
 from titans_ts.nn.fused import gated_norm, project
 from titans_ts.nn.initial import InitialMemory
 from titans_ts.nn.layers import Norm, untouched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.ragged import keep, take
+from titans_ts.kernels.layout import keep, take
 
 __all__ = ["Packing", "prefix_mask"]
 

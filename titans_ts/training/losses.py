@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans_ts.config import ForecasterConfig
-from titans_ts.nn.models import ForecastingModel
-from titans_ts.nn.sequences import SequenceModel
+from titans_ts.nn.dna.model import SequenceModel
+from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.state import detach_state, flatten_state, unflatten_state
 
 __all__ = ["StreamLoss", "answer_loss", "forecast_loss", "sequence_loss", "split_known"]

@@ -22,8 +22,8 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
 
-from titans_ts.estimators import TitansForecaster
-from titans_ts.estimators.sequences import check_target
+from titans_ts.forecasting import TitansForecaster
+from titans_ts.genomics.sequence_estimator import check_target
 
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
 

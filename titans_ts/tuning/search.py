@@ -34,7 +34,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from titans_ts.estimators import TitansForecaster
+from titans_ts.forecasting import TitansForecaster
 from titans_ts.tuning.folds import final_step, fingerprint, forecast_folds, sequence_folds
 from titans_ts.tuning.spaces import default_space
 from titans_ts.tuning.studies import (

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from titans_ts.estimators import TitansForecaster
-from titans_ts.estimators.reading import read_panel
-from titans_ts.estimators.sequences import SequenceEstimator, encode_sequences
-from titans_ts.frequency import usual_season
+from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.frequency import usual_season
+from titans_ts.forecasting.parse import read_panel
+from titans_ts.genomics.sequence_estimator import SequenceEstimator, encode_sequences
 
 __all__ = ["default_space"]
 

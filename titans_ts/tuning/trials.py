@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
 
-from titans_ts.estimators import TitansForecaster
-from titans_ts.estimators.backtest import METRICS
+from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.backtest import METRICS
 from titans_ts.tuning.folds import Fold, final_step
 
 __all__ = ["ERRORS", "Job", "fit_with", "score"]

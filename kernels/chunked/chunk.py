@@ -1,0 +1,446 @@
+"""One chunk of tokens: writing, reading, and the analytic backward of both, as matrix products.
+
+`README.md` beside this file derives what is computed here and names the symbols. A chunk has L tokens
+for each of n = H * B memories, heads outermost: tokens are `[n, L, d]`, a layer is `[n, d_in, d_out]`.
+Weights that the batch shares, as M_0 is, are `[H, d_in, d_out]`: every product and sum here takes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from titans_ts.kernels.chunked.coefficients import ShareValues
+
+__all__ = ["Boundary", "Chunk", "ChunkGradient"]
+
+Layers = list[Tensor]
+
+_silu_backward = torch.ops.aten.silu_backward  # (gradient, x): gradient o SiLU'(x) in one pass
+
+
+class Boundary(NamedTuple):
+    """What stands between two chunks, or the gradient of it; a list has one tensor a layer."""
+
+    stacks: Layers
+    """M_t, as its distance from M_0 if forgetting leads there, and S_t, one above the other:
+    `[n, P * d_in, d_out]`. Empty where both are zero."""
+    anchor: Layers
+    """Where the chunk takes its gradients, as a distance too; empty for M_t."""
+
+    @classmethod
+    def joined(cls, boundaries: list[Boundary]) -> Boundary:
+        """Those of several chunks that are computed as one."""
+        if len(boundaries) == 1:
+            return boundaries[0]
+        return cls(*(_joined(list(layers)) for layers in zip(*boundaries, strict=True)))
+
+    def zeros(self) -> Boundary:
+        """Zeros of its shapes."""
+        return Boundary(*([torch.zeros_like(w) for w in layers] for layers in self))
+
+
+class Chunk:
+    """What a chunk's tokens do to n memories.
+
+    Chunks whose starts are known can be computed as one: n then counts all their memories, and `initial`
+    is repeated for each of them.
+
+    Parameters
+    ----------
+    k, v : Tensor
+        `[n, L, K]` and `[n, L, V]`.
+    shares : ShareValues
+        How much of what enters every M_t.
+    start : Boundary
+        What stood before the first token.
+    initial : list of Tensor
+        M_0, `[H, d_in, d_out]` a layer.
+    towards : bool
+        Whether forgetting leads to M_0.
+    """
+
+    inputs: Layers  # X
+    before: Layers  # X before its SiLU
+    errors: Layers  # E
+    after: Layers  # E before it passes back through the SiLU
+
+    def __init__(
+        self,
+        k: Tensor,
+        v: Tensor,
+        shares: ShareValues,
+        start: Boundary,
+        initial: Layers,
+        towards: bool,
+    ) -> None:
+        self.shares, self.start = shares, start
+        self.target = initial if towards else []  # what stays in M_t whatever happens
+        weights = [x.narrow(1, 0, w.shape[1]) for x, w in zip(start.stacks, initial, strict=False)]
+        self.anchor = _sums(start.anchor or weights, self.target)
+        self.inputs, self.before = [k], []
+        for a in self.anchor[:-1]:
+            self.before.append(_times(self.inputs[-1], a))
+            self.inputs.append(F.silu(self.before[-1]))
+        self.errors, self.after = [_error(self.inputs[-1], self.anchor[-1], v)], []
+        for a, z in zip(reversed(self.anchor[1:]), reversed(self.before), strict=True):
+            self.after.insert(0, _times(self.errors[0], a.mT))
+            self.errors.insert(0, _silu_backward(self.after[0], z))
+
+    @classmethod
+    def joined(cls, chunks: list[Chunk], shares: ShareValues, initial: Layers) -> Chunk:
+        """Several chunks as one that can be read."""
+        if len(chunks) == 1:
+            return chunks[0]
+        chunk = cls.__new__(cls)
+        chunk.shares, chunk.target = shares, initial if chunks[0].target else []
+        chunk.inputs = _joined([c.inputs for c in chunks])
+        chunk.errors = _joined([c.errors for c in chunks])
+        chunk.start = Boundary.joined([c.start for c in chunks])
+        return chunk
+
+    def surprise(self) -> Tensor:
+        """Norm of each token's gradient over all layers, `[n, L]`: |X (x) E| = |X| |E|."""
+        norms = [_norm(x) * _norm(e) for x, e in zip(self.inputs, self.errors, strict=True)]
+        return norms[0] if len(norms) == 1 else _norm(torch.stack(norms, -1))
+
+    def write(self, room: Layers) -> Layers:
+        """The stacks after the chunk, `[n, P * d_in, d_out]` a layer, in `room` if that is not empty."""
+        stacks = []
+        for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
+            scaled = _scale(x, self.shares.ends).mT
+            new = torch.bmm(scaled, e, out=room[layer]) if room else torch.bmm(scaled, e)
+            for old in self.start.stacks[layer : layer + 1]:
+                _carry(new, old, self.shares)
+            stacks.append(new)
+        return stacks
+
+    def read(self, q: Tensor) -> Tensor:
+        """M_t(q_t) for every t, `[n, L, V]`."""
+        y = q
+        for layer, x in enumerate(self.inputs):
+            y = y if layer == 0 else F.silu(y)
+            mixed = torch.bmm(y, x.mT).mul_(self.shares.C)
+            y = self._read_layer(layer, y, _scale(y, self.shares.parts), mixed)
+        return y
+
+    def _read_layer(self, layer: int, y: Tensor, scaled: Tensor, mixed: Tensor) -> Tensor:
+        """Layer `layer` of M_t applied to y_t; scaled is y times its shares, mixed (Y X^T) o C."""
+        z = torch.bmm(mixed, self.errors[layer])
+        for w0 in self.target[layer : layer + 1]:
+            _add_times(z, y, w0)
+        for stack in self.start.stacks[layer : layer + 1]:
+            _add_times(z, scaled, stack)
+        return z
+
+    def read_backward(self, q: Tensor, gradient: Tensor, d: ChunkGradient) -> Tensor:
+        """Begin d with what the gradient of :meth:`read` gives; return the gradient of q."""
+        C, depth = self.shares.C, len(self.inputs)
+        ys, befores, scaled, overlaps, mixes = [q], [], [], [], []
+        for layer in range(depth):
+            scaled.append(_scale(ys[-1], self.shares.parts))
+            overlaps.append(torch.bmm(ys[-1], self.inputs[layer].mT))
+            mixes.append(overlaps[-1] * C)
+            if layer + 1 < depth:
+                befores.append(self._read_layer(layer, ys[-1], scaled[-1], mixes[-1]))
+                ys.append(F.silu(befores[-1]))
+        for layer in reversed(range(depth)):
+            y = ys[layer]
+            d.errors[layer] = torch.bmm(mixes[layer].mT, gradient)
+            d_mixed = torch.bmm(gradient, self.errors[layer].mT)
+            d.shares.C.addcmul_(d_mixed, overlaps[layer])
+            d_overlap = d_mixed.mul_(C)
+            d.inputs[layer] = torch.bmm(d_overlap.mT, y)
+            d_y = torch.bmm(d_overlap, self.inputs[layer])
+            for w0, d_w0 in zip(self.target[layer : layer + 1], d.initial[layer:], strict=False):
+                _add_outer(d_w0, y, gradient)
+                _add_times(d_y, gradient, w0.mT)
+            for stack, d_stack in zip(
+                self.start.stacks[layer : layer + 1], d.start.stacks[layer:], strict=False
+            ):
+                _put_outer(d_stack, scaled[layer], gradient)
+                through = _times(gradient, stack.mT)
+                _add_unscaled(d_y, through, self.shares.parts)
+                _add_row_sums(d.shares.parts, through, y)
+            if layer:
+                gradient = _silu_backward(d_y, befores[layer - 1])
+        return d_y
+
+    def surprise_backward(self, gradient: Tensor, d: ChunkGradient) -> None:
+        """Add to d what the gradient of :meth:`surprise` gives."""
+        total = self.surprise()
+        scale = torch.where(total > 0, gradient / total, 0)  # where it is 0 it has a kink: take 0
+        for layer, (x, e) in enumerate(zip(self.inputs, self.errors, strict=True)):
+            d_x = x * (scale * e.square().sum(-1))[..., None]
+            d_e = e * (scale * x.square().sum(-1))[..., None]
+            d.inputs[layer] = d_x if d.inputs[layer] is None else d_x.add_(d.inputs[layer])
+            d.errors[layer] = d_e if d.errors[layer] is None else d_e.add_(d.errors[layer])
+
+    def backward(
+        self,
+        d: ChunkGradient,
+        end: Boundary | None,
+        count: int,
+        arrive: Callable[[int, Layers], None],
+    ) -> Boundary:
+        """Go back through what was written and learnt, one chunk after the other.
+
+        Parameters
+        ----------
+        d : ChunkGradient
+            All that comes from reading and from the surprise; afterwards the gradient of k is in
+            `d.inputs[0]` and that of -v in `d.errors[-1]`.
+        end : Boundary or None
+            Gradient of what the last of the chunks wrote.
+        count : int
+            How many chunks are computed as one.
+        arrive : callable
+            Called with every chunk's number and the gradient of the stacks it wrote, to add to.
+
+        Returns
+        -------
+        Boundary
+            The gradient of the first chunk's start, part of `d.start`.
+        """
+        chain = _Chain(self, d, count)
+        last = end
+        for g in reversed(range(count)):
+            if end is not None:
+                arrive(g, end.stacks)
+                chain.through_write(g, end)
+            end = chain.through_key(g)
+        chain.finish(last)
+        assert end is not None
+        return end
+
+
+class _Chain:
+    """The backward pass of writing: what depends on the next chunk, one by one; the rest at once."""
+
+    def __init__(self, chunk: Chunk, d: ChunkGradient, count: int) -> None:
+        self.chunk, self.d, self.count = chunk, d, count
+        shares, zeros = chunk.shares, torch.zeros_like
+        d.inputs = [
+            zeros(x) if g is None else g for g, x in zip(d.inputs, chunk.inputs, strict=True)
+        ]
+        d.errors = [
+            zeros(e) if g is None else g for g, e in zip(d.errors, chunk.errors, strict=True)
+        ]
+        self.scaled = [_scale(x, shares.ends) for x in chunk.inputs]
+        self.d_scaled = [torch.empty_like(x) for x in self.scaled]
+        # SiLU''(z) = s (1 - s) (2 + z (1 - 2 s)), and z s = x
+        self.d_before = []
+        for z, u, x in zip(chunk.before, chunk.after, chunk.inputs[1:], strict=True):
+            s = torch.sigmoid(z)
+            bend = torch.addcmul(s, s, s, value=-1).mul_(torch.sub(z, x, alpha=2).add_(2))
+            self.d_before.append(bend.mul_(u))
+        self.d_anchor = [torch.empty_like(a) for a in chunk.anchor]
+
+        def split(layers: Layers) -> list[tuple[Tensor, ...]]:
+            return [x.unflatten(0, (count, -1)).unbind() for x in layers]
+
+        self.x, self.e, self.z = split(chunk.inputs), split(chunk.errors), split(chunk.before)
+        self.a, self.dx, self.de = split(chunk.anchor), split(d.inputs), split(d.errors)
+        self.dz, self.da = split(self.d_before), split(self.d_anchor)
+        self.stacks, self.start_anchor = split(d.start.stacks), split(d.start.anchor)
+        self.xs, self.dxs = split(self.scaled), split(self.d_scaled)
+        n = chunk.inputs[0].shape[0] // count
+        self.shares = [shares.chunk(g, n) for g in range(count)]
+
+    def through_write(self, g: int, end: Boundary) -> None:
+        """From the gradient of what chunk g wrote to those of its inputs, errors and start."""
+        shares = self.shares[g]
+        for layer, d_stack in enumerate(end.stacks):
+            self.de[layer][g].baddbmm_(self.xs[layer][g], d_stack)
+            torch.bmm(self.e[layer][g], d_stack.mT, out=self.dxs[layer][g])
+            if layer:
+                _add_unscaled(self.dx[layer][g], self.dxs[layer][g], shares.ends)
+            if self.stacks:
+                _carry_backward(self.stacks[layer][g], d_stack, shares)
+
+    def through_key(self, g: int) -> Boundary:
+        """Back through chunk g's errors, then through its inputs; returns the gradient of its start."""
+        a, e, x, z = ([layer[g] for layer in layers] for layers in (self.a, self.e, self.x, self.z))
+        da, de, dx, dz = (
+            [layer[g] for layer in layers] for layers in (self.da, self.de, self.dx, self.dz)
+        )
+        for layer in range(len(z)):
+            d_u = _silu_backward(de[layer], z[layer])
+            _add_times(de[layer + 1], d_u, a[layer + 1])
+            _put_outer(da[layer + 1], d_u, e[layer + 1])
+            dz[layer].mul_(de[layer])
+        dz.append(de[-1].mul_(2))
+        for layer in range(len(a) - 1, 0, -1):
+            _add_outer(da[layer], x[layer], dz[layer])
+            _add_times(dx[layer], dz[layer], a[layer].mT)
+            dz[layer - 1].add_(_silu_backward(dx[layer], z[layer - 1]))
+        _put_outer(da[0], x[0], dz[0])
+        start = Boundary([x[g] for x in self.stacks], [x[g] for x in self.start_anchor])
+        for d_w, d_a in zip(start.anchor or start.stacks, da, strict=False):
+            _add_sums(d_w.narrow(1, 0, d_a.shape[1]), d_a)
+        return start
+
+    def finish(self, end: Boundary | None) -> None:
+        """All that no other chunk waits for."""
+        chunk, d = self.chunk, self.d
+        n = chunk.inputs[0].shape[0] // self.count
+        written = slice(0, chunk.inputs[0].shape[0] - (n if end is None else 0))
+        for layer, (x, d_xs) in enumerate(zip(chunk.inputs, self.d_scaled, strict=True)):
+            if layer == 0:
+                _add_unscaled(d.inputs[0][written], d_xs[written], chunk.shares.ends[written])
+            _add_row_sums(d.shares.ends[written], d_xs[written], x[written])
+            for stack in chunk.start.stacks[layer : layer + 1] if written.stop else ():
+                # the gradients of what the chunks wrote: of the starts of the next, and of the end
+                parts = [] if self.count == 1 else [d.start.stacks[layer][n:]]
+                parts += [] if end is None else [end.stacks[layer]]
+                d_written = parts[0] if len(parts) == 1 else torch.cat(parts)
+                _add_dots(d.shares.rows(0, written.stop), d_written, stack)
+        _add_times(
+            d.inputs[0], self.d_before[0] if self.d_before else d.errors[0], chunk.anchor[0].mT
+        )
+        if chunk.target:
+            for d_w0, d_a in zip(d.initial, self.d_anchor, strict=True):
+                _add_sums(d_w0, d_a)
+
+
+class ChunkGradient:
+    """Where the backward pass of a chunk adds up what it finds.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Whose gradients these are.
+    shares : ShareValues
+        Where those of its shares are added.
+    initial : list of Tensor
+        Where that of M_0 is added.
+    read : bool
+        Whether :meth:`Chunk.read_backward` comes first; it fills what otherwise begins with zeros.
+    """
+
+    def __init__(self, chunk: Chunk, shares: ShareValues, initial: Layers, read: bool) -> None:
+        self.shares, self.initial = shares, initial
+        self.inputs: list[Any] = [None] * len(chunk.inputs)
+        self.errors: list[Any] = [None] * len(chunk.errors)
+        begin = torch.empty_like if read else torch.zeros_like
+        stacks = [begin(x) for x in chunk.start.stacks]
+        self.start = Boundary(stacks, [torch.zeros_like(x) for x in chunk.start.anchor])
+
+
+def _joined(chunks: list[Layers]) -> Layers:
+    return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
+
+
+def _sums(weights: Layers, target: Layers) -> Layers:
+    """M from its distance to M_0."""
+    if not weights or not target:
+        return weights or target
+    return [
+        w.view(w0.shape[0], -1, *w0.shape[1:]).add(w0[:, None]).view_as(w)
+        for w, w0 in zip(weights, target, strict=True)
+    ]
+
+
+def _flat(x: Tensor, w: Tensor) -> Tensor:
+    """Tokens `[n, L, d]` as they are, or `[H, B L, d]` for weights that the batch shares."""
+    return x if w.shape[0] == x.shape[0] else x.view(w.shape[0], -1, x.shape[-1])
+
+
+def _times(x: Tensor, w: Tensor) -> Tensor:
+    """x w."""
+    return torch.bmm(_flat(x, w), w).view(*x.shape[:-1], -1)
+
+
+def _add_times(y: Tensor, x: Tensor, w: Tensor) -> None:
+    """y += x w, in place."""
+    _flat(y, w).baddbmm_(_flat(x, w), w)
+
+
+def _error(x: Tensor, w: Tensor, v: Tensor) -> Tensor:
+    """2 (x w - v)."""
+    return torch.baddbmm(_flat(v, w), _flat(x, w), w, beta=-2, alpha=2).view_as(v)
+
+
+def _add_outer(w: Tensor, x: Tensor, e: Tensor) -> None:
+    """w += x^T e, in place; over the batch too where it shares w."""
+    w.baddbmm_(_flat(x, w).mT, _flat(e, w))
+
+
+def _scale(x: Tensor, shares: Tensor) -> Tensor:
+    """Tokens `[n, L, d]` times their P shares `[n, L, P]`, side by side: `[n, L, P * d]`."""
+    if shares.shape[-1] == 1:
+        return x * shares
+    scaled = x.new_empty(*x.shape[:2], shares.shape[-1], x.shape[-1])
+    for p, part in enumerate(scaled.unbind(2)):
+        torch.mul(x, shares[..., p, None], out=part)
+    return scaled.flatten(2)
+
+
+def _add_unscaled(y: Tensor, x: Tensor, shares: Tensor) -> None:
+    """Tokens y `[n, L, d]` += x `[n, L, P * d]` times its shares, in place: the backward of _scale."""
+    for p, part in enumerate(x.unflatten(2, (-1, y.shape[-1])).unbind(2)):
+        y.addcmul_(part, shares[..., p, None])
+
+
+def _add_row_sums(shares: Tensor, x: Tensor, y: Tensor) -> None:
+    """Shares `[n, L, P]` += inner products of x `[n, L, P * d]` with y `[n, L, d]`; x is used up."""
+    x = x.unflatten(2, (-1, y.shape[-1]))
+    for p, part in enumerate(x.unbind(2)):
+        shares[..., p].add_(part.mul_(y).sum(-1))
+
+
+def _carry(new: Tensor, old: Tensor, shares: ShareValues) -> None:
+    """Add to new stacks what is left of the old: of both in the memory, of S in the momentum."""
+    n, P = old.shape[0], shares.parts.shape[-1]
+    new = new.view(n, -1, P, old.shape[1] // P, old.shape[2])
+    old = old.view(n, 1, *new.shape[2:])
+    last = shares.parts[:, -1].reshape(n, -1, P, 1, 1)
+    for p in range(P):
+        new[:, :, 0].addcmul_(old[:, :, p], last[:, :, p])
+    if P == 2:
+        new[:, :, 1].addcmul_(old[:, :, 1], shares.decay.reshape(n, -1, 1, 1))
+
+
+def _carry_backward(d_old: Tensor, d_new: Tensor, shares: ShareValues) -> None:
+    """Add to the gradient of old stacks what :func:`_carry` gives."""
+    P = shares.parts.shape[-1]
+    d_new = d_new.unflatten(1, (P, -1))  # [n, P, d_in, d_out]
+    d_parts = d_old.unflatten(1, (P, -1)).unbind(1)
+    for p, d_part in enumerate(d_parts):
+        _add_sums(d_part, d_new[:, 0], shares.parts[:, -1:, p, None])
+    if P == 2:
+        _add_sums(d_parts[1], d_new[:, 1], shares.decay)
+
+
+def _add_dots(shares: ShareValues, d_new: Tensor, old: Tensor) -> None:
+    """Add to the gradient of shares what :func:`_carry` gives."""
+    n, P = old.shape[0], shares.parts.shape[-1]
+    m = d_new.shape[0]
+    d_new = d_new.view(min(n, m), -1, P, old.shape[1] // P, old.shape[2])
+    old = old[: min(n, m)].view(min(n, m), 1, *d_new.shape[2:])
+    for p in range(P):
+        shares.parts[:, -1, p] += (d_new[:, :, 0] * old[:, :, p]).sum((-1, -2)).view(-1)
+    if P == 2:
+        shares.decay[:, 0, 0] += (d_new[:, :, 1] * old[:, :, 1]).sum((-1, -2)).view(-1)
+
+
+def _put_outer(w: Tensor, x: Tensor, e: Tensor) -> None:
+    """w = x^T e, in place; over the batch too where it shares w."""
+    torch.bmm(_flat(x, w).mT, _flat(e, w), out=w)
+
+
+def _add_sums(w: Tensor, y: Tensor, share: Tensor | None = None) -> None:
+    """w += share y, in place, summed over the batch where it shares w."""
+    if w.shape[0] == y.shape[0]:
+        w.add_(y) if share is None else w.addcmul_(y, share)
+    else:
+        y = y if share is None else y * share
+        w.add_(y.view(w.shape[0], -1, *y.shape[1:]).sum(1))
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)

@@ -1,0 +1,414 @@
+"""The neural memory compiled for this machine's CPU, forward and backward: any depth up to four.
+
+Here are the checks, the layout of tensors and the operators; `csrc/memory.c` has the computation, one
+sample and head after the other. It is compiled by the system's C compiler when first used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.native.abi import (
+    DEPTH,
+    DTYPES,
+    Integer,
+    address,
+    in_threads,
+    places,
+    point,
+    samples,
+)
+from titans_ts.kernels.native.compiler import library
+from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
+
+__all__ = ["native_memory", "uncovered_by_native"]
+
+LARGEST_CHUNK = 256
+"""Tokens: what stands between the tokens of a chunk shall fit a processor's cache."""
+SAVED = 40
+"""Chunks up to which every boundary is saved for the backward pass; beyond, every k-th."""
+_WORK = 2**22  # tokens times weights that are worth a thread, some 100 microseconds
+_TOKENS = 6  # q, k, v, forget, momentum, lr
+_STATE = ("weights", "momenta", "anchor")
+
+
+def native_memory(
+    q: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    forget: Tensor | None,
+    momentum: Tensor | None,
+    lr: Tensor,
+    initial: Weights,
+    state: MemoryState | None = None,
+    *,
+    mask: Tensor | None = None,
+    chunk_size: int = 16,
+    forget_to: str = "init",
+) -> MemoryOutput:
+    """Write every token into the memory and read the memory after it.
+
+    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Differentiable once.
+
+    Raises
+    ------
+    ValueError
+        If :func:`uncovered_by_native` has something against it.
+    """
+    reason = uncovered_by_native(k, len(initial), chunk_size)
+    if reason is not None:
+        raise ValueError(f"the native implementation cannot take this: {reason}")
+    batch, length, *_ = k.shape
+    mask = None if mask is None else mask.bool()
+    depth = len(initial)
+    towards = forget_to == "init" and forget is not None
+    dtype = torch.promote_types(k.dtype, torch.float32)
+    before: tuple[Tensor, ...] = ()
+    if state is not None:
+        before = (*state.weights, *state.momentum, *state.anchor)
+        position = state.position
+    else:
+        position = torch.zeros(batch, dtype=torch.long, device="cpu")
+    given = (q, k, v, forget, momentum, lr, *initial, *before)
+    tensors = tuple(x if x is None or x.dtype == dtype else x.to(dtype) for x in given)
+    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    compiling = torch.compiler.is_compiling()
+    if save or compiling:
+        options = (depth, chunk_size, towards, save)
+        y, surprise, *layers = _Native.apply(*options, position, mask, *tensors)
+    else:
+        y, surprise, *layers = _forward(position, mask, tensors, depth, chunk_size, towards, False)
+    weights, momenta, anchor = (tuple(layers[i * depth : (i + 1) * depth]) for i in range(3))
+    if momentum is None:  # it stays as it is
+        momenta = tuple(map(torch.zeros_like, weights)) if state is None else state.momentum
+    seen = length if mask is None else mask.sum(1).cpu()
+    final = MemoryState(weights, momenta, anchor, (position + seen) % chunk_size)
+    return MemoryOutput(None if q is None else y, final, surprise)
+
+
+def uncovered_by_native(k: Tensor, depth: int, chunk_size: int) -> str | None:
+    """Why the native implementation cannot take a call, or None if it can.
+
+    Parameters
+    ----------
+    k : Tensor
+        Keys `[B, T, H, K]`.
+    depth : int
+        L_M.
+    chunk_size : int
+        b.
+
+    Returns
+    -------
+    str or None
+        The reason, in a few words.
+
+    Examples
+    --------
+    >>> uncovered_by_native(torch.zeros(2, 8, 1, 4), 2, 1000)
+    'a chunk of 1000 is longer than 256'
+    """
+    if k.device.type != "cpu":
+        return f"tensors are on {k.device.type}, not on the CPU"
+    if depth > DEPTH:
+        return f"a memory of depth {depth} is deeper than {DEPTH}"
+    if chunk_size > LARGEST_CHUNK:
+        return f"a chunk of {chunk_size} is longer than {LARGEST_CHUNK}"
+    dtype = torch.promote_types(k.dtype, torch.float32)
+    if dtype not in DTYPES:
+        return f"{k.dtype} is not a real number's"
+    if not torch.compiler.is_compiling():
+        if type(k) not in (Tensor, torch.nn.Parameter):
+            return f"k is a {type(k).__name__}, which has no numbers of its own"
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return "the call is traced, and a trace would not see it"
+    return _uncompiled(*DTYPES[dtype])
+
+
+def _uncompiled(*definitions: str) -> str | None:
+    try:
+        library(*definitions)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+# what torch.compiler.assume_constant_result does, which would import all of torch.compile
+_uncompiled._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+class _Fields(ctypes.Structure):
+    """`struct call` of memory.c; addresses are 0 where there is nothing."""
+
+    _fields_ = (
+        *((name, Integer) for name in ("depth", "chunk", "batch", "heads", "length", "towards")),
+        *((name, Integer) for name in ("every", "room", "first", "last")),
+        ("widths", Integer * (DEPTH + 1)),
+        ("tokens", Integer * _TOKENS),
+        ("strides", Integer * (3 * _TOKENS)),
+        *((name, Integer) for name in ("mask", "position")),
+        *((name, Integer * DEPTH) for name in ("initial", "weights", "momenta", "anchor")),
+        ("batches", Integer * (3 * DEPTH)),
+        *((name, Integer) for name in ("y", "surprise")),
+        *((f"{name}_after", Integer * DEPTH) for name in _STATE),
+        *((name, Integer) for name in ("saved", "d_y", "d_surprise")),
+        *((f"d_{name}_after", Integer * DEPTH) for name in _STATE),
+        ("d_tokens", Integer * _TOKENS),
+        *((f"d_{name}", Integer * DEPTH) for name in ("initial", *_STATE)),
+    )
+
+
+class _Call:
+    """The arguments of a call as memory.c takes them."""
+
+    def __init__(
+        self,
+        position: Tensor,
+        mask: Tensor | None,
+        tensors: Sequence[Tensor | None],
+        depth: int,
+        chunk_size: int,
+        towards: bool,
+    ) -> None:
+        tokens = list(map(_with_rows, tensors[:_TOKENS]))
+        weights = [w for w in tensors[_TOKENS:] if w is not None]
+        layers, state = (
+            [w.contiguous() for w in weights[:depth]],
+            list(map(samples, weights[depth:])),
+        )
+        k = tokens[1]
+        assert k is not None
+        self.dtype, self.initial = k.dtype, layers
+        batch, length, heads, width = k.shape
+        every, room = _saving(length, chunk_size)
+        fields = self.fields = _Fields(
+            depth, chunk_size, batch, heads, length, towards, every, room
+        )
+        fields.widths[: depth + 1] = [width, *(w.shape[2] for w in layers)]
+        strides = [(0, 0, 0) if x is None else x.stride()[:3] for x in tokens]
+        fields.strides[:] = [s for each in strides for s in each]
+        mask = None if mask is None else mask.contiguous()
+        position = places(position, batch, chunk_size)
+        fields.mask, fields.position = address(mask), address(position)
+        point(fields.tokens, tokens)
+        point(fields.initial, layers)
+        for i, name in enumerate(_STATE if state else ()):
+            part = state[i * depth : (i + 1) * depth]
+            point(getattr(fields, name), part)
+            fields.batches[i * DEPTH : i * DEPTH + depth] = [w.stride(0) for w in part]
+        self.owned = (
+            tokens,
+            layers,
+            state,
+            mask,
+            position,
+        )  # as long as their addresses are in use
+        size = sum(w.shape[1] * w.shape[2] for w in layers)
+        self.memories = batch * heads
+        self.worth = 1 + self.memories * length * size // _WORK
+
+    def run(self, name: str, gradients: Sequence[Tensor] = ()) -> None:
+        """Call a function of memory.c, from several threads if it is worth it.
+
+        `gradients`, those of M_0, are added up from what each thread finds.
+        """
+        function = getattr(library(*DTYPES[self.dtype]), f"titans_{name}")
+
+        def part(first: int, last: int) -> list[Tensor]:
+            fields = _Fields.from_buffer_copy(self.fields)
+            fields.first, fields.last = first, last
+            found = [torch.zeros_like(w) for w in gradients]
+            point(fields.d_initial, found)
+            if function(ctypes.byref(fields)):
+                raise MemoryError(f"the memory's {name} pass found no room to work in")
+            return found
+
+        for found in in_threads(self.memories, self.worth, part):
+            for w, x in zip(gradients, found, strict=True):
+                w.add_(x)
+
+
+def _with_rows(x: Tensor | None) -> Tensor | None:
+    """Tokens `[B, T, H, d]` whose last axis has no gaps; gates `[B, T, H]` as they are."""
+    return x if x is None or x.ndim == 3 or x.stride(-1) == 1 else x.contiguous()
+
+
+def _saving(length: int, chunk_size: int) -> tuple[int, int]:
+    """Every how many chunks a boundary is saved, and how many are, wherever the first chunk begins."""
+    n_chunks = max(0, length + 2 * chunk_size - 2) // chunk_size
+    every = 1 if n_chunks <= SAVED else min(-(-n_chunks // SAVED), math.isqrt(n_chunks))
+    return every, n_chunks // every
+
+
+def _outputs(
+    tensors: Sequence[Tensor | None], depth: int, chunk_size: int, save: bool
+) -> list[Tensor]:
+    """Room for what :func:`_forward` returns."""
+    q, k, momentum = tensors[0], tensors[1], tensors[4]
+    layers = [w for w in tensors[_TOKENS : _TOKENS + depth] if w is not None]
+    assert k is not None
+    batch, length, heads, _ = k.shape
+    y = k.new_empty(0 if q is None else (batch, length, heads, layers[-1].shape[2]))
+    weights, momenta, anchor = ([k.new_empty(batch, *w.shape) for w in layers] for _ in range(3))
+    if momentum is None:
+        momenta = [k.new_empty(0) for _ in layers]
+    numbers = 0
+    if save:  # rows of a boundary are padded to whole vectors of at most so many numbers
+        lanes = 64 // k.element_size()
+        size = sum(w.shape[1] * -(-w.shape[2] // lanes) * lanes for w in layers)
+        numbers = (
+            batch * heads * _saving(length, chunk_size)[1] * size * (1 if momentum is None else 2)
+        )
+    return [y, k.new_empty(batch, length, heads), *weights, *momenta, *anchor, k.new_empty(numbers)]
+
+
+def _forward(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+    save: bool,
+) -> list[Tensor]:
+    """Return y, surprise, the layers of the state after and the saved boundaries.
+
+    `tensors` are q, k, v, forget, momentum, lr, M_0, and the state's layers if a stream goes on.
+    """
+    call = _Call(position, mask, tensors, depth, chunk_size, towards)
+    y, surprise, *layers, saved = outputs = _outputs(tensors, depth, chunk_size, save)
+    if mask is not None:  # what is absent is not written
+        y.zero_()
+        surprise.zero_()
+    to = call.fields
+    to.y, to.surprise, to.saved = address(y), address(surprise), address(saved) if save else 0
+    for i, name in enumerate(_STATE):
+        point(getattr(to, f"{name}_after"), layers[i * depth : (i + 1) * depth])
+    call.run("forward")
+    return outputs
+
+
+def _backward(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    saved: Tensor,
+    gradients: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+) -> list[Tensor]:
+    """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
+    call = _Call(position, mask, tensors, depth, chunk_size, towards)
+    given = [None if x is None else x.to(call.dtype).contiguous() for x in gradients]
+    to = call.fields
+    to.saved, to.d_y, to.d_surprise = saved.data_ptr(), *map(address, given[:2])
+    for i, name in enumerate(_STATE):
+        part = given[2 + i * depth : 2 + (i + 1) * depth]
+        if any(x is not None for x in part):  # of all layers there is a gradient, or of none
+            for layer, w in enumerate(call.initial):
+                if part[layer] is None:
+                    part[layer] = w.new_zeros(position.shape[0], *w.shape)
+            point(getattr(to, f"d_{name}_after"), part)
+            given += part  # as long as their addresses are in use
+    # of what is there every number is written: of present tokens, and of queries that were read
+    written = range(0 if gradients[0] is not None else 1, _TOKENS if mask is None else 0)
+    found = [
+        None if x is None else (x.new_empty if i in written else x.new_zeros)(x.shape)
+        for i, x in enumerate(tensors)
+    ]
+    point(to.d_tokens, found[:_TOKENS])
+    layers = [w for w in found[_TOKENS:] if w is not None]
+    for i, name in enumerate(_STATE if layers[depth:] else ()):
+        point(getattr(to, f"d_{name}"), layers[(i + 1) * depth : (i + 2) * depth])
+    call.run("backward", layers[:depth])
+    return [x for x in found if x is not None]
+
+
+# Under torch.compile the two are opaque: one node of the graph each.
+_forward_operator = torch.library.custom_op(
+    "titans_ts::native_memory",
+    _forward,
+    mutates_args=(),
+    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+)
+_backward_operator = torch.library.custom_op(
+    "titans_ts::native_memory_backward",
+    _backward,
+    mutates_args=(),
+    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+)
+
+
+@_forward_operator.register_fake
+def _(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+    save: bool,
+) -> list[Tensor]:
+    return _outputs(tensors, depth, chunk_size, save)
+
+
+@_backward_operator.register_fake
+def _(
+    position: Tensor,
+    mask: Tensor | None,
+    tensors: Sequence[Tensor | None],
+    saved: Tensor,
+    gradients: Sequence[Tensor | None],
+    depth: int,
+    chunk_size: int,
+    towards: bool,
+) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in tensors if x is not None]
+
+
+class _Native(torch.autograd.Function):
+    """The two operators above as one differentiable function."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        depth: int,
+        chunk_size: int,
+        towards: bool,
+        save: bool,
+        position: Tensor,
+        mask: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        forward = _forward_operator if torch.compiler.is_compiling() else _forward
+        *outputs, saved = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        ctx.set_materialize_grads(False)
+        ctx.options = (depth, chunk_size, towards)
+        ctx.save_for_backward(position, mask, *tensors, saved)
+        return tuple(outputs)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        position, mask, *tensors, saved = ctx.saved_tensors
+        backward = _backward_operator if torch.compiler.is_compiling() else _backward
+        found = iter(backward(position, mask, tensors, saved, gradients, *ctx.options))
+        return (
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            *(None if x is None else next(found) for x in tensors),
+        )

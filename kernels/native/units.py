@@ -1,0 +1,160 @@
+"""What a layer does to its tokens before and after the memory, compiled: `csrc/units.c`.
+
+:mod:`titans_ts.nn.fused` is the same in torch, and decides where each piece of a stream begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from titans_ts.kernels.dispatch import forced
+from titans_ts.kernels.native.abi import DTYPES, Integer, address, in_threads
+from titans_ts.kernels.native.compiler import library
+from titans_ts.kernels.native.op import uncovered_by_native
+
+__all__ = [
+    "covers_units",
+    "native_gated_norm",
+    "native_gated_norm_backward",
+    "native_units",
+    "native_units_backward",
+]
+
+_WORK = 2**17  # numbers that are worth a thread, some 100 microseconds
+_PARTS = 4  # most results of units, as in units.c
+
+
+def covers_units(*tensors: Tensor) -> bool:
+    """Whether the functions below take tensors of these dtypes and devices."""
+    x = tensors[0]
+    return (
+        not torch.compiler.is_compiling()
+        and x.dtype in DTYPES
+        and all(other.dtype == x.dtype and other.device == x.device for other in tensors[1:])
+        and forced() in (None, "native")
+        and uncovered_by_native(x, 1, 1) is None
+    )
+
+
+def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
+    """Causal depthwise convolution, SiLU, and division of every K channels by their length.
+
+    Parameters
+    ----------
+    stream : Tensor
+        `[B, n + T, C]`.
+    taps : Tensor
+        `[n + 1, C]`.
+    units : Tensor
+        `[B, T, C / K, K]`, filled; a token's are contiguous.
+    """
+    batch, before = len(stream), len(taps) - 1
+    length, channels = stream.shape[1] - before, taps.shape[1]
+    stream, taps = stream.contiguous(), taps.contiguous()
+    fields = [batch, length, channels, before, units.shape[3]]
+    rest = [address(stream), address(taps), stream.stride(0)]
+    rest += [address(units), *units.stride()[:2]]
+    rest += [0] * (1 + 3 * _PARTS + 6)
+
+    def part(first: int, last: int) -> None:
+        _call("units", [*fields, first, last, *rest], stream)
+
+    in_threads(batch, 1 + units.numel() // _WORK, part)
+
+
+def native_units_backward(
+    stream: Tensor,
+    taps: Tensor,
+    d_units: Sequence[Tensor],
+    d_last: Tensor,
+    d_new: Tensor,
+    d_taps: Tensor,
+) -> Tensor:
+    """Gradients of :func:`native_units`, whose result was cut into parts of equal size.
+
+    Parameters
+    ----------
+    stream, taps
+        As there.
+    d_units : sequence of Tensor
+        Of each part, `[B, T, heads, K]`.
+    d_last : Tensor
+        What later tokens pass back to the stream's last rows, `[B, n, C]`.
+    d_new : Tensor
+        `[B, T, C]`, filled: the gradient of the stream's last T rows.
+    d_taps : Tensor
+        `[n + 1, C]`, added to.
+
+    Returns
+    -------
+    Tensor
+        The gradient of the stream's first n rows, `[B, n, C]`.
+    """
+    batch, before = len(stream), len(taps) - 1
+    length, channels = stream.shape[1] - before, taps.shape[1]
+    stream, taps, d_last = stream.contiguous(), taps.contiguous(), d_last.contiguous()
+    parts = [
+        d if d.is_contiguous() or d[0, :1].is_contiguous() else d.contiguous() for d in d_units
+    ]
+    assert len(parts) <= _PARTS
+    assert d_new.stride(2) == 1
+    empty = [0] * (_PARTS - len(parts))
+    d_before = torch.empty_like(d_last)
+    fields = [batch, length, channels, before, parts[0].shape[-1]]
+    rest = [address(stream), address(taps), stream.stride(0), 0, 0, 0, len(parts)]
+    rest += [*map(address, parts), *empty]
+    rest += [s for axis in (0, 1) for s in (*(d.stride(axis) for d in parts), *empty)]
+    rest += [address(d_last), address(d_before), address(d_new)]
+
+    def part(first: int, last: int) -> Tensor:
+        found = torch.zeros_like(taps)
+        strides = d_new.stride()[:2]
+        _call("units_backward", [*fields, first, last, *rest, address(found), *strides], stream)
+        return found
+
+    for found in in_threads(batch, 1 + length * batch * channels // _WORK, part):
+        d_taps += found
+    return d_before
+
+
+def native_gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    """Root-mean-square norm of every head of y `[.., H, K]`, times a weight and the SiLU of a gate.
+
+    Returns `[.., H K]`, as the gate has it.
+    """
+    y, gate, weight = y.contiguous(), gate.contiguous(), weight.contiguous()
+    out = torch.empty_like(gate)
+    rows = gate.numel() // max(1, gate.shape[-1])
+
+    def part(first: int, last: int) -> None:
+        given = (*map(address, (y, gate, weight, out)), 0, 0, 0, 0)
+        _call("gated_norm", [rows, gate.shape[-1], y.shape[-1], first, last, *given], y)
+
+    in_threads(rows, 1 + gate.numel() // _WORK, part)
+    return out
+
+
+def native_gated_norm_backward(
+    y: Tensor, gate: Tensor, weight: Tensor, d_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of :func:`native_gated_norm`."""
+    y, gate, weight, d_out = (x.contiguous() for x in (y, gate, weight, d_out))
+    d_y, d_gate = torch.empty_like(y), torch.empty_like(gate)
+    rows = gate.numel() // max(1, gate.shape[-1])
+
+    def part(first: int, last: int) -> Tensor:
+        found = torch.zeros_like(weight)
+        given = map(address, (y, gate, weight, None, d_out, d_y, d_gate, found))
+        _call("gated_norm_backward", [rows, gate.shape[-1], y.shape[-1], first, last, *given], y)
+        return found
+
+    parts = in_threads(rows, 1 + gate.numel() // _WORK, part)
+    return d_y, d_gate, sum(parts[1:], parts[0])
+
+
+def _call(name: str, fields: list[int], x: Tensor) -> None:
+    if getattr(library(*DTYPES[x.dtype]), f"titans_{name}")((Integer * len(fields))(*fields)):
+        raise MemoryError(f"{name} found no room to work in")

@@ -1,0 +1,322 @@
+"""The model of DNA: tokenizers, read-outs, directions and strands; pieces and the whole are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
+from titans_ts.nn import DIRECTIONS, DNA_TOKENIZERS, READ_OUTS, SequenceModel
+from titans_ts.nn.dna.nucleotides import (
+    ABSENT,
+    complement_codes,
+    decode_nucleotides,
+    encode_nucleotides,
+)
+from titans_ts.nn.dna.tokenizers import learn_merges
+
+BACKBONE = BackboneConfig(
+    variant="mag",
+    d_model=8,
+    n_heads=2,
+    n_layers=1,
+    window=8,
+    dropout=0.0,
+    memory=MemoryConfig(chunk_size=4),
+)
+RNG = np.random.default_rng(0)
+SEQUENCES = ["".join(RNG.choice(list("ACGTN-r"), n)) for n in (1, 7, 23, 41, 60)]
+CODES = [encode_nucleotides(s.replace("-", "A", 1)) for s in SEQUENCES]
+TOKENIZERS = {
+    "nucleotide": {"kernel_size": 5},
+    "nucleotide by 3": {"tokenizer": "nucleotide", "kernel_size": 5, "stride": 3},
+    "conv": {"kernel_size": 5, "n_filters": 6},
+    "conv by 4": {"tokenizer": "conv", "kernel_size": 5, "stride": 4, "n_filters": 6},
+    "kmer": {"kernel_size": 3},
+    "kmer with gaps": {"tokenizer": "kmer", "kernel_size": 3, "gaps": 2, "stride": 2},
+    "kmer, every word": {
+        "tokenizer": "kmer",
+        "kernel_size": 3,
+        "gaps": 1,
+        "stride": 3,
+        "every_word": True,
+    },
+    "kmer by 3": {"tokenizer": "kmer", "kernel_size": 3, "stride": 3},
+    "bpe": {"merges": learn_merges(CODES, 12)},
+}
+
+
+def model(name="nucleotide", **values):
+    torch.manual_seed(0)
+    options = {"tokenizer": name, "backbone": BACKBONE, "length": 60, "n_outputs": 3}
+    built = SequenceModel(SequenceConfig(**(options | TOKENIZERS[name] | values)))
+    with torch.no_grad():  # attention pooling tells tokens apart
+        for p in built.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return built.eval()
+
+
+def padded(codes):
+    lengths = torch.tensor([len(c) for c in codes])
+    rows = np.full((len(codes), int(lengths.max())), 2, np.int64)
+    for row, c in zip(rows, codes, strict=True):
+        row[: len(c)] = c
+    return torch.from_numpy(rows), lengths
+
+
+def test_every_tokenizer_is_tested():
+    assert {o.get("tokenizer", name) for name, o in TOKENIZERS.items()} == set(DNA_TOKENIZERS)
+
+
+TRIPLES = [  # every two of a tokenizer, a read-out and a direction come together
+    (name, read_out, DIRECTIONS[(i + j) % 3])
+    for i, name in enumerate(TOKENIZERS)
+    for j, read_out in enumerate(READ_OUTS)
+]
+
+
+@pytest.mark.parametrize(("name", "read_out", "bidirectional"), TRIPLES)
+def test_pieces_of_any_size_are_the_whole_and_neighbours_do_not_matter(
+    name, read_out, bidirectional
+):
+    built = model(name, read_out=read_out, bidirectional=bidirectional)
+    with torch.inference_mode():
+        together = built(*padded(CODES))
+        for codes, expected in zip(CODES, together, strict=True):
+            torch.testing.assert_close(built(*padded([codes]))[0], expected, atol=1e-5, rtol=1e-4)
+            for piece in (1, 5) if len(codes) < 10 else (7, 30):
+                read = built.read(codes, piece)
+                torch.testing.assert_close(read, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("rc", ["average", "equivariant"])
+@pytest.mark.parametrize("output", ["classes", "labels", "values"])
+def test_both_strands_have_one_answer(name, rc, output):
+    built = model(name, rc=rc, output=output, bidirectional="shared")
+    with torch.inference_mode():
+        codes, lengths = padded(CODES)
+        one = built(codes, lengths)
+        other = built(*padded([complement_codes(c) for c in CODES]))
+        alone = model(name, rc="none", output=output, bidirectional="shared")
+        assert not torch.allclose(alone(codes, lengths), one, atol=1e-4)
+        whole = torch.stack([built.read(c, 16) for c in CODES])
+    if output == "classes":
+        one, other, whole = (x.log_softmax(-1) for x in (one, other, whole))
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(whole, one, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", ["classes", "labels"])
+def test_averaged_strands_have_the_mean_probability(output):
+    codes, lengths = padded(CODES)
+    other, _ = padded([complement_codes(c) for c in CODES])
+    alone, both = (model(rc=rc, output=output) for rc in ("none", "average"))
+
+    def probability(x):
+        return x.softmax(-1) if output == "classes" else x.sigmoid()
+
+    with torch.inference_mode():
+        mean = (probability(alone(codes, lengths)) + probability(alone(other, lengths))) / 2
+        torch.testing.assert_close(probability(both(codes, lengths)), mean, atol=1e-5, rtol=1e-4)
+
+
+def test_an_equivariant_model_trains_on_both_strands_at_once():
+    built = model(rc="equivariant").train()
+    codes, lengths = padded(CODES)
+    other, _ = padded([complement_codes(c) for c in CODES])
+    built.read_out.eval(), built.head.eval()
+    torch.testing.assert_close(built(codes, lengths), built(other, lengths), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rc", ["none", "equivariant"])
+@pytest.mark.parametrize("bidirectional", DIRECTIONS)
+def test_every_parameter_is_used(rc, bidirectional):
+    for name, read_out, own in TRIPLES:
+        if own != bidirectional:
+            continue
+        built = model(name, rc=rc, bidirectional=bidirectional, read_out=read_out).train()
+        built(*padded(CODES)).square().sum().backward()
+        dead = [n for n, p in built.named_parameters() if p.grad is None or not p.grad.any()]
+        assert not dead, (name, read_out)
+
+
+def track(**values):
+    return model(n_bins=4, n_outputs=2, output="values", **values)
+
+
+@pytest.mark.parametrize("bidirectional", DIRECTIONS)
+def test_tracks_answer_for_their_own_bins(bidirectional):
+    built = track(bidirectional=bidirectional)
+    codes = torch.from_numpy(RNG.integers(0, 4, (1, 24)))
+    lengths = torch.tensor([24])
+    with torch.inference_mode():
+        before = built(codes, lengths)
+        codes[0, 13] = (codes[0, 13] + 1) % 4  # in the third bin
+        moved = (built(codes, lengths) - before).abs().amax((0, 2)) > 1e-7
+    assert before.shape == (1, 4, 2)
+    assert moved.tolist() == [bidirectional != "none"] * 2 + [True, True]
+
+
+@pytest.mark.parametrize("rc", ["average", "equivariant"])
+def test_the_track_of_the_other_strand_is_the_track_backwards(rc):
+    built = track(rc=rc)
+    codes = RNG.integers(0, 4, (3, 24)).astype(np.uint8)
+    with torch.inference_mode():
+        one = built(*padded(codes))
+        other = built(*padded([complement_codes(c) for c in codes]))
+    torch.testing.assert_close(one, other.flip(1), atol=1e-5, rtol=1e-4)
+
+
+def test_augmented_tracks_keep_the_order_of_their_bins():
+    """Whichever strand training reads, a bin's answer is for the same letters."""
+    built = track(rc="augment").train()
+    built.head.eval()
+    codes, lengths = padded(RNG.integers(0, 4, (64, 24)).astype(np.uint8))
+    plain = track(rc="none")
+    other = padded([complement_codes(c.numpy().astype(np.uint8)) for c in codes])
+    answers = built(codes, lengths)
+    same = torch.isclose(answers, plain(codes, lengths), atol=1e-5).all((1, 2))
+    back = torch.isclose(answers, plain(*other).flip(1), atol=1e-5).all((1, 2))
+    assert (same ^ back).all()
+    assert 10 < same.sum() < 54
+
+
+def test_lower_case():
+    upper, lower = (encode_nucleotides(s, "marked") for s in ("ACGTACGT", "ACgtACGT"))
+    assert decode_nucleotides(complement_codes(lower)) == "ACGTacGT"
+    for name in ("nucleotide", "conv"):
+        marked = model(name, lower_case="marked")
+        with torch.inference_mode():
+            assert not torch.allclose(marked(*padded([upper])), marked(*padded([lower])))
+    gone = encode_nucleotides("acGTgt", "absent")
+    np.testing.assert_array_equal(gone, [ABSENT, ABSENT, 2, 3, ABSENT, ABSENT])
+    with pytest.raises(ValueError, match='the sequence is nothing but "-" and lower case; drop it'):
+        encode_nucleotides("acgt", "absent")
+
+
+def test_words_are_told_apart_and_unknown_ones_are_not():
+    built = model("kmer by 3")
+    with torch.inference_mode():
+        tokens, mask = built.tokenizer(
+            *(x := torch.tensor([[0, 1, 2, 0, 1, 4, 0, 1, 6, 3]]), x < 99)
+        )
+        words = tokens - built.tokenizer.position(_positions(4))
+    assert mask.all()
+    assert torch.allclose(words[0, 1], words[0, 2], atol=1e-5)  # both hold an ambiguous letter
+    assert not torch.allclose(words[0, 0], words[0, 1], atol=1e-3)
+
+
+def test_words_may_leave_letters_out():
+    built = model("kmer with gaps", position=False)
+    rows = torch.tensor([[0, 1, 2, 3, 0, 1], [0, 1, 2, 3, 0, 3], [0, 3, 2, 1, 0, 1]])
+    with torch.inference_mode():
+        tokens, _ = built.tokenizer(rows, rows < 9)
+        table = built.tokenizer.words.weight.unflatten(0, (6, 65))
+        # the last token of the first row sees C G T A C: C and two of the other four letters
+        expected = 0
+        for i, (a, b) in enumerate([(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]):
+            word = [1, [1, 2, 3, 0, 1][a], [1, 2, 3, 0, 1][b]]
+            expected = expected + table[i, sum(c * 4**j for j, c in enumerate(word))]
+    torch.testing.assert_close(tokens[0, 2], expected)
+    assert not torch.allclose(tokens[0, 2], tokens[1, 2])
+
+
+def test_a_token_may_see_every_word_that_ends_in_it():
+    built = model("kmer, every word", position=False, gaps=0)
+    rows = torch.tensor([[0, 1, 2, 3, 0, 1]])
+    with torch.inference_mode():
+        tokens, _ = built.tokenizer(rows, rows < 9)
+        table = built.tokenizer.words.weight.unflatten(0, (3, 65))
+        words = [[1, 2, 3], [2, 3, 0], [3, 0, 1]]  # that end at the fourth, fifth and sixth letter
+        expected = sum(
+            table[i, sum(c * 4**j for j, c in enumerate(word))] for i, word in enumerate(words)
+        )
+    torch.testing.assert_close(tokens[0, 1], expected)
+
+
+def _positions(n):
+    from titans_ts.nn.dna.tokenizers import _sinusoids
+
+    return _sinusoids(torch.arange(n), 8)
+
+
+def test_a_filter_matches_anywhere_in_its_token():
+    built = model("conv by 4").tokenizer
+    with torch.inference_mode():
+        rows = torch.tensor([[3, 3, 3, 3, 0, 1, 2, 3], [3, 3, 3, 3, 3, 3, 3, 3]])
+        x = torch.nn.functional.gelu(built.conv(built.one_hot(rows, rows < 9)))
+        tokens, _ = built(rows, rows < 9)
+        expected = built.out(x[..., -4:].amax(-1)) + built.position(_positions(2))[1]
+    torch.testing.assert_close(tokens[:, 1], expected)
+
+
+def test_without_places_a_token_is_the_same_wherever_it_stands():
+    for name in TOKENIZERS:
+        placed, free = (model(name, position=p).tokenizer for p in (True, False))
+        codes = torch.tensor([[0, 1, 2, 3, 3, 1] * 10])  # repeats after every stride
+        with torch.inference_mode():
+            for tokenizer, same in ((placed, False), (free, True)):
+                tokens, _ = tokenizer(codes, codes < 9)
+                if name != "bpe":
+                    period = 6 if tokenizer.stride == 1 else 12 // tokenizer.stride
+                    assert torch.equal(tokens[0, -1], tokens[0, -1 - period]) == same
+                assert (tokenizer.position is None) == same
+
+
+def test_places_far_along_a_genome_are_still_told_apart():
+    from titans_ts.nn.dna.tokenizers import _sinusoids
+
+    far = 3_000_000_000
+    place = torch.arange(far, far + 3)
+    expected = np.sin(np.arange(far, far + 3, dtype=np.float64))
+    np.testing.assert_allclose(_sinusoids(place, 8)[:, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rc": "both"}, "rc is 'both'; choose one of"),
+        ({"read_out": "sum"}, "read_out is 'sum'; choose one of"),
+        ({"bidirectional": True}, "bidirectional is True; choose one of"),
+        ({"lower_case": "n"}, "lower_case is 'n'; choose one of"),
+        ({"stride": 9}, "kernel_size is 5 and stride 9; a token would not see all of its letters"),
+        ({"tokenizer": "kmer", "kernel_size": 11}, "kernel_size is 11; k-mers have at most 10"),
+        ({"tokenizer": "kmer", "lower_case": "marked"}, "which k-mers cannot show"),
+        ({"tokenizer": "bpe"}, "merges is empty; BPE learns them"),
+        ({"tokenizer": "bpe", "merges": ("A C",), "stride": 2}, "stride is 2; words of BPE"),
+        ({"output": "numbers"}, "output is 'numbers'; choose one of"),
+    ],
+)
+def test_choices_that_do_not_go_together(values, message):
+    with pytest.raises(ValueError, match=message):
+        model(**values)
+
+
+def test_sequences_that_do_not_fit():
+    flat = model(read_out="flatten", length=10)
+    with pytest.raises(
+        ValueError, match="a sequence has 12 tokens; the read-out 'flatten' was made"
+    ):
+        flat(torch.zeros(1, 12, dtype=torch.long), torch.tensor([12]))
+    with pytest.raises(ValueError, match="sequences have 10 tokens, which are not 4 equal bins"):
+        track()(torch.zeros(1, 10, dtype=torch.long), torch.tensor([10]))
+    with pytest.raises(ValueError, match="a track .* is read whole"):
+        track().read(np.zeros(24, np.uint8), 8)
+
+
+def test_pairs_are_learned_of_the_letters_that_are_there():
+    compared = []
+
+    class Codes(np.ndarray):
+        def __ne__(self, other):
+            compared.append(len(self))
+            return np.asarray(self) != other
+
+    rng = np.random.default_rng(0)
+    codes = rng.choice(6, 5500).astype(np.uint8)  # 5 is absent
+    there = codes[codes != 5]
+    stretches = [there[i : i + 1000] for i in range(0, len(there), 1000)]
+    assert learn_merges([codes.view(Codes)], 20) == learn_merges(stretches, 20)
+    assert compared == [5500]  # once, however many stretches there are

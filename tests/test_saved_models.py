@@ -1,0 +1,129 @@
+"""Models that earlier versions saved still load, and predict what they predicted then.
+
+The folders under `saved_models/` were written before version 0.1.0 (format 2), one of each kind, with
+`expected.npz` beside each. They are small: one block of width 8, trained for one epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, letter_surprise
+from titans_ts.nn import TitansBackbone, load_model, load_state
+
+SAVED = Path(__file__).parent / "saved_models"
+KINDS = sorted(path.name for path in SAVED.iterdir() if path.is_dir())
+
+
+def expected(name):
+    with np.load(SAVED / name / "expected.npz") as arrays:
+        return dict(arrays)
+
+
+def assert_same(name, **arrays):
+    """Equal but for the rounding of another processor: 1e-4 of the largest value."""
+    before = expected(name)
+    assert before.keys() == arrays.keys()
+    for key, array in arrays.items():
+        atol = 1e-4 * np.abs(before[key]).max()
+        np.testing.assert_allclose(np.asarray(array, float), before[key], rtol=0, atol=atol)
+
+
+def frame(name, **options):
+    return pd.read_csv(SAVED / name, **options)
+
+
+def letters():
+    return json.loads((SAVED / "sequences.json").read_text())
+
+
+def forecaster_frame(model):
+    plan = frame("plan.csv", index_col=0, parse_dates=True)
+    return {
+        "mean": model.predict(known_future=plan),
+        "quantiles": model.predict_quantiles(known_future=plan),
+        "interval": model.predict_interval(known_future=plan, coverage=0.8),
+    }
+
+
+def forecaster_panel(model):
+    ahead = frame("ahead.csv", parse_dates=["timestamp"])
+    return {
+        "mean": model.predict(known_future=ahead)["sold"],
+        "quantiles": model.predict_quantiles(known_future=ahead),
+    }
+
+
+def forecaster_array(model):
+    t = np.arange(200)
+    X = np.stack([np.sin(t / 5), np.cos(t / 7)], 1)
+    return {
+        "mean": model.predict(),
+        "windows": model.predict(np.stack([X[:16], X[30:46]])),
+        "surprise": np.nan_to_num(model.surprise(X)),
+        "errors": np.nan_to_num(model.detect_anomalies(X)["score"]),
+    }
+
+
+PREDICT = {
+    "forecaster_frame": forecaster_frame,
+    "forecaster_panel": forecaster_panel,
+    "forecaster_array": forecaster_array,
+    "forecaster_irregular": lambda model: {"mean": model.predict()},
+    "classifier": lambda model: {"p": model.predict_proba(letters())},
+    "regressor": lambda model: {"v": model.predict(letters())},
+}
+ESTIMATORS = {
+    "forecaster": TitansForecaster,
+    "classifier": TitansClassifier,
+    "regressor": TitansRegressor,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name.split("_")[0] in ESTIMATORS])
+def test_a_saved_estimator_predicts_as_before(name, tmp_path):
+    kind = name.split("_")[0]
+    predict = PREDICT.get(name) or PREDICT[kind]
+    model = ESTIMATORS[kind].load(SAVED / name)
+    assert_same(name, **predict(model))
+    model.save(tmp_path / "again")  # in today's format
+    assert_same(name, **predict(ESTIMATORS[kind].load(tmp_path / "again")))
+
+
+def test_a_saved_language_model_predicts_as_before(tmp_path):
+    genome = tmp_path / "genome.fa"
+    genome.write_bytes((SAVED / "genome.fa").read_bytes())  # its index is written beside it
+    found = letter_surprise(SAVED / "letter_model", genome, bin=50, progress_bar=False)
+    assert_same("letter_model", nats=found["score"])
+
+
+def test_a_saved_language_model_still_starts_a_classifier():
+    model = TitansClassifier(
+        "conv",
+        pretrained=SAVED / "letter_model",
+        max_epochs=1,
+        random_state=0,
+        progress_bar=False,
+    )
+    model.fit(["ACGTTGCA" * 4, "TTTTTTTT" * 4] * 8, ["mixed", "poly-T"] * 8)
+    assert model.model_.config.backbone.d_model == 8  # that of the language model
+
+
+def test_a_saved_backbone_goes_on_from_its_saved_state():
+    backbone = load_model(SAVED / "backbone", TitansBackbone).eval()
+    state = load_state(SAVED / "backbone_state.safetensors", backbone.initial_state(2))
+    x = torch.linspace(-1, 1, 2 * 20 * 8).reshape(2, 20, 8)
+    with torch.no_grad():
+        y, _ = backbone(x[:, 13:], state)
+    assert_same("backbone", y=y)
+
+
+def test_every_kind_of_saved_model_is_compared():
+    compared = {"backbone", "letter_model"}
+    assert {name for name in KINDS if name.split("_")[0] not in ESTIMATORS} == compared

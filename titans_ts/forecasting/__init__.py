@@ -1,0 +1,6 @@
+"""Forecasting: the estimator for time series and all it needs."""
+
+from titans_ts.forecasting.backtest import Backtest
+from titans_ts.forecasting.forecaster import TitansForecaster
+
+__all__ = ["Backtest", "TitansForecaster"]

@@ -1,0 +1,348 @@
+"""Titans in GluonTS: an estimator that trains on its data sets, and a predictor for its evaluation.
+
+A data set becomes a panel (`target` the variates, `feat_dynamic_real` the known-future covariates,
+`past_feat_dynamic_real` the past-only ones, `feat_static_cat` and `feat_static_real` what is constant for
+an item), and :class:`titans_ts.TitansForecaster` does the rest: one model, and one way to train it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.panel import Panel, Roles, category
+from titans_ts.forecasting.parse import column_names, read_panel, with_times
+from titans_ts.forecasting.scaling import StaticEncoder
+from titans_ts.forecasting.stateful import STREAMS
+
+try:
+    from gluonts.model import Estimator, Forecast, Predictor
+    from gluonts.model.forecast import QuantileForecast
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"titans_ts.forecasting.gluonts needs GluonTS ({error}): pip install 'titans-ts[gluonts]'"
+    ) from error
+
+__all__ = ["TitansEstimator", "TitansPredictor", "to_dataset"]
+
+Entry = dict[str, Any]
+_DYNAMIC = {"past": "past_feat_dynamic_real", "known": "feat_dynamic_real"}
+_STATIC = {"static_cat": "feat_static_cat", "static_real": "feat_static_real"}
+
+
+class TitansEstimator(Estimator):
+    """Train a Titans forecaster on a GluonTS data set.
+
+    Which fields an entry has decides what the model is given.
+
+    Parameters
+    ----------
+    prediction_length : int
+        H, steps to forecast.
+    **params
+        Any other of :class:`titans_ts.TitansForecaster`'s, for instance `context_length`, `calendar` or
+        `max_epochs`; `quantile_levels` are the nine deciles unless given.
+
+    Examples
+    --------
+    >>> from gluonts.dataset.common import ListDataset
+    >>> data = ListDataset(
+    ...     [{"start": "2024-01-01", "target": np.sin(np.arange(80) / 3)} for _ in range(3)], freq="D"
+    ... )
+    >>> estimator = TitansEstimator(
+    ...     prediction_length=4, context_length=16, d_model=16, n_heads=2, n_layers=1, max_epochs=1,
+    ...     random_state=0, progress_bar=False,
+    ... )
+    >>> forecast = next(iter(estimator.train(data).predict(data)))
+    >>> forecast.mean.shape, forecast.quantile(0.9).shape, str(forecast.start_date)
+    ((4,), (4,), '2024-03-21')
+    """
+
+    def __init__(self, prediction_length: int, **params: Any) -> None:
+        super().__init__()
+        self.prediction_length = prediction_length
+        for name in ("target", "past", "known_future", "static", "item_id", "timestamp", "freq"):
+            if name in params:
+                raise ValueError(
+                    f"{name} is {params[name]!r}, but a GluonTS data set says itself what its fields "
+                    "are; leave it out"
+                )
+        levels = params.pop("quantile_levels", tuple(np.arange(1, 10) / 10))
+        self.forecaster = TitansForecaster(prediction_length, quantile_levels=levels, **params)
+
+    @classmethod
+    def from_hyperparameters(cls, **hyperparameters: Any) -> TitansEstimator:
+        """As the constructor."""
+        return cls(**hyperparameters)
+
+    def train(
+        self, training_data: Iterable[Entry], validation_data: Iterable[Entry] | None = None
+    ) -> TitansPredictor:
+        """Fit, and return the predictor.
+
+        Parameters
+        ----------
+        training_data : Dataset
+            Its last rows (`validation_fraction`) are held out, unless `validation_data` is given.
+        validation_data : Dataset, optional
+            Its last `prediction_length` rows of every entry choose the best epoch.
+
+        Raises
+        ------
+        ValueError
+            If there is no entry, or entries differ in frequency or fields.
+        """
+        entries = list(training_data)
+        roles = _roles(entries, self.forecaster.roles)
+        validation = None if validation_data is None else _panel(list(validation_data), roles)
+        # a new one for every call: what was trained before stays as it was
+        forecaster = TitansForecaster(**self.forecaster.get_params(deep=False))
+        forecaster.fit_panel(_panel(entries, roles), roles, validation)
+        return TitansPredictor(forecaster)
+
+
+class TitansPredictor(Predictor):
+    """Forecast the entries of a GluonTS data set with a fitted forecaster.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Fitted, by :class:`TitansEstimator` or otherwise. Its covariates are read from an entry's fields
+        in the order in which they were named.
+    """
+
+    def __init__(self, forecaster: TitansForecaster) -> None:
+        super().__init__(prediction_length=forecaster.model_.config.prediction_length)
+        self.forecaster = forecaster
+
+    def predict(
+        self, dataset: Iterable[Entry], num_samples: int | None = None, **kwargs: Any
+    ) -> Iterator[Forecast]:
+        """Quantile forecasts, in the order of the data set.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            Entries; with known-future covariates, `feat_dynamic_real` reaches to the forecast's end.
+        num_samples : int, optional
+            Ignored: forecasts are quantiles, and not samples.
+        """
+        engine = self.forecaster.engine
+        roles, config = engine.roles, engine.config
+        keys = ["mean", *(f"{q:g}" for q in config.quantile_levels)]
+        entries = iter(dataset)
+        while some := list(islice(entries, max(1, STREAMS // config.n_variates))):
+            panel = _panel(some, roles, self.forecaster.freq_)
+            state, _ = engine.absorb(panel)
+            known = _future(some, self.prediction_length, len(roles.known))
+            point, quantiles = engine.forecast(panel, None, known, state)
+            arrays = np.concatenate([point[..., None], quantiles], -1)  # [n, H, C, 1 + Q]
+            for entry, values in zip(some, np.moveaxis(arrays, -1, 1), strict=True):
+                target = np.asarray(entry["target"])
+                yield QuantileForecast(
+                    forecast_arrays=values if target.ndim > 1 else values[..., 0],
+                    start_date=entry["start"] + target.shape[-1],
+                    forecast_keys=keys,
+                    item_id=entry.get("item_id"),
+                    info=entry.get("info"),
+                )
+
+    def serialize(self, path: Path) -> None:
+        """Write it to a folder: the forecaster's own directory, beside GluonTS' note of the class."""
+        super().serialize(Path(path))
+        self.forecaster.save(Path(path) / "forecaster")
+
+    @classmethod
+    def deserialize(cls, path: Path, device: str | None = None, **kwargs: Any) -> TitansPredictor:
+        """Read what :meth:`serialize` wrote."""
+        return cls(TitansForecaster.load(Path(path) / "forecaster", device=device))
+
+
+def to_dataset(
+    X: Any,
+    *,
+    target: Any = None,
+    past: Any = (),
+    known_future: Any = (),
+    static: Any = (),
+    item_id: str = "item_id",
+    timestamp: str = "timestamp",
+) -> list[Entry]:
+    """A frame as a GluonTS data set; also at frequencies such as "ME", which GluonTS' own do not take.
+
+    Parameters
+    ----------
+    X : Series, wide or long DataFrame
+        As for :meth:`titans_ts.TitansForecaster.fit`. Every target of a wide frame becomes an entry.
+    target, past, known_future, static, item_id, timestamp : optional
+        As for :class:`titans_ts.TitansForecaster`. Static covariates that are not numbers become codes.
+
+    Returns
+    -------
+    list of dict
+        Entries, with `feat_dynamic_real` up to the last row of X.
+    """
+    roles = Roles(
+        target=None if target is None else column_names(target),
+        past=column_names(past),
+        known=column_names(known_future),
+        static=column_names(static),
+        item_id=item_id,
+        timestamp=timestamp,
+    )
+    panel = read_panel(X, roles, min_rows=1)
+    if panel.index is None or panel.columns is None:
+        raise TypeError("X is an array, which has no times; give a frame")
+    encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
+    codes, numbers = (None, None) if encoder is None else encoder(panel.static, panel.n_items)
+    n_past = len(roles.past)
+    entries = []
+    for item, (first, end) in enumerate(panel.spans):
+        start = panel.index[first]
+        if not isinstance(start, pd.Period):
+            start = pd.DatetimeIndex(panel.index[first : first + 1], freq=panel.freq).to_period()[0]
+        rows = panel.values[first:end].astype(np.float32)  # what GluonTS' own data sets have
+        covariates = rows[:, panel.n_targets :].T
+        shared: Entry = {"start": start}
+        if n_past:
+            shared["past_feat_dynamic_real"] = covariates[:n_past]
+        if roles.known:
+            shared["feat_dynamic_real"] = covariates[n_past:]
+        if codes is not None and codes.shape[1]:
+            shared["feat_static_cat"] = codes[item]
+        if numbers is not None and numbers.shape[1]:
+            shared["feat_static_real"] = numbers[item]
+        for i, column in enumerate(panel.columns):
+            name = column if panel.items is None else panel.items[item]
+            if panel.items is not None and len(panel.columns) > 1:
+                name = f"{name}/{column}"
+            entries.append({"item_id": name, "target": rows[:, i], **shared})
+    return entries
+
+
+def _roles(entries: list[Entry], like: Roles) -> Roles:
+    """The columns that the first entry has, and what `like` wants of the times."""
+    if not entries:
+        raise ValueError("the data set has no entry; there is nothing to learn from")
+    first = entries[0]
+    names: dict[str, Any] = {}
+    for name, key in _DYNAMIC.items():
+        names[name] = tuple(f"{name}_{i}" for i in range(len(first.get(key, ()))))
+    static = [
+        f"{name}_{i}" for name, key in _STATIC.items() for i in range(len(first.get(key, ())))
+    ]
+    target = np.atleast_2d(first["target"])
+    return Roles(
+        tuple(f"target_{i}" for i in range(len(target))),
+        static=tuple(static),
+        calendar=like.calendar,
+        cycle_length=like.cycle_length,
+        **names,
+    )
+
+
+def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
+    """Entries as a panel, their rows stamped as what was fitted at the frequency `fitted`."""
+    freq = entries[0]["start"].freq
+    step = _stamping(entries[0]["start"], fitted)
+    rows, indices, static = [], [], []
+    n_targets = None if roles.target is None else len(roles.target)
+    for number, entry in enumerate(entries):
+        start = entry["start"]
+        what = f"entry {number} ({entry.get('item_id', 'without item_id')})"
+        if start.freq != freq:
+            raise ValueError(f"{what} has frequency {start.freqstr!r}, the first {freq.freqstr!r}")
+        target = np.atleast_2d(np.asarray(entry["target"], dtype=np.float64))  # [C, T]
+        if n_targets is not None and len(target) != n_targets:
+            raise ValueError(f"{what} has {len(target)} variates, {n_targets} are expected")
+        length = target.shape[1]
+        if length == 0:
+            raise ValueError(f"{what} has an empty target; drop it")
+        columns = [target]
+        for name, key in _DYNAMIC.items():
+            wanted = len(getattr(roles, name))
+            values = np.asarray(entry.get(key, np.empty((0, length))), dtype=np.float64)
+            if wanted and (values.ndim != 2 or len(values) < wanted or values.shape[1] < length):
+                raise ValueError(
+                    f"{what} has {key} of shape {values.shape}; give [{wanted}, {length}]"
+                )
+            columns.append(values[:wanted, :length])
+            if np.isinf(columns[-1]).any():
+                raise ValueError(f"{what} has an infinite value in {key}; replace it by NaN")
+        if np.isinf(target).any():
+            raise ValueError(f"{what} has an infinite value in target; replace it by NaN")
+        rows.append(np.concatenate(columns).T)
+        first = step.rollforward(start.start_time)
+        indices.append(pd.date_range(first, periods=length, freq=step))
+        constant: list[Any] = [category(x) for x in entry.get("feat_static_cat", ())]
+        static.append(constant + [float(x) for x in entry.get("feat_static_real", ())])
+    panel = Panel(
+        np.concatenate(rows),
+        len(np.atleast_2d(entries[0]["target"])),
+        "panel",
+        roles.target,
+        indices[0].append(indices[1:]),
+        np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
+        _names(entries),
+        step,
+        _static_frame(static, roles) if roles.static else None,
+    )
+    return with_times(panel, roles)
+
+
+def _stamping(start: pd.Period, fitted: Any) -> Any:
+    """The offset of the times that stand for periods: `fitted`, if these are its, or else their first."""
+    if isinstance(fitted, pd.offsets.BaseOffset):
+        first = fitted.rollforward(start.start_time)
+        if (
+            first.to_period(start.freq) == start
+            and (first + fitted).to_period(start.freq) == start + 1
+        ):
+            return fitted
+    return pd.period_range(start, periods=5, freq=start.freq).to_timestamp().freq
+
+
+def _names(entries: list[Entry]) -> pd.Index:
+    """A name an entry, by which its scale is found again; one without a name of its own is a new item."""
+    ids = [entry.get("item_id") for entry in entries]
+    known = pd.Index(ids, dtype=object)
+    unique = ~known.duplicated(keep=False) & ~known.isna()
+    return pd.Index(
+        [
+            str(name) if ok else f"\0{i}"
+            for i, (name, ok) in enumerate(zip(ids, unique, strict=True))
+        ]
+    )
+
+
+def _static_frame(static: list[list[Any]], roles: Roles) -> pd.DataFrame:
+    for number, values in enumerate(static):
+        if len(values) != len(roles.static):
+            raise ValueError(
+                f"entry {number} has {len(values)} static features, {len(roles.static)} are expected"
+            )
+    return pd.DataFrame(static, columns=list(roles.static))
+
+
+def _future(entries: list[Entry], steps: int, n_known: int) -> NDArray[np.float64] | None:
+    """Known covariates of the steps to forecast, `[n, H, K]`."""
+    if n_known == 0:
+        return None
+    future = []
+    for number, entry in enumerate(entries):
+        length = np.asarray(entry["target"]).shape[-1]
+        values = np.asarray(entry["feat_dynamic_real"], dtype=np.float64)[:n_known]
+        if values.shape[1] < length + steps:
+            raise ValueError(
+                f"entry {number} has feat_dynamic_real up to step {values.shape[1]}; "
+                f"a forecast needs it up to {length + steps}"
+            )
+        future.append(values[:, length : length + steps].T)
+    return np.stack(future)

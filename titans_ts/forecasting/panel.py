@@ -1,0 +1,408 @@
+"""One series or many, read from what a user calls a series, and answered in the same form.
+
+A panel holds I items one after the other: rows `[N, F]`, whose F columns are the C targets, then the
+past-only, then the known-future covariates, of which those that the time tells come last. A single series
+is a panel of one item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
+from torch import Tensor
+
+from titans_ts.datasets import gather_rows
+from titans_ts.forecasting.time_index import (
+    continued,
+    describe,
+    extended,
+    item_at,
+    rebuild,
+    step_of,
+    time_gaps,
+)
+
+__all__ = [
+    "Panel",
+    "Roles",
+    "category",
+    "describe_panel",
+    "holds_numbers",
+    "plain_items",
+    "rebuild_panel",
+]
+
+Array = NDArray[np.float64]
+
+
+def category(value: Any) -> str:
+    """A category as text; whole numbers of any type are the same."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def holds_numbers(column: pd.Series) -> bool:
+    """Whether a static column holds numbers, and no categories or truth values."""
+    return bool(pd.api.types.is_numeric_dtype(column.dtype)) and column.dtype.kind != "b"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a frame are; for an array, their numbers."""
+
+    target: tuple[Any, ...] | None = None
+    """The variates to forecast; None: every column without another role."""
+    past: tuple[Any, ...] = ()
+    """Covariates known up to the present."""
+    known: tuple[Any, ...] = ()
+    """Covariates known for the steps to forecast, too."""
+    static: tuple[Any, ...] = ()
+    """What is constant for an item."""
+    item_id: Any = "item_id"
+    timestamp: Any = "timestamp"
+    freq: str | None = None
+    """The frequency that rows are brought to; None: their own, which must be regular; "irregular": none,
+    and the time since the row before is the first covariate."""
+    calendar: tuple[str, ...] = ()
+    """In which cycles a time's place is known too: keys of `titans_ts.forecasting.frequency.CYCLES`."""
+    cycle_length: int = 0
+    """Steps of a season in which a time's place is known too, as the last column; 0: none."""
+
+    @property
+    def irregular(self) -> bool:
+        """Whether rows may come at any time."""
+        return self.freq == "irregular"
+
+    @property
+    def n_past(self) -> int:
+        """Covariates known up to the present, the time since the row before included."""
+        return len(self.past) + self.irregular
+
+    @property
+    def timed(self) -> str | None:
+        """The parameter that needs times, if any."""
+        wanted = {
+            "calendar": self.calendar,
+            "cycle_length": self.cycle_length,
+            "freq": self.irregular,
+        }
+        return next((name for name, value in wanted.items() if value), None)
+
+    @property
+    def covariates(self) -> tuple[Any, ...]:
+        """All that vary in time."""
+        return (*self.past, *self.known)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Items with what is needed to answer in the form they came in."""
+
+    values: Array
+    """`[N, F]` float64, NaN is missing."""
+    n_targets: int
+    """C."""
+    kind: str
+    """"panel" (a long frame), "frame", "series" (pandas), "array", or "vector" (a 1-D array)."""
+    columns: tuple[Any, ...] | None = None
+    """Names of the targets; None for an array."""
+    index: pd.Index | None = None
+    """Places of the rows: of one item regular, with its frequency; None for an array."""
+    offsets: NDArray[np.int64] | None = None
+    """`[I + 1]`, where the items of a long frame begin, and the end."""
+    items: pd.Index | None = None
+    """Their names `[I]`."""
+    freq: Any = None
+    """Frequency of the times (an offset, or a whole number; of irregular ones the usual); None for an
+    array."""
+    static: pd.DataFrame | None = None
+    """A row an item."""
+    irregular: bool = False
+    """Whether rows come at any time; their first covariate is :func:`time_gaps` then."""
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """First row of every item and the row after its last, `[I, 2]`."""
+        return np.stack([self.starts[:-1], self.starts[1:]], 1)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where the items begin, and the end, `[I + 1]`."""
+        return np.array([0, len(self.values)]) if self.offsets is None else self.offsets
+
+    @property
+    def n_items(self) -> int:
+        """I."""
+        return len(self.spans)
+
+    def tail(self, length: int | NDArray[np.int64]) -> Panel:
+        """The last `length` rows of every item, one number or `[I]`."""
+        first, end = self.spans.T
+        first = np.maximum(first, end - length)
+        counts = end - first
+        ends = np.cumsum(counts)
+        rows = np.arange(ends[-1]) + np.repeat(end - ends, counts)
+        index = self.index
+        if index is not None:  # a slice keeps the frequency
+            index = index[rows] if self.offsets is not None else index[-counts[0] :]
+        offsets = None if self.offsets is None else np.concatenate([[0], ends])
+        return replace(self, values=self.values[rows], index=index, offsets=offsets)
+
+    def head(self, ends: NDArray[np.int64]) -> Panel:
+        """The rows of every item before `ends` `[I]`; an item with none is left out."""
+        first, _ = self.spans.T
+        counts = np.maximum(ends - first, 0)
+        if self.items is None:
+            index = None if self.index is None else self.index[: counts[0]]
+            return replace(self, values=self.values[: counts[0]], index=index)
+        assert self.index is not None
+        kept = counts > 0
+        rows = np.arange(len(self.values)) < np.repeat(first + counts, np.diff(self.starts))
+        return replace(
+            self,
+            values=self.values[rows],
+            index=self.index[rows],
+            offsets=np.concatenate([[0], np.cumsum(counts[kept])]),
+            items=self.items[kept],
+            static=None if self.static is None else self.static[kept].reset_index(drop=True),
+        )
+
+    def before(self, rows: NDArray[np.int64]) -> Panel:
+        """The rows of every item before the earliest of `rows` `[I]` (-1: none) in time."""
+        known = rows >= 0
+        if self.items is None:
+            return self.head(rows)
+        assert self.index is not None
+        earlier = np.asarray(self.index < self.index[rows[known]].min())
+        return self.head(
+            self.starts[:-1] + np.add.reduceat(earlier, self.starts[:-1], dtype=np.int64)
+        )
+
+    def followed_by(self, new: Panel) -> Panel:
+        """These rows and the next ones of some or all items.
+
+        Raises
+        ------
+        ValueError
+            If an item is not one of these, or its rows do not follow its last.
+        """
+        if new.kind != self.kind:
+            raise ValueError(f"X is a {new.kind}, but a {self.kind} was fitted; give the same")
+        if self.items is None or new.items is None:
+            index, values = self.index, np.concatenate([self.values, new.values])
+            if index is not None and new.index is not None:
+                if self.irregular:
+                    _check_later(new.index[:1], index[-1:], ["the series"])
+                    index = index.append(new.index)
+                    return replace(self, values=values, index=index)._with_gap_at(len(self.values))
+                _check_next(new.index, continued(index, len(new.values)), "the series")
+                index = extended(index, len(new.values))
+            return replace(self, values=values, index=index)
+        assert self.index is not None
+        assert new.index is not None
+        place = self.items.get_indexer(new.items)
+        if (place < 0).any():
+            raise ValueError(
+                f"item {new.items[int((place < 0).argmax())]!r} is not one of the series; fit it, or "
+                "set_history with it"
+            )
+        counts = np.diff(new.starts)
+        if self.irregular:
+            last = self.index[self.starts[1:] - 1][place]
+            names = [f"item {name!r}" for name in new.items]
+            _check_later(new.index[new.starts[:-1]], last, names)
+        else:
+            steps = int(counts.max())
+            expected = self.future(steps)
+            assert expected is not None
+            within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
+            expected = expected[np.repeat(place, counts) * steps + within]
+            for row in np.flatnonzero(new.index != expected)[:1]:
+                name = new.items[item_at(new.starts, row)]
+                _check_next(new.index[row:], expected[row:], f"item {name!r}")
+        old = np.repeat(np.arange(self.n_items), np.diff(self.starts))
+        item = np.concatenate([old, np.repeat(place, counts)])
+        order = np.argsort(item, kind="stable")
+        counts = np.bincount(item, minlength=self.n_items)
+        joined = replace(
+            self,
+            values=np.concatenate([self.values, new.values])[order],
+            index=self.index.append(new.index)[order],
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+        )
+        if not self.irregular:
+            return joined
+        return joined._with_gap_at((joined.starts[:-1] + np.diff(self.starts))[place])
+
+    def _with_gap_at(self, rows: Any) -> Panel:
+        """The same, with the time between rows and those before them as their first covariate."""
+        assert self.index is not None
+        self.values[rows, self.n_targets] = time_gaps(self.index, self.freq)[rows]
+        return self
+
+    def windows(self, length: int) -> Array:
+        """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
+        first, end = self.spans.T
+        return gather_rows(self.values, end[:, None] + np.arange(-length, 0), first, end)
+
+    def future(self, steps: int) -> pd.Index | None:
+        """The next `steps` places of every item, one item after the other; None for an array."""
+        if self.index is None or (self.offsets is None and not self.irregular):
+            return None if self.index is None else continued(self.index, steps)
+        last = self.index[self.starts[1:] - 1]
+        ahead = np.arange(1, steps + 1)
+        if not isinstance(last, pd.DatetimeIndex):
+            places = (last.to_numpy()[:, None] + self.freq * ahead).ravel()
+            return pd.Index(places, name=self.index.name)
+        ends = last.unique()
+        after = [pd.date_range(end, periods=steps + 1, freq=self.freq)[1:] for end in ends]
+        places = ends.get_indexer(last)[:, None] * steps + ahead - 1
+        return after[0].append(after[1:])[places.ravel()].rename(self.index.name)
+
+    def answer(self, values: Array, roles: Roles) -> Any:
+        """A forecast `[I, H, C]` in the form of the panel."""
+        if self.kind in ("array", "vector"):
+            return values[0] if self.kind == "array" else values[0, :, 0]
+        steps = values.shape[1]
+        return self._formed(values.reshape(-1, values.shape[2]), self.future(steps), steps, roles)
+
+    def answer_rows(self, values: Array, roles: Roles) -> Any:
+        """Values `[N, C]` of the rows in the form of the panel."""
+        if self.kind in ("array", "vector"):
+            return values if self.kind == "array" else values[:, 0]
+        return self._formed(values, self.index, np.diff(self.starts), roles)
+
+    def _formed(self, values: Array, index: pd.Index | None, counts: Any, roles: Roles) -> Any:
+        """Values `[n, C]` at the places `index` in pandas' form, `counts` of them for every item."""
+        assert self.columns is not None
+        if self.kind == "series":
+            return pd.Series(values[:, 0], index, name=self.columns[0])
+        if self.kind == "frame":
+            return pd.DataFrame(values, index, pd.Index(self.columns))
+        assert self.items is not None
+        frame = pd.DataFrame({roles.item_id: self.items.repeat(counts), roles.timestamp: index})
+        for i, column in enumerate(self.columns):
+            frame[column] = values[:, i]
+        return frame
+
+    def answer_levels(
+        self, values: Array, labels: tuple[Any, ...], roles: Roles, level: str = "quantile"
+    ) -> Any:
+        """Values `[I, H, C, Q]` as an array, or a frame with columns (variate, label)."""
+        if self.kind in ("array", "vector"):
+            return values[0] if self.kind == "array" else values[0, :, 0]
+        columns = pd.MultiIndex.from_product([self.columns, labels], names=["variate", level])
+        index = self.future(values.shape[1])
+        if self.items is not None:
+            names = [roles.item_id, roles.timestamp]
+            index = pd.MultiIndex.from_arrays(
+                [self.items.repeat(values.shape[1]), index], names=names
+            )
+        return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+
+
+def _check_next(found: pd.Index, expected: pd.Index, what: str) -> None:
+    odd = np.flatnonzero(np.asarray(found != expected))
+    if len(odd):
+        raise ValueError(
+            f"the new rows of {what} have {found[odd[0]]} where {expected[odd[0]]} comes next; give the "
+            "rows that follow (NaN where they are missing)"
+        )
+
+
+def _check_later(first: pd.Index, last: pd.Index, names: list[str]) -> None:
+    for i in np.flatnonzero(first <= last)[:1]:
+        raise ValueError(
+            f"the new rows of {names[i]} begin at {first[i]}, which does not come after {last[i]}; give "
+            "the rows that follow"
+        )
+
+
+def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A panel as what json can hold, and tensors.
+
+    Raises
+    ------
+    ValueError
+        If a column, an item or the frequency has a name that json cannot hold.
+    """
+    plain: dict[str, Any] = {"kind": panel.kind, "n_targets": panel.n_targets}
+    tensors = {"tail": torch.from_numpy(panel.values)}
+    if panel.columns is not None:
+        if not all(c is None or isinstance(c, (str, int, np.integer)) for c in panel.columns):
+            raise ValueError(
+                f"the columns {list(panel.columns)} cannot be saved; rename them to strings"
+            )
+        plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
+    if panel.items is None and not panel.irregular:
+        if panel.index is not None:
+            plain["index"] = describe(panel.index)
+        return plain, tensors
+    assert panel.index is not None
+    index = panel.index
+    times = isinstance(index, pd.DatetimeIndex)
+    plain["items"] = None if panel.items is None else plain_items(panel.items)
+    plain["irregular"] = panel.irregular
+    plain["name"] = None if index.name is None else str(index.name)
+    plain["freq"] = panel.freq.freqstr if times else int(panel.freq)
+    plain["unit"] = index.unit if times else None
+    plain["zone"] = str(index.tz) if times and index.tz is not None else None
+    if panel.static is not None:
+        plain["static"] = [[name, _plain_static(panel.static[name])] for name in panel.static]
+    tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
+    tensors["tail_offsets"] = torch.from_numpy(panel.starts)
+    return plain, tensors
+
+
+def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
+    """Undo :func:`describe_panel`."""
+    values = tensors["tail"].numpy()
+    columns = tuple(plain["columns"]) if "columns" in plain else None
+    panel = Panel(values, plain["n_targets"], plain["kind"], columns)
+    if "items" not in plain:
+        index = rebuild(plain["index"], len(values)) if "index" in plain else None
+        return replace(panel, index=index, freq=None if index is None else step_of(index))
+    places, freq = tensors["tail_places"].numpy(), plain["freq"]
+    index = pd.Index(places)
+    if plain["unit"] is not None:
+        index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
+        if plain["zone"] is not None:
+            index = index.tz_localize("UTC").tz_convert(plain["zone"])
+    panel = replace(panel, freq=freq, irregular=plain["irregular"])
+    if plain["items"] is None:
+        return replace(panel, index=index.rename(plain["name"]))
+    return replace(
+        panel,
+        index=index,
+        offsets=tensors["tail_offsets"].numpy(),
+        items=pd.Index(plain["items"]),
+        static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
+    )
+
+
+def _plain_static(column: pd.Series) -> list[Any]:
+    """A static column as json holds it: numbers, or the names of categories; None is missing."""
+    convert: Any = float if holds_numbers(column) else category
+    return [None if pd.isna(value) else convert(value) for value in column]
+
+
+def plain_items(items: pd.Index) -> list[Any]:
+    """Names as json holds them.
+
+    Raises
+    ------
+    ValueError
+        If one is neither text nor a number.
+    """
+    names = items.tolist()
+    for name in names:
+        if not (name is None or isinstance(name, (str, int, float))):
+            raise ValueError(f"the item {name!r} cannot be saved; use text or whole numbers")
+    return names

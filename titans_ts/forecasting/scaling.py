@@ -1,0 +1,268 @@
+"""Level and spread of every item's variates, and what is constant for an item as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from titans_ts.forecasting.panel import Panel, category, holds_numbers
+
+__all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
+
+Array = NDArray[np.float64]
+
+
+def level_and_spread(
+    values: Array,
+    offsets: NDArray[np.int64],
+    use: NDArray[np.bool_] | None = None,
+    still: float = 1.0,
+) -> tuple[Array, Array]:
+    """Mean and population deviation of the observed values, of every item and column `[I, F]`.
+
+    Parameters
+    ----------
+    values : ndarray
+        `[N, F]`, the items one after the other; NaN is missing.
+    offsets : ndarray
+        `[I + 1]`, where they begin, and the end.
+    use : ndarray, optional
+        `[N]` bool, the rows that count; a column that has no value in them is measured on all.
+    still : float
+        The spread of a column that only moves by rounding.
+
+    Returns
+    -------
+    tuple of ndarray
+        A column never observed has no level: NaN.
+    """
+    starts, counts = offsets[:-1], np.diff(offsets)
+    if values.shape[1] == 0:
+        return np.empty((len(starts), 0)), np.empty((len(starts), 0))
+    seen = ~np.isnan(values)
+    if use is not None:
+        known = seen & use[:, None]
+        any_known = np.logical_or.reduceat(known, starts)
+        unknown = np.repeat(~any_known, counts, 0) if not any_known.all() else False
+        seen = known | (seen & unknown)
+    # From the first value on: a column that does not move has a spread of exactly 0.
+    row = np.where(seen, np.arange(len(values))[:, None], len(values) - 1)
+    first = np.take_along_axis(values, np.minimum.reduceat(row, starts), 0)
+    total = np.add.reduceat(seen, starts, dtype=np.int64)
+    moved = np.where(seen, values - np.repeat(first, counts, 0), 0)
+    shift = np.add.reduceat(moved, starts) / np.maximum(total, 1)
+    rest = np.where(seen, moved - np.repeat(shift, counts, 0), 0)
+    spread = np.sqrt(np.add.reduceat(rest**2, starts) / np.maximum(total, 1))
+    level = np.where(total > 0, first + shift, np.nan)
+    moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
+    return level, np.where(moves, spread, still)
+
+
+def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], length: int) -> Array:
+    """Mean distance of a season's steps from the moving mean of a season around them, `[length, C]`.
+
+    As far as it stands out of the noise: it is drawn towards 0 by the share of the means' variance that
+    their own errors explain. Of very many items, a thousand are asked.
+
+    Parameters
+    ----------
+    values : ndarray
+        `[N, C]`, the items one after the other; NaN is missing.
+    phase : ndarray
+        `[N]`, the rows' places in the season.
+    spans : ndarray
+        `[I, 2]`, the items' rows.
+    length : int
+        Steps in a season; one that was seen less than twice is 0.
+    """
+    few = np.linspace(0, len(spans) - 1, min(len(spans), 1000)).astype(int)
+    apart = []
+    for first, end in spans[few]:
+        item = pd.DataFrame(values[first:end], index=phase[first:end])
+        item -= item.rolling(length, center=True, min_periods=-(-length // 2)).mean()
+        half = length // 2  # a mean over less than a season is no level
+        apart.append(item[half : max(half, len(item) - half)])
+    steps = pd.concat(apart).groupby(level=0)
+    mean, count = steps.mean(), steps.count()
+    errors, size = (steps.var() / count)[count > 1].mean(), (mean**2)[count > 1].mean()
+    share = (1 - errors / size).clip(lower=0)
+    found = (share * mean)[count > 1].reindex(range(length))
+    return found.fillna(0).to_numpy()
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Level and spread of what was fitted: targets item by item, covariates over all rows."""
+
+    mean: Array
+    """`[I, C]`."""
+    spread: Array
+    """`[I, C]`."""
+    covariate_mean: Array
+    """`[F - C]`."""
+    covariate_spread: Array
+    """`[F - C]`."""
+    items: pd.Index | None = None
+    """Names `[I]` of the items of a long frame."""
+    identity: bool = False
+    """Whether targets stay as they are."""
+    level: bool = True
+    """Whether a mean is taken out of the targets."""
+
+    @classmethod
+    def fit(
+        cls,
+        panel: Panel,
+        use: NDArray[np.bool_],
+        *,
+        identity: bool = False,
+        level: bool = True,
+        n_raw: int = 0,
+    ) -> Scales:
+        """Measure the rows `use` `[N]`.
+
+        With `identity`, the targets stay as they are; without `level`, their zero does; and the last
+        `n_raw` covariates stay as they are.
+        """
+        C = panel.n_targets
+        still = 1.0 if panel.items is None else 0.0
+        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use, still)
+        if panel.items is not None:
+            # An item that hardly moved so far and then does would outweigh all others in the loss.
+            usual = [np.median(column[column > 0]) if column.any() else 1.0 for column in spread.T]
+            spread = np.where(spread > 0, np.maximum(spread, 0.01 * np.array(usual)), usual)
+        if identity or not level:
+            mean = np.where(np.isnan(mean), np.nan, 0.0)
+        if identity:
+            spread = np.ones_like(spread)
+        whole = np.array([0, len(panel.values)])
+        covariates, deviation = level_and_spread(panel.values[:, C:], whole, use)
+        raw = np.arange(covariates.shape[1]) >= covariates.shape[1] - n_raw
+        return cls(
+            mean,
+            spread,
+            np.where(raw, 0, np.nan_to_num(covariates[0])),
+            np.where(raw, 1, deviation[0]),
+            panel.items,
+            identity,
+            level,
+        )
+
+    def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
+        """Level and spread `[n, C]` for the targets of a panel's items, or else of windows `[n, L, F]`.
+
+        Those of the same item in what was fitted; of a single series, if that was fitted. An item that
+        was not fitted, and a variate never observed then, have those of the history given.
+        """
+        C = self.mean.shape[1]
+        if panel is not None:
+            n, rows, starts = panel.n_items, panel.values, panel.starts
+        else:
+            assert windows is not None
+            n, length, _ = windows.shape
+            rows, starts = windows.reshape(n * length, -1), np.arange(n + 1) * length
+        if self.identity:
+            return np.zeros((n, C)), np.ones((n, C))
+        if self.items is None:
+            mean, spread = np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
+        else:
+            none = pd.Index([None] * n) if panel is None or panel.items is None else panel.items
+            place = self.items.get_indexer(none)
+            mean, spread = self.mean[place], self.spread[place]
+            mean[place < 0] = np.nan
+        new = np.isnan(mean)
+        if new.any():
+            level, deviation = level_and_spread(rows[:, :C], starts)
+            level = level if self.level else np.where(np.isnan(level), np.nan, 0.0)
+            mean, spread = np.where(new, level, mean), np.where(new, deviation, spread)
+        return mean, spread
+
+    def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:
+        """Rows or windows `[..., F]` scaled, the targets by levels and spreads `[..., C]`."""
+        C = self.mean.shape[1]
+        scaled = np.empty(values.shape, np.float32)
+        scaled[..., :C] = (values[..., :C] - mean) / spread
+        scaled[..., C:] = self.covariates(values[..., C:])
+        return scaled
+
+    def covariates(self, values: Array) -> Array:
+        """Covariates `[..., n]`, the last n of them, scaled."""
+        n = values.shape[-1]
+        first = len(self.covariate_mean) - n
+        return (values - self.covariate_mean[first:]) / self.covariate_spread[first:]
+
+
+class StaticEncoder:
+    """Static covariates as codes and numbers, by what `fit` saw.
+
+    Text, categories and truth values are categories; numbers are scaled to mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    columns : list of dict
+        Of every column its `name`, and its `categories`, or its `mean` and `scale`.
+    """
+
+    def __init__(self, columns: list[dict[str, Any]]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def fit(cls, frame: pd.DataFrame) -> StaticEncoder:
+        """Learn categories, means and deviations of a frame with a row an item."""
+        columns: list[dict[str, Any]] = []
+        for name in frame:
+            values = frame[name]
+            if holds_numbers(values):
+                numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+                mean, scale = level_and_spread(numbers[:, None], np.array([0, len(numbers)]))
+                mean = np.nan_to_num(mean)
+                columns.append(
+                    {"name": name, "mean": float(mean[0, 0]), "scale": float(scale[0, 0])}
+                )
+            else:
+                kinds = sorted({category(v) for v in values.dropna()})
+                columns.append({"name": name, "categories": kinds})
+        return cls(columns)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Categories of every categorical column, one for unknown ones included; real columns."""
+        sizes = tuple(len(c["categories"]) + 1 for c in self.columns if "categories" in c)
+        return sizes, len(self.columns) - len(sizes)
+
+    def __call__(
+        self, frame: pd.DataFrame | None, n_items: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Codes `[I, n]`, 0 for unknown and missing, and numbers `[I, m]`, their mean if missing."""
+        codes, reals = [], []
+        for column in self.columns:
+            if "categories" in column:
+                code = np.zeros(n_items, np.int64)
+                if frame is not None:
+                    values = frame[column["name"]]
+                    text = [None if pd.isna(v) else category(v) for v in values]
+                    code = pd.Index(column["categories"], dtype=object).get_indexer(text) + 1
+                codes.append(code)
+            else:
+                real = np.zeros(n_items)
+                if frame is not None:
+                    values = _numbers(frame[column["name"]])
+                    real = np.nan_to_num((values - column["mean"]) / column["scale"])
+                reals.append(real)
+        empty = np.zeros((n_items, 0))
+        return (
+            np.stack(codes, 1) if codes else empty.astype(np.int64),
+            (np.stack(reals, 1) if reals else empty).astype(np.float32),
+        )
+
+
+def _numbers(column: pd.Series) -> Array:
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        raise TypeError(
+            f"the static column {column.name!r} has dtype {column.dtype}, but numbers were fitted"
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,0 +1,313 @@
+"""Indices of series: made regular, continued into the future, described for json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
+
+from titans_ts.forecasting.frequency import guess_frequency
+
+__all__ = [
+    "continued",
+    "describe",
+    "extended",
+    "item_at",
+    "rebuild",
+    "regular",
+    "regular_items",
+    "rising_items",
+    "step_of",
+    "time_gaps",
+]
+
+
+def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
+    """Return an index with its frequency (a RangeIndex for whole numbers).
+
+    Parameters
+    ----------
+    index : Index
+        Of times, periods or whole numbers.
+    fitted : Index, optional
+        An index of the same series; one too short to tell its frequency has that one's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is of another kind, or not increasing at one frequency; the message says where.
+    """
+    stamps = _stamps(index)
+    for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
+        found = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
+        raise ValueError(
+            f"the index of X has {index[i]} {found}; sort it and drop duplicates "
+            "(X[~X.index.duplicated()].sort_index())"
+        )
+    if isinstance(index, pd.DatetimeIndex):
+        return _with_frequency(index, getattr(fitted, "freq", None))
+    if isinstance(index, pd.PeriodIndex):
+        _check_steps(index, np.diff(index.asi8), index.freq.n)
+        return index
+    step = getattr(fitted, "step", 1)
+    if len(index) > 1:
+        steps = np.diff(index.to_numpy())
+        kinds, counts = np.unique(steps, return_counts=True)
+        step = int(kinds[counts.argmax()])
+        _check_steps(index, steps, step)
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+
+
+def regular_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, fitted: Any = None
+) -> Any:
+    """Return the one frequency of many items' times: an offset, or the step between whole numbers.
+
+    Parameters
+    ----------
+    index : Index
+        Times of all items' rows, one item after the other, each in order.
+    offsets : ndarray
+        `[I + 1]`, where the items begin, and the end.
+    items : Index
+        Their names `[I]`, for messages.
+    fitted : optional
+        The frequency to use if no item is long enough to tell.
+
+    Raises
+    ------
+    ValueError
+        If an item repeats a time, has a gap, or another frequency; the message names it.
+    """
+    longest = int(np.diff(offsets).argmax())
+    rows = slice(offsets[longest], offsets[longest + 1])
+    places = index.asi8 if isinstance(index, pd.DatetimeIndex) else index.to_numpy()
+    inside = np.ones(len(index), bool)
+    inside[offsets[:-1]] = False  # rows that follow another of their item
+    inside = inside[1:]
+    _check_items(index, offsets, items, inside & (places[1:] == places[:-1]), "has {1} twice")
+    if not isinstance(index, pd.DatetimeIndex):
+        step = fitted if fitted is not None else 1
+        if rows.stop - rows.start > 1:
+            kinds, counts = np.unique(np.diff(places[rows]), return_counts=True)
+            step = int(kinds[counts.argmax()])
+        odd = inside & (np.diff(places) != step)
+        _check_items(index, offsets, items, odd, f"has {{1}} after {{0}}; the step is {step}")
+        return step
+    try:
+        freq = _with_frequency(index[rows], fitted).freq
+    except ValueError as error:
+        raise ValueError(f"item {_name(items, longest)}: {error}") from error
+    if freq is None:
+        raise ValueError(
+            "no item of X is long enough to tell its frequency (the longest, "
+            f"{_name(items, longest)}, has {rows.stop - rows.start} rows); give longer ones"
+        )
+    if isinstance(freq, pd.offsets.Tick) and not (index.tz and isinstance(freq, pd.offsets.Day)):
+        step = pd.Timedelta(freq).as_unit(index.unit)._value
+        odd = inside & (np.diff(places) != step)
+    else:
+        grid = pd.date_range(index.min(), index.max(), freq=freq)
+        found = grid.get_indexer(index)
+        none = f"has {{0}}, which is no time of frequency {freq.freqstr!r}"
+        _check_items(index, offsets, items, found < 0, none)
+        odd = inside & (np.diff(found) != 1)
+    _check_items(
+        index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}"
+    )
+    return freq
+
+
+def _stamps(index: pd.Index) -> pd.Index:
+    """The index, periods as the times they begin at, if it is of a kind that can be read."""
+    stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
+        raise TypeError(
+            f"the index of X has dtype {index.dtype}; "
+            "give a DatetimeIndex (pd.to_datetime), a PeriodIndex or whole numbers"
+        )
+    if stamps.hasnans:
+        raise ValueError("the index of X has NaT; drop those rows")
+    return stamps
+
+
+def step_of(index: pd.Index) -> Any:
+    """The frequency of a regular index: an offset, or the step between whole numbers."""
+    return index.step if isinstance(index, pd.RangeIndex) else index.freq
+
+
+def rising_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index | None, fitted: Any = None
+) -> Any:
+    """Return the usual step of times that only rise within each item: an offset, or a whole number.
+
+    Parameters
+    ----------
+    index, offsets, items, fitted
+        As for :func:`regular_items`; `items` is None for a single series.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the index is of another kind, or an item's times do not rise; the message says where.
+    """
+    index = _stamps(index)
+    times = isinstance(index, pd.DatetimeIndex)
+    if fitted is not None and times != isinstance(fitted, pd.offsets.BaseOffset):
+        raise TypeError(
+            f"the index of X has dtype {index.dtype}, but {fitted!r} is the fitted step"
+        )
+    index = index if times else index.astype(np.int64)  # unsigned differences would not fall
+    if len(index) == 0:
+        raise ValueError("X has 0 rows; give at least two")
+    inside = np.ones(len(index), bool)
+    inside[offsets[:-1]] = False
+    steps = (index[1:] - index[:-1])[inside[1:]]
+    if len(steps) and steps.min() <= 0 * steps[0]:
+        row = int(np.flatnonzero(inside[1:] & (index[1:] <= index[:-1]))[0])
+        what = "X" if items is None else f"item {_name(items, item_at(offsets, row))} of X"
+        raise ValueError(
+            f"{what} has {index[row + 1]} after {index[row]}; sort it and drop duplicates"
+        )
+    if fitted is not None:
+        return fitted
+    if not len(steps):
+        raise ValueError("X has one row an item, which tells no usual step; give more")
+    usual = steps.sort_values()[len(steps) // 2]
+    return to_offset(usual) if times else int(usual)
+
+
+def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:
+    """Logarithm of the time since the row before, in usual steps, `[N]`; 0 for the first row.
+
+    Where another item begins it means nothing.
+    """
+    step = pd.Timedelta(usual) if isinstance(index, pd.DatetimeIndex) else usual
+    gaps = np.asarray((index[1:] - index[:-1]) / step, dtype=np.float64)
+    return np.concatenate([[0.0], np.log(np.where(gaps > 0, gaps, 1.0))])
+
+
+def item_at(offsets: NDArray[np.int64], row: int) -> int:
+    """The number of the item that a row lies in; items begin at `offsets` `[I + 1]`."""
+    return int(np.searchsorted(offsets, row, side="right")) - 1
+
+
+def _name(items: pd.Index, i: int) -> str:
+    """The name of item i, a whole number as such."""
+    return repr(items[i : i + 1].tolist()[0])
+
+
+def _check_items(
+    index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, odd: NDArray[np.bool_], what: str
+) -> None:
+    if odd.any():
+        row = int(odd.argmax())
+        raise ValueError(
+            f"item {_name(items, item_at(offsets, row))} of X {what.format(*index[row : row + 2])}; "
+            "make every item regular (add rows of NaN, which is missing data, or drop some)"
+        )
+
+
+def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:
+    odd = np.flatnonzero(steps != usual)
+    if len(odd):
+        raise ValueError(
+            f"the index of X has a gap: {index[odd[0] + 1]} follows {index[odd[0]]}; "
+            "reindex it so that the rows between are NaN, which is missing data"
+        )
+
+
+def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
+    """The index with its frequency; one too short to tell has the frequency given."""
+    if index.freq is not None:
+        return index
+    if len(index) < 3 and freq is None:
+        return pd.DatetimeIndex(index, freq=index[1] - index[0]) if len(index) == 2 else index
+    guess = freq if len(index) < 3 else guess_frequency(index)
+    if guess is None:
+        raise ValueError(
+            f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
+            "give freq=, the frequency to bring it to, or freq='irregular'"
+        )
+    expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
+    missing, extra = expected.difference(index), index.difference(expected)
+    if len(missing) or len(extra):
+        what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
+        raise ValueError(
+            f"the index of X {what} at frequency {guess!r}; make it regular "
+            f"(X.asfreq({guess!r}) sets the rows between to NaN, which is missing data)"
+        )
+    return expected
+
+
+def continued(index: pd.Index | None, steps: int) -> pd.Index:
+    """The next `steps` places of a regular index."""
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(index[-1] + 1, periods=steps, freq=index.freq, name=index.name)
+    if isinstance(index, pd.DatetimeIndex):
+        future = pd.date_range(index[-1], periods=steps + 1, freq=index.freq)[1:]
+        return future.rename(index.name)
+    assert isinstance(index, pd.RangeIndex)
+    start = index[-1] + index.step
+    return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
+
+
+def extended(index: pd.Index, steps: int) -> pd.Index:
+    """A regular index and its next `steps` places."""
+    n = len(index) + steps
+    if isinstance(index, pd.PeriodIndex):
+        return pd.period_range(index[0], periods=n, freq=index.freq, name=index.name)
+    if isinstance(index, pd.DatetimeIndex):
+        return pd.date_range(index[0], periods=n, freq=index.freq, name=index.name)
+    assert isinstance(index, pd.RangeIndex)
+    return pd.RangeIndex(index.start, index.start + n * index.step, index.step, name=index.name)
+
+
+def describe(index: pd.Index) -> dict[str, Any]:
+    """What json needs to hold of a regular index.
+
+    Raises
+    ------
+    ValueError
+        If its frequency has no name from which pandas could make it again.
+    """
+    description = _describe(index)
+    try:
+        again = rebuild(description, len(index))
+        faithful = again.equals(index) and continued(again, 3).equals(continued(index, 3))
+    except ValueError:
+        faithful = False
+    if not faithful:
+        raise ValueError(
+            f"the frequency {index.freq!r} of the index cannot be saved; use one that pandas has a "
+            "name for, such as 'D' or 'B'"
+        )
+    return description
+
+
+def _describe(index: pd.Index) -> dict[str, Any]:
+    name = None if index.name is None else str(index.name)
+    if isinstance(index, pd.PeriodIndex):
+        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
+    if isinstance(index, pd.DatetimeIndex):
+        zone = None if index.tz is None else str(index.tz)
+        start = index[0].isoformat()
+        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
+    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
+
+
+def rebuild(description: dict[str, Any], length: int) -> pd.Index:
+    """Undo :func:`describe`, for an index of `length` rows."""
+    kind, start, name = (description[key] for key in ("kind", "start", "name"))
+    if kind == "period":
+        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
+    if kind == "time":
+        stamp = pd.Timestamp(start)
+        if description["zone"] is not None:
+            stamp = stamp.tz_convert(description["zone"])
+        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
+    step = description["step"]
+    return pd.RangeIndex(start, start + length * step, step, name=name)

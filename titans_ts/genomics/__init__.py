@@ -1,0 +1,7 @@
+"""Genomics: the estimators for DNA sequences and the tools that read genomes with them."""
+
+from titans_ts.genomics.classifier import TitansClassifier
+from titans_ts.genomics.regressor import TitansRegressor
+from titans_ts.genomics.surprisal import letter_surprise
+
+__all__ = ["TitansClassifier", "TitansRegressor", "letter_surprise"]

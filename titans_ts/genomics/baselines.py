@@ -1,0 +1,121 @@
+"""Baselines for DNA: linear models of words, and a small convolutional network. Beat these first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer
+from sklearn.svm import LinearSVC
+
+from titans_ts.genomics import TitansClassifier
+from titans_ts.genomics.kmer_model import STRENGTHS, word_regression
+from titans_ts.genomics.kmers import KmerCounts
+from titans_ts.genomics.sequence_estimator import keep_every_class
+
+__all__ = ["cnn_classifier", "kmer_classifier"]
+
+
+def kmer_classifier(
+    k: int = 6,
+    gaps: int = 0,
+    both_strands: bool = True,
+    C: float | None = None,
+    model: str = "logistic",
+) -> Pipeline:
+    """A linear model of the words of a sequence, whatever its length: scikit-learn's pipeline.
+
+    Parameters
+    ----------
+    k, gaps, both_strands
+        As for :class:`titans_ts.genomics.kmers.KmerCounts`.
+    C : float, optional
+        Inverse strength of the regularisation; default: of 1, 3, 10, 30 and 100 (for "svm" a tenth of
+        each), what tells a fifth of the sequences best, held out at random. Many sequences with a weak
+        motif want little, few with a clear one want much.
+    model : {"logistic", "svm"}
+        Logistic regression, or a linear support-vector machine, which has no probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the model is another.
+
+    Examples
+    --------
+    >>> sequences = ["ACGTTGCA", "TTTTTTTT", "ACGTTGCAAC", "TTTTTT"] * 3
+    >>> kmer_classifier(k=3).fit(sequences, [0, 1] * 6).predict(["TTTTTTT", "CGTTGC"]).tolist()
+    [1, 0]
+    """
+    models = {
+        "logistic": (word_regression(), 1.0, _likelihood),
+        "svm": (LinearSVC(), 0.1, "accuracy"),
+    }
+    if model not in models:
+        raise ValueError(f"model is {model!r}; choose one of {list(models)}")
+    linear, least, score = models[model]
+    if C is None:
+        choices = {"C": [least * strength for strength in STRENGTHS]}
+        held_out = _Fifth(1, test_size=0.2, random_state=0)
+        linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
+    else:
+        linear.set_params(C=C)
+    return make_pipeline(KmerCounts(k, gaps, both_strands), Normalizer(), linear)
+
+
+class _BestHeldOut(GridSearchCV):
+    """What tells the part that is held out best; its score is the accuracy, whatever it was chosen by."""
+
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """Accuracy, as of any classifier."""
+        return float(self.best_estimator_.score(X, y, **params))
+
+
+class _Fifth(ShuffleSplit):
+    """Some are held out at random, but nothing of a class that the rest would be without.
+
+    Where that leaves none, what is learned from is asked about, too.
+    """
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
+        """Rows to learn from, and rows held out."""
+        for some, others in super().split(X, y, groups):
+            kept, held_out = keep_every_class(some, others, np.asarray(y))
+            yield kept, held_out if len(held_out) else kept
+
+
+def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
+    """Mean log-likelihood; scikit-learn's "neg_log_loss" wants every class among those held out."""
+    return -float(log_loss(y, model.predict_proba(X), labels=model.classes_))
+
+
+def cnn_classifier(**params: Any) -> TitansClassifier:
+    """A small convolutional network: motif filters, a linear map of them, the most of each, another.
+
+    It is what :class:`titans_ts.TitansClassifier` is without its backbone (after Alipanahi et al.,
+    "DeepBind", Nature Biotechnology 2015): what memory and attention add shows beside it.
+
+    Parameters
+    ----------
+    **params
+        Of :class:`titans_ts.TitansClassifier`, for instance `kernel_size`, `n_filters`, `max_epochs`.
+
+    Examples
+    --------
+    >>> sequences = ["ACGTTGCA", "TTTTTTTT", "ACGTTGCAAC", "TTTTTT"] * 8
+    >>> cnn = cnn_classifier(n_filters=16, max_epochs=8, random_state=0, progress_bar=False)
+    >>> cnn.fit(sequences, [0, 1] * 16).predict(["TTTTTTT", "CGTTGCA"]).tolist()
+    [1, 0]
+    """
+    plain: dict[str, Any] = {
+        "tokenizer": "conv",
+        "n_layers": 0,
+        "read_out": "max",
+        "learning_rate": 0.01,
+    }
+    return TitansClassifier(**(plain | params))

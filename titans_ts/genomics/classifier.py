@@ -1,0 +1,411 @@
+"""Classifying DNA sequences with `fit` and `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
+
+from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, TrainingConfig
+from titans_ts.genomics.sequence_estimator import SequenceEstimator, check_target
+
+__all__ = ["TitansClassifier"]
+
+
+class TitansClassifier(ClassifierMixin, SequenceEstimator):
+    """Classify DNA sequences of any lengths with a Titans backbone.
+
+    Parameters
+    ----------
+    tokenizer : {"nucleotide", "conv", "kmer", "bpe"}
+        How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`. "conv" learns motif
+        filters, "kmer" a vector for every word, "bpe" which words there are.
+    kernel_size : int or None
+        Letters a token sees, at least `stride`; None is what is usual: 9, for "conv" 15, for "kmer" 6.
+    stride : int
+        Letters a token stands for: with more, a long sequence is read faster. Words of "kmer" overlap
+        with 1, and do not with `kernel_size`.
+    position : bool
+        Whether a token knows its place; without, sequences longer than those in training are read alike.
+    gaps : int
+        Letters that a word of "kmer" may leave out: a token is the sum of all such words.
+    every_word : bool
+        Whether a token of "kmer" with a `stride` above 1 sees the words that end at each of its letters,
+        or at the last alone (of a coding sequence, those in frame).
+    n_filters, n_merges : int
+        Motifs of "conv", and words of "bpe".
+    first_filters : {"random", "words"}
+        What the motifs of "conv" are before training: nothing in particular; or the words (gapped
+        k-mers) that tell most in a linear model, from which fewer sequences lead to more.
+    counted_words, counted_gaps : int
+        Letters of words that are counted beside the network, and how many more a word may span, of which
+        it leaves any out (gapped k-mers); 6 and 2 are usual, and 0 words are none. A linear model of how
+        often each occurs learns from the same sequences (of both strands, but for an `rc` of "none"),
+        and the validation part tells how little it is held back, and how much it is believed and how
+        much the network. Words tell what is the same wherever it stands, and the network what is told
+        by place and order. Of several labels, each is learned by itself, in six fits at most.
+    lower_case : {"same", "marked", "absent"}
+        What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
+        see; not there.
+    rc : {"none", "augment", "average", "equivariant", "auto"}
+        What is done with the other strand, the reverse complement: nothing; training sees either strand
+        of a sequence, at random; and the probabilities of both are averaged, too; or both are read in
+        training as well (twice the time). "auto" trains with "average" and with "none", and keeps what
+        does better on the validation part (`model_.config.rc` says which): where a label belongs to one
+        strand (splice sites), the other misleads.
+    bidirectional : {"none", "shared", "separate"}
+        Whether tokens are read backwards, too, by the same backbone or by one of its own.
+    read_out : {"attention", "flatten", "last", "max", "mean"}
+        How tokens become one answer; a key of :data:`titans_ts.nn.READ_OUTS`. "flatten" is for what
+        depends on the place, in sequences of about one length.
+    class_weight : dict, "balanced" or None
+        How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
+    variant : {"mac", "mag", "mal", "lmm", "swa"}
+        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
+    d_model, n_layers, n_heads : int
+        Width of a token, number of blocks, and of heads.
+    memory_depth : int
+        L_M, layers of the memory's MLP.
+    chunk_size : int
+        Tokens that share a gradient point in the memory.
+    dropout, head_dropout : float
+        Dropped share inside the backbone, and before the head.
+    max_length : int or None
+        Letters of a training sequence at most: of a longer one, a random stretch is read each time.
+    max_epochs : int or None
+        Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
+    batch_size : int
+        Sequences in a step; fewer where they are long (a step has at most 32 768 tokens).
+    learning_rate, weight_decay : float
+        Of AdamW.
+    max_steps_per_epoch : int
+        Steps in a pass at most: where there are more sequences, a pass takes some of them at random.
+    patience : int or None
+        Epochs without a better validation loss before training stops; None is a fifth of all.
+    validation_fraction : float
+        Share of the sequences held out for early stopping: the same share of each class (several labels,
+        and values, are drawn at random), or whole groups.
+    device : str
+        "auto", or a torch device.
+    random_state : int, RandomState or None
+        Seed; with an int, CPU runs repeat exactly.
+    progress_bar : bool
+        Whether to show one while fitting.
+    pretrained : str or Path, optional
+        A directory that :meth:`pretrain` wrote, or :meth:`save` of an estimator for DNA: training begins
+        with its tokenizer and backbone, which are as large as they were there, whatever the parameters
+        here and `backbone_options` say (but for `dropout`), and read backwards if they did. What short
+        sequences taught goes on with long ones in this way.
+    freeze : {"none", "tokenizer", "backbone"}
+        What of them stays as it is: nothing; the tokenizer; both.
+    backbone_options : dict, optional
+        More of :class:`titans_ts.config.BackboneConfig`, for instance ``{"window": 128}``.
+    trainer_kwargs : dict, optional
+        More arguments for `lightning.pytorch.Trainer`.
+
+    Attributes
+    ----------
+    model_ : SequenceModel
+        The trained network.
+    words_ : CountedWords or None
+        The words that are counted beside it.
+    classes_ : ndarray
+        The labels, sorted; of several labels a sequence, their names (a frame's columns) or numbers.
+    history_ : list of dict
+        Losses of every epoch.
+
+    Examples
+    --------
+    >>> sequences = ["ACGTTGCA", "TTTTTTTT", "ACGTTGCAAC", "TTTTTT"] * 8
+    >>> classifier = TitansClassifier(
+    ...     d_model=16, n_heads=2, n_layers=1, max_epochs=10, learning_rate=0.01, random_state=0,
+    ...     progress_bar=False,
+    ... )
+    >>> classifier.fit(sequences, ["mixed", "poly-T"] * 16).predict(["ACGTACGTAC", "TTTTTTTTT"])
+    array(['mixed', 'poly-T'], dtype='<U6')
+    """
+
+    def __init__(
+        self,
+        tokenizer: str = SequenceConfig.tokenizer,
+        *,
+        kernel_size: int | None = SequenceConfig.kernel_size,
+        stride: int = SequenceConfig.stride,
+        position: bool = SequenceConfig.position,
+        gaps: int = SequenceConfig.gaps,
+        every_word: bool = SequenceConfig.every_word,
+        n_filters: int = SequenceConfig.n_filters,
+        first_filters: str = "random",
+        counted_words: int = 0,
+        counted_gaps: int = 0,
+        n_merges: int = 1000,
+        lower_case: str = SequenceConfig.lower_case,
+        rc: str = SequenceConfig.rc,
+        bidirectional: str = SequenceConfig.bidirectional,
+        read_out: str = SequenceConfig.read_out,
+        class_weight: Any = None,
+        variant: str = "mag",
+        d_model: int = BackboneConfig.d_model,
+        n_layers: int = BackboneConfig.n_layers,
+        n_heads: int = BackboneConfig.n_heads,
+        memory_depth: int = MemoryConfig.depth,
+        chunk_size: int = MemoryConfig.chunk_size,
+        dropout: float = BackboneConfig.dropout,
+        head_dropout: float = SequenceConfig.head_dropout,
+        max_length: int | None = None,
+        max_epochs: int | None = TrainingConfig.max_epochs,
+        batch_size: int = TrainingConfig.batch_size,
+        learning_rate: float = TrainingConfig.learning_rate,
+        weight_decay: float = TrainingConfig.weight_decay,
+        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
+        patience: int | None = TrainingConfig.patience,
+        validation_fraction: float = TrainingConfig.validation_fraction,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        progress_bar: bool = True,
+        pretrained: str | Path | None = None,
+        freeze: str = "none",
+        backbone_options: dict[str, Any] | None = None,
+        trainer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            tokenizer,
+            kernel_size=kernel_size,
+            stride=stride,
+            position=position,
+            gaps=gaps,
+            every_word=every_word,
+            n_filters=n_filters,
+            first_filters=first_filters,
+            counted_words=counted_words,
+            counted_gaps=counted_gaps,
+            n_merges=n_merges,
+            lower_case=lower_case,
+            rc=rc,
+            bidirectional=bidirectional,
+            read_out=read_out,
+            variant=variant,
+            d_model=d_model,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            memory_depth=memory_depth,
+            chunk_size=chunk_size,
+            dropout=dropout,
+            head_dropout=head_dropout,
+            max_length=max_length,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            max_steps_per_epoch=max_steps_per_epoch,
+            patience=patience,
+            validation_fraction=validation_fraction,
+            device=device,
+            random_state=random_state,
+            progress_bar=progress_bar,
+            pretrained=pretrained,
+            freeze=freeze,
+            backbone_options=backbone_options,
+            trainer_kwargs=trainer_kwargs,
+        )
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self) -> Tags:
+        """A sequence may have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(
+        self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
+    ) -> TitansClassifier:
+        """Train on labelled sequences.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column frame of str, or FastaRegions
+            Sequences of IUPAC letters of any lengths; "-" is a place that is not there.
+        y : array of N labels, or `[N, n]` of 0 and 1
+            Numbers or strings, of at least two classes; or which of n labels, at least two, every
+            sequence has. A single column is as `[N]`.
+        groups : array of N, optional
+            The validation part holds out whole groups, for instance chromosomes.
+        validation : tuple, optional
+            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
+            tell what they are worth (a part that is held out they learn from in the end).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X, y or a parameter cannot be used; the message names it and how to mend it.
+        """
+        sequences = self._read(X)
+        classes, wanted = _read_labels(y, len(sequences))
+        held_out = None
+        if validation is not None:
+            others = self._read(validation[0], "validation X")
+            held_out = others, _codes(validation[1], len(others), classes, wanted.ndim)
+        self._fit(
+            sequences,
+            wanted,
+            groups=groups,
+            validation=held_out,
+            weight=self._weight(classes, wanted, y),
+            n_outputs=len(classes),
+            output="classes" if wanted.ndim == 1 else "labels",
+        )
+        self.classes_ = classes  # only now: a fit that fails leaves the estimator as it was
+        return self
+
+    def _weight(
+        self, classes: NDArray[Any], wanted: NDArray[Any], y: Any
+    ) -> NDArray[np.float64] | None:
+        if self.class_weight is None:
+            return None
+        if wanted.ndim == 1:
+            weights = compute_class_weight(
+                self.class_weight, classes=classes, y=np.asarray(y).ravel()
+            )
+        elif self.class_weight == "balanced":
+            holds, least = wanted.mean(0), 1 / len(wanted)
+            weights = np.maximum(1 - holds, least) / np.maximum(holds, least)
+        else:
+            raise ValueError(
+                f"class_weight is {self.class_weight!r}; of several labels a sequence, give 'balanced'"
+            )
+        if not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError(
+                f"class_weight is {self.class_weight!r}; weights must be positive and finite"
+            )
+        return np.asarray(weights, np.float64)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest class of every sequence, `[N]`; of several labels, whether each holds, `[N, n]`.
+
+        Parameters
+        ----------
+        X : list, array or Series of str
+            Sequences.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used.
+        """
+        probabilities = self.predict_proba(X)
+        if self.model_.config.output == "labels":
+            return (probabilities > 0.5).astype(int)
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of every class (or label), `[N, n]`, columns in the order of `classes_`.
+
+        A sequence that is too long for a batch is read in pieces, in constant memory.
+
+        Parameters
+        ----------
+        X : list, array or Series of str
+            Sequences.
+        """
+        answers = self._answers(X)
+        labels = self.model_.config.output == "labels"
+        probabilities: NDArray[np.float64] = expit(answers) if labels else softmax(answers, 1)
+        return probabilities
+
+    def _column(self, label: Any) -> int:
+        """The place of a label in `classes_`; None is the second of two classes."""
+        labels = self.model_.config.output == "labels"
+        if label is None and not labels and len(self.classes_) == 2:
+            return 1
+        place = -1 if label is None else int(pd.Index(self.classes_).get_indexer([label])[0])
+        if place < 0:
+            raise ValueError(f"label is {label!r}; choose one of {self.classes_.tolist()}")
+        return place
+
+    def _score(self, answers: Tensor, column: int) -> Tensor:
+        """The log-odds `[N]` of a class, or of a label, from answers `[N, n]`."""
+        own = answers[:, column]
+        if self.model_.config.output == "labels":
+            return own
+        others = torch.cat([answers[:, :column], answers[:, column + 1 :]], 1)
+        return own - others.logsumexp(1)
+
+    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        kind = self.classes_.dtype.kind
+        if kind not in "biufUO" or not all(isinstance(c, (str, np.generic)) for c in self.classes_):
+            raise ValueError(
+                f"the classes {list(self.classes_)} cannot be saved; use str or numbers"
+            )
+        return self._saved(classes=self.classes_.tolist(), dtype=self.classes_.dtype.str)
+
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
+        self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
+        super()._restore(model, fitted, tensors)
+
+
+def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The classes, and codes `[N]`, or which labels hold `[N, n]`."""
+    check_target(y)
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = column_or_1d(labels, warn=True)
+    if labels.ndim not in (1, 2) or len(labels) != n:
+        raise ValueError(
+            f"y has shape {labels.shape}, but X has {n} sequences; give one label each (or a row of "
+            "0 and 1, a column for every label)"
+        )
+    unknown = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
+    if unknown.any():
+        place = np.argwhere(unknown)[0][0]
+        raise ValueError(f"y[{place}] is missing or infinite; drop that sequence or label it")
+    if labels.ndim == 2:
+        names = y.columns if isinstance(y, pd.DataFrame) else np.arange(labels.shape[1])
+        classes = np.asarray(names)
+        if not pd.Index(classes).is_unique:
+            twice = pd.Index(classes)[pd.Index(classes).duplicated()][0]
+            raise ValueError(f"y has several columns {twice!r}; give every label a name of its own")
+        return classes, _codes(labels, n, classes, 2)
+    check_classification_targets(labels)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has the single class {classes[0]!r}; at least two are needed, as one class is no choice"
+        )
+    return classes, codes.astype(np.int64)
+
+
+def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Labels of n sequences as :func:`_read_labels` gives them, of classes that are known."""
+    labels = np.asarray(y)
+    if labels.ndim == 0 or len(labels) != n:
+        raise ValueError(
+            f"validation y has shape {labels.shape}, for {n} sequences; give one label each"
+        )
+    if ndim == 2:
+        if labels.shape[1:] != classes.shape or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"y has shape {labels.shape}; of {len(classes)} labels a sequence, give a row of 0 and 1"
+            )
+        return labels.astype(np.float32)
+    if labels.shape not in ((n,), (n, 1)):
+        raise ValueError(f"validation y has shape {labels.shape}; give one label each, as in y")
+    places = pd.Index(classes).get_indexer(labels.ravel())
+    if (places < 0).any():
+        raise ValueError(
+            f"validation y has {str(labels.ravel()[places < 0][0])!r}, which is no class of y; drop it"
+        )
+    return places.astype(np.int64)

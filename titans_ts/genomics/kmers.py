@@ -1,0 +1,241 @@
+"""Words of DNA: how often they occur, and which of them tell what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, vstack
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import normalize
+
+from titans_ts.nn.dna.nucleotides import LOWER, encode_nucleotides, gapped_places
+
+__all__ = ["KmerCounts", "telling_words"]
+
+_LETTERS = 100_000
+"""Letters, about, whose words are counted at a time."""
+
+
+class KmerCounts(TransformerMixin, BaseEstimator):
+    """How often each word of k letters occurs in a sequence, a few letters perhaps left out.
+
+    With gaps, words of `k + gaps` letters are read, of which every choice of k letters, the first among
+    them, counts (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014).
+
+    Parameters
+    ----------
+    k : int
+        Letters of a word, at most 10.
+    gaps : int
+        Letters left out.
+    both_strands : bool
+        Whether the reverse complement's words are counted, too.
+
+    Examples
+    --------
+    >>> KmerCounts(k=2, both_strands=False).fit_transform(["ACAC", "TTN"]).toarray().sum(1).tolist()
+    [3.0, 1.0]
+    """
+
+    def __init__(self, k: int = 6, gaps: int = 0, both_strands: bool = True) -> None:
+        self.k = k
+        self.gaps = gaps
+        self.both_strands = both_strands
+
+    def fit(self, X: Any, y: Any = None) -> KmerCounts:
+        """Nothing is learned.
+
+        Raises
+        ------
+        ValueError
+            If `k` or `gaps` cannot be used.
+        """
+        if not 1 <= self.k <= 10:
+            raise ValueError(f"k is {self.k!r}; it must lie between 1 and 10")
+        if self.gaps < 0:
+            raise ValueError(f"gaps is {self.gaps!r}; it must not be negative")
+        self.n_features_ = len(self.places()) * 4**self.k
+        return self
+
+    def transform(self, X: Any) -> csr_matrix:
+        """Counts `[N, n_features_]` of N sequences; words with other letters than ACGT do not count.
+
+        Parameters
+        ----------
+        X : list, array or Series of str or of codes `[T]`, a frame of one column, or FastaRegions
+            IUPAC letters, or what :func:`titans_ts.nn.dna.nucleotides.encode_nucleotides` made of them.
+            Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is something else, or has a letter outside IUPAC.
+        """
+        blocks = list(self.blocks(X)) or [self._count([])]
+        return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
+
+    def blocks(self, X: Any) -> Iterator[csr_matrix]:
+        """Counts of some sequences after the other, in memory that does not grow with all of them.
+
+        Parameters
+        ----------
+        X : list, array or Series of str or of codes, a frame of one column, or FastaRegions
+            As for :meth:`transform`.
+
+        Yields
+        ------
+        csr_matrix
+            `[n, n_features_]`, of one sequence at least.
+        """
+        some: list[NDArray[Any]] = []
+        letters = 0
+        for sequence in _read(X):
+            some.append(sequence)
+            letters += len(sequence)
+            if letters > _LETTERS:
+                long = some.pop() if len(sequence) > _LETTERS else None
+                if some:
+                    yield self._count(some)
+                if long is not None:
+                    yield self._count_long(long)
+                some, letters = [], 0
+        if some:
+            yield self._count(some)
+
+    def places(self) -> list[tuple[int, ...]]:
+        """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
+        return gapped_places(self.k, self.gaps)
+
+    def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
+        """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
+        reach = self.k + self.gaps - 1
+        counts = self._count([sequence[:reach]])
+        for i in range(0, len(sequence), _LETTERS):
+            counts = counts + self._count([sequence[i : i + _LETTERS + reach]])
+            counts = counts - self._count([sequence[i : i + reach]])
+        counts.eliminate_zeros()
+        return counts
+
+    def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
+        """Counts of some sequences, read as one with gaps between that no word spans."""
+        if not sequences:
+            return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
+        between = np.full(self.k + self.gaps, 4, np.uint8)
+        parts = [part for s in sequences for part in (np.minimum(s % LOWER, 4), between)]
+        letters = np.concatenate(parts)
+        row = np.repeat(np.arange(len(sequences)), [len(s) + len(between) for s in sequences])
+        rows, columns = [], []
+        for back in (False, True) if self.both_strands else (False,):
+            if back:
+                letters, row = np.where(letters < 4, 3 - letters, 4)[::-1], row[::-1]
+            known, digits = letters < 4, letters.astype(np.int32)
+            for i, places in enumerate(self.places()):
+                n = len(letters) - places[-1]
+                word, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
+                for power, place in enumerate(places):
+                    word += digits[place : place + n] << (2 * power)
+                    whole &= known[place : place + n]
+                rows.append(row[:n][whole])
+                columns.append(word[whole])
+        where = np.concatenate(rows), np.concatenate(columns)
+        shape = (len(sequences), len(self.places()) * 4**self.k)
+        return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)
+
+
+def _read(X: Any) -> Iterator[NDArray[Any]]:
+    """Codes `[T]` of each sequence."""
+    if hasattr(X, "to_pandas"):
+        X = X.to_pandas()
+    listed = isinstance(X, Sequence) and not isinstance(X, (str, bytes))
+    if not listed and not hasattr(X, "__array__"):
+        raise TypeError(
+            f"X is a {type(X).__name__}; give a list, array or Series of str, or a frame of one column"
+        )
+    values = X if listed else np.asarray(X)
+    if not listed and values.dtype != np.uint8:  # which are rows of codes
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise ValueError(f"X has shape {values.shape}; give N sequences, one str each")
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            try:
+                value = encode_nucleotides(value)
+            except ValueError as error:
+                raise ValueError(f"X[{i}]: {error}") from None
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"X[{i}] is {value!r}, a {type(value).__name__}; give a str")
+        yield value
+
+
+def telling_words(
+    sequences: Sequence[NDArray[np.uint8]],
+    wanted: NDArray[np.float64],
+    n_words: int,
+    *,
+    k: int = 6,
+    gaps: int = 2,
+    both_strands: bool = True,
+) -> NDArray[np.float32]:
+    """Words that tell what is wanted of a sequence, the most telling first.
+
+    They have the largest part, weight times deviation, in a ridge regression on the counts of all words.
+    With both strands, one of a word and its reverse complement is given.
+
+    Parameters
+    ----------
+    sequences : sequence of ndarray
+        Codes `[T]` each.
+    wanted : ndarray
+        `[N, n]`, each column of its own; NaN is missing.
+    n_words : int
+        Words at most; there are fewer in few sequences.
+    k, gaps, both_strands
+        As for :class:`KmerCounts`.
+
+    Returns
+    -------
+    ndarray
+        `[n_words, 4, k + gaps]`: 1 where a word has a letter, and none where any may stand.
+
+    Examples
+    --------
+    >>> from titans_ts.nn.dna.nucleotides import encode_nucleotides
+    >>> codes = [encode_nucleotides(s) for s in ("AAGATACC", "CCGATATT", "TG", "GT")]
+    >>> wanted = np.array([[1.0], [1], [0], [0]])
+    >>> word = telling_words(codes, wanted, 1, k=4, gaps=0, both_strands=False)[0]
+    >>> "".join("ACGT"[i] for i in word.argmax(0))
+    'GATA'
+    """
+    counter = KmerCounts(k, gaps, both_strands).fit(sequences)
+    counts = normalize(counter.transform(sequences))
+    known = ~np.isnan(wanted)
+    mean = np.nansum(wanted, 0) / np.maximum(known.sum(0), 1)
+    target = np.where(known, wanted - mean, 0)
+    target /= np.maximum(target.std(0), 1e-12)
+    model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
+    spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
+    part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
+    places = counter.places()
+    words: list[NDArray[np.float32]] = []
+    seen: set[bytes] = set()
+    for column in np.argsort(-part, kind="stable"):
+        if part[column] == 0 or len(words) == n_words:
+            break
+        word = np.zeros((4, k + gaps), np.float32)
+        choice, number = divmod(int(column), 4**k)
+        for power, place in enumerate(places[choice]):
+            word[number >> (2 * power) & 3, place] = 1
+        if word.tobytes() in seen:
+            continue
+        words.append(word)
+        if both_strands:
+            reach = places[choice][-1] + 1
+            back = np.zeros_like(word)
+            back[:, :reach] = word[::-1, :reach][:, ::-1]
+            seen.add(back.tobytes())
+    return np.array(words, np.float32).reshape(-1, 4, k + gaps)

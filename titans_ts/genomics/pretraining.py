@@ -1,0 +1,280 @@
+"""Learning the letters of genomes, before there are labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import numbers
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
+from titans_ts.datasets import Genome
+from titans_ts.datasets._atomic import replace_file
+from titans_ts.estimator import model_weights
+from titans_ts.genomics.scanning import ContigCodes
+from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
+from titans_ts.nn.dna.language_model import OBJECTIVES, LetterModel, letter_loss
+from titans_ts.nn.dna.model import SequenceModel
+from titans_ts.nn.dna.nucleotides import complement_codes, pad_codes
+from titans_ts.training import LAST_CHECKPOINT, batches, train
+
+__all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config", "unfinished_seed"]
+
+FREEZE = ("none", "tokenizer", "backbone")
+"""What of a pretrained model stays as it is: nothing; the tokenizer; that and the backbone."""
+
+
+def pretrain(
+    genomes: Sequence[str | Path | Genome],
+    path: str | Path,
+    config: SequenceConfig,
+    training: TrainingConfig,
+    generator: torch.Generator,
+    *,
+    seed: int,
+    objective: str,
+    window: int,
+    validation_contigs: Sequence[str] | None,
+    progress_bar: bool,
+    trainer_kwargs: dict[str, Any],
+) -> list[dict[str, float]]:
+    """Train a :class:`LetterModel` on genomes and save it; an interrupted run goes on where it was.
+
+    The arguments are those of :meth:`titans_ts.TitansClassifier.pretrain`.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is {objective!r}; choose one of {list(OBJECTIVES)}")
+    if objective == "causal" and config.bidirectional != "none":
+        raise ValueError(
+            f"bidirectional is {config.bidirectional!r}, and what is read backwards has seen the next "
+            "letter; give objective='masked', or bidirectional='none'"
+        )
+    if not isinstance(window, numbers.Integral) or window < 4 * config.stride:
+        raise ValueError(
+            f"window is {window!r}; it must have four tokens (of {config.stride} letters) at least, a "
+            "whole number"
+        )
+    if isinstance(validation_contigs, str):
+        validation_contigs = [validation_contigs]
+    check_replaceable(path)
+    unfinished = _unfinished(path)
+    opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
+    kept, held_out = _windows(opened, window, training.validation_fraction, validation_contigs)
+    asked = {
+        "genomes": [
+            [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns, g.pad_invalid]
+            for g in opened
+        ],
+        "objective": objective,
+        "window": int(window),
+        "contigs": None if validation_contigs is None else list(validation_contigs),
+        "model": to_dict(config),
+        "training": to_dict(training),
+        "seed": seed,
+    }
+    most = training.samples_per_epoch
+    model = LetterModel(config)
+    _same_run(unfinished, asked)
+    augment = config.rc != "none"
+    data = _Windows(opened, kept, config.lower_case, generator if augment else None)
+    validation = _Windows(opened, held_out, config.lower_case, None)
+    history = train(
+        model,
+        partial(letter_loss, objective=objective),
+        batches(data, training.batch_size, generator, most=most),
+        batches(validation, training.batch_size, most=max(1, most // 10)) if held_out else None,
+        training,
+        progress_bar=progress_bar,
+        trainer_kwargs=trainer_kwargs,
+        resume=unfinished,
+        generator=generator,
+    )
+    content = {"model": LetterModel.__name__, "config": to_dict(config), "objective": objective}
+    save_directory(path, content, model.state_dict())
+    shutil.rmtree(unfinished)
+    return history
+
+
+def unfinished_seed(path: str | Path) -> int | None:
+    """The seed of the run that was to write `path` and is not finished, if there is one."""
+    note = _unfinished(path) / "run.json"
+    return int(json.loads(note.read_text())["seed"]) if note.is_file() else None
+
+
+def _unfinished(path: str | Path) -> Path:
+    """The folder beside `path` for what is not finished."""
+    return Path(f"{Path(path)}.unfinished")  # "letters/" is "letters"
+
+
+def _same_run(folder: Path, asked: dict[str, Any]) -> None:
+    """Raise ValueError if a folder holds what another run left unfinished."""
+    note, wanted = folder / "run.json", json.dumps(asked, indent=1, sort_keys=True)
+    learned = (folder / LAST_CHECKPOINT).exists()
+    if learned and note.exists() and note.read_text() != wanted:
+        before, now = json.loads(note.read_text()), json.loads(wanted)
+        other = ", ".join(name for name in now if before.get(name) != now[name])
+        raise ValueError(
+            f"{str(folder)!r} holds an unfinished run, of which this differs in: {other}; delete it, or "
+            "give another path"
+        )
+    replace_file(note, wanted.encode())
+
+
+def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None:
+    """Give a model the tokenizer and the backbone of a pretrained one, and freeze some of it."""
+    if freeze not in FREEZE:
+        raise ValueError(f"freeze is {freeze!r}; choose one of {list(FREEZE)}")
+    model.tokenizer.load_state_dict(source.tokenizer.state_dict())
+    model.backbone.load_state_dict(source.backbone.state_dict())
+    if model.backwards is not None:
+        model.backwards.load_state_dict((source.backwards or source.backbone).state_dict())
+    if freeze != "none":
+        model.tokenizer.requires_grad_(False)
+    if freeze == "backbone":
+        model.backbone.requires_grad_(False)
+        if model.backwards is not None:
+            model.backwards.requires_grad_(False)
+
+
+def pretrained_config(
+    path: str | Path, config: SequenceConfig
+) -> tuple[SequenceConfig, SequenceModel]:
+    """A configuration with the tokenizer and the backbone of a pretrained model, and that model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If `path` holds no such model, or one that reads lower case in another way.
+    """
+    source = _load_body(path)
+    own = source.config
+    if config.lower_case != own.lower_case:
+        raise ValueError(
+            f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
+            f"{own.lower_case!r}; give that"
+        )
+    names = ["tokenizer", "kernel_size", "stride", "position"]
+    names += ["gaps", "every_word", "n_filters", "merges"]
+    backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
+    values = {name: getattr(own, name) for name in names}
+    if config.bidirectional == "none":  # what reads backwards is a part of what was learned
+        values["bidirectional"] = own.bidirectional
+    return dataclasses.replace(config, backbone=backbone, **values), source
+
+
+def _load_body(path: str | Path) -> SequenceModel:
+    """The model of sequences that :func:`pretrain` or an estimator for DNA wrote."""
+    content, tensors = load_directory(path)
+    if content.get("model") == LetterModel.__name__:
+        return load_model(path, LetterModel).body
+    kind, config = content.get("estimator"), content.get("model")
+    if kind is None or not isinstance(config, dict) or "tokenizer" not in config:
+        raise ValueError(
+            f"pretrained is {str(path)!r}, which holds a {kind or config}; give what `pretrain` wrote, "
+            "or a saved TitansClassifier or TitansRegressor"
+        )
+    model = SequenceModel(from_dict(SequenceConfig, config))
+    model.load_state_dict(model_weights(tensors))
+    return model
+
+
+Place = tuple[int, str, int, int]
+
+
+def _windows(
+    genomes: list[Genome], window: int, fraction: float, contigs: Sequence[str] | None
+) -> tuple[list[Place], list[Place]]:
+    """Windows side by side to train on and to hold out.
+
+    Held out are these contigs, or by default those of :func:`_chosen`, or else the end of every contig
+    of several windows. Of a single window in all, nothing is.
+    """
+    lengths = {(i, c): n for i, g in enumerate(genomes) for c, n in g.lengths.items()}
+    if contigs is not None:
+        unknown = set(contigs) - {c for _, c in lengths}
+        if unknown:
+            raise ValueError(
+                f"validation_contigs has {min(unknown)!r}, which no genome has; they have "
+                f"{[c for _, c in lengths][:20]}"
+            )
+        chosen = {key for key in lengths if key[1] in contigs}
+    else:
+        chosen = _chosen(lengths, fraction, window)
+    kept: list[Place] = []
+    held_out: list[Place] = []
+    for (i, contig), length in lengths.items():
+        last = length
+        if contigs is None and fraction > 0 and not chosen:
+            last = int(length * (1 - fraction))
+        for start in range(0, length, window):
+            stop = min(start + window, length)
+            if stop - start < window // 2 and start:
+                continue  # a rest, which would mostly be padding
+            at_end = stop > last and start > 0  # the first window is to train on
+            part = held_out if (i, contig) in chosen or at_end else kept
+            part.append((i, contig, start, stop))
+    if not kept:
+        raise ValueError(
+            f"the genomes leave nothing to train on with validation_fraction {fraction} and "
+            f"validation_contigs {contigs}; hold out less"
+        )
+    return kept, held_out
+
+
+def _chosen(
+    lengths: dict[tuple[int, str], int], fraction: float, window: int
+) -> set[tuple[int, str]]:
+    """The contigs to hold out, small ones first: half to twice a share of all letters, or none.
+
+    The largest is never among them; where none has several windows, the smallest is.
+    """
+    chosen: set[tuple[int, str]] = set()
+    wanted, total = fraction * sum(lengths.values()), 0
+    some = sorted((key for key in lengths if lengths[key]), key=lambda key: (lengths[key], key))
+    for key in some[:-1]:
+        if total >= wanted or total + lengths[key] > 2 * wanted:
+            break
+        chosen.add(key)
+        total += lengths[key]
+    if total >= wanted / 2:
+        return chosen
+    no_end = all(n < window + window // 2 for n in lengths.values())
+    return chosen | set(some[:-1][:1]) if no_end else set()
+
+
+class _Windows:
+    """Windows of genomes as padded codes, a batch at a time; with a generator, of either strand."""
+
+    def __init__(
+        self,
+        genomes: list[Genome],
+        places: list[Place],
+        lower_case: str,
+        generator: torch.Generator | None,
+    ) -> None:
+        self._genomes, self._places = genomes, places
+        self._lower_case, self._generator = lower_case, generator
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return pad_codes(list(self._codes(indices)))
+
+    def _codes(self, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
+        for i in indices:
+            genome, contig, start, stop = self._places[i]
+            codes = ContigCodes(self._genomes[genome], contig, self._lower_case)[start:stop]
+            flipped = (
+                self._generator is not None and torch.rand((), generator=self._generator) < 0.5
+            )
+            yield complement_codes(codes) if flipped else codes

@@ -1,0 +1,210 @@
+"""Values of DNA sequences, and tracks along them, with `fit` and `predict`."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import Tags, check_consistent_length
+from torch import Tensor
+
+from titans_ts.genomics.sequence_estimator import SequenceEstimator, check_lengths, check_target
+
+__all__ = ["TitansRegressor"]
+
+
+class TitansRegressor(RegressorMixin, SequenceEstimator):
+    """Predict values of DNA sequences: one or more of a sequence, or of every bin along it.
+
+    Parameters are those of :class:`titans_ts.TitansClassifier`, without `class_weight`.
+
+    Attributes
+    ----------
+    model_ : SequenceModel
+        The trained network.
+    words_ : CountedWords or None
+        The words that are counted beside it.
+    mean_, scale_ : ndarray
+        `[n]`, mean and standard deviation of every value in training.
+    history_ : list of dict
+        Losses of every epoch, in squared standard deviations.
+
+    Examples
+    --------
+    >>> sequences = ["ACGTTGCA", "TTTTTTTT", "ACGTTTTT", "GCGCGTTT"] * 8
+    >>> values = [s.count("T") for s in sequences]
+    >>> regressor = TitansRegressor(
+    ...     d_model=16, n_heads=2, n_layers=1, max_epochs=20, learning_rate=0.01, random_state=0,
+    ...     progress_bar=False,
+    ... )
+    >>> regressor.fit(sequences, values).predict(["ACGTTTTT"]).round()
+    array([5.])
+    """
+
+    def __sklearn_tags__(self) -> Tags:
+        """A sequence may have several values."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(
+        self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
+    ) -> TitansRegressor:
+        """Train on sequences with values.
+
+        Parameters
+        ----------
+        X : list, array, Series or one-column frame of str, or FastaRegions
+            N sequences of IUPAC letters; "-" is a place that is not there.
+        y : array
+            `[N]`, or `[N, n]` for several values a sequence, or `[N, n_bins, n]` for a track: values of
+            equal parts of the sequences, which are of one length then. NaN is missing, and a sequence
+            without any value is left out.
+        groups : array of N, optional
+            The validation part holds out whole groups, for instance chromosomes.
+        validation : tuple, optional
+            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
+            tell what they are worth (a part that is held out they learn from in the end).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X, y or a parameter cannot be used; the message names it and how to mend it.
+        """
+        sequences = self._read(X)
+        check_target(y)
+        values = _read_values(y, "y", len(sequences))
+        if values.ndim == 3:
+            check_lengths(sequences, len(sequences[0]))
+        known = ~np.isnan(values)
+        axes = tuple(range(values.ndim - 1))
+        if not known.any(axes).all():
+            raise ValueError("y has a column without a value; leave it out")
+        mean, scale = np.nanmean(values, axes), np.nanstd(values, axes)
+        scale = np.where(scale > 0, scale, 1)
+        held_out = None
+        if validation is not None:
+            others = self._read(validation[0], "validation X")
+            own = _read_values(validation[1], "validation y", len(others))
+            if own.shape[1:] != values.shape[1:]:
+                raise ValueError(
+                    f"validation y has shape {own.shape} and y {values.shape}; give the same values"
+                )
+            if values.ndim == 3:
+                check_lengths(others, len(sequences[0]))
+            if np.isnan(own).all():
+                raise ValueError("validation y has no value; give some, or validation=None")
+            held_out = others, ((own - mean) / scale).astype(np.float32)
+        flat = np.asarray(y).ndim == 1
+        self._fit(
+            sequences,
+            ((values - mean) / scale).astype(np.float32),
+            groups=groups,
+            validation=held_out,
+            n_outputs=values.shape[-1],
+            output="values",
+            **({"n_bins": values.shape[1]} if values.ndim == 3 else {}),
+        )
+        self.mean_, self.scale_, self._flat = mean, scale, flat
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Values `[N]`, `[N, n]` or `[N, n_bins, n]`, as they were fitted.
+
+        Parameters
+        ----------
+        X : list, array or Series of str
+            Sequences.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used.
+        """
+        values = self._values(X)
+        return values[:, 0] if self._flat else values
+
+    def _values(self, X: Any) -> NDArray[np.float64]:
+        """As :meth:`predict`, `[N, n]` where that is `[N]`."""
+        values: NDArray[np.float64] = self._answers(X) * self.scale_ + self.mean_
+        return values
+
+    def _column(self, label: Any) -> int:
+        """The number of a value; None is the only one."""
+        n = len(self.mean_)
+        if label is None and n == 1:
+            return 0
+        if not isinstance(label, numbers.Integral) or not 0 <= int(label) < n:
+            raise ValueError(f"label is {label!r}; give the number of a value, 0 to {n - 1}")
+        return int(label)
+
+    def _score(self, answers: Tensor, column: int) -> Tensor:
+        """A value `[N]` in its own unit, from answers `[N, n]`."""
+        return answers[:, column] * float(self.scale_[column]) + float(self.mean_[column])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R squared of the predictions, the mean over values; a bin of a track is a value of its own.
+
+        Parameters
+        ----------
+        X : list, array or Series of str
+            Sequences.
+        y : array
+            What is wanted, as for :meth:`fit`; NaN does not count, nor does a value that fewer than two
+            sequences have.
+        sample_weight : array of N, optional
+            How much every sequence counts.
+
+        Raises
+        ------
+        ValueError
+            If y has another shape than what is predicted, or too few values.
+        """
+        wanted, told = _read_values(y, "y", len(X)), self._values(X)
+        if wanted.shape != told.shape:
+            shape = told[:, 0].shape if self._flat else told.shape
+            raise ValueError(f"y has shape {np.shape(y)}, but {shape} is predicted")
+        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
+        check_consistent_length(X, weight)
+        found = []
+        for own, other in zip(
+            wanted.reshape(len(X), -1).T, told.reshape(len(X), -1).T, strict=True
+        ):
+            known = ~np.isnan(own)
+            if known.sum() > 1:
+                found.append(r2_score(own[known], other[known], sample_weight=weight[known]))
+        if not found:
+            raise ValueError("y has no column with two values to compare with; give some")
+        return float(np.mean(found))
+
+    def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return self._saved(mean=self.mean_.tolist(), scale=self.scale_.tolist(), flat=self._flat)
+
+    def _restore(
+        self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> None:
+        self.mean_, self.scale_ = np.array(fitted["mean"]), np.array(fitted["scale"])
+        self._flat = fitted["flat"]
+        super()._restore(model, fitted, tensors)
+
+
+def _read_values(y: Any, name: str, n: int) -> NDArray[np.float64]:
+    """`[N, n]` or `[N, n_bins, n]`."""
+    try:
+        values = np.asarray(y, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read as numbers: {error}") from error
+    if values.ndim not in (1, 2, 3) or values.size == 0 or len(values) != n:
+        raise ValueError(
+            f"{name} has shape {values.shape}, but there are {n} sequences; give [N], [N, n] or, for a "
+            "track, [N, n_bins, n]"
+        )
+    if np.isinf(values).any():
+        raise ValueError(f"{name} has an infinite value; drop that sequence")
+    return values[:, None] if values.ndim == 1 else values

@@ -1,0 +1,205 @@
+"""The forecasting model: scaler, tokenizer, backbone and head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from titans_ts.config import ForecasterConfig
+from titans_ts.nn.attention import VariateAttention
+from titans_ts.nn.backbone import TitansBackbone
+from titans_ts.nn.series.heads import ForecastHead
+from titans_ts.nn.series.outputs import OUTPUTS
+from titans_ts.nn.series.scalers import SCALERS, InstanceScale, instance_scale
+from titans_ts.nn.series.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
+
+__all__ = ["ForecastingModel", "StaticEmbedding", "WindowReading"]
+
+
+class WindowReading(NamedTuple):
+    """What reading windows came to."""
+
+    y: Tensor
+    """What the head takes: `[B C, P, D]`, or `[B, P, D]` with "joint" tokens."""
+    scale: InstanceScale
+    state: tuple[Any, ...]
+    surprise: Tensor
+    """`[B', P, n_layers, heads]` of B' streams' tokens, NaN where one is absent."""
+
+
+class ForecastingModel(nn.Module):
+    """Forecast a window: normalise, cut into tokens, read them, and project to the steps ahead.
+
+    By default every variate is a stream of patches of its own, under shared weights, and B' is B C; with
+    "joint" and "variate" tokens there is one stream a window, and B' is B.
+
+    Parameters
+    ----------
+    config : ForecasterConfig
+        Lengths, tokens and backbone.
+
+    Raises
+    ------
+    ValueError
+        If the output, the tokens or the scaler are unknown.
+    """
+
+    def __init__(self, config: ForecasterConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name, choices in (("output", OUTPUTS), ("tokens", TOKENS), ("scaler", SCALERS)):
+            value = getattr(config, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; choose one of {list(choices)}")
+        self.output = OUTPUTS[config.output](config.quantile_levels)
+        C, d_model = config.n_variates, config.backbone.d_model
+        self.cycle = (
+            nn.Parameter(torch.zeros(config.cycle_length, C)) if config.cycle_length else None
+        )
+        length, n_covariates = config.context_length, config.n_covariates
+        self.together = C if config.tokens == "joint" else 1
+        self.tokenizer: PatchTokenizer | VariateTokenizer
+        if config.tokens == "variate":
+            self.tokenizer, n_tokens = VariateTokenizer(length, C, d_model, n_covariates), 1
+        else:
+            patch = config.patch_length, config.patch_stride
+            self.tokenizer = PatchTokenizer(length, *patch, self.together, d_model, n_covariates)
+            n_tokens = self.tokenizer.n_patches
+        has_static = config.static_categories or config.n_static
+        self.static = (
+            StaticEmbedding(config.static_categories, config.n_static, d_model)
+            if has_static
+            else None
+        )
+        self.dropout = nn.Dropout(config.backbone.dropout)
+        self.backbone = TitansBackbone(config.backbone)
+        self.mixer = (
+            VariateAttention(d_model, config.backbone.n_heads) if config.tokens == "mixed" else None
+        )
+        self.head = ForecastHead(
+            n_tokens * d_model,
+            config.prediction_length,
+            self.together,
+            self.output.n_extra,
+            config.head_dropout,
+            n_covariates - config.n_past,
+            d_model,
+        )
+
+    def forward(
+        self,
+        past: Tensor,
+        known: Tensor | None = None,
+        static: tuple[Tensor, Tensor] | None = None,
+        state: tuple[Any, ...] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Forecast.
+
+        Parameters
+        ----------
+        past : Tensor
+            `[B, context_length, C + n_past + K]`: targets, past-only, known covariates; NaN is missing.
+        known : Tensor, optional
+            `[B, H, K]`, the known covariates of the steps ahead, if the model has any; the last one is
+            the step's place in the season, 0 to `cycle_length - 1`, if a season is learned.
+        static : tuple[Tensor, Tensor], optional
+            Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
+        state : tuple, optional
+            Where the streams stand before the windows, as :meth:`read` returns it; default: at their
+            beginning.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            The mean `[B, H, C]` and the quantiles `[B, H, C, Q]`.
+        """
+        reading = self.read(past, static, state)
+        return self.forecast(reading, known)
+
+    def read(
+        self,
+        past: Tensor,
+        static: tuple[Tensor, Tensor] | None = None,
+        state: tuple[Any, ...] | None = None,
+    ) -> WindowReading:
+        """Read windows `[B, context_length, ...]`; as :meth:`forward`, without a forecast."""
+        C, streams = self.config.n_variates, self.config.streams
+        x, covariates = past[..., :C], past[..., C:]
+        if self.cycle is not None:
+            # what the season explains is no part of the window's level and spread
+            x, covariates = x - self._season(covariates), covariates[..., :-1]
+        observed = ~x.isnan()
+        x = x.nan_to_num()  # a gradient times NaN would be NaN, even times 0
+        scale = instance_scale(x, observed, self.config.scaler)
+        x = scale.normalise(x).masked_fill(~observed, torch.nan)
+        if streams > 1:
+            x = x.mT.flatten(0, 1)[..., None]  # [B C, L, 1]
+            covariates = covariates.repeat_interleave(C, 0)
+        x = torch.cat([x, covariates], -1)
+        tokens, present = self.tokenizer(x, ~x.isnan())
+        if self.static is not None:
+            assert static is not None
+            tokens = tokens + self.static(*static).repeat_interleave(streams, 0)[:, None]
+        mask = None if present.all() else present
+        y, state, surprise = self.backbone.run(self.dropout(tokens), state, mask)
+        if isinstance(self.tokenizer, VariateTokenizer):
+            y = y[:, -C:].flatten(0, 1)[:, None]
+        elif self.mixer is not None:
+            y = self.mixer(y.unflatten(0, (-1, C)), present.unflatten(0, (-1, C))).flatten(0, 1)
+        return WindowReading(
+            y, scale, state, surprise.masked_fill(~present[..., None, None], torch.nan)
+        )
+
+    def forecast(
+        self, reading: WindowReading, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The mean `[B, H, C]` and the quantiles `[B, H, C, Q]` after what was read."""
+        parameters = self.parameters_after(reading, known)
+        return self.output.mean(parameters), self.output.quantiles(parameters)
+
+    def parameters_after(self, reading: WindowReading, known: Tensor | None = None) -> Tensor:
+        """What :attr:`output` makes of the head's numbers after what was read, `[B, H, C, 1 + E]`."""
+        C, scale = self.config.n_variates, reading.scale
+        if self.cycle is not None:
+            assert known is not None
+            scale = scale._replace(loc=scale.loc + self._season(known))
+            known = known[..., :-1] if known.shape[-1] > 1 else None
+        alone = self.together == 1
+        if known is not None and alone:
+            known = known.repeat_interleave(C, 0)
+        point, extra = self.head(reading.y, known)
+        if alone:
+            point = point[..., 0].unflatten(0, (-1, C)).mT
+            extra = extra[:, :, 0].unflatten(0, (-1, C)).transpose(1, 2)
+        return self.output.parameters(point, extra, scale)
+
+    def _season(self, covariates: Tensor) -> Tensor:
+        """What is learned of the season for every step, `[B, T, C]`."""
+        assert self.cycle is not None
+        return self.cycle[covariates[..., -1].nan_to_num().long()]
+
+
+class StaticEmbedding(nn.Module):
+    """One vector from what is constant for an item.
+
+    Parameters
+    ----------
+    categories : tuple of int
+        Categories of every categorical covariate; 0 stands for an unknown one and adds nothing.
+    n_real, d_model : int
+        Real covariates, and the vector's width.
+    """
+
+    def __init__(self, categories: tuple[int, ...], n_real: int, d_model: int) -> None:
+        super().__init__()
+        self.categories = nn.ModuleList(nn.Embedding(n, d_model, padding_idx=0) for n in categories)
+        self.real = nn.Linear(n_real, d_model) if n_real else None
+
+    def forward(self, codes: Tensor, real: Tensor) -> Tensor:
+        """`[B, D]` of codes `[B, n]` and real covariates `[B, m]`."""
+        parts = [embed(codes[:, i]) for i, embed in enumerate(self.categories)]
+        if self.real is not None:
+            parts.append(self.real(real))
+        return torch.stack(parts).sum(0)

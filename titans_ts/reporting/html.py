@@ -1,0 +1,155 @@
+"""Results as self-contained HTML pages."""
+
+from __future__ import annotations
+
+import base64
+import math
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from titans_ts.pipelines.forecast import ForecastJob
+    from titans_ts.pipelines.tune import TuneJob
+
+__all__ = ["forecast_report", "search_report"]
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #2b2d42; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem }}
+h1 {{ font-size: 1.6rem; margin-bottom: .2rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }}
+.lead {{ font-size: 1.1rem }} .good {{ color: #00798c }} .bad {{ color: #d1495b }}
+img {{ max-width: 100% }} .scroll {{ overflow-x: auto }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .25rem .9rem .25rem 0; text-align: right; white-space: nowrap;
+          border-bottom: 1px solid #e3e3ea }}
+th:first-child, td:first-child {{ text-align: left }} thead th {{ border-bottom-width: 2px }}
+small {{ color: #6b6d80 }} pre {{ background: #f4f4f8; padding: .8rem 1rem; overflow-x: auto }}
+</style></head><body>
+<h1>{title}</h1>
+<p><small>{subtitle}</small></p>
+<p class="lead">{verdict}</p>
+<img alt="{caption}" src="data:image/png;base64,{picture}">
+{body}
+</body></html>
+"""
+
+_FORECAST = """<h2>Error on the held-out tail</h2>
+<p>Mean absolute error of {n_windows} forecasts of {horizon} steps, from every place of the last
+{n_test} rows, which training did not see. Seasonal naive repeats the last {season} steps.</p>
+<div class="scroll">{errors}</div>
+<h2>Forecast</h2>
+<div class="scroll">{forecast}</div>
+<h2>Model</h2>
+<div class="scroll">{model}</div>
+"""
+
+_SEARCH = """<h2>The best parameters</h2>
+<pre>{snippet}</pre>
+<h2>Trials</h2>
+<p>The higher a score, the better. A trial that was ended early, or failed, has none.</p>
+<div class="scroll">{trials}</div>
+"""
+
+
+def forecast_report(job: ForecastJob, picture: bytes) -> str:
+    """Return a page that needs nothing beside itself.
+
+    Parameters
+    ----------
+    job : ForecastJob
+        What :func:`titans_ts.pipelines.run_forecast` returned.
+    picture : bytes
+        A PNG of what :func:`titans_ts.reporting.plots.plot_forecast` drew.
+    """
+    history, horizon = job.history, len(job.forecast)
+    errors = job.errors.assign(change=job.errors["titans"] / job.errors["seasonal naive"] - 1)
+    formats = {"titans": "{:.4g}".format, "seasonal naive": "{:.4g}".format}
+    model = job.forecaster
+    settings = {
+        "variant": model.variant.upper(),
+        "reads": f"{model.context_length} steps",
+        "weights": f"{sum(p.numel() for p in model.model_.parameters()):,}",
+        "epochs": len(model.history_),
+        "seconds of training": f"{model.history_[-1]['seconds']:.0f}",
+    }
+    body = _FORECAST.format(
+        n_windows=f"{job.n_windows:,}",
+        horizon=horizon,
+        n_test=job.n_windows + horizon - 1,
+        season=job.season_length,
+        errors=_html(errors, formats | {"change": "{:+.1%}".format}),
+        forecast=_html(job.forecast.reset_index(), index=False),
+        model=_html(pd.DataFrame({"": settings}), header=False),
+    )
+    rows = f"{len(history):,} rows, {history.index[0]} to {history.index[-1]}"
+    return _page(
+        f"Forecast of {horizon} steps",
+        f"{history.shape[1]} variates, {rows}",
+        _verdict(job.improvement),
+        "History, forecast and interval of every variate",
+        picture,
+        body,
+    )
+
+
+def search_report(job: TuneJob, picture: bytes) -> str:
+    """Return a page that needs nothing beside itself.
+
+    Parameters
+    ----------
+    job : TuneJob
+        What :func:`titans_ts.pipelines.tune.run_tune` returned.
+    picture : bytes
+        A PNG of what :func:`titans_ts.reporting.plots.plot_search` drew.
+    """
+    states = job.trials["state"].value_counts()
+    words = {"COMPLETE": "complete", "PRUNED": "ended early", "FAIL": "failed"}
+    counts = ", ".join(f"{states[s]} {word}" for s, word in words.items() if s in states)
+    score = f"score {job.search.best_score_:.4g}"
+    if job.own_score is not None:
+        score += f", where the parameters it began with have {job.own_score:.4g}"
+    front = getattr(job.search, "pareto_", None)
+    trials = _html(job.trials, index=False, na_rep="")
+    body = _SEARCH.format(snippet=escape(job.snippet), trials=trials)
+    if front is not None:
+        table = _html(front.reset_index(), index=False)
+        body = f'<h2>What none beats in everything</h2><div class="scroll">{table}</div>{body}'
+    return _page(
+        f"Search for a {type(job.search.estimator).__name__}",
+        f"{len(job.trials)} trials: {counts}",
+        f"The best: trial {job.best_trial}, {score}.",
+        "History of the search, importances, and parameters with their scores",
+        picture,
+        body,
+    )
+
+
+def _page(title: str, subtitle: str, verdict: str, caption: str, picture: bytes, body: str) -> str:
+    return _PAGE.format(
+        title=escape(title),
+        subtitle=escape(subtitle),
+        verdict=verdict,
+        caption=caption,
+        picture=base64.b64encode(picture).decode(),
+        body=body,
+    )
+
+
+def _verdict(improvement: float) -> str:
+    if math.isnan(improvement):
+        return "The seasonal-naive forecast makes no error here; there is nothing to improve on."
+    better = improvement > 0
+    return (
+        f'On average <b class="{"good" if better else "bad"}">{abs(improvement):.1%} '
+        f"{'lower' if better else 'higher'}</b> error than the seasonal-naive forecast."
+    )
+
+
+def _html(frame: pd.DataFrame, formats: dict | None = None, **options: Any) -> str:
+    return frame.to_html(
+        formatters=formats, float_format="{:.4g}".format, border=0, justify="unset", **options
+    )
