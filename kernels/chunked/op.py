@@ -1,9 +1,9 @@
 """The neural memory as matrix products: exact, any depth, no per-token weights, bounded training memory.
 
-`chunk.py` holds what one chunk does, forward and backward, and `coefficients.py` its coefficients. Here is the
-order in which chunks are taken and what is kept for the backward pass. The forward pass saves a few of the
-boundaries between chunks; the backward pass goes through the chunks in reverse and computes
-everything else again, so that training holds O(sqrt(T / b)) boundaries beside its inputs.
+`chunk.py` holds what one chunk does, forward and backward, and `coefficients.py` its coefficients.
+Here is the order in which chunks are taken and what is kept for the backward pass. The forward pass
+saves a few of the boundaries between chunks; the backward pass goes through the chunks in reverse and
+computes everything else again, so that training holds O(sqrt(T / b)) boundaries beside its inputs.
 
 Samples are taken a block at a time and chunks one by one, so that what a chunk needs stays in the
 processor's cache. Outside, tokens are `[B, T, H, d]` and states `[B, H, d_in, d_out]`; inside a chunk
