@@ -28,8 +28,7 @@ SETTINGS = {
     "patch_length": 24,
     "patch_stride": 24,
     "n_layers": 1,
-    "dropout": 0.2,
-    "head_dropout": 0.2,
+    "model_options": {"dropout": 0.2, "head_dropout": 0.2},
     "batch_size": 128,
     "learning_rate": 2e-3,
     "max_epochs": 12,
@@ -71,10 +70,13 @@ def run(market: str, seed: int, n_batches: int) -> dict[str, Any]:
             LENGTH,
             target="price",
             known_future=covariates,
-            validation_fraction=(split.validation.stop - split.train.stop) / split.validation.stop,
+            training_options={
+                "validation_fraction": (split.validation.stop - split.train.stop)
+                / split.validation.stop,
+                "trainer_kwargs": {"limit_train_batches": n_batches},
+            },
             random_state=seed,
             progress_bar=False,
-            trainer_kwargs={"limit_train_batches": n_batches},
             **SETTINGS,
         )
         start = time.perf_counter()

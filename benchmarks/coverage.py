@@ -22,8 +22,7 @@ from titans_ts.datasets import literature_split, load_dataset
 LENGTH, HORIZON, PROMISED, MEMORY = 96, 96, 0.8, 500
 SETTINGS = {
     "n_layers": 1,
-    "dropout": 0.3,
-    "head_dropout": 0.4,
+    "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 32,
     "max_epochs": 8,
 }
@@ -54,10 +53,13 @@ def run(dataset: str, n_batches: int) -> dict[str, Any]:
     forecaster = TitansForecaster(
         HORIZON,
         LENGTH,
-        validation_fraction=(split.validation.stop - split.train.stop) / split.validation.stop,
+        training_options={
+            "validation_fraction": (split.validation.stop - split.train.stop)
+            / split.validation.stop,
+            "trainer_kwargs": {"limit_train_batches": n_batches, "limit_val_batches": 40},
+        },
         random_state=0,
         progress_bar=False,
-        trainer_kwargs={"limit_train_batches": n_batches, "limit_val_batches": 40},
         **SETTINGS,
     ).fit(values[: split.validation.stop])
     # the windows before the test part are where the adaptive intervals begin

@@ -102,7 +102,12 @@ def nontata(args: argparse.Namespace) -> pd.DataFrame:
 MOTIFS = {"tokenizer": "conv", "stride": 4, "rc": "average", "read_out": "max", "n_layers": 1}
 MOTIFS |= {"learning_rate": 0.01, "max_epochs": 10}
 BEGUN = MOTIFS | {"n_filters": 256, "first_filters": "words", "learning_rate": 0.005}
-FEW = {"n_filters": 512, "learning_rate": 0.003, "max_epochs": 20, "patience": 10}
+FEW = {
+    "n_filters": 512,
+    "learning_rate": 0.003,
+    "max_epochs": 20,
+    "training_options": {"patience": 10},
+}
 WORDS = {"tokenizer": "kmer", "kernel_size": 6, "gaps": 2, "rc": "average", "read_out": "mean"}
 WORDS |= {"n_layers": 1, "learning_rate": 0.003, "max_epochs": 2}
 PLACES = {"n_layers": 1, "learning_rate": 0.003, "kernel_size": 11}
@@ -152,13 +157,13 @@ TASKS = {
     ),
     "plasmid": Task(
         labelled_fasta("plasmid_phylum_3class"),
-        LONG | {"dropout": 0.0, "rc": "average"},
+        LONG | {"model_options": {"dropout": 0.0}, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
     "organelle": Task(
         labelled_fasta("organelle_kingdom_3class"),
-        LONG | {"dropout": 0.0, "rc": "average"},
+        LONG | {"model_options": {"dropout": 0.0}, "rc": "average"},
         metric="f1",
         words={"k": 6},
     ),
@@ -189,7 +194,9 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
     """Models by name."""
     titans = TitansClassifier(**(QUIET | settings(task)), random_state=seed)
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
-    cnn = cnn_classifier(**(QUIET | sizes | {"max_epochs": 20, "patience": 10} | task.cnn))
+    cnn = cnn_classifier(
+        **(QUIET | sizes | {"max_epochs": 20, "training_options": {"patience": 10}} | task.cnn)
+    )
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
     found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
     if task.words.get("gaps"):

@@ -22,8 +22,7 @@ from titans_ts.forecasting.baselines import seasonal_naive
 
 SETTINGS = {
     "n_layers": 1,
-    "dropout": 0.3,
-    "head_dropout": 0.4,
+    "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 128,
     "learning_rate": 2e-3,
     "max_epochs": 10,
@@ -65,7 +64,7 @@ def run(dataset: str, context: int, horizon: int, variant: str, seed: int) -> di
         context_length=context,
         variant=variant,
         **SETTINGS,
-        validation_fraction=(n_fit - n_train) / n_fit,
+        training_options={"validation_fraction": (n_fit - n_train) / n_fit},
         random_state=seed,
         progress_bar=False,
     )

@@ -33,8 +33,7 @@ SETTINGS: dict[str, Any] = {
     "calendar": ["day"],
     "output": "student_t",
     "n_layers": 1,
-    "dropout": 0.0,
-    "head_dropout": 0.0,
+    "model_options": {"dropout": 0.0, "head_dropout": 0.0},
     "batch_size": 128,
     "learning_rate": 3e-3,
     "max_epochs": 4,
@@ -73,7 +72,8 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
     stop = parts.validation.stop if validation else parts.test.stop
     estimator = TitansEstimator(
         HORIZON,
-        validation_fraction=0,  # every epoch counts, and the latest rows are trained on
+        # every epoch counts, and the latest rows are trained on
+        training_options={"validation_fraction": 0},
         random_state=seed,
         progress_bar=False,
         **settings,

@@ -54,7 +54,8 @@ SPECIES = {"tokenizer": "kmer", "kernel_size": 6, "stride": 3, "n_layers": 1, "r
 SPECIES |= {"position": False, "read_out": "mean", "learning_rate": 5e-3, "max_epochs": 5}
 RECALL = {"tokenizer": "conv", "stride": 16, "kernel_size": 31, "n_filters": 64, "n_layers": 1}
 RECALL |= {"read_out": "last", "position": False}
-RECALL |= {"dropout": 0.0, "head_dropout": 0.0, "patience": 1000}
+RECALL |= {"training_options": {"patience": 1000}}
+STILL = {"dropout": 0.0, "head_dropout": 0.0}  # of recall, which has no noise to learn to ignore
 COURSE = (
     (3_000, (64, 2_048), {"learning_rate": 3e-3, "max_epochs": 15}),
     (1_200, (256, 16_384), {"learning_rate": 2e-3, "max_epochs": 8}),
@@ -63,8 +64,10 @@ COURSE = (
 """Of recall: how many stretches, from how many letters to how many, and how they are learned."""
 LONGEST = 2_048
 """Letters of a window that the letter model of novelty learns."""
-LETTERS = {"n_layers": 2, "kernel_size": 11, "position": False, "rc": "augment", "dropout": 0.0}
-LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5, "max_steps_per_epoch": 300}
+LETTERS = {"n_layers": 2, "kernel_size": 11, "position": False, "rc": "augment"}
+LETTERS |= {"model_options": {"dropout": 0.0}}
+LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5}
+LETTERS |= {"training_options": {"max_steps_per_epoch": 300}}
 
 
 def chromosome(path: str) -> tuple[Genome, str, str]:
@@ -185,11 +188,11 @@ def recall(args: argparse.Namespace) -> Any:
         n: [planted(n, border, len(text)) for _ in range(min(200, max(20, 4_000_000 // n)))]
         for n in (512, 2_048, 8_192, 32_768, 131_072, 1_000_000)
     }
-    memory = {"memory": {"forget": False}}
+    memory = STILL | {"memory": {"forget": False}}
     for name, options in (
-        ("memory alone", {"variant": "lmm", "backbone_options": memory}),
-        ("memory as gate", {"variant": "mag", "backbone_options": {"window": 8} | memory}),
-        ("attention alone", {"variant": "swa", "backbone_options": {"window": 8}}),
+        ("memory alone", {"variant": "lmm", "model_options": memory}),
+        ("memory as gate", {"variant": "mag", "model_options": {"window": 8} | memory}),
+        ("attention alone", {"variant": "swa", "model_options": {"window": 8} | STILL}),
     ):
         if args.models and name not in args.models.split(","):
             continue

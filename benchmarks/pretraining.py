@@ -81,8 +81,17 @@ def main() -> None:
 
 def learn_letters(path: Path, steps: int) -> dict[str, Any]:
     start = time.perf_counter()
-    options = {"rc": "augment", "max_epochs": 5, "max_steps_per_epoch": steps // 5}
-    options |= {"batch_size": 16, "learning_rate": 3e-3, "dropout": 0.0, "random_state": 0}
+    options = {
+        "rc": "augment",
+        "max_epochs": 5,
+        "training_options": {"max_steps_per_epoch": steps // 5},
+    }
+    options |= {
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "model_options": {"dropout": 0.0},
+        "random_state": 0,
+    }
     model = TitansClassifier(**(SIZES | options))
     history = model.pretrain([data_file(g) for g in GENOMES], path, window=512)
     loss = round(history[-1]["validation_loss"], 4)

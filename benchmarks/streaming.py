@@ -26,8 +26,7 @@ from titans_ts.forecasting.parse import read_panel
 LENGTH, HORIZON, CARRIED = 96, 96, 3
 SETTINGS = {
     "n_layers": 1,
-    "dropout": 0.3,
-    "head_dropout": 0.4,
+    "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 32,
     "learning_rate": 1e-3,
     "max_epochs": 10,
@@ -70,10 +69,13 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
             LENGTH,
             variant=variant,
             carried_windows=carried,
-            validation_fraction=(split.validation.stop - split.train.stop) / split.validation.stop,
+            training_options={
+                "validation_fraction": (split.validation.stop - split.train.stop)
+                / split.validation.stop,
+                "trainer_kwargs": {"limit_train_batches": n_batches, "limit_val_batches": 40},
+            },
             random_state=seed,
             progress_bar=False,
-            trainer_kwargs={"limit_train_batches": n_batches, "limit_val_batches": 40},
             **SETTINGS,
         )
         start = time.perf_counter()

@@ -44,8 +44,10 @@ def main() -> None:
         LENGTH,
         LENGTH,
         max_epochs=args.max_epochs,
-        max_steps_per_epoch=args.steps,
-        validation_fraction=(n_fit - n_train) / n_fit,
+        training_options={
+            "max_steps_per_epoch": args.steps,
+            "validation_fraction": (n_fit - n_train) / n_fit,
+        },
         random_state=0,
         progress_bar=False,
     )

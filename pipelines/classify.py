@@ -79,7 +79,8 @@ def run_classify(
             raise ValueError(f"row {row} of the {name} part has no label; drop it or label it")
     held_out = test is None
     if groups is not None:
-        _check_groups(train, groups, 1 + held_out + (classifier.validation_fraction > 0))
+        fraction = classifier.options("training_options").validation_fraction
+        _check_groups(train, groups, 1 + held_out + (fraction > 0))
     if test is None:
         train, test = _held_out(train, groups, test_fraction, seed)
     elif "label" in test:

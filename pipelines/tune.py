@@ -254,4 +254,7 @@ def _snippet(estimator: Any) -> str:
         for key, value in estimator.get_params(deep=False).items()
         if repr(value) != repr(defaults[key].default)
     ]
-    return "\n".join([f"from titans_ts import {name}", "", f"estimator = {name}(", *lines, ")", ""])
+    options = ("MemoryConfig", "ModelOptions", "TrainingOptions")
+    names = {name, *(option for option in options if any(f"{option}(" in line for line in lines))}
+    imports = f"from titans_ts import {', '.join(sorted(names))}"
+    return "\n".join([imports, "", f"estimator = {name}(", *lines, ")", ""])

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from titans_ts import TitansClassifier, TitansForecaster
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
 
 SMALL = {
     "d_model": 16,
@@ -45,6 +45,11 @@ CASES = {
         (sequences(), ["a", "b", "c", "b"] * 10),
         lambda c: c.predict_proba(sequences()),
     ),
+    "regressor": (
+        TitansRegressor(**SMALL, model_options={"dropout": 0.0}, training_options={"patience": 2}),
+        (sequences(), [s.count("G") / 10 for s in sequences()]),
+        lambda r: r.predict(sequences()),
+    ),
 }
 
 
@@ -63,7 +68,7 @@ def fitted(case):
 def test_parameters_are_stored_as_given_and_cloned(case):
     estimator, _, _ = case
     params = estimator.get_params()
-    again = type(estimator)(**params)
+    again = type(estimator)(**estimator.get_params(deep=False))
     assert again.get_params() == params
     assert clone(estimator).get_params() == params
     assert estimator.set_params(d_model=32).d_model == 32
@@ -148,7 +153,7 @@ def tamper(folder):
         (truncate("config.json", 40), ValueError, "config.json cannot be read"),
         (lambda f: (f / "config.json").unlink(), FileNotFoundError, "holds no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "holds no model"),
-        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 2; upgrade"),
+        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 3; upgrade"),
         (edit(lambda c: c.update(estimator="Other")), ValueError, "truncated or changed"),
         (edit(lambda c: c["params"].update(d_model=32)), ValueError, "truncated or changed"),
         (edit(lambda c: c.pop("fitted")), ValueError, "truncated or changed"),
@@ -203,21 +208,30 @@ def test_save_refuses_what_is_no_model_and_leaves_nothing_half_written(
         ({"d_model": 15}, "d_model is 15 and n_heads 2; d_model must be an even multiple"),
         ({"n_layers": -1}, "n_layers is -1; it must be an integer of at least 0"),
         ({"n_layers": 1.5}, "n_layers is 1.5; it must be an integer"),
-        ({"memory_depth": 0}, "depth is 0; it must be an integer of at least 1"),
-        ({"dropout": 1.0}, r"dropout is 1.0; it must lie in \[0, 1\)"),
+        (
+            {"model_options": {"memory": {"depth": 0}}},
+            "depth is 0; it must be an integer of at least 1",
+        ),
+        ({"model_options": {"dropout": 1.0}}, r"dropout is 1.0; it must lie in \[0, 1\)"),
         ({"max_epochs": 0}, "max_epochs is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be positive"),
-        ({"validation_fraction": 1.0}, r"validation_fraction is 1.0; it must lie in \[0, 1\)"),
+        (
+            {"training_options": {"validation_fraction": 1.0}},
+            r"validation_fraction is 1.0; it must lie in \[0, 1\)",
+        ),
         ({"device": "gpu7"}, 'device is \'gpu7\'; give "auto", "cpu"'),
         ({"learning_rate": "a"}, "learning_rate is 'a'; it must be positive"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must not be negative"),
-        ({"dropout": None}, "dropout is None; it must lie in"),
-        ({"head_dropout": 2.0}, r"head_dropout is 2.0; it must lie in \[0, 1\)"),
+        (
+            {"training_options": {"weight_decay": -1.0}},
+            "weight_decay is -1.0; it must not be negative",
+        ),
+        ({"model_options": {"dropout": None}}, "dropout is None; it must lie in"),
+        ({"model_options": {"head_dropout": 2.0}}, r"head_dropout is 2.0; it must lie in \[0, 1\)"),
         ({"device": "cuda:9"}, "device is 'cuda:9', but CUDA is not available"),
-        ({"backbone_options": [1]}, r"backbone_options is \[1\]; give a dict or None"),
-        ({"backbone_options": {"memory": {"momentum": "no"}}}, "momentum is 'no'; it must be True"),
-        ({"backbone_options": {"widow": 3}}, "BackboneConfig has no key 'widow'; known: d_model"),
-        ({"backbone_options": {"memory": {"dept": 3}}}, "MemoryConfig has no key 'dept'"),
+        ({"model_options": [1]}, r"model_options is \[1\]; give a ModelOptions, a dict or None"),
+        ({"model_options": {"memory": {"momentum": "no"}}}, "momentum is 'no'; it must be True"),
+        ({"model_options": {"widow": 3}}, "ModelOptions has no key 'widow'; known: dropout"),
+        ({"model_options": {"memory": {"dept": 3}}}, "MemoryConfig has no key 'dept'"),
     ],
 )
 def test_bad_parameters_are_named(case, params, message):
@@ -226,11 +240,13 @@ def test_bad_parameters_are_named(case, params, message):
         clone(estimator).set_params(**params).fit(*data)
 
 
-def test_backbone_options_reach_the_model(case):
+def test_model_options_reach_the_model(case):
     estimator, data, _ = case
     options = {"n_persistent": 7, "memory": {"expansion": 3, "forget": False}}
-    model = clone(estimator).set_params(backbone_options=options, chunk_size=5).fit(*data).model_
-    config = model.config.backbone
+    estimator = clone(estimator).set_params(model_options=options)
+    config = (
+        estimator.set_params(model_options__memory__chunk_size=5).fit(*data).model_.config.backbone
+    )
     assert (config.n_persistent, config.memory.expansion, config.memory.forget) == (7, 3, False)
     assert config.memory.chunk_size == 5
 
@@ -238,7 +254,9 @@ def test_backbone_options_reach_the_model(case):
 def test_diverging_training_is_an_error(case):
     estimator, data, _ = case
     estimator = clone(estimator).set_params(
-        learning_rate=1e30, trainer_kwargs={"gradient_clip_val": None}, max_epochs=20
+        learning_rate=1e30,
+        training_options__trainer_kwargs={"gradient_clip_val": None},
+        max_epochs=20,
     )
     with pytest.raises(FloatingPointError, match="training diverged.*lower learning_rate"):
         estimator.fit(*data)
@@ -255,7 +273,9 @@ def test_trainer_kwargs_reach_lightning_and_are_not_changed(case):
             self.epochs += 1
 
     kwargs = {"callbacks": [Count()], "max_epochs": 3}
-    estimator = clone(estimator, safe=False).set_params(trainer_kwargs=kwargs).fit(*data)
+    estimator = (
+        clone(estimator, safe=False).set_params(training_options__trainer_kwargs=kwargs).fit(*data)
+    )
     assert kwargs["callbacks"][0].epochs == 3 == len(estimator.history_)
 
 
@@ -269,7 +289,11 @@ def test_parameters_set_after_fit_do_not_touch_the_fitted_model(case, fitted, tm
 
 def test_a_fit_that_fails_leaves_the_estimator_as_it_was(case, fitted):
     estimator, data, answer = case
-    bad = {"learning_rate": 1e30, "trainer_kwargs": {"gradient_clip_val": None}, "max_epochs": 20}
+    bad = {
+        "learning_rate": 1e30,
+        "training_options": {"trainer_kwargs": {"gradient_clip_val": None}},
+        "max_epochs": 20,
+    }
     fresh = clone(estimator).set_params(**bad)
     with pytest.raises(FloatingPointError):
         fresh.fit(*data)
@@ -294,7 +318,9 @@ def test_fits_in_threads_repeat_exactly(case, fitted):
 def test_other_precision_and_rare_validation(case):
     estimator, data, answer = case
     kwargs = {"precision": "64-true", "check_val_every_n_epoch": 3}
-    estimator = clone(estimator).set_params(trainer_kwargs=kwargs, max_epochs=7, patience=2)
+    estimator = clone(estimator).set_params(
+        training_options__trainer_kwargs=kwargs, training_options__patience=2, max_epochs=7
+    )
     fitted = estimator.fit(*data)
     assert np.isfinite(answer(fitted)).all()
     assert len(fitted.history_) == 7  # two epochs without validation are not two that stalled

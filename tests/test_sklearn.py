@@ -321,7 +321,7 @@ def test_groups_are_routed_to_the_fit_of_every_split(monkeypatch):
     groups = np.repeat(np.arange(8), 6)
     X = pd.Series(["ACGTACGT"[: 1 + group] for group in groups])  # a length a group
     with sklearn.config_context(enable_metadata_routing=True):
-        classifier = clone(CLASSIFIER).set_params(validation_fraction=0.3)
+        classifier = clone(CLASSIFIER).set_params(training_options__validation_fraction=0.3)
         pipeline = make_pipeline(FunctionTransformer(), classifier.set_fit_request(groups=True))
         search = GridSearchCV(pipeline, {"titansclassifier__stride": [1, 2]}, cv=GroupKFold(2))
         search.fit(X, LABELS, groups=groups)

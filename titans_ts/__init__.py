@@ -13,16 +13,21 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from titans_ts.config import MemoryConfig, ModelOptions, TrainingOptions
+
 if TYPE_CHECKING:
     from titans_ts.forecasting import TitansForecaster
     from titans_ts.genomics import TitansClassifier, TitansRegressor, letter_surprise
     from titans_ts.tuning import TitansSearch
 
 __all__ = [
+    "MemoryConfig",
+    "ModelOptions",
     "TitansClassifier",
     "TitansForecaster",
     "TitansRegressor",
     "TitansSearch",
+    "TrainingOptions",
     "__version__",
     "letter_surprise",
 ]

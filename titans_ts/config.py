@@ -12,8 +12,10 @@ __all__ = [
     "BackboneConfig",
     "ForecasterConfig",
     "MemoryConfig",
+    "ModelOptions",
     "SequenceConfig",
     "TrainingConfig",
+    "TrainingOptions",
     "from_dict",
     "to_dict",
 ]
@@ -21,8 +23,18 @@ __all__ = [
 Config = TypeVar("Config")
 
 
-@dataclass(frozen=True)
-class MemoryConfig:
+class _Brief:
+    """A dataclass that shows the fields that are not at their defaults."""
+
+    def __repr__(self) -> str:
+        default = type(self)()
+        fields = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        changed = [n for n in fields if getattr(self, n) != getattr(default, n)]
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in changed)})"
+
+
+@dataclass(frozen=True, repr=False)
+class MemoryConfig(_Brief):
     """The neural long-term memory (arXiv 2501.00663, section 3)."""
 
     depth: int = 2
@@ -48,8 +60,31 @@ class MemoryConfig:
         _switch(self, "momentum", "forget", "write")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RareBackboneOptions:
+    """Fields of a backbone that have no argument of their own in an estimator."""
+
+    ff_expansion: int = 2
+    """Hidden width of the feed-forward sub-block, in model widths."""
+    n_persistent: int = 4
+    """N_p, learned tokens of persistent memory."""
+    dropout: float = 0.1
+    """Dropout rate of each sub-block's output, and inside the feed-forward."""
+    gradient_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of storing its activations."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """The long-term memory of every block."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.memory, dict):
+            object.__setattr__(self, "memory", from_dict(MemoryConfig, self.memory))
+        _at_least(self, 1, "ff_expansion")
+        _at_least(self, 0, "n_persistent")
+        _share(self, "dropout")
+
+
 @dataclass(frozen=True)
-class BackboneConfig:
+class BackboneConfig(_RareBackboneOptions):
     """A stack of Titans blocks (arXiv 2501.00663, section 4)."""
 
     variant: str = "mac"
@@ -60,30 +95,51 @@ class BackboneConfig:
     """Number of blocks; 0 is no backbone, to see what it adds."""
     n_heads: int = 4
     """H, heads of the attention and of the memory."""
-    ff_expansion: int = 2
-    """Hidden width of the feed-forward sub-block, in model widths."""
-    n_persistent: int = 4
-    """N_p, learned tokens of persistent memory."""
-    window: int = 64
+    window: int = field(default=64, kw_only=True)
     """Tokens a sliding-window attention sees, itself included (MAG, MAL, SWA)."""
-    segment_length: int = 32
+    segment_length: int = field(default=32, kw_only=True)
     """Tokens in a segment of MAC."""
-    dropout: float = 0.1
-    """Dropped share of each sub-block's output, and inside the feed-forward."""
-    gradient_checkpointing: bool = False
-    """Recompute each block in the backward pass instead of storing its activations."""
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "d_model", "n_heads", "ff_expansion", "window")
-        _at_least(self, 1, "segment_length")
-        _at_least(self, 0, "n_layers", "n_persistent")
-        _share(self, "dropout")
+        super().__post_init__()
+        _at_least(self, 1, "d_model", "n_heads", "window", "segment_length")
+        _at_least(self, 0, "n_layers")
         if self.d_model % (2 * self.n_heads):
             raise ValueError(
                 f"d_model is {self.d_model} and n_heads {self.n_heads}; "
                 "d_model must be an even multiple of n_heads"
             )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ModelOptions(_Brief, _RareBackboneOptions):
+    """Settings of a model that are rarely changed: `model_options` of an estimator.
+
+    Every field is a parameter of its own for a search: `model_options__dropout`,
+    `model_options__memory__depth`.
+    """
+
+    head_dropout: float = 0.2
+    """Dropout rate of the head's input."""
+    window: int | None = None
+    """Tokens a sliding-window attention sees (MAG, MAL, SWA). None: 64, or as many as needed for every
+    variate to see all others where a token is a variate."""
+    segment_length: int | None = None
+    """Tokens in a segment of MAC. None: 32, or the tokens of a window where the state is carried from
+    window to window, or where a token is a variate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _share(self, "head_dropout")
+        for name in ("window", "segment_length"):
+            if getattr(self, name) is not None:
+                _at_least(self, 1, name)
+
+    def backbone_fields(self) -> dict[str, Any]:
+        """The fields of :class:`BackboneConfig` that are set here."""
+        names = {f.name for f in dataclasses.fields(BackboneConfig)}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: v for k, v in values.items() if k in names and v is not None}
 
 
 @dataclass(frozen=True)
@@ -122,8 +178,8 @@ class ForecasterConfig:
     """Levels of the forecast quantiles, increasing, in (0, 1)."""
     output: str = "quantiles"
     """What is forecast beside the mean: a key of `titans_ts.nn.OUTPUTS`."""
-    head_dropout: float = 0.2
-    """Dropped share of the head's input."""
+    head_dropout: float = ModelOptions.head_dropout
+    """Dropout rate of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
     @property
@@ -188,8 +244,8 @@ class SequenceConfig:
     """How tokens become one answer: a key of `titans_ts.nn.READ_OUTS`."""
     length: int = 0
     """Letters of the longest sequence that the read-out "flatten" can take."""
-    head_dropout: float = 0.2
-    """Dropped share of the head's input."""
+    head_dropout: float = ModelOptions.head_dropout
+    """Dropout rate of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
     def __post_init__(self) -> None:
@@ -204,37 +260,56 @@ class SequenceConfig:
         _share(self, "head_dropout")
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainingOptions(_Brief):
+    """Settings of training that are rarely changed: `training_options` of an estimator.
 
-    max_epochs: int | None = None
-    """Passes over the training samples at most; None makes about 640 steps, in 10 to 400 passes."""
-    batch_size: int = 64
-    """Samples in a step."""
+    Every field is a parameter of its own for a search: `training_options__weight_decay`.
+    """
+
+    validation_fraction: float = 0.2
+    """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
+    patience: int | None = None
+    """Epochs without a better validation loss before training stops; None is a fifth of all."""
     max_steps_per_epoch: int = 1000
-    """Steps in a pass at most: where there are more samples, it is a part of them."""
-    learning_rate: float = 1e-3
-    """Peak of the one-cycle schedule of AdamW."""
+    """Most steps in an epoch. With more samples than that, an epoch draws some of them at random, and
+    validation uses some of them at even distances."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all weights."""
-    patience: int | None = None
-    """Epochs without a better validation loss before training stops; None is a fifth of all."""
-    validation_fraction: float = 0.2
-    """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
+    trainer_kwargs: dict[str, Any] | None = None
+    """More arguments for `lightning.pytorch.Trainer`; not saved with a model."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", "max_steps_per_epoch")
-        for name in ("max_epochs", "patience"):
-            if getattr(self, name) is not None:
-                _at_least(self, 1, name)
+        _at_least(self, 1, "max_steps_per_epoch")
+        if self.patience is not None:
+            _at_least(self, 1, "patience")
         _share(self, "validation_fraction")
-        if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
         if not isinstance(self.weight_decay, (int, float)) or not self.weight_decay >= 0:
             raise ValueError(f"weight_decay is {self.weight_decay!r}; it must not be negative")
+        if not isinstance(self.gradient_clip, (int, float)) or not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip is {self.gradient_clip!r}; it must be positive")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(TrainingOptions):
+    """How a model is trained."""
+
+    max_epochs: int | None = None
+    """Most epochs; None makes about 640 steps, in 10 to 400 epochs."""
+    batch_size: int = 64
+    """Samples in a step."""
+    learning_rate: float = 1e-3
+    """Peak of the one-cycle schedule of AdamW."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "batch_size")
+        if self.max_epochs is not None:
+            _at_least(self, 1, "max_epochs")
+        if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
 
     @property
     def samples_per_epoch(self) -> int:

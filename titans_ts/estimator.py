@@ -8,9 +8,9 @@ import numbers
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,14 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from titans_ts.config import BackboneConfig, TrainingConfig, from_dict, to_dict
+from titans_ts.config import (
+    BackboneConfig,
+    ModelOptions,
+    TrainingConfig,
+    TrainingOptions,
+    from_dict,
+    to_dict,
+)
 from titans_ts.nn.checkpoint import load_directory, save_directory
 
 __all__ = ["TitansEstimator", "model_weights"]
@@ -27,13 +34,66 @@ __all__ = ["TitansEstimator", "model_weights"]
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
 _PAIRS = "pairs of keys and values"
+_OPTIONS = "options"
 
 
 class TitansEstimator(BaseEstimator, ABC):
-    """Base of the estimators; `__init__` of a subclass stores its arguments and does nothing else."""
+    """Base of the estimators; `__init__` of a subclass stores its arguments and does nothing else.
+
+    Some parameters hold options: a frozen dataclass, or a shorthand for one (a dict of its fields, or
+    None for its defaults). Their fields are parameters too, such as `training_options__patience`.
+    """
+
+    option_types: ClassVar[dict[str, type[Any]]] = {
+        "model_options": ModelOptions,
+        "training_options": TrainingOptions,
+    }
+    """The dataclass of every parameter that holds options."""
 
     model_: nn.Module
     history_: list[dict[str, float]]
+
+    def options(self, name: str) -> Any:
+        """The options in a parameter, as their dataclass.
+
+        Raises
+        ------
+        ValueError
+            If the parameter holds something else, or a field has an unknown name or a bad value.
+        """
+        value, kind = getattr(self, name), self.option_types[name]
+        if isinstance(value, kind):
+            return value
+        if not (value is None or isinstance(value, dict)):
+            raise ValueError(f"{name} is {value!r}; give a {kind.__name__}, a dict or None")
+        return from_dict(kind, _numbers(value or {}))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters; with `deep`, the fields of options too, as `training_options__patience`."""
+        params: dict[str, Any] = super().get_params(deep)
+        if deep:
+            for name in self.option_types:
+                with suppress(ValueError):  # `fit` reports bad options
+                    params |= _flattened(name, self.options(name))
+        return params
+
+    def set_params(self: Estimator, **params: Any) -> Estimator:
+        """Set parameters, or fields of options such as `training_options__patience`.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown.
+        """
+        fields: dict[str, dict[str, Any]] = {}
+        for name in [name for name in params if name.partition("__")[0] in self.option_types]:
+            option, nested, field = name.partition("__")
+            if nested:
+                fields.setdefault(option, {})[field] = params.pop(name)
+        super().set_params(**params)
+        for name, values in fields.items():
+            setattr(self, name, _replaced(self.options(name), values))
+        return self
 
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""
@@ -93,7 +153,7 @@ class TitansEstimator(BaseEstimator, ABC):
                 f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}"
             )
         try:
-            params = {k: _unpacked(v) for k, v in config["params"].items()}
+            params = {k: cls._unpacked(k, v) for k, v in config["params"].items()}
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
             self._restore(config["model"], config["fitted"], tensors)
@@ -102,6 +162,15 @@ class TitansEstimator(BaseEstimator, ABC):
             raise ValueError(f"{damaged}: {error}") from error
         self.model_.to(self._device()).eval()
         return self
+
+    @classmethod
+    def _unpacked(cls, name: str, value: Any) -> Any:
+        """Undo :func:`_plain` for one parameter; lists were tuples."""
+        if isinstance(value, dict) and set(value) == {_PAIRS}:
+            return dict(value[_PAIRS])
+        if isinstance(value, dict) and set(value) == {_OPTIONS}:
+            return from_dict(cls.option_types[name], value[_OPTIONS])
+        return tuple(value) if isinstance(value, list) else value
 
     @abstractmethod
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -116,24 +185,21 @@ class TitansEstimator(BaseEstimator, ABC):
     def _config(self, cls: type[Any], **values: Any) -> Any:
         """A configuration from the estimator's parameters of the same names, and `values`."""
         params = self.get_params(deep=False)
+        params["head_dropout"] = self.options("model_options").head_dropout
         names = {f.name for f in dataclasses.fields(cls)}
         return cls(**_numbers({k: v for k, v in params.items() if k in names} | values))
 
     def _backbone_config(self) -> BackboneConfig:
-        """The backbone's configuration: parameters of its own names, then `backbone_options`."""
-        params = self.get_params(deep=False)
-        options = params["backbone_options"] or {}
-        if not isinstance(options, dict):
-            raise ValueError(f"backbone_options is {options!r}; give a dict or None")
-        options = dict(options)
-        memory = {"depth": params["memory_depth"], "chunk_size": params["chunk_size"]}
-        memory |= options.pop("memory", None) or {}
-        names = {f.name for f in dataclasses.fields(BackboneConfig)}
-        values = {k: v for k, v in params.items() if k in names}
-        return from_dict(BackboneConfig, _numbers(values | options | {"memory": memory}))
+        """The backbone's configuration: parameters of its own names, and `model_options`."""
+        config: BackboneConfig = self._config(
+            BackboneConfig, **self.options("model_options").backbone_fields()
+        )
+        return config
 
     def _training_config(self) -> TrainingConfig:
-        config: TrainingConfig = self._config(TrainingConfig)
+        options = self.options("training_options")
+        fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+        config: TrainingConfig = self._config(TrainingConfig, **fields)
         return config
 
     def _device(self) -> torch.device:
@@ -151,13 +217,14 @@ class TitansEstimator(BaseEstimator, ABC):
             raise ValueError(f'device is {device!r}, but CUDA is not available; give "cpu"')
         return chosen
 
-    def _accelerator(self) -> dict[str, Any]:
-        """Lightning's words for :meth:`_device`."""
+    def _trainer_kwargs(self) -> dict[str, Any]:
+        """Lightning's words for :meth:`_device`, and the user's own arguments, which win."""
         device = self._device()
-        return {
+        accelerator = {
             "accelerator": device.type,
             "devices": 1 if device.index is None else [device.index],
         }
+        return accelerator | (self.options("training_options").trainer_kwargs or {})
 
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
@@ -182,10 +249,13 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters as json holds them; what only matters in training is left out."""
     plain = {}
     for name, value in params.items():
-        if name == "trainer_kwargs" or (
-            name == "random_state" and not isinstance(value, numbers.Integral)
-        ):
+        if name == "random_state" and not isinstance(value, numbers.Integral):
             value = None
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            value = {_OPTIONS: {k: v for k, v in fields.items() if k != "trainer_kwargs"}}
+        elif name == "training_options" and isinstance(value, dict):
+            value = {k: v for k, v in value.items() if k != "trainer_kwargs"}
         try:
             plain[name] = json.loads(json.dumps(_packed(value), default=_unwrap))
         except TypeError as error:
@@ -200,11 +270,33 @@ def _packed(value: Any) -> Any:
     return value
 
 
-def _unpacked(value: Any) -> Any:
-    """Undo :func:`_packed`; lists were tuples."""
-    if isinstance(value, dict) and set(value) == {_PAIRS}:
-        return dict(value[_PAIRS])
-    return tuple(value) if isinstance(value, list) else value
+def _flattened(prefix: str, options: Any) -> dict[str, Any]:
+    """Fields of options by their names as parameters, those of options within included."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        name, value = f"{prefix}__{field.name}", getattr(options, field.name)
+        flat[name] = value
+        if dataclasses.is_dataclass(value):
+            flat |= _flattened(name, value)
+    return flat
+
+
+def _replaced(options: Any, values: dict[str, Any]) -> Any:
+    """Options with some fields replaced, whose names may lead further in (`memory__depth`)."""
+    names = sorted(field.name for field in dataclasses.fields(options))
+    fields: dict[str, Any] = {}
+    within: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        field, nested, rest = name.partition("__")
+        if field not in names:
+            raise ValueError(f"{type(options).__name__} has no field {field!r}; known: {names}")
+        if nested:
+            within.setdefault(field, {})[rest] = value
+        else:
+            fields[field] = value
+    for field, inner in within.items():
+        fields[field] = _replaced(fields.get(field, getattr(options, field)), inner)
+    return dataclasses.replace(options, **_numbers(fields))
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
@@ -213,9 +305,11 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unwrap(value: Any) -> Any:
-    """A numpy number or array, or a path, as json knows it."""
+    """A numpy number or array, a path, or options within options, as json knows it."""
     if isinstance(value, Path):
         return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"json cannot hold a {type(value).__name__}")

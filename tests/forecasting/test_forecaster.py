@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from functools import partial
@@ -15,7 +16,15 @@ from sklearn.base import clone
 from tests.forecasting import cases
 from tests.forecasting.cases import H
 from titans_ts import TitansForecaster
-from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, TrainingConfig
+from titans_ts.config import (
+    BackboneConfig,
+    ForecasterConfig,
+    MemoryConfig,
+    ModelOptions,
+    SequenceConfig,
+    TrainingConfig,
+    TrainingOptions,
+)
 from titans_ts.datasets import load_dataset, make_series
 from titans_ts.nn import TOKENS
 
@@ -59,7 +68,9 @@ def test_the_index_goes_on_at_its_frequency(freq, tmp_path):
     frame = wide(40, "h")
     index = pd.date_range("2000-01-31", periods=40 + H, freq=freq, name="when")
     frame.index = pd.DatetimeIndex(index[:40].to_numpy(), name="when")  # without its freq
-    forecaster = small().set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    forecaster = (
+        small().set_params(training_options__validation_fraction=0.0, max_epochs=1).fit(frame)
+    )
     pd.testing.assert_index_equal(forecaster.predict().index, index[40:], exact="equiv")
     assert forecaster.predict_quantiles().index.equals(index[40:])
     forecaster.save(tmp_path / "m")
@@ -79,7 +90,9 @@ def test_the_index_goes_on_at_its_frequency(freq, tmp_path):
 def test_other_indices_go_on_too(index, tmp_path):
     frame = wide(40)
     frame.index = index[:40]
-    forecaster = small().set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    forecaster = (
+        small().set_params(training_options__validation_fraction=0.0, max_epochs=1).fit(frame)
+    )
     assert forecaster.predict().index.equals(index[40:])
     forecaster.save(tmp_path / "m")
     assert TitansForecaster.load(tmp_path / "m").predict().index.equals(index[40:])
@@ -102,7 +115,9 @@ def test_it_learns_a_season_and_its_spread():
     rng = np.random.default_rng(0)
     t = np.arange(2400)
     X = (10 * np.sin(t / 4) + rng.normal(0, 1, 2400))[:, None]
-    forecaster = small(max_epochs=12, learning_rate=1e-2, patience=12).fit(X[:2000])
+    forecaster = small(max_epochs=12, learning_rate=1e-2, training_options={"patience": 12}).fit(
+        X[:2000]
+    )
     windows = np.stack([X[i : i + L + H] for i in range(2000, 2370)])
     past, future = windows[:, :L], windows[:, L:]
     error = np.sqrt(np.mean((forecaster.predict(past) - future) ** 2))
@@ -123,13 +138,19 @@ def test_the_scale_of_a_variate_does_not_matter(frame, fitted):
 
 
 def test_the_best_epoch_is_kept(frame):
-    forecaster = small(max_epochs=12, learning_rate=0.03, patience=3).fit(frame)
+    forecaster = small(max_epochs=12, learning_rate=0.03, training_options={"patience": 3}).fit(
+        frame
+    )
     losses = [row["validation_loss"] for row in forecaster.history_]
     assert len(losses) <= np.argmin(losses) + 1 + 3
-    forecaster.set_params(validation_fraction=0.2)
+    forecaster.set_params(training_options__validation_fraction=0.2)
     short = clone(forecaster).set_params(max_epochs=1).fit(frame)
     assert "validation_loss" in short.history_[0]
-    none = clone(forecaster).set_params(validation_fraction=0.0, max_epochs=1).fit(frame)
+    none = (
+        clone(forecaster)
+        .set_params(training_options__validation_fraction=0.0, max_epochs=1)
+        .fit(frame)
+    )
     assert "validation_loss" not in none.history_[0]
 
 
@@ -224,11 +245,13 @@ def test_an_epoch_ends_after_so_many_steps(frame, carried):
         def on_train_epoch_end(self, trainer, module):
             seen.append(trainer.global_step)
 
-    forecaster = small(max_steps_per_epoch=3, batch_size=8, carried_windows=carried)
-    forecaster.set_params(trainer_kwargs={"callbacks": Count()}).fit(frame)
+    forecaster = small(
+        training_options={"max_steps_per_epoch": 3}, batch_size=8, carried_windows=carried
+    )
+    forecaster.set_params(training_options__trainer_kwargs={"callbacks": Count()}).fit(frame)
     assert seen == [3, 6]
     seen.clear()  # fewer samples than a row of windows, and batches that these do not divide
-    forecaster.set_params(max_steps_per_epoch=1, batch_size=7).fit(frame)
+    forecaster.set_params(training_options__max_steps_per_epoch=1, batch_size=7).fit(frame)
     assert seen == [1, 2]
 
 
@@ -241,14 +264,32 @@ def test_options_of_the_scaler_and_short_series():
 
 def test_defaults_stand_in_the_configuration_only():
     """Every default of the estimator is the one of the dataclass that has the parameter."""
-    where = {"memory_depth": (MemoryConfig, "depth"), "chunk_size": (MemoryConfig, "chunk_size")}
-    for name, parameter in inspect.signature(TitansForecaster.__init__).parameters.items():
-        for config in (BackboneConfig, ForecasterConfig, TrainingConfig):
-            if hasattr(config, name):
-                where[name] = (config, name)
-        if name in where:
-            config, field = where[name]
-            assert parameter.default == getattr(config, field), name
+    configs = (BackboneConfig, ForecasterConfig, TrainingConfig)
+    parameters = inspect.signature(TitansForecaster.__init__).parameters
+    for config in configs:
+        for name in {f.name for f in dataclasses.fields(config)} & parameters.keys():
+            assert parameters[name].default == getattr(config, name), name
+    model, training = ModelOptions(), TrainingOptions()
+    assert BackboneConfig(**model.backbone_fields()) == BackboneConfig()
+    assert TrainingConfig(**dataclasses.asdict(training)) == TrainingConfig()
+    assert model.head_dropout == ForecasterConfig().head_dropout == SequenceConfig().head_dropout
+
+
+def test_fields_of_options_are_parameters():
+    forecaster = small(model_options={"dropout": 0.3}, training_options={"patience": 4})
+    forecaster.set_params(model_options__memory__depth=3, training_options__weight_decay=0.5)
+    params = clone(forecaster).get_params()
+    assert params["model_options__dropout"] == 0.3
+    assert params["model_options__memory__depth"] == 3
+    assert params["training_options__patience"] == 4
+    assert params["training_options__weight_decay"] == 0.5
+    assert forecaster.options("model_options").memory == MemoryConfig(depth=3)
+    with pytest.raises(ValueError, match="ModelOptions has no field 'depth'; known: "):
+        forecaster.set_params(model_options__depth=3)
+    with pytest.raises(ValueError, match="MemoryConfig has no field 'dept'; known: "):
+        forecaster.set_params(model_options__memory__dept=3)
+    with pytest.raises(ValueError, match=r"dropout is 2; it must lie in \[0, 1\)"):
+        forecaster.set_params(model_options__dropout=2)
 
 
 def gap(frame):
@@ -442,8 +483,8 @@ def test_numpy_parameters_are_saved_and_odd_ones_named(frame, tmp_path):
     forecaster = small(quantile_levels=levels, max_epochs=1).fit(frame)
     forecaster.save(tmp_path / "m")
     assert TitansForecaster.load(tmp_path / "m").quantile_levels == (0.2, 0.8)
-    forecaster.set_params(backbone_options={"window": {1, 2}})
-    with pytest.raises(ValueError, match="backbone_options is .* which cannot be saved"):
+    forecaster.set_params(model_options={"window": {1, 2}})
+    with pytest.raises(ValueError, match="model_options is .* which cannot be saved"):
         forecaster.save(tmp_path / "m")
 
 

@@ -185,7 +185,7 @@ def test_static_covariates_are_used():
         target="y",
         max_epochs=60,
         learning_rate=0.01,
-        validation_fraction=0.0,
+        training_options={"validation_fraction": 0.0},
     ).fit(frame)
     ahead = frame.groupby("item_id").head(L + 4)
     forecast = forecaster.predict(ahead).groupby("item_id")["y"].mean()
@@ -292,7 +292,7 @@ def test_times_are_told_in_the_zone_that_was_fitted():
 def test_a_new_item_is_scaled_as_it_would_have_been(scaler):
     frame = long((60, 60))
     frame["target"] += 20
-    fitted = small(scaler=scaler, validation_fraction=0).fit(frame)
+    fitted = small(scaler=scaler, training_options={"validation_fraction": 0}).fit(frame)
     known = fitted.predict(frame)
     new = fitted.predict(
         frame.replace({"item_id": {n: f"new {n}" for n in frame["item_id"].unique()}})

@@ -340,7 +340,7 @@ def test_segments_are_windows():
     frame = wide()
     config = small(max_epochs=1).fit(frame).model_.config
     assert config.backbone.segment_length == 3  # patches of a window
-    own = small(max_epochs=1, backbone_options={"segment_length": 5}).fit(frame).model_.config
+    own = small(max_epochs=1, model_options={"segment_length": 5}).fit(frame).model_.config
     assert own.backbone.segment_length == 5
     default = small(max_epochs=1, carried_windows=0).fit(frame).model_.config
     assert default.backbone.segment_length == 32

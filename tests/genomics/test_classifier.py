@@ -123,12 +123,16 @@ def test_the_strand_is_chosen_by_what_is_held_out():
     some = [s for s in sequences if "TTGACATTGACA" in s]
     mixed = some + [reverse_complement(s) for s in some]
     labels = np.repeat([0, 1], len(some))
-    options = {"max_epochs": 15, "learning_rate": 0.01, "validation_fraction": 0.3}
+    options = {
+        "max_epochs": 15,
+        "learning_rate": 0.01,
+        "training_options": {"validation_fraction": 0.3},
+    }
     chosen = small(rc="auto", **options).fit(mixed, labels)
     assert chosen.model_.config.rc == "none"
     assert chosen.score(mixed, labels) > 0.9
     with pytest.raises(ValueError, match="rc is 'auto', but no validation part is held out"):
-        small(rc="auto", validation_fraction=0).fit(mixed, labels)
+        small(rc="auto", training_options={"validation_fraction": 0}).fit(mixed, labels)
 
 
 def test_rare_classes_may_count_more():
@@ -136,7 +140,11 @@ def test_rare_classes_may_count_more():
     sequences = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(60)]  # nothing to learn from
     labels = np.array(["rare", *["common"] * 5] * 10)
     for weight, share in ((None, 1 / 6), ("balanced", 1 / 2), ({"rare": 15}, 3 / 4)):
-        options = {"max_epochs": 20, "learning_rate": 0.005, "validation_fraction": 0}
+        options = {
+            "max_epochs": 20,
+            "learning_rate": 0.005,
+            "training_options": {"validation_fraction": 0},
+        }
         fitted = small(class_weight=weight, **options).fit(sequences, labels)
         assert fitted.predict_proba(sequences)[:, 1].mean() == pytest.approx(share, abs=0.12)
 
@@ -273,7 +281,11 @@ def test_several_labels_a_sequence(tmp_path):
     np.testing.assert_allclose(loaded.predict_proba(sequences), p, atol=1e-6)
     rare = np.stack([np.arange(60) % 6 == 0, np.arange(60) % 2], 1).astype(int)
     letters = ["".join(rng.choice(list("ACGT"), 20)) for _ in rare]
-    options = {"max_epochs": 20, "learning_rate": 0.005, "validation_fraction": 0}
+    options = {
+        "max_epochs": 20,
+        "learning_rate": 0.005,
+        "training_options": {"validation_fraction": 0},
+    }
     p = small(class_weight="balanced", **options).fit(letters, rare).predict_proba(letters)
     np.testing.assert_allclose(p.mean(0), 0.5, atol=0.12)
     with pytest.raises(ValueError, match=r"class_weight is \{0: 1\}; of several labels"):
@@ -332,7 +344,9 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
         module, "pad_codes", lambda s: longest.append(max(len(x) for x in s)) or plain(s)
     )
     options = {"stride": 4, "max_length": 100, "max_epochs": 8, "learning_rate": 0.01}
-    fitted = small(validation_fraction=0, **options).fit(sequences, [0, 1] * 20)
+    fitted = small(training_options={"validation_fraction": 0}, **options).fit(
+        sequences, [0, 1] * 20
+    )
     assert set(longest) == {100}
     whole = fitted.predict_proba(sequences)
     assert (whole.argmax(1) == [0, 1] * 20).mean() > 0.9
@@ -427,7 +441,9 @@ def test_groups_are_held_out_though_a_share_is_less_than_a_sequence(monkeypatch)
     )
     groups = np.repeat(list("abcdefghij"), 2)
     for fraction, expected in ((0.01, 2), (0, 0)):
-        small(validation_fraction=fraction).fit(["ACGT"] * 20, [0, 1] * 10, groups=groups)
+        small(training_options={"validation_fraction": fraction}).fit(
+            ["ACGT"] * 20, [0, 1] * 10, groups=groups
+        )
         assert seen.pop() == expected
     with pytest.raises(ValueError, match=r"groups\[3\] is missing; give every sequence one"):
         small().fit(["ACGT"] * 20, [0, 1] * 10, groups=["a", "b", "c", None] * 5)
@@ -445,9 +461,17 @@ def test_what_is_held_out_is_thinned_at_random():
 
 def test_the_longest_sequence_is_known_though_it_is_not_asked():
     X, y = ["ACGT" * 5] * 39 + ["ACGT" * 8], [0, 1] * 20
-    options = {"read_out": "flatten", "max_steps_per_epoch": 1, "batch_size": 2}
+    options = {
+        "read_out": "flatten",
+        "training_options": {"max_steps_per_epoch": 1, "validation_fraction": 0.5},
+        "batch_size": 2,
+    }
     for seed in range(4):
-        fitted = small(**options, validation_fraction=0.5, random_state=seed, max_epochs=1)
+        fitted = small(
+            **options,
+            random_state=seed,
+            max_epochs=1,
+        )
         assert fitted.fit(X, y).predict(X).shape == (40,)
 
 
@@ -470,7 +494,7 @@ def test_weights_of_numbered_classes_are_saved(tmp_path):
 
 def test_what_was_fitted_reads_as_it_was_fitted(fitted):
     before = fitted.predict_proba(["acgtACGT"])
-    again = TitansClassifier(**fitted.get_params()).set_params(lower_case="absent")
+    again = TitansClassifier(**fitted.get_params(deep=False)).set_params(lower_case="absent")
     for name in ("model_", "classes_", "history_"):
         setattr(again, name, getattr(fitted, name))
     np.testing.assert_array_equal(again.predict_proba(["acgtACGT"]), before)

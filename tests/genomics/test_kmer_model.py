@@ -310,7 +310,10 @@ def test_rare_classes_are_learned_though_their_counts_are_small():
     [
         ({"counted_words": 11}, "counted_words is 11; give a whole number of letters, 0 to 10"),
         ({"counted_words": True}, "counted_words is True; give a whole number of letters, 0 to 10"),
-        ({"validation_fraction": 0}, "counted_words is 3, but no sequence is held out"),
+        (
+            {"training_options": {"validation_fraction": 0}},
+            "counted_words is 3, but no sequence is held out",
+        ),
         ({"counted_gaps": -1}, "counted_gaps is -1; give a whole number of letters, 0 to 10"),
         (
             {"counted_words": 10, "counted_gaps": 2},

@@ -170,7 +170,7 @@ def test_what_is_not_there_is_not_hidden():
 
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objective):
-    options = {"rc": "augment", "dropout": 0.1}
+    options = {"rc": "augment", "model_options": {"dropout": 0.1}}
     small(**options).pretrain(genome, tmp_path / "whole", window=128, objective=objective)
 
     class Crash(Exception):
@@ -183,7 +183,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objecti
             if trainer.current_epoch == 2:
                 raise Crash
 
-    crashing = small(trainer_kwargs={"callbacks": [Stop()]}, **options)
+    crashing = small(training_options={"trainer_kwargs": {"callbacks": [Stop()]}}, **options)
     ask = {"window": 128, "objective": objective}
     with pytest.raises(Crash):
         crashing.pretrain(genome, tmp_path / "p", **ask)
@@ -222,7 +222,9 @@ def test_a_run_without_a_seed_goes_on_with_its_own(genome, tmp_path):
             if trainer.current_epoch == 1:
                 raise KeyError
 
-    crashing = small(random_state=None, trainer_kwargs={"callbacks": [Stop()]})
+    crashing = small(
+        random_state=None, training_options={"trainer_kwargs": {"callbacks": [Stop()]}}
+    )
     with pytest.raises(KeyError):
         crashing.pretrain(genome, tmp_path / "p", window=128)
     history = small(random_state=None).pretrain(genome, tmp_path / "p", window=128)

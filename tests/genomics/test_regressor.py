@@ -100,12 +100,12 @@ def test_what_is_held_out_has_values(sequences):
     with pytest.raises(ValueError, match="validation y has no value; give some"):
         small().fit(sequences, values, validation=(sequences[:2], [np.nan, np.nan]))
     # a batch of validation in which nothing is known says nothing
-    fitted = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
+    fitted = small(max_epochs=1, batch_size=1, training_options={"max_steps_per_epoch": 100})
     X, y = sequences[:8], np.append(values[:1], [np.nan] * 7)
     fitted.fit(sequences[:40], values[:40], validation=(X, y))
-    few = small(max_epochs=1, batch_size=1, max_steps_per_epoch=2)
+    few = small(max_epochs=1, batch_size=1, training_options={"max_steps_per_epoch": 2})
     assert "validation_loss" in few.fit(sequences[:40], values[:40], validation=(X, y)).history_[0]
-    alone = small(max_epochs=1, batch_size=1, max_steps_per_epoch=100)
+    alone = small(max_epochs=1, batch_size=1, training_options={"max_steps_per_epoch": 100})
     alone.fit(sequences[:40], values[:40], validation=(X[:1], y[:1]))
     one, other = fitted.history_[0], alone.history_[0]
     np.testing.assert_allclose(one["validation_loss"], other["validation_loss"], rtol=1e-5)
@@ -149,7 +149,7 @@ BAD = {
 def test_bad_values(name):
     (X, y), message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        small(validation_fraction=0).fit(X, y)
+        small(training_options={"validation_fraction": 0}).fit(X, y)
     with pytest.raises(ValueError, match="give the same values"):
         small().fit(*GOOD, validation=(["A"], [[1.0, 2.0]]))
     with pytest.raises(NotFittedError):

@@ -196,7 +196,14 @@ def test_two_groups_are_too_few_to_stop_early_by_one():
     groups = np.arange(40) // 20
     with pytest.raises(ValueError, match="groups name 2, of which a fold fits one"):
         sequence_folds(classifier(), X, Y, groups, None, 0)
-    assert len(sequence_folds(classifier(validation_fraction=0), X, Y, groups, 2, 0)) == 2
+    assert (
+        len(
+            sequence_folds(
+                classifier(training_options={"validation_fraction": 0}), X, Y, groups, 2, 0
+            )
+        )
+        == 2
+    )
 
 
 def test_folds_may_be_given_as_lists():

@@ -78,7 +78,7 @@ def test_a_study_keeps_the_folds_it_began_with(tmp_path):
         {"scoring": "r2"},
         {"objectives": ("score", "latency")},
         {"cv": 3},
-        {"estimator": classifier(), "space": {"dropout": PLACES["x"]}},
+        {"estimator": classifier(), "space": {"model_options__dropout": PLACES["x"]}},
     ],
     ids=["scoring", "objectives", "folds", "estimator"],
 )

@@ -144,7 +144,10 @@ def test_a_fitted_search_is_pickled_and_cloned(forecasts, classes):
 
 
 def test_a_search_changes_neither_its_parameters_nor_the_data():
-    X, own = wave(), forecaster(trainer_kwargs={"callbacks": []}, progress_bar=True)
+    X, own = (
+        wave(),
+        forecaster(training_options={"trainer_kwargs": {"callbacks": []}}, progress_bar=True),
+    )
     before, params = X.copy(), own.get_params()
     found = search(own, n_trials=1, refit=False)
     asked = found.get_params()
@@ -428,7 +431,9 @@ def test_both_trainings_of_one_fit_report_their_epochs_once():
 
 
 def test_of_more_epochs_than_steps_a_step_is_told_once():
-    found = search(forecaster(max_epochs=100, patience=100), n_trials=1).fit(wave())
+    found = search(forecaster(max_epochs=100, training_options={"patience": 100}), n_trials=1).fit(
+        wave()
+    )
     steps = list(found.study_.trials[0].intermediate_values)
     assert steps == list(range(1, 82))
 

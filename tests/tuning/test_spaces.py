@@ -40,10 +40,28 @@ def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
 @pytest.mark.parametrize(
     ("estimator", "X"),
     [
-        (TitansForecaster(4, 16, d_model=512, n_layers=7, learning_rate=0.5, dropout=0.7), wave()),
-        (forecaster(variant="swa", patch_length=5, weight_decay=3.0, cycle_length=7), HOURS),
+        (
+            TitansForecaster(
+                4, 16, d_model=512, n_layers=7, learning_rate=0.5, model_options={"dropout": 0.7}
+            ),
+            wave(),
+        ),
+        (
+            forecaster(
+                variant="swa",
+                patch_length=5,
+                training_options={"weight_decay": 3.0},
+                cycle_length=7,
+            ),
+            HOURS,
+        ),
         (TitansClassifier("kmer", stride=5, kernel_size=7, rc="auto", n_layers=0), sequences()),
-        (TitansRegressor(read_out="last", learning_rate=1e-5, head_dropout=0.9), sequences()),
+        (
+            TitansRegressor(
+                read_out="last", learning_rate=1e-5, model_options={"head_dropout": 0.9}
+            ),
+            sequences(),
+        ),
     ],
 )
 def test_what_the_estimator_says_itself_lies_in_its_space(estimator, X):
@@ -95,7 +113,7 @@ def test_a_space_has_what_the_data_allow():
 def test_a_pretrained_network_keeps_its_sizes():
     space = default_space(classifier(pretrained="somewhere"), sequences())
     assert {"d_model", "n_layers", "variant", "tokenizer", "stride"}.isdisjoint(space)
-    assert {"learning_rate", "dropout", "read_out"} <= set(space)
+    assert {"learning_rate", "model_options__dropout", "read_out"} <= set(space)
 
 
 def test_a_pipelines_space_is_that_of_its_last_step():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from tqdm.auto import trange
 from titans_ts.config import (
     BackboneConfig,
     ForecasterConfig,
-    MemoryConfig,
+    ModelOptions,
     TrainingConfig,
+    TrainingOptions,
     from_dict,
 )
 from titans_ts.estimator import TitansEstimator
@@ -50,6 +51,7 @@ _FEWEST = 64
 """Windows of the longest item that validation counts, if it has as many."""
 
 
+@dataclass(eq=False, repr=False)
 class TitansForecaster(TitansEstimator):
     """Forecast a multivariate series with a Titans backbone.
 
@@ -63,12 +65,6 @@ class TitansForecaster(TitansEstimator):
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
         Width of a token, number of blocks, and of heads.
-    memory_depth : int
-        L_M, layers of the memory's MLP.
-    chunk_size : int
-        Tokens that share a gradient point in the memory.
-    dropout, head_dropout : float
-        Dropped share inside the backbone, and before the head.
     patch_length, patch_stride : int
         Steps in a token, and between the starts of two.
     tokens : {"patch", "joint", "variate", "mixed"}
@@ -113,26 +109,22 @@ class TitansForecaster(TitansEstimator):
         Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
         Windows in a step; memory grows with it times the number of variates.
-    learning_rate, weight_decay : float
-        Of AdamW.
-    max_steps_per_epoch : int
-        Steps in a pass at most: where there are more windows, a pass takes some of them at random, and
-        validation every so many.
-    patience : int or None
-        Epochs without a better validation loss before training stops; None is a fifth of all.
-    validation_fraction : float
-        Share of the rows, at the end, held out for early stopping.
+    learning_rate : float
+        Peak learning rate of AdamW's one-cycle schedule (default 0.001).
+    model_options : ModelOptions or dict, optional
+        Rarely changed settings of the model (:class:`titans_ts.config.ModelOptions`): dropout, the
+        memory's depth and chunk size, persistent tokens, ..., for instance
+        ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
+    training_options : TrainingOptions or dict, optional
+        Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
+        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
+        and `trainer_kwargs` for Lightning. Default: those of the class.
     device : str
         "auto", or a torch device.
     random_state : int, RandomState or None
         Seed; with an int, CPU runs repeat exactly.
     progress_bar : bool
         Whether to show one while fitting.
-    backbone_options : dict, optional
-        More of :class:`titans_ts.config.BackboneConfig`, for instance
-        ``{"n_persistent": 8, "memory": {"forget": False}}``.
-    trainer_kwargs : dict, optional
-        More arguments for `lightning.pytorch.Trainer`.
 
     Attributes
     ----------
@@ -169,92 +161,43 @@ class TitansForecaster(TitansEstimator):
     (8, 1, 3)
     """
 
-    model_: ForecastingModel
-    _engine: PanelModel
-    _tail: Panel
-    _state: Any
-    _calibration: Calibration | None
+    prediction_length: int = ForecasterConfig.prediction_length
+    context_length: int = ForecasterConfig.context_length
+    _: KW_ONLY
+    variant: str = BackboneConfig.variant
+    d_model: int = BackboneConfig.d_model
+    n_layers: int = BackboneConfig.n_layers
+    n_heads: int = BackboneConfig.n_heads
+    patch_length: int = ForecasterConfig.patch_length
+    patch_stride: int = ForecasterConfig.patch_stride
+    tokens: str = ForecasterConfig.tokens
+    carried_windows: int = ForecasterConfig.carried_windows
+    scaler: str = ForecasterConfig.scaler
+    cycle_length: int = ForecasterConfig.cycle_length
+    quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
+    output: str = ForecasterConfig.output
+    target: Any = None
+    past: Any = ()
+    known_future: Any = ()
+    static: Any = ()
+    calendar: Any = False
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    freq: str | None = None
+    max_epochs: int | None = TrainingConfig.max_epochs
+    batch_size: int = TrainingConfig.batch_size
+    learning_rate: float = TrainingConfig.learning_rate
+    model_options: ModelOptions | dict[str, Any] | None = None
+    training_options: TrainingOptions | dict[str, Any] | None = None
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    progress_bar: bool = True
 
-    def __init__(
-        self,
-        prediction_length: int = ForecasterConfig.prediction_length,
-        context_length: int = ForecasterConfig.context_length,
-        *,
-        variant: str = BackboneConfig.variant,
-        d_model: int = BackboneConfig.d_model,
-        n_layers: int = BackboneConfig.n_layers,
-        n_heads: int = BackboneConfig.n_heads,
-        memory_depth: int = MemoryConfig.depth,
-        chunk_size: int = MemoryConfig.chunk_size,
-        dropout: float = BackboneConfig.dropout,
-        head_dropout: float = ForecasterConfig.head_dropout,
-        patch_length: int = ForecasterConfig.patch_length,
-        patch_stride: int = ForecasterConfig.patch_stride,
-        tokens: str = ForecasterConfig.tokens,
-        carried_windows: int = ForecasterConfig.carried_windows,
-        scaler: str = ForecasterConfig.scaler,
-        cycle_length: int = ForecasterConfig.cycle_length,
-        quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels,
-        output: str = ForecasterConfig.output,
-        target: Any = None,
-        past: Any = (),
-        known_future: Any = (),
-        static: Any = (),
-        calendar: Any = False,
-        item_id: str = "item_id",
-        timestamp: str = "timestamp",
-        freq: str | None = None,
-        max_epochs: int | None = TrainingConfig.max_epochs,
-        batch_size: int = TrainingConfig.batch_size,
-        learning_rate: float = TrainingConfig.learning_rate,
-        weight_decay: float = TrainingConfig.weight_decay,
-        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
-        patience: int | None = TrainingConfig.patience,
-        validation_fraction: float = TrainingConfig.validation_fraction,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        progress_bar: bool = True,
-        backbone_options: dict[str, Any] | None = None,
-        trainer_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        self.prediction_length = prediction_length
-        self.context_length = context_length
-        self.variant = variant
-        self.d_model = d_model
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.memory_depth = memory_depth
-        self.chunk_size = chunk_size
-        self.dropout = dropout
-        self.head_dropout = head_dropout
-        self.patch_length = patch_length
-        self.patch_stride = patch_stride
-        self.tokens = tokens
-        self.carried_windows = carried_windows
-        self.scaler = scaler
-        self.cycle_length = cycle_length
-        self.quantile_levels = quantile_levels
-        self.output = output
-        self.target = target
-        self.past = past
-        self.known_future = known_future
-        self.static = static
-        self.calendar = calendar
-        self.item_id = item_id
-        self.timestamp = timestamp
-        self.freq = freq
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.max_steps_per_epoch = max_steps_per_epoch
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.random_state = random_state
-        self.progress_bar = progress_bar
-        self.backbone_options = backbone_options
-        self.trainer_kwargs = trainer_kwargs
+    model_: ForecastingModel = field(init=False)
+    _engine: PanelModel = field(init=False)
+    _tail: Panel = field(init=False)
+    _state: Any = field(init=False)
+    _calibration: Calibration | None = field(init=False)
 
     def __sklearn_tags__(self) -> Tags:
         """NaN is missing data; there is no y."""
@@ -296,7 +239,7 @@ class TitansForecaster(TitansEstimator):
         if np.isnan(panel.values[:, : panel.n_targets]).all():
             raise ValueError("X has no observed value; there is nothing to learn from")
         encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
-        config = _for_panel(config, panel, roles, encoder, self.backbone_options or {})
+        config = _for_panel(config, panel, roles, encoder, self.options("model_options"))
         first, end = panel.spans.T
         fraction = training.validation_fraction if validation is None else 0
         border = end - validation_rows(panel, config, fraction)
@@ -353,7 +296,7 @@ class TitansForecaster(TitansEstimator):
                 else batches(held_out, at_once, most=max(1, most // checked)),
                 training,
                 progress_bar=self.progress_bar,
-                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+                trainer_kwargs=self._trainer_kwargs(),
             )
         model.model.to(self._device())
         calibration = model.calibration(*_validation_cuts(panel, config, border))
@@ -991,7 +934,7 @@ def _for_panel(
     panel: Panel,
     roles: Roles,
     encoder: StaticEncoder | None,
-    given: Container[str],
+    options: ModelOptions,
 ) -> ForecasterConfig:
     """The configuration with the panel's numbers of columns; unless given, windows are MAC's segments."""
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
@@ -1004,12 +947,12 @@ def _for_panel(
         n_static=n_static,
     )
     backbone, variates = config.backbone, config.tokens == "variate"
-    if (config.carried_windows or variates) and "segment_length" not in given:
+    if (config.carried_windows or variates) and options.segment_length is None:
         # a segment of MAC's that straddled two windows would hide a window's own beginning
         n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
         if variates:
             n_tokens = config.n_covariates + 2 * config.n_variates
         backbone = dataclasses.replace(backbone, segment_length=n_tokens)
-        if variates and "window" not in given:  # every variate sees all others
+        if variates and options.window is None:  # every variate sees all others
             backbone = dataclasses.replace(backbone, window=max(backbone.window, n_tokens))
     return dataclasses.replace(config, backbone=backbone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from sklearn.utils import Tags, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig, TrainingConfig
 from titans_ts.genomics.sequence_estimator import SequenceEstimator, check_target
 
 __all__ = ["TitansClassifier"]
 
 
+@dataclass(eq=False, repr=False)
 class TitansClassifier(ClassifierMixin, SequenceEstimator):
     """Classify DNA sequences of any lengths with a Titans backbone.
 
@@ -73,27 +73,23 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
         Width of a token, number of blocks, and of heads.
-    memory_depth : int
-        L_M, layers of the memory's MLP.
-    chunk_size : int
-        Tokens that share a gradient point in the memory.
-    dropout, head_dropout : float
-        Dropped share inside the backbone, and before the head.
     max_length : int or None
         Letters of a training sequence at most: of a longer one, a random stretch is read each time.
     max_epochs : int or None
         Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
     batch_size : int
         Sequences in a step; fewer where they are long (a step has at most 32 768 tokens).
-    learning_rate, weight_decay : float
-        Of AdamW.
-    max_steps_per_epoch : int
-        Steps in a pass at most: where there are more sequences, a pass takes some of them at random.
-    patience : int or None
-        Epochs without a better validation loss before training stops; None is a fifth of all.
-    validation_fraction : float
-        Share of the sequences held out for early stopping: the same share of each class (several labels,
-        and values, are drawn at random), or whole groups.
+    learning_rate : float
+        Peak learning rate of AdamW's one-cycle schedule (default 0.001).
+    model_options : ModelOptions or dict, optional
+        Rarely changed settings of the model (:class:`titans_ts.config.ModelOptions`): dropout, the
+        memory's depth and chunk size, persistent tokens, ..., for instance
+        ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
+    training_options : TrainingOptions or dict, optional
+        Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
+        `validation_fraction` (0.2; the same share of each class, or whole
+        groups), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
+        and `trainer_kwargs` for Lightning. Default: those of the class.
     device : str
         "auto", or a torch device.
     random_state : int, RandomState or None
@@ -103,14 +99,10 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     pretrained : str or Path, optional
         A directory that :meth:`pretrain` wrote, or :meth:`save` of an estimator for DNA: training begins
         with its tokenizer and backbone, which are as large as they were there, whatever the parameters
-        here and `backbone_options` say (but for `dropout`), and read backwards if they did. What short
+        here and `model_options` say (but for `dropout`), and read backwards if they did. What short
         sequences taught goes on with long ones in this way.
     freeze : {"none", "tokenizer", "backbone"}
         What of them stays as it is: nothing; the tokenizer; both.
-    backbone_options : dict, optional
-        More of :class:`titans_ts.config.BackboneConfig`, for instance ``{"window": 128}``.
-    trainer_kwargs : dict, optional
-        More arguments for `lightning.pytorch.Trainer`.
 
     Attributes
     ----------
@@ -134,90 +126,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     array(['mixed', 'poly-T'], dtype='<U6')
     """
 
-    def __init__(
-        self,
-        tokenizer: str = SequenceConfig.tokenizer,
-        *,
-        kernel_size: int | None = SequenceConfig.kernel_size,
-        stride: int = SequenceConfig.stride,
-        position: bool = SequenceConfig.position,
-        gaps: int = SequenceConfig.gaps,
-        every_word: bool = SequenceConfig.every_word,
-        n_filters: int = SequenceConfig.n_filters,
-        first_filters: str = "random",
-        counted_words: int = 0,
-        counted_gaps: int = 0,
-        n_merges: int = 1000,
-        lower_case: str = SequenceConfig.lower_case,
-        rc: str = SequenceConfig.rc,
-        bidirectional: str = SequenceConfig.bidirectional,
-        read_out: str = SequenceConfig.read_out,
-        class_weight: Any = None,
-        variant: str = "mag",
-        d_model: int = BackboneConfig.d_model,
-        n_layers: int = BackboneConfig.n_layers,
-        n_heads: int = BackboneConfig.n_heads,
-        memory_depth: int = MemoryConfig.depth,
-        chunk_size: int = MemoryConfig.chunk_size,
-        dropout: float = BackboneConfig.dropout,
-        head_dropout: float = SequenceConfig.head_dropout,
-        max_length: int | None = None,
-        max_epochs: int | None = TrainingConfig.max_epochs,
-        batch_size: int = TrainingConfig.batch_size,
-        learning_rate: float = TrainingConfig.learning_rate,
-        weight_decay: float = TrainingConfig.weight_decay,
-        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
-        patience: int | None = TrainingConfig.patience,
-        validation_fraction: float = TrainingConfig.validation_fraction,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        progress_bar: bool = True,
-        pretrained: str | Path | None = None,
-        freeze: str = "none",
-        backbone_options: dict[str, Any] | None = None,
-        trainer_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            tokenizer,
-            kernel_size=kernel_size,
-            stride=stride,
-            position=position,
-            gaps=gaps,
-            every_word=every_word,
-            n_filters=n_filters,
-            first_filters=first_filters,
-            counted_words=counted_words,
-            counted_gaps=counted_gaps,
-            n_merges=n_merges,
-            lower_case=lower_case,
-            rc=rc,
-            bidirectional=bidirectional,
-            read_out=read_out,
-            variant=variant,
-            d_model=d_model,
-            n_layers=n_layers,
-            n_heads=n_heads,
-            memory_depth=memory_depth,
-            chunk_size=chunk_size,
-            dropout=dropout,
-            head_dropout=head_dropout,
-            max_length=max_length,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            max_steps_per_epoch=max_steps_per_epoch,
-            patience=patience,
-            validation_fraction=validation_fraction,
-            device=device,
-            random_state=random_state,
-            progress_bar=progress_bar,
-            pretrained=pretrained,
-            freeze=freeze,
-            backbone_options=backbone_options,
-            trainer_kwargs=trainer_kwargs,
-        )
-        self.class_weight = class_weight
+    class_weight: Any = field(default=None, kw_only=True)
+
+    classes_: NDArray[Any] = field(init=False)
 
     def __sklearn_tags__(self) -> Tags:
         """A sequence may have several labels."""

@@ -78,7 +78,7 @@ def pretrain(
         "window": int(window),
         "contigs": None if validation_contigs is None else list(validation_contigs),
         "model": to_dict(config),
-        "training": to_dict(training),
+        "training": to_dict(dataclasses.replace(training, trainer_kwargs=None)),
         "seed": seed,
     }
     most = training.samples_per_epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from titans_ts.config import (
     BackboneConfig,
-    MemoryConfig,
+    ModelOptions,
     SequenceConfig,
     TrainingConfig,
+    TrainingOptions,
     from_dict,
 )
 from titans_ts.datasets import FastaRegions, Genome
@@ -65,92 +67,44 @@ _TOKENS = 32_768
 """Tokens of a batch at most, padding included."""
 
 
+@dataclass(eq=False, repr=False)
 class SequenceEstimator(GenomeMethods, TitansEstimator):
     """Base of the estimators for DNA; the parameters are described where they are used."""
 
-    model_: SequenceModel
-    words_: CountedWords | None = None
+    tokenizer: str = SequenceConfig.tokenizer
+    _: KW_ONLY
+    kernel_size: int | None = SequenceConfig.kernel_size
+    stride: int = SequenceConfig.stride
+    position: bool = SequenceConfig.position
+    gaps: int = SequenceConfig.gaps
+    every_word: bool = SequenceConfig.every_word
+    n_filters: int = SequenceConfig.n_filters
+    first_filters: str = "random"
+    counted_words: int = 0
+    counted_gaps: int = 0
+    n_merges: int = 1000
+    lower_case: str = SequenceConfig.lower_case
+    rc: str = SequenceConfig.rc
+    bidirectional: str = SequenceConfig.bidirectional
+    read_out: str = SequenceConfig.read_out
+    variant: str = "mag"
+    d_model: int = BackboneConfig.d_model
+    n_layers: int = BackboneConfig.n_layers
+    n_heads: int = BackboneConfig.n_heads
+    max_length: int | None = None
+    max_epochs: int | None = TrainingConfig.max_epochs
+    batch_size: int = TrainingConfig.batch_size
+    learning_rate: float = TrainingConfig.learning_rate
+    pretrained: str | Path | None = None
+    freeze: str = "none"
+    model_options: ModelOptions | dict[str, Any] | None = None
+    training_options: TrainingOptions | dict[str, Any] | None = None
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    progress_bar: bool = True
 
-    def __init__(
-        self,
-        tokenizer: str = SequenceConfig.tokenizer,
-        *,
-        kernel_size: int | None = SequenceConfig.kernel_size,
-        stride: int = SequenceConfig.stride,
-        position: bool = SequenceConfig.position,
-        gaps: int = SequenceConfig.gaps,
-        every_word: bool = SequenceConfig.every_word,
-        n_filters: int = SequenceConfig.n_filters,
-        first_filters: str = "random",
-        counted_words: int = 0,
-        counted_gaps: int = 0,
-        n_merges: int = 1000,
-        lower_case: str = SequenceConfig.lower_case,
-        rc: str = SequenceConfig.rc,
-        bidirectional: str = SequenceConfig.bidirectional,
-        read_out: str = SequenceConfig.read_out,
-        variant: str = "mag",
-        d_model: int = BackboneConfig.d_model,
-        n_layers: int = BackboneConfig.n_layers,
-        n_heads: int = BackboneConfig.n_heads,
-        memory_depth: int = MemoryConfig.depth,
-        chunk_size: int = MemoryConfig.chunk_size,
-        dropout: float = BackboneConfig.dropout,
-        head_dropout: float = SequenceConfig.head_dropout,
-        max_length: int | None = None,
-        max_epochs: int | None = TrainingConfig.max_epochs,
-        batch_size: int = TrainingConfig.batch_size,
-        learning_rate: float = TrainingConfig.learning_rate,
-        weight_decay: float = TrainingConfig.weight_decay,
-        max_steps_per_epoch: int = TrainingConfig.max_steps_per_epoch,
-        patience: int | None = TrainingConfig.patience,
-        validation_fraction: float = TrainingConfig.validation_fraction,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        progress_bar: bool = True,
-        pretrained: str | Path | None = None,
-        freeze: str = "none",
-        backbone_options: dict[str, Any] | None = None,
-        trainer_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.position = position
-        self.gaps = gaps
-        self.every_word = every_word
-        self.n_filters = n_filters
-        self.first_filters = first_filters
-        self.counted_words = counted_words
-        self.counted_gaps = counted_gaps
-        self.n_merges = n_merges
-        self.lower_case = lower_case
-        self.rc = rc
-        self.bidirectional = bidirectional
-        self.read_out = read_out
-        self.variant = variant
-        self.d_model = d_model
-        self.n_layers = n_layers
-        self.n_heads = n_heads
-        self.memory_depth = memory_depth
-        self.chunk_size = chunk_size
-        self.dropout = dropout
-        self.head_dropout = head_dropout
-        self.max_length = max_length
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.max_steps_per_epoch = max_steps_per_epoch
-        self.patience = patience
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.random_state = random_state
-        self.progress_bar = progress_bar
-        self.pretrained = pretrained
-        self.freeze = freeze
-        self.backbone_options = backbone_options
-        self.trainer_kwargs = trainer_kwargs
+    model_: SequenceModel = field(init=False)
+    words_: CountedWords | None = field(init=False)
 
     def __sklearn_tags__(self) -> Tags:
         """X is one str a sequence."""
@@ -222,7 +176,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 window=window,
                 validation_contigs=validation_contigs,
                 progress_bar=self.progress_bar,
-                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+                trainer_kwargs=self._trainer_kwargs(),
             )
 
     def _fit(
@@ -348,7 +302,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
                 validation,
                 training,
                 progress_bar=self.progress_bar,
-                trainer_kwargs=self._accelerator() | (self.trainer_kwargs or {}),
+                trainer_kwargs=self._trainer_kwargs(),
             )
         return model, history
 
@@ -450,8 +404,8 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
-        if "words" in fitted:
-            self.words_ = CountedWords.restored(fitted["words"], tensors)
+        saved = fitted.get("words")
+        self.words_ = None if saved is None else CountedWords.restored(saved, tensors)
         self.model_ = SequenceModel(from_dict(SequenceConfig, model))
 
     def _check_rc(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
 from titans_ts.datasets._atomic import replace_file
+from titans_ts.nn.migration import FORMAT, upgrade
 from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "save_state",
 ]
 
-FORMAT = 2
-"""Version of the directory format; a reader refuses a newer one."""
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 
 State = TypeVar("State")
@@ -141,7 +140,7 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     payload = (path / _TENSORS).read_bytes()
     if _digest(config, payload) != digest:
         raise ValueError(f"{damaged}: it was truncated or changed; save it again")
-    return config, load(payload)
+    return upgrade(config, version), load(payload)
 
 
 def save_model(path: str | Path, model: nn.Module) -> None:

@@ -22,6 +22,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
 
+from titans_ts.estimator import TitansEstimator
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.genomics.sequence_estimator import check_target
 
@@ -157,7 +158,7 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
         splits: Any = list(splitter.split(np.zeros(len(groups)), labels, groups))
         splits = splits[:1] if cv is None else splits
         fewest = min(len(np.unique(_safe_indexing(groups, train))) for train, _ in splits)
-        if fewest < 2 and getattr(estimator, "validation_fraction", 0) > 0:
+        if fewest < 2 and _holds_out(estimator):
             raise ValueError(
                 f"groups name {n_groups}, of which a fold fits one; it needs two, one of them to stop "
                 "early by (give more groups, or validation_fraction=0)"
@@ -218,3 +219,10 @@ def _latest(
 
 def _rows(X: Any, chosen: NDArray[np.bool_]) -> Any:
     return X.iloc[chosen] if isinstance(X, (pd.DataFrame, pd.Series)) else X[chosen]
+
+
+def _holds_out(estimator: Any) -> bool:
+    """Whether the estimator holds a validation part out of what it is fitted on."""
+    if not isinstance(estimator, TitansEstimator):
+        return False
+    return bool(estimator.options("training_options").validation_fraction > 0)

@@ -451,8 +451,8 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _fixed(self) -> dict[str, str]:
         """The estimator's parameters, but for those that do not matter to a score."""
-        free = ("progress_bar", "trainer_kwargs", "device")
-        return {
+        free = ("progress_bar", "trainer_kwargs", "device", "training_options", "model_options")
+        return {  # options by their fields
             name: repr(value)
             for name, value in self.estimator.get_params().items()
             if name.rpartition("__")[2] not in free and " at 0x" not in repr(value)

@@ -39,8 +39,8 @@ def default_space(estimator: Any, X: Any) -> dict[str, Any]:
     Examples
     --------
     >>> sorted(default_space(TitansForecaster(24, 96), np.zeros((500, 1))))
-    ['d_model', 'dropout', 'head_dropout', 'learning_rate', 'n_layers', 'patch_length', 'variant', \
-'weight_decay']
+    ['d_model', 'learning_rate', 'model_options__dropout', 'model_options__head_dropout', 'n_layers', \
+'patch_length', 'training_options__weight_decay', 'variant']
     """
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
@@ -103,13 +103,14 @@ def _network(estimator: Any, n_values: int, fewest_layers: int) -> dict[str, Any
     most = max(_WIDTHS[1], n_values**0.5 / 4)
     widths = [w for w in _WIDTHS if w <= most and w % (2 * estimator.n_heads) == 0]
     deepest = 2 if n_values < 50_000 else 3
+    model, training = estimator.options("model_options"), estimator.options("training_options")
     return {
         "variant": _choices(estimator.variant, ["mac", "mag", "mal", "lmm"]),
         "d_model": _choices(estimator.d_model, widths),
         "n_layers": _whole(estimator.n_layers, fewest_layers, deepest),
-        "dropout": _numbers(estimator.dropout, 0.0, 0.4),
-        "head_dropout": _numbers(estimator.head_dropout, 0.0, 0.5),
-        "weight_decay": _numbers(estimator.weight_decay, 1e-3, 0.3, log=True),
+        "model_options__dropout": _numbers(model.dropout, 0.0, 0.4),
+        "model_options__head_dropout": _numbers(model.head_dropout, 0.0, 0.5),
+        "training_options__weight_decay": _numbers(training.weight_decay, 1e-3, 0.3, log=True),
     }
 
 
