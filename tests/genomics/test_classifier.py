@@ -495,7 +495,7 @@ def test_weights_of_numbered_classes_are_saved(tmp_path):
 def test_what_was_fitted_reads_as_it_was_fitted(fitted):
     before = fitted.predict_proba(["acgtACGT"])
     again = TitansClassifier(**fitted.get_params(deep=False)).set_params(lower_case="absent")
-    for name in ("model_", "classes_", "history_"):
+    for name in ("model_", "classes_", "history_", "words_"):
         setattr(again, name, getattr(fitted, name))
     np.testing.assert_array_equal(again.predict_proba(["acgtACGT"]), before)
 
