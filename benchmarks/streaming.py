@@ -68,7 +68,7 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
             HORIZON,
             LENGTH,
             variant=variant,
-            carried_windows=carried,
+            stateful_windows=carried,
             training_options={
                 "validation_fraction": (split.validation.stop - split.train.stop)
                 / split.validation.stop,
