@@ -10,13 +10,12 @@ import struct
 import tempfile
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from titans_ts.datasets._atomic import atomic_paths
 from titans_ts.datasets._files import is_compressed
 
 __all__ = ["IndexedFasta"]
@@ -210,7 +209,7 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
     built = not index.is_file()
     new = [at for at in (blocks, index) if not at.is_file()] if built else []
     try:
-        with warnings.catch_warnings(), _aside(new) as at:
+        with warnings.catch_warnings(), atomic_paths(new) as at:
             # whether an index is older says nothing after a checkout; Genome compares it with the file
             warnings.filterwarnings(
                 "ignore", message="(BGZF )?Index file .* is older than FASTA file"
@@ -255,20 +254,6 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
             f"{str(path)!r} lacks the block that ends a bgzipped file: it is cut off; fetch or compress "
             "it anew"
         ) from error
-
-
-@contextmanager
-def _aside(files: list[Path]) -> Iterator[dict[Path, Path]]:
-    """Where to write new files, which take their places together when all are whole."""
-    if not files:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix=".index-", dir=files[0].parent) as folder:
-        at = {file: Path(folder) / file.name for file in files}
-        yield at
-        for file, written in at.items():
-            if written.is_file():
-                written.replace(file)
 
 
 def _fault(path: Path) -> str | None:

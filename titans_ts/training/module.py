@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from titans_ts.config import TrainingConfig
+from titans_ts.datasets._atomic import atomic_path
 
 __all__ = ["KeepBest", "Resume", "TellEpochs", "TrainingModule"]
 
@@ -160,9 +161,8 @@ class Resume(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write it aside and rename it; it comes after :class:`KeepBest`."""
-        aside = self.path.with_suffix(".new")
-        trainer.save_checkpoint(aside)
-        aside.replace(self.path)
+        with atomic_path(self.path) as aside:
+            trainer.save_checkpoint(aside)
 
 
 class TellEpochs(pl.Callback):
