@@ -363,14 +363,14 @@ def surprise(
     import torch
 
     from titans_ts.datasets import Genome
-    from titans_ts.genomics import letter_surprise
+    from titans_ts.genomics import nucleotide_surprisal
     from titans_ts.nn.checkpoint import load_directory
 
     read = Genome(genome, pad_invalid=pad_invalid)
     options: dict[str, Any] = {"bin": bin, "contigs": contigs or None, "out": out}
     if load_directory(model)[0].get("estimator") is None:
         torch.set_num_threads(threads)
-        found = letter_surprise(model, read, **options, progress_bar=not quiet)
+        found = nucleotide_surprisal(model, read, **options, progress_bar=not quiet)
     else:
         found = _load(model, threads, quiet).surprise(read, **options)
     typer.echo(f"{len(found)} bins of {genome.name}\nwrote {out}")
