@@ -96,7 +96,7 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
 def errors(forecaster: TitansForecaster, values: Any, first: Any, name: str) -> dict[str, float]:
     """Errors of forecasts that begin at rows `first`, from all rows before them."""
     panel = read_panel(values[: first[-1] + HORIZON])
-    point, _ = forecaster.engine.rolling(panel, first[:, None])
+    point, _ = forecaster.predictor.rolling(panel, first[:, None])
     return compare(forecaster, point[:, 0], values, first, name)
 
 

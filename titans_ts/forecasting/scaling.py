@@ -152,31 +152,25 @@ class Scales:
             level,
         )
 
-    def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
-        """Level and spread `[n, C]` for the targets of a panel's items, or else of windows `[n, L, F]`.
+    def of(self, panel: Panel) -> tuple[Array, Array]:
+        """Level and spread `[I, C]` for the targets of a panel's items.
 
         Those of the same item in what was fitted; of a single series, if that was fitted. An item that
-        was not fitted, and a variate never observed then, have those of the history given.
+        was not fitted, and a variate never observed then, have those of the history in the panel.
         """
-        C = self.mean.shape[1]
-        if panel is not None:
-            n, rows, starts = panel.n_items, panel.values, panel.starts
-        else:
-            assert windows is not None
-            n, length, _ = windows.shape
-            rows, starts = windows.reshape(n * length, -1), np.arange(n + 1) * length
+        n, C = panel.n_items, self.mean.shape[1]
         if self.identity:
             return np.zeros((n, C)), np.ones((n, C))
         if self.items is None:
             mean, spread = np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
         else:
-            none = pd.Index([None] * n) if panel is None or panel.items is None else panel.items
-            place = self.items.get_indexer(none)
+            names = pd.Index([None] * n) if panel.items is None else panel.items
+            place = self.items.get_indexer(names)
             mean, spread = self.mean[place], self.spread[place]
             mean[place < 0] = np.nan
         new = np.isnan(mean)
         if new.any():
-            level, deviation = level_and_spread(rows[:, :C], starts)
+            level, deviation = level_and_spread(panel.values[:, :C], panel.starts)
             level = level if self.level else np.where(np.isnan(level), np.nan, 0.0)
             mean, spread = np.where(new, level, mean), np.where(new, deviation, spread)
         return mean, spread
