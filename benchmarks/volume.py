@@ -83,7 +83,10 @@ def main() -> None:
     )
     size = wide.size * 8
     whole = read_panel(wide, Roles())
-    print(f"reading a frame: {peak_bytes(lambda: read_panel(wide, Roles())) / size:.1f} x the values")
+    fitted.fit_panel(read_panel(wide.head(1000), Roles()))  # imports Lightning, which takes 100 MB
+    print(
+        f"reading a frame: {peak_bytes(lambda: read_panel(wide, Roles())) / size:.1f} x the values"
+    )
     peak = peak_bytes(lambda: fitted.fit_panel(whole))
     print(f"fitting a panel: {peak / size:.1f} x the values, beside them")
 

@@ -284,7 +284,9 @@ def test_times_are_told_in_the_zone_that_was_fitted():
     pd.testing.assert_frame_equal(fitted.update(elsewhere[80:90]).predict(), expected)
     with pytest.raises(ValueError, match="X has no time zone, but the fitted one Asia/Tokyo"):
         fitted.predict(frame.tz_localize(None))
-    with pytest.raises(ValueError, match="frequency <2 \\* Hours>, but the fitted series has <Hour>"):
+    with pytest.raises(
+        ValueError, match="frequency <2 \\* Hours>, but the fitted series has <Hour>"
+    ):
         fitted.predict(frame[::2])
 
 

@@ -86,18 +86,12 @@ class PanelPredictor:
 
     def scaled(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
         """Rows `[N, F]` scaled, and static covariates as tensors."""
-        return self._scaled(panel, *self.scales.of(panel)), self._static(panel)
+        values = self.scales.panel_rows(panel, *self.scales.of(panel))
+        return values, self._static(panel)
 
     def _evaluating(self) -> ForecastingModel:
         """The network in evaluation mode; visiting all its modules takes as long as a block's forward."""
         return self.network.eval() if self.network.training else self.network
-
-    def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
-        """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""
-        counts = np.diff(panel.starts)
-        return self.scales.rows(
-            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
-        )
 
     def consume(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
         """The memory's state before the last window, and how many rows of every item are left."""
@@ -179,17 +173,18 @@ class PanelPredictor:
         config, model = self.config, self._evaluating()
         L, H, C = config.context_length, config.prediction_length, config.n_variates
         first, end = panel.spans.T
-        # the scale of an item that was not fitted: without what is still to come
-        past = panel.head(np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1))
-        mean, spread = self.scales.of(past)
-        values = self._scaled(panel, mean, spread)
+        # the scale of an item that was not fitted: from the rows before its first forecast
+        before = np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1)
+        mean, spread = self.scales.of(panel, before)
+        # carried states read every row; windows alone are scaled when they are read
+        values = self.scales.panel_rows(panel, mean, spread) if config.stateful_windows else None
         constant = self._static(panel)
         at_once = 1 if config.stateful_windows else max(1, STREAMS // (C * panel.n_items))
         state, place = None, first
         points, quantiles = [], []
         for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
             some = cuts[start : start + at_once]
-            if config.stateful_windows:
+            if values is not None:
                 reached = np.maximum(some[0], place)
                 with torch.inference_mode():
                     state, left = advance(
@@ -197,7 +192,11 @@ class PanelPredictor:
                     )
                 place = reached - left
             at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
-            windows = gather_rows(values, at, first, end)
+            if values is not None:
+                windows = gather_rows(values, at, first, end)
+            else:
+                raw = gather_rows(panel.values, at, first, end)  # [w, I, L + H, F]
+                windows = self.scales.rows(raw, mean[:, None], spread[:, None])
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
             _, known = split_known(flat[:, L:], config)
             tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
