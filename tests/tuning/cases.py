@@ -12,7 +12,8 @@ from optuna.distributions import FloatDistribution
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
-from titans_ts.tuning.studies import SharedStudy, open_storage
+from titans_ts.tuning.shared_study import SharedStudy
+from titans_ts.tuning.storage import open_storage
 
 SMALL = {
     "d_model": 8,
@@ -75,6 +76,26 @@ class Probe(RegressorMixin, BaseEstimator):
         return -((self.x - 0.3) ** 2)
 
 
+class Clock:
+    """A clock that stands still until `now` is changed."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class CountingStorage(optuna.storages.InMemoryStorage):
+    """A storage that counts how often all trials are read."""
+
+    n_reads = 0
+
+    def get_all_trials(self, *args, **kwargs):
+        self.n_reads += 1
+        return super().get_all_trials(*args, **kwargs)
+
+
 class Mended:
     """A scorer that fails as long as a file is there."""
 
@@ -98,17 +119,17 @@ def probe_search(*, log=None, hold=None, space=PLACES, **params):
 
 
 def claim_all(storage, name, out):
-    """Run whatever slots a study has, and write down which."""
+    """Run the waiting trials of a study, and write down their numbers."""
     study = optuna.load_study(study_name=name, storage=open_storage(storage))
     shared, numbers = SharedStudy(study, "random"), []
-    while (trial := shared.claim()) is not None:
+    while (trial := shared.pop_waiting_trial()) is not None:
         numbers.append(trial.number)
         shared.tell(trial, [trial.suggest_float("x", 0, 1)])
     Path(out).write_text(" ".join(map(str, numbers)))
 
 
 def run_search(method, params):
-    """Call `fit` or `work` of :func:`probe_search`."""
+    """Call `fit` or `run_worker` of :func:`probe_search`."""
     getattr(probe_search(**params), method)(*ROWS)
 
 

@@ -290,10 +290,10 @@ class TitansForecaster(TitansEstimator):
                 # as at prediction, where up to a window's length of rows waits to be read
                 stream_batches(windows, size, generator, n_batches, skip=length)
                 if carried
-                else batches(windows, size, generator, most=most),
+                else batches(windows, size, generator, max_samples=most),
                 None
                 if held_out is None
-                else batches(held_out, at_once, most=max(1, most // checked)),
+                else batches(held_out, at_once, max_samples=max(1, most // checked)),
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
