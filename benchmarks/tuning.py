@@ -4,8 +4,8 @@
 
 Context and horizon 96, the literature's borders, z-scored on the train rows. Twenty trials are fitted on
 the train rows and scored on the validation rows; the first has the default parameters. Then the same
-twenty sets of parameters are run once more, without pruning. Best and default are fitted on train and validation
-rows in turn (the latter choose the epoch), with several seeds, and evaluated on the test part.
+twenty sets of parameters are run once more, without pruning. Best and default are fitted on train and
+validation rows in turn (the latter choose the epoch), with several seeds, and evaluated on the test part.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,50 @@ def test_public_names_are_sorted_and_exist():
             assert hasattr(module, public), f"{name}.{public}"
         if path.name != "__init__.py":
             assert defined <= set(module.__all__), f"{name}: {defined - set(module.__all__)}"
+
+
+PRIVATE = {  # tests that still use a private name, which is to be made public or to go
+    "tests/datasets/test_genome.py": {"_writable"},
+    "tests/genomics/test_classifier.py": {"_Labelled", "_split"},
+    "tests/genomics/test_kmer_model.py": {"_COUNTS", "_LETTERS"},
+    "tests/genomics/test_kmers.py": {"_LETTERS"},
+    "tests/genomics/test_pretraining.py": {"_windows"},
+    "tests/nn/test_dna.py": {"_sinusoids"},
+    "tests/nn/test_memory.py": {"_PIECE"},
+}
+
+
+def used_names(tree):
+    """Dotted names of titans_ts that a test imports, or patches by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("titans_ts"):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("titans_ts"))
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"titans_ts[\w.]+", str(node.value)):
+            yield node.value
+
+
+def test_no_test_uses_a_private_name():
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        private = {
+            part
+            for name in used_names(ast.parse(path.read_text()))
+            for part in name.split(".")
+            if part.startswith("_") and not part.startswith("__")
+        }
+        place = path.relative_to(ROOT).as_posix()
+        assert private <= PRIVATE.get(place, set()), f"{place} uses {private}"
+
+
+def test_no_test_reads_the_wall_clock():
+    """A test of elapsed time fails on a busy machine: time is measured in benchmarks/."""
+    clocks = re.compile(r"\b(perf_counter|time\.time|monotonic\(\)|time\.sleep)\b")
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        found = clocks.findall(path.read_text())
+        assert not found or path == Path(__file__), (
+            f"{path.name} uses {found}; see tests/support.py"
+        )
 
 
 HEAVY = ("torch", "pandas", "sklearn", "lightning", "matplotlib", "pooch", "typer")

@@ -11,19 +11,12 @@ import optuna
 from optuna.distributions import FloatDistribution
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from tests.support import random_dna, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
 from titans_ts.tuning.shared_study import SharedStudy
 from titans_ts.tuning.storage import open_storage
 
-SMALL = {
-    "d_model": 8,
-    "n_heads": 1,
-    "n_layers": 1,
-    "max_epochs": 2,
-    "learning_rate": 3e-3,
-    "random_state": 0,
-    "progress_bar": False,
-}
+SMALL = small_settings(d_model=8, n_heads=1, max_epochs=2, learning_rate=3e-3)
 RATES = {"learning_rate": FloatDistribution(1e-3, 1e-2, log=True)}
 PLACES = {"x": FloatDistribution(0, 1)}
 ROWS = np.zeros((10, 1)), np.zeros(10)
@@ -48,8 +41,7 @@ def wave(n_rows=80):
 
 
 def sequences(n=30):
-    rng = np.random.default_rng(0)
-    return ["".join(rng.choice(list("ACGT"), rng.integers(8, 16))) for _ in range(n)]
+    return random_dna(n, (8, 16))
 
 
 class Probe(RegressorMixin, BaseEstimator):
@@ -74,16 +66,6 @@ class Probe(RegressorMixin, BaseEstimator):
 
     def score(self, X, y=None):
         return -((self.x - 0.3) ** 2)
-
-
-class Clock:
-    """A clock that stands still until `now` is changed."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 class CountingStorage(optuna.storages.InMemoryStorage):
@@ -131,14 +113,6 @@ def claim_all(storage, name, out):
 def run_search(method, params):
     """Call `fit` or `run_worker` of :func:`probe_search`."""
     getattr(probe_search(**params), method)(*ROWS)
-
-
-def wait_until(condition, seconds=60):
-    """Wait for something that another process does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def gone_process():

@@ -15,6 +15,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from tests.support import wait_until
 from tests.tuning.cases import (
     PLACES,
     ROWS,
@@ -27,7 +28,6 @@ from tests.tuning.cases import (
     probe_search,
     run_search,
     search,
-    wait_until,
     wave,
 )
 from titans_ts.tuning import shared_study

@@ -19,11 +19,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
 
+from tests.support import Clock
 from tests.tuning.cases import (
     PLACES,
     RATES,
     ROWS,
-    Clock,
     CountingStorage,
     Probe,
     classifier,

@@ -15,7 +15,8 @@ import pytest
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import TrialState
 
-from tests.tuning.cases import Clock, claim_all, gone_process, wait_until
+from tests.support import Clock, wait_until
+from tests.tuning.cases import claim_all, gone_process
 from titans_ts.tuning import shared_study
 from titans_ts.tuning.owners import process_start
 from titans_ts.tuning.shared_study import (
