@@ -59,7 +59,7 @@ def taxis(seed: int) -> dict[str, Any]:
         24,
         336,
         n_layers=1,
-        carried_windows=2,
+        stateful_windows=2,
         max_epochs=10,
         random_state=seed,
         progress_bar=False,
@@ -90,7 +90,7 @@ def faults(seed: int) -> list[dict[str, Any]]:
     frame = load_dataset("ETTh1")
     split = literature_split("ETTh1", len(frame))
     forecaster = TitansForecaster(
-        24, 96, n_layers=1, carried_windows=2, max_epochs=5, random_state=seed, progress_bar=False
+        24, 96, n_layers=1, stateful_windows=2, max_epochs=5, random_state=seed, progress_bar=False
     )
     forecaster.fit(frame[: split.validation.stop])
     rows = []

@@ -69,7 +69,7 @@ def run(market: str, seed: int, n_batches: int) -> dict[str, Any]:
             HORIZON,
             LENGTH,
             target="price",
-            known_future=covariates,
+            known_covariates=covariates,
             training_options={
                 "validation_fraction": (split.validation.stop - split.train.stop)
                 / split.validation.stop,

@@ -78,7 +78,9 @@ def run(dataset: str, n_batches: int) -> dict[str, Any]:
     intervals = {
         "raw": raw,
         "calibrated": (ends[..., 0], ends[..., 1]),
-        "adaptive": backtest.adaptive_interval(PROMISED, memory=MEMORY, every=8),
+        "adaptive": backtest.adaptive_interval(
+            PROMISED, calibration_windows=MEMORY, recalibrate_every=8
+        ),
     }
     row: dict[str, Any] = {"dataset": dataset, "stride": stride, "promised": PROMISED}
     known = ~np.isnan(actual)

@@ -66,9 +66,9 @@ def stallion() -> Task:
         frame,
         target="volume",
         timestamp="date",
-        known_future=[*known, *DAYS],
-        past=past,
-        static=["agency", "sku", *real],
+        known_covariates=[*known, *DAYS],
+        past_covariates=past,
+        static_covariates=["agency", "sku", *real],
     )
     settings = {
         "patch_length": 6,

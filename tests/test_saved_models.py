@@ -46,17 +46,17 @@ def letters():
 def forecaster_frame(model):
     plan = frame("plan.csv", index_col=0, parse_dates=True)
     return {
-        "mean": model.predict(known_future=plan),
-        "quantiles": model.predict_quantiles(known_future=plan),
-        "interval": model.predict_interval(known_future=plan, coverage=0.8),
+        "mean": model.predict(known_covariates=plan),
+        "quantiles": model.predict_quantiles(known_covariates=plan),
+        "interval": model.predict_interval(known_covariates=plan, coverage=0.8),
     }
 
 
 def forecaster_panel(model):
     ahead = frame("ahead.csv", parse_dates=["timestamp"])
     return {
-        "mean": model.predict(known_future=ahead)["sold"],
-        "quantiles": model.predict_quantiles(known_future=ahead),
+        "mean": model.predict(known_covariates=ahead)["sold"],
+        "quantiles": model.predict_quantiles(known_covariates=ahead),
     }
 
 

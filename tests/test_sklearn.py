@@ -300,14 +300,16 @@ def test_a_forecaster_behind_other_steps_is_told_what_is_known_ahead():
         [("scaled", StandardScaler(), ["wind", "sun"]), ("as it is", "passthrough", ["holiday"])],
         verbose_feature_names_out=False,
     ).set_output(transform="pandas")
-    forecaster = clone(FORECASTER).set_params(known_future="holiday")
+    forecaster = clone(FORECASTER).set_params(known_covariates="holiday")
     ahead = np.array([[0.0], [1.0]])
     with sklearn.config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(steps, clone(forecaster).set_predict_request(known_future=True))
-        forecast = pipeline.fit(X).predict(X, known_future=ahead)
+        pipeline = make_pipeline(
+            steps, clone(forecaster).set_predict_request(known_covariates=True)
+        )
+        forecast = pipeline.fit(X).predict(X, known_covariates=ahead)
     by_itself = forecaster.fit(clone(steps).fit_transform(X))
-    pd.testing.assert_frame_equal(forecast, by_itself.predict(known_future=ahead))
-    assert not by_itself.predict(known_future=1 - ahead).equals(forecast)
+    pd.testing.assert_frame_equal(forecast, by_itself.predict(known_covariates=ahead))
+    assert not by_itself.predict(known_covariates=1 - ahead).equals(forecast)
 
 
 def test_groups_are_routed_to_the_fit_of_every_split(monkeypatch):

@@ -85,7 +85,7 @@ def test_a_time_and_the_period_it_stands_for_have_the_same_place(times, periods)
 def test_steps_that_cannot_be_counted():
     index = pd.date_range("2020-01-06", periods=30, freq="SMS")
     with pytest.raises(
-        ValueError, match="cycle_length is 4, but steps of frequency 'SMS-15' cannot"
+        ValueError, match="season_length is 4, but steps of frequency 'SMS-15' cannot"
     ):
         cycle_phase(index, "SMS", 4)
 
@@ -199,7 +199,7 @@ def test_configurations_go_through_json():
     [
         (
             {"contxt_length": 3},
-            "ForecasterConfig has no key 'contxt_length'; known: backbone, carried_windows",
+            "ForecasterConfig has no key 'contxt_length'; known: backbone, context_length",
         ),
         ({"backbone": {"depth": 3}}, "BackboneConfig has no key 'depth'"),
         ({"backbone": {"memory": {"width": 3}}}, "MemoryConfig has no key 'width'"),

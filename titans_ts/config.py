@@ -166,12 +166,12 @@ class ForecasterConfig:
     """Steps between the starts of two tokens."""
     tokens: str = "patch"
     """What a token is, and how variates meet: one of `titans_ts.nn.TOKENS`."""
-    carried_windows: int = 0
+    stateful_windows: int = 0
     """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
     window, and in training gradients reach so many windows back."""
     scaler: str = "standard"
     """Reversible normalisation of every window by itself: a key of `titans_ts.nn.SCALERS`."""
-    cycle_length: int = 0
+    season_length: int = 0
     """Steps of a season that is learned as persistent memory, one value a step and variate; 0: none.
     The last known covariate is a step's place in it then."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
@@ -190,12 +190,12 @@ class ForecasterConfig:
     @property
     def n_covariates(self) -> int:
         """Covariates that tokens hold: all but the place in the learned season."""
-        return self.n_past + self.n_known - (self.cycle_length > 0)
+        return self.n_past + self.n_known - (self.season_length > 0)
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
-        _at_least(self, 0, "n_past", "n_known", "n_static", "carried_windows", "cycle_length")
+        _at_least(self, 0, "n_past", "n_known", "n_static", "stateful_windows", "season_length")
         _share(self, "head_dropout")
         levels = self.quantile_levels
         if not (

@@ -27,8 +27,8 @@ def long(sizes=(200, 90, 9)):
 @pytest.mark.parametrize("form", ["frame", "array", "panel", "known"])
 def test_every_forecast_is_that_from_the_rows_before_it(form, carried):
     X = long() if form == "panel" else wide().to_numpy() if form == "array" else wide()
-    params = {"target": "y0", "known_future": "y1"} if form == "known" else {}
-    fitted = small(carried_windows=carried, **params).fit(X)
+    params = {"target": "y0", "known_covariates": "y1"} if form == "known" else {}
+    fitted = small(stateful_windows=carried, **params).fit(X)
     backtest = fitted.backtest(X, stride=3, n_windows=20, season_length=12)
     assert backtest.n_windows == 20
     for window in (0, 7, 19):
@@ -43,7 +43,7 @@ def test_every_forecast_is_that_from_the_rows_before_it(form, carried):
                 assert np.isnan(backtest.forecasts["titans"][window, item]).all()
                 continue
             np.testing.assert_array_equal(actual, future)
-            known = {"known_future": X[len(past) : len(past) + H]} if form == "known" else {}
+            known = {"known_covariates": X[len(past) : len(past) + H]} if form == "known" else {}
             expected = fitted.predict(past, **known)
             expected = expected[["y0"]] if form == "panel" else expected
             found = backtest.forecasts["titans"][window, item]
@@ -138,11 +138,15 @@ def test_refitting_begins_where_a_window_can_be_trained_on():
 def test_adaptive_intervals_do_not_know_what_comes(sizes):
     frame = long(sizes)
     fitted = small().fit(frame)
-    before = fitted.backtest(frame, stride=1, n_windows=60).adaptive_interval(memory=20)
+    before = fitted.backtest(frame, stride=1, n_windows=60).adaptive_interval(
+        calibration_windows=20
+    )
     cut = 200 - (60 - 20) - H + 1  # what window 20 forecasts first
     changed = frame.copy()
     changed.loc[changed.index[cut:200], "y0"] += 50
-    after = fitted.backtest(changed, stride=1, n_windows=60).adaptive_interval(memory=20)
+    after = fitted.backtest(changed, stride=1, n_windows=60).adaptive_interval(
+        calibration_windows=20
+    )
     for ours, theirs in zip(before, after, strict=True):
         np.testing.assert_array_equal(ours[0, 0], theirs[0, 0])
         assert not np.array_equal(ours[20, 0], theirs[20, 0])

@@ -246,7 +246,7 @@ def test_an_epoch_ends_after_so_many_steps(frame, carried):
             seen.append(trainer.global_step)
 
     forecaster = small(
-        training_options={"max_steps_per_epoch": 3}, batch_size=8, carried_windows=carried
+        training_options={"max_steps_per_epoch": 3}, batch_size=8, stateful_windows=carried
     )
     forecaster.set_params(training_options__trainer_kwargs={"callbacks": Count()}).fit(frame)
     assert seen == [3, 6]
@@ -398,7 +398,7 @@ def test_bad_series_to_predict_from(frame, fitted, name):
         ({"patch_stride": 0}, "patch_stride is 0"),
         ({"scaler": "no"}, "scaler is 'no'; choose one of .*standard"),
         ({"tokens": "word"}, "tokens is 'word'; choose one of .*patch"),
-        ({"cycle_length": -1}, "cycle_length is -1; it must be"),
+        ({"season_length": -1}, "season_length is -1; it must be"),
         ({"calendar": ["decade"]}, "calendar is .*decade.*; give True, False or some of"),
     ],
 )
@@ -516,7 +516,7 @@ def test_intervals_hold_what_they_promise(tmp_path):
         interval["a"]["upper"] - interval["a"]["lower"]
     ).mean()
     backtest = forecaster.backtest(shifted, stride=1, n_windows=900)
-    low, high = backtest.adaptive_interval(0.8, memory=300, every=5)
+    low, high = backtest.adaptive_interval(0.8, calibration_windows=300, recalibrate_every=5)
     actual = backtest.actual[300:]
     np.testing.assert_allclose(((low <= actual) & (actual <= high)).mean((0, 1, 2)), 0.8, atol=0.04)
 
@@ -530,7 +530,7 @@ def test_what_an_interval_needs(frame):
     assert short.calibrate(frame).predict_interval().notna().all(None)
     with pytest.raises(ValueError, match="coverage is 2; it must lie between 0 and 1"):
         short.predict_interval(coverage=2)
-    with pytest.raises(ValueError, match="memory is 500"):
+    with pytest.raises(ValueError, match="calibration_windows is 500"):
         short.backtest(frame).adaptive_interval()
 
 

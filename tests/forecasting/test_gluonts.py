@@ -94,7 +94,12 @@ def test_frames_become_data_sets(freq):
     assert forecast.start_date.end_time.normalize() == after
     long = wide.rename_axis("timestamp").reset_index().melt("timestamp", var_name="item_id")
     long = long.assign(kind=long["item_id"], price=1.0, past=2.0)
-    roles = {"known_future": "price", "past": "past", "static": "kind", "target": "value"}
+    roles = {
+        "known_covariates": "price",
+        "past_covariates": "past",
+        "static_covariates": "kind",
+        "target": "value",
+    }
     data = to_dataset(long, **roles)
     assert [e["feat_static_cat"].tolist() for e in data] == [[1], [2]]
     np.testing.assert_array_equal(data[1]["feat_dynamic_real"], np.ones((1, 40)))
@@ -180,7 +185,7 @@ def test_several_variates():
 def test_a_fitted_forecaster_becomes_a_predictor():
     index = pd.date_range("2024-01-01", periods=100, freq="h")
     frame = pd.DataFrame({"y": np.sin(np.arange(100) / 2)}, index)
-    forecaster = TitansForecaster(H, carried_windows=1, **SETTINGS).fit(frame)
+    forecaster = TitansForecaster(H, stateful_windows=1, **SETTINGS).fit(frame)
     data = PandasDataset(frame, target="y")
     forecast = next(iter(TitansPredictor(forecaster).predict(data)))
     np.testing.assert_allclose(forecast.mean, forecaster.predict()["y"], rtol=1e-5)
@@ -210,7 +215,7 @@ def test_validation_data_are_held_out():
         (lambda e: [e[0], {**e[1], "target": np.zeros((2, 50))}], "entry 1 .* has 2 variates, 1"),
         (
             lambda e: [{**e[0], "feat_static_cat": [1]}, e[1]],
-            "entry 1 has 0 static features, 1 are expected",
+            "entry 1 has 0 static features; expected 1",
         ),
         (
             lambda e: [{**e[0], "feat_dynamic_real": np.zeros((1, 124))}, e[1]],
@@ -227,12 +232,12 @@ def test_bad_data_sets(change, message):
 def test_times_mean_to_gluonts_what_they_did_when_fitted(freq):
     index = pd.date_range("2020-01-06", periods=60, freq=freq)
     frame = pd.DataFrame({"y": np.arange(60) % 4 == 2}, index).astype(float)
-    forecaster = TitansForecaster(4, **SETTINGS, cycle_length=4, calendar=True).fit(frame)
+    forecaster = TitansForecaster(4, **SETTINGS, season_length=4, calendar=True).fit(frame)
     forecast = next(TitansPredictor(forecaster).predict(to_dataset(frame)))
     np.testing.assert_allclose(forecast.mean, forecaster.predict()["y"], atol=1e-5)
 
 
 def test_what_a_data_set_says_itself_is_no_parameter():
-    for name in ("target", "freq", "static"):
+    for name in ("target", "freq", "static_covariates"):
         with pytest.raises(ValueError, match=f"{name} is 'x', but a GluonTS data set says itself"):
             TitansEstimator(4, **{name: "x"})

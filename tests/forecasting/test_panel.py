@@ -128,18 +128,18 @@ def test_known_future_covariates_are_used(tmp_path):
     frame["y"] = 3 * frame["price"] + frame["flag"] + 0.1 * rng.normal(size=600)
     train, test = frame[:-H], frame[-H:]
     settings = {"target": "y", "max_epochs": 12, "learning_rate": 0.01}
-    forecaster = small(**settings, known_future=["price", "flag"]).fit(train)
-    forecast = forecaster.predict(known_future=test[["flag", "price"]])  # in any order
+    forecaster = small(**settings, known_covariates=["price", "flag"]).fit(train)
+    forecast = forecaster.predict(known_covariates=test[["flag", "price"]])  # in any order
     assert list(forecast.columns) == ["y"]
     assert np.abs(forecast["y"] - test["y"]).mean() < 0.5 < np.abs(test["y"]).mean()
     # later steps are left out, an array will do, and it is saved
-    both = forecaster.predict(train, known_future=test)
+    both = forecaster.predict(train, known_covariates=test)
     pd.testing.assert_frame_equal(both, forecast)
     values = test[["price", "flag"]].to_numpy(float)
-    np.testing.assert_allclose(forecaster.predict(known_future=values), forecast)
+    np.testing.assert_allclose(forecaster.predict(known_covariates=values), forecast)
     forecaster.save(tmp_path / "m")
     loaded = TitansForecaster.load(tmp_path / "m")
-    pd.testing.assert_frame_equal(loaded.predict(known_future=test), forecast)
+    pd.testing.assert_frame_equal(loaded.predict(known_covariates=test), forecast)
     # windows of an array: targets, then covariates
     window = train[["y", "price", "flag"]].to_numpy(float)[None, -L:]
     np.testing.assert_allclose(forecaster.predict(window, values[None])[0], forecast, rtol=1e-5)
@@ -153,7 +153,7 @@ def test_past_covariates_are_used_and_need_no_future():
     y[H:] = signal[:-H] + 0.1 * rng.normal(size=800 - H)  # what comes was announced H steps ago
     X = np.column_stack([signal, y])
     options = {"target": 1, "max_epochs": 12, "learning_rate": 0.01}
-    informed = small(**options, past=0).fit(X)
+    informed = small(**options, past_covariates=0).fit(X)
     assert informed.predict().shape == (H, 1)
     assert informed.score(X) > 0.7
     assert small(**options).fit(X[:, 1:].repeat(2, 1)).score(X[:, 1:].repeat(2, 1)) < 0.3
@@ -181,7 +181,7 @@ def test_static_covariates_are_used():
     frame = pd.concat(items)
     forecaster = small(
         context_length=L,
-        static=["kind", "size"],
+        static_covariates=["kind", "size"],
         target="y",
         max_epochs=60,
         learning_rate=0.01,
@@ -214,7 +214,7 @@ def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
     y = 3 + season[times.dayofweek] + 0.1 * rng.normal(size=400)
     frame = pd.DataFrame({"y": y}, times)
     options = {"context_length": 3, "patch_length": 3, "scaler": "none", "max_epochs": 5}
-    learned = small(**options, cycle_length=7).fit(frame)
+    learned = small(**options, season_length=7).fit(frame)
     assert learned.score(frame) > 0.8 > small(**options).fit(frame).score(frame) + 0.2
     # the place in the season follows from the time, wherever a series begins
     for start in range(4):
@@ -224,11 +224,11 @@ def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
     again = TitansForecaster.load(tmp_path / "model")
     pd.testing.assert_frame_equal(again.predict(), learned.predict())
     assert again.roles == learned.roles
-    with pytest.raises(ValueError, match="cycle_length is 7, but X has no times"):
+    with pytest.raises(ValueError, match="season_length is 7, but X has no times"):
         learned.predict(y[:40])
-    with pytest.raises(ValueError, match="cycle_length needs them"):
+    with pytest.raises(ValueError, match="season_length needs them"):
         learned.predict(np.zeros((2, 3, 1)))
-    numbered = small(**options, cycle_length=7).fit(frame.reset_index(drop=True))
+    numbered = small(**options, season_length=7).fit(frame.reset_index(drop=True))
     assert numbered.score(frame.reset_index(drop=True)) > 0.8
 
 
@@ -240,7 +240,7 @@ def test_missing_values_under_every_option(tokens, scaler):
     frame.loc[60:, "b"] = np.nan  # never observed in the second item
     options = {"tokens": tokens, "scaler": scaler, "calendar": ["week"]}
     for cycle, carried in ((7, 0), (7, 1), (0, 0)):
-        fitted = small(cycle_length=cycle, carried_windows=carried, **options).fit(frame)
+        fitted = small(season_length=cycle, stateful_windows=carried, **options).fit(frame)
         future = fitted.predict()
         missing = future["item_id"] != frame["item_id"].iloc[0]
         assert np.isfinite(future["a"]).all()
@@ -266,18 +266,18 @@ def test_no_season_is_learned_where_there_is_none():
     times = pd.date_range("2024-01-01", periods=300, freq="h")
     noise = rng.normal(size=300)
     for y in (np.arange(300) / 50 + 0.1 * noise, noise.cumsum(), noise):
-        fitted = small(cycle_length=24, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
+        fitted = small(season_length=24, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
         assert np.abs(fitted.model_.cycle.detach().numpy()).max() < 0.4
     # a season that was seen less than twice is none yet
     y = 9 * (np.arange(300) % 168 == 5)
-    fitted = small(cycle_length=168, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
+    fitted = small(season_length=168, learning_rate=1e-9).fit(pd.DataFrame({"y": y}, times))
     assert np.abs(fitted.model_.cycle.detach().numpy()).max() < 1e-6
 
 
 def test_times_are_told_in_the_zone_that_was_fitted():
     times = pd.date_range("2024-01-01", periods=100, freq="h", tz="Asia/Tokyo")
     frame = pd.DataFrame({"y": np.sin(np.arange(100))}, times)
-    fitted = small(cycle_length=24, calendar=["day"]).fit(frame[:80])
+    fitted = small(season_length=24, calendar=["day"]).fit(frame[:80])
     expected = fitted.predict(frame[:90])
     elsewhere = frame.tz_convert("UTC")
     pd.testing.assert_frame_equal(fitted.predict(elsewhere[:90]), expected)
@@ -313,15 +313,17 @@ def test_the_mean_scaler_keeps_zero_where_it_is():
 def test_every_kind_of_token_with_covariates_and_a_season(tokens, carried):
     frame = long((60, 50), columns=("a", "b", "x", "z"))
     options = {
-        "cycle_length": 7,
-        "carried_windows": carried,
-        "static": ["kind"],
+        "season_length": 7,
+        "stateful_windows": carried,
+        "static_covariates": ["kind"],
         "calendar": ["day"],
     }
     frame["kind"] = frame["item_id"]
-    forecaster = small(tokens=tokens, target=["b", "a"], past="x", known_future="z", **options)
+    forecaster = small(
+        tokens=tokens, target=["b", "a"], past_covariates="x", known_covariates="z", **options
+    )
     forecaster.fit(frame)
-    future = forecaster.predict(known_future=_future(frame, "z"))
+    future = forecaster.predict(known_covariates=_future(frame, "z"))
     assert list(future.columns) == ["item_id", "timestamp", "b", "a"]
     assert np.isfinite(future[["a", "b"]]).all(None)
 
@@ -335,7 +337,9 @@ def test_categories_are_the_same_in_any_type(tmp_path):
         "text": (codes + 1).astype(str),
         "string": (codes + 1).astype(str).astype("string"),
     }
-    fitted = {k: small(static="kind").fit(frame.assign(kind=v)) for k, v in kinds.items()}
+    fitted = {
+        k: small(static_covariates="kind").fit(frame.assign(kind=v)) for k, v in kinds.items()
+    }
     expected = fitted["text"].predict()
     for name, forecaster in fitted.items():
         pd.testing.assert_frame_equal(forecaster.predict(), expected)
@@ -346,7 +350,7 @@ def test_categories_are_the_same_in_any_type(tmp_path):
     missing = frame.assign(
         kind=kinds["string"].where(codes > 0), size=codes.astype("Int64").where(codes > 1)
     )
-    forecaster = small(static=["kind", "size"]).fit(missing)
+    forecaster = small(static_covariates=["kind", "size"]).fit(missing)
     forecaster.save(tmp_path / "missing")
     again = TitansForecaster.load(tmp_path / "missing").predict()
     pd.testing.assert_frame_equal(again, forecaster.predict())
@@ -360,7 +364,7 @@ def test_names_of_items_and_columns_survive_a_file(tmp_path):
         names = frame["item_id"].str[-1].astype(int) if kind == "Int64" else frame["item_id"]
         frame = frame.assign(item_id=names.astype(kind)).rename(columns={"target": 0})
         frame[1] = 1.0
-        forecaster = small(target=np.int64(0), static=1).fit(frame)
+        forecaster = small(target=np.int64(0), static_covariates=1).fit(frame)
         forecaster.save(tmp_path / str(i))
         loaded = TitansForecaster.load(tmp_path / str(i))
         pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict())
@@ -396,10 +400,10 @@ def test_zones_with_clock_changes_and_periods():
     forecast = small().fit(zoned).predict()  # over the 31st of March
     assert forecast["timestamp"].iloc[0] == pd.Timestamp("2024-05-11", tz="Europe/Berlin")
     periods = frame.assign(timestamp=frame["timestamp"].dt.to_period("D"), x=1.0)
-    fitted = small(target="target", known_future="x").fit(periods)
+    fitted = small(target="target", known_covariates="x").fit(periods)
     future = _future(frame, "x")
     future["timestamp"] = future["timestamp"].dt.to_period("D")
-    assert fitted.predict(known_future=future)["target"].notna().all()
+    assert fitted.predict(known_covariates=future)["target"].notna().all()
     swapped = frame.set_index(["timestamp", "item_id"])
     assert len(small().fit(swapped).predict()) == 2 * H
 
@@ -472,8 +476,10 @@ def test_irregular_times_are_brought_to_a_frequency():
             for item in ("b", "a")
         ]
     )
-    panel = small(freq="h", static="kind").fit(long)
-    pd.testing.assert_frame_equal(panel.predict(), small(static="kind").fit(even).predict())
+    panel = small(freq="h", static_covariates="kind").fit(long)
+    pd.testing.assert_frame_equal(
+        panel.predict(), small(static_covariates="kind").fit(even).predict()
+    )
     series = small(freq="h").fit(irregular["y"]).predict()
     np.testing.assert_array_equal(series, forecast["y"])
     with pytest.raises(ValueError, match="rows without 'item_id' or 'timestamp'"):
@@ -481,7 +487,7 @@ def test_irregular_times_are_brought_to_a_frequency():
     with pytest.raises(ValueError, match="the column 'y' more than once"):
         small(freq="h").fit(irregular[["y", "y"]])
     with pytest.raises(ValueError, match="X lacks the column 'shop'"):
-        small(freq="h", static="shop").fit(long)
+        small(freq="h", static_covariates="shop").fit(long)
     with pytest.raises(TypeError, match="freq is 'h', but the index of X has dtype int64"):
         small(freq="h").fit(frame.reset_index(drop=True))
     with pytest.raises(ValueError, match="Invalid frequency: fortnight"):
@@ -496,11 +502,11 @@ def test_steps_of_a_frequency_do_not_depend_on_where_a_frame_begins(freq):
     cut = int(np.flatnonzero(border[1:] != border[:-1])[-5]) + 1
     parts = frame.iloc[:cut], frame.iloc[cut:]
     options = {"context_length": 8, "patch_length": 4, "freq": freq}
-    fitted = small(**options, target="target", known_future="x").fit(parts[0])
+    fitted = small(**options, target="target", known_covariates="x").fit(parts[0])
     fitted.update(parts[1])
     known = _future(frame, "x", steps=30 * H, freq="h")
     pd.testing.assert_frame_equal(
-        fitted.predict(known_future=known), fitted.predict(frame, known_future=known)
+        fitted.predict(known_covariates=known), fitted.predict(frame, known_covariates=known)
     )
 
 
@@ -540,19 +546,27 @@ BAD = {
     ),
     "unknown column": (
         lambda f: f,
-        {"known_future": "price"},
+        {"known_covariates": "price"},
         "X lacks the column 'price'; it has",
     ),
-    "named twice": (lambda f: f, {"target": "target", "past": "target"}, "named more than once"),
-    "nothing to forecast": (lambda f: f, {"past": "target"}, "X has no column to forecast"),
+    "named twice": (
+        lambda f: f,
+        {"target": "target", "past_covariates": "target"},
+        "named more than once",
+    ),
+    "nothing to forecast": (
+        lambda f: f,
+        {"past_covariates": "target"},
+        "X has no column to forecast",
+    ),
     "static that moves": (
         lambda f: f.assign(s=range(len(f))),
-        {"static": "s"},
+        {"static_covariates": "s"},
         "static column 's' changes within item 'item 0'",
     ),
     "static of a wide frame": (
         lambda f: f[f["item_id"] == "item 0"].set_index("timestamp")[["target"]].assign(s=1.0),
-        {"static": "s"},
+        {"static_covariates": "s"},
         "only a long frame has static columns",
     ),
     "calendar of an array": (
@@ -578,25 +592,25 @@ def test_bad_panels(frame, name):
 
 def test_bad_futures(frame):
     frame = frame.assign(x=1.0)
-    forecaster = small(target="target", known_future="x").fit(frame)
+    forecaster = small(target="target", known_covariates="x").fit(frame)
     future = _future(frame, "x")
     for bad, message in (
-        (None, "known_future is None, but the model was fitted with \\['x'\\]"),
-        (future.drop(columns="x"), "known_future lacks the column 'x'"),
+        (None, "known_covariates is None, but the model was fitted with \\['x'\\]"),
+        (future.drop(columns="x"), "known_covariates lacks the column 'x'"),
         (
             future[future["item_id"] != "item 1"],
-            r"known_future lacks \('item 1', .*give the 4 steps",
+            r"known_covariates lacks \('item 1', .*give the 4 steps",
         ),
         (pd.concat([future, future]), "twice"),
-        (np.ones((3, H - 1, 1)), r"known_future has shape \(3, 3, 1\); give \[3, 4, 1\]"),
-        (np.full((3, H, 1), np.inf), "known_future is infinite"),
-        (future.set_index("timestamp")[["x"]], "known_future is a wide frame"),
+        (np.ones((3, H - 1, 1)), r"known_covariates has shape \(3, 3, 1\); give \[3, 4, 1\]"),
+        (np.full((3, H, 1), np.inf), "known_covariates is infinite"),
+        (future.set_index("timestamp")[["x"]], "known_covariates is a wide frame"),
     ):
         with pytest.raises(ValueError, match=message):
-            forecaster.predict(known_future=bad)
-    assert np.isfinite(forecaster.predict(known_future=future)["target"]).all()
+            forecaster.predict(known_covariates=bad)
+    assert np.isfinite(forecaster.predict(known_covariates=future)["target"]).all()
     with pytest.raises(ValueError, match="fitted without such columns"):
-        small().fit(frame[["item_id", "timestamp", "target"]]).predict(known_future=future)
+        small().fit(frame[["item_id", "timestamp", "target"]]).predict(known_covariates=future)
 
 
 def test_level_and_spread_of_every_item():
@@ -666,7 +680,7 @@ def halves(frame):
 def test_irregular_times_are_read_as_they_are(form, carried, tmp_path):
     frame = irregular()
     X, some, start = form(frame), form(frame[:160]), form(frame[:120])
-    forecaster = small(freq="irregular", carried_windows=carried, calendar=["day"]).fit(start)
+    forecaster = small(freq="irregular", stateful_windows=carried, calendar=["day"]).fit(start)
     assert forecaster.model_.config.n_past == 1
     expected = forecaster.predict(some)
     for rows in (form(frame[120:142]), form(frame[142:160])):
@@ -704,9 +718,9 @@ def test_irregular_times_have_to_rise():
     with pytest.raises(ValueError, match="freq is 'irregular', but X has no times"):
         small(freq="irregular").fit(frame.to_numpy())
     with pytest.raises(
-        ValueError, match=r"cycle_length is 24, .*; use calendar, for instance \['day'\]"
+        ValueError, match=r"season_length is 24, .*; use calendar, for instance \['day'\]"
     ):
-        small(freq="irregular", cycle_length=24).fit(frame)
+        small(freq="irregular", season_length=24).fit(frame)
     with pytest.raises(ValueError, match="X has 0 rows"):
         small(freq="irregular").fit(frame[:0])
     numbers = frame.set_axis(np.arange(60, dtype=np.uint64)[::-1])
@@ -720,9 +734,9 @@ def test_irregular_times_have_to_rise():
         numbered.predict(frame)
     with pytest.raises(ValueError, match="no regular frequency .* or freq='irregular'"):
         small().fit(frame)
-    fitted = small(freq="irregular", target="y", known_future="z").fit(frame[:50])
+    fitted = small(freq="irregular", target="y", known_covariates="z").fit(frame[:50])
     with pytest.raises(ValueError, match="begin at .*, which does not come after"):
         fitted.update(frame[49:])
-    with pytest.raises(TypeError, match=r"freq is 'irregular', and .* give an array \[1, 4, 1\]"):
-        fitted.predict(known_future=frame[["z"]][50:])
-    assert fitted.predict(known_future=frame[["z"]][50 : 50 + H].to_numpy()).shape == (H, 1)
+    with pytest.raises(TypeError, match=r"freq is 'irregular', so .* give an array \[1, 4, 1\]"):
+        fitted.predict(known_covariates=frame[["z"]][50:])
+    assert fitted.predict(known_covariates=frame[["z"]][50 : 50 + H].to_numpy()).shape == (H, 1)

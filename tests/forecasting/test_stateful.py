@@ -17,7 +17,7 @@ from titans_ts.forecasting.windows import PanelWindows
 from titans_ts.nn.state import flatten_state
 from titans_ts.training import forecast_loss
 
-small = partial(cases.small, carried_windows=2)
+small = partial(cases.small, stateful_windows=2)
 
 
 def wide(n_rows=300):
@@ -39,10 +39,10 @@ FORMS = {
     "joint": (lambda f: f, {"tokens": "joint", "scaler": "robust"}),
     "variate": (lambda f: f, {"tokens": "variate"}),
     "mixed": (lambda f: f, {"tokens": "mixed", "scaler": "asinh"}),
-    "cycle": (lambda f: f, {"cycle_length": 24}),
+    "cycle": (lambda f: f, {"season_length": 24}),
     "lmm": (lambda f: f, {"variant": "lmm"}),
     "mag": (lambda f: f, {"variant": "mag"}),
-    "known": (lambda f: f, {"target": "y0", "known_future": "y1"}),
+    "known": (lambda f: f, {"target": "y0", "known_covariates": "y1"}),
     "calendar": (lambda f: f, {"calendar": True}),
 }
 
@@ -59,8 +59,8 @@ def again(forecaster):
 
 
 def ahead(forecaster, X, end):
-    known = X[["y1"]][end : end + H] if forecaster.known_future == "y1" else None
-    return forecaster.predict(known_future=known)
+    known = X[["y1"]][end : end + H] if forecaster.known_covariates == "y1" else None
+    return forecaster.predict(known_covariates=known)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def ahead(forecaster, X, end):
 )
 def test_any_cut_of_the_stream_gives_the_same_forecast(case, cuts):
     fitted, X = case
-    whole = fitted.predict(X[:260], X[["y1"]][260:264] if fitted.known_future else None)
+    whole = fitted.predict(X[:260], X[["y1"]][260:264] if fitted.known_covariates else None)
     stream, start = again(fitted), 200
     for end in cuts:
         stream.update(X[start:end])
@@ -98,16 +98,16 @@ def test_items_of_a_panel_are_updated_each_on_its_own():
 
 def test_the_memory_holds_what_lies_before_the_window(case):
     fitted, X = case
-    if fitted.known_future:
+    if fitted.known_covariates:
         pytest.skip("the same without covariates")
     other = X[:260].copy()
     other[:150] = np.asarray(other[:150])[::-1]  # long before the window
     same = fitted.predict(X[:260]) - fitted.predict(other)
     assert np.abs(np.asarray(same)).max() > 1e-6
-    stateless = again(fitted).update(X[200:260]).reset()
+    stateless = again(fitted).update(X[200:260]).reset_memory()
     window = np.asarray(X[244:260], dtype=float)
     batch = window[None] if window.ndim == 2 else window[None, :, None]
-    if not (fitted.calendar or fitted.cycle_length):
+    if not (fitted.calendar or fitted.season_length):
         expected = fitted.predict(batch)[0]  # a window alone has no memory
         np.testing.assert_allclose(
             np.asarray(stateless.predict()).reshape(expected.shape), expected, rtol=1e-5
@@ -116,7 +116,7 @@ def test_the_memory_holds_what_lies_before_the_window(case):
 
 def test_without_carried_windows_the_window_moves_on():
     frame = wide()
-    fitted = small(carried_windows=0).fit(frame[:200])
+    fitted = small(stateful_windows=0).fit(frame[:200])
     expected = fitted.predict(frame[:260])
     pd.testing.assert_frame_equal(
         fitted.update(frame[200:230]).update(frame[230:260]).predict(), expected
@@ -193,7 +193,7 @@ def test_an_update_in_another_form_is_refused():
 
 def test_validation_counts_the_last_window_alone():
     frame = wide()
-    fitted = small(carried_windows=2).fit(frame)
+    fitted = small(stateful_windows=2).fit(frame)
     panel = fitted.engine.read(frame, 1, fitted._tail)
     rows, static = fitted.engine.rows(panel)
     windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static, in_a_row=3)
@@ -214,7 +214,7 @@ def test_validation_counts_the_last_window_alone():
 @pytest.mark.parametrize("carried", [0, 2])
 def test_the_score_is_of_every_window(carried):
     frame = wide()
-    fitted = small(carried_windows=carried).fit(frame[:200])
+    fitted = small(stateful_windows=carried).fit(frame[:200])
     part = frame[200:250]
     backtest = fitted.backtest(part, stride=1)
     assert backtest.n_windows == 50 - L - H + 1
@@ -229,7 +229,7 @@ def test_the_score_is_of_every_window(carried):
 
 def test_a_panel_too_short_for_an_error_is_refused():
     frame = panel(wide(), (L, 5))
-    fitted = small(carried_windows=0).fit(panel(wide()))
+    fitted = small(stateful_windows=0).fit(panel(wide()))
     with pytest.raises(ValueError, match="X has no value to score: an error needs 16 rows"):
         fitted.detect_anomalies(frame)
 
@@ -277,7 +277,7 @@ def spiked(n_rows=400):
 @pytest.mark.parametrize("method", ["quantile", "evt"])
 def test_anomalies_are_found_where_they_are(form, method):
     frame = spiked()
-    fitted = small(carried_windows=0, max_epochs=20, learning_rate=0.01)
+    fitted = small(stateful_windows=0, max_epochs=20, learning_rate=0.01)
     if form == "panel":
         long = frame.stack().rename("value").rename_axis(["timestamp", "item_id"]).reset_index()
         found = fitted.fit(long).detect_anomalies(long, risk=2e-3, method=method)
@@ -298,7 +298,7 @@ def test_anomalies_are_found_where_they_are(form, method):
 
 def test_thresholds_come_from_a_reference_and_gaps_have_no_score():
     frame = spiked()
-    fitted = small(carried_windows=0, max_epochs=20, learning_rate=0.01).fit(frame[:250])
+    fitted = small(stateful_windows=0, max_epochs=20, learning_rate=0.01).fit(frame[:250])
     frame.iloc[320:325] = np.nan
     found = fitted.detect_anomalies(frame[250:], reference=frame[:250], risk=1e-3)
     assert found["score"][found["value"].isna()].isna().all()
@@ -328,5 +328,5 @@ def test_segments_are_windows():
     assert config.backbone.segment_length == 3  # patches of a window
     own = small(max_epochs=1, model_options={"segment_length": 5}).fit(frame).model_.config
     assert own.backbone.segment_length == 5
-    default = small(max_epochs=1, carried_windows=0).fit(frame).model_.config
+    default = small(max_epochs=1, stateful_windows=0).fit(frame).model_.config
     assert default.backbone.segment_length == 32

@@ -110,7 +110,7 @@ def test_variate_tokens_spread_the_surprise_of_their_first_reading():
 
 
 def test_a_learned_season_is_taken_out_and_put_back():
-    model, plain = model_of(n_known=1, cycle_length=4), model_of()
+    model, plain = model_of(n_known=1, season_length=4), model_of()
     season = torch.randn(4, 3)
     with torch.no_grad():
         model.cycle.copy_(season)

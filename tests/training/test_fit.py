@@ -221,7 +221,7 @@ def test_the_loss_of_streams_is_that_of_one_long_read(tokens):
         patch_length=4,
         patch_stride=4,
         tokens=tokens,
-        carried_windows=1,
+        stateful_windows=1,
         head_dropout=0.0,
         backbone=BackboneConfig(dropout=0.0),
     )

@@ -225,12 +225,12 @@ def test_a_long_frame_with_covariates_is_searched(objectives):
         pd.DataFrame({"item_id": shop, "timestamp": days, "sold": wave(50), "price": 1.0 * i})
         for i, shop in enumerate(["north", "south"])
     )
-    panel = forecaster(target="sold", known_future="price")
+    panel = forecaster(target="sold", known_covariates="price")
     found = search(panel, n_trials=1, objectives=objectives, cv=2).fit(sales)
     assert found.cv_results_["state"].tolist() == ["COMPLETE"]
     plan = sales.groupby("item_id").tail(2)
     plan = plan.assign(timestamp=plan["timestamp"] + pd.Timedelta("2D")).drop(columns="sold")
-    answer = found.predict(known_future=plan)
+    answer = found.predict(known_covariates=plan)
     assert answer["item_id"].tolist() == ["north", "north", "south", "south"]
 
 

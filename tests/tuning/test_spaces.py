@@ -51,7 +51,7 @@ def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
                 variant="swa",
                 patch_length=5,
                 training_options={"weight_decay": 3.0},
-                cycle_length=7,
+                season_length=7,
             ),
             HOURS,
         ),
@@ -96,15 +96,15 @@ def test_any_draw_of_a_default_space_can_be_fitted(case):
 
 def test_a_space_has_what_the_data_allow():
     hours = default_space(*CASES["hours"])
-    assert hours["cycle_length"].choices == (0, 24)
+    assert hours["season_length"].choices == (0, 24)
     assert hours["tokens"].choices == ("patch", "variate", "mixed")
     assert hours["patch_length"].choices == (16, 8, 24)
     vector = default_space(*CASES["series"])
-    assert {"cycle_length", "tokens"}.isdisjoint(vector)
-    assert "tokens" not in default_space(TitansForecaster(4, 48, carried_windows=1), HOURS)
+    assert {"season_length", "tokens"}.isdisjoint(vector)
+    assert "tokens" not in default_space(TitansForecaster(4, 48, stateful_windows=1), HOURS)
     daily = HOURS.set_axis(pd.date_range("2024", periods=120, freq="D"))
-    assert default_space(TitansForecaster(4, 48), daily)["cycle_length"].choices == (0, 7)
-    assert "cycle_length" not in default_space(TitansForecaster(4, 48, freq="irregular"), daily)
+    assert default_space(TitansForecaster(4, 48), daily)["season_length"].choices == (0, 7)
+    assert "season_length" not in default_space(TitansForecaster(4, 48, freq="irregular"), daily)
     assert "flatten" in default_space(*CASES["equal"])["read_out"].choices
     assert "flatten" not in default_space(*CASES["unequal"])["read_out"].choices
     assert default_space(*CASES["equal"])["stride"].choices == (1, 2, 4, 8)

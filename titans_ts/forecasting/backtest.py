@@ -136,31 +136,38 @@ class Backtest:
         return frame if kept else frame.droplevel(1)
 
     def adaptive_interval(
-        self, coverage: float = 0.9, *, memory: int = 500, every: int = 1
+        self, coverage: float = 0.9, *, calibration_windows: int = 500, recalibrate_every: int = 1
     ) -> tuple[Array, Array]:
-        """Intervals that follow what came: each calibrated by the forecasts known when it was made.
+        """Intervals that adapt: each is calibrated on the forecasts whose values were known by then.
 
-        Step by step, item by item and variate by variate, as
-        :meth:`TitansForecaster.predict_interval` after a :meth:`TitansForecaster.calibrate` at every
-        window. The first `memory` windows only calibrate.
+        Separate for every step, item and variate, as :meth:`TitansForecaster.predict_interval` after a
+        :meth:`TitansForecaster.calibrate` at every window. The first `calibration_windows` windows only
+        calibrate.
 
         Parameters
         ----------
         coverage : float
-            Between 0 and 1.
-        memory : int
-            Latest windows that count; fewer than there are.
-        every : int
-            Windows between two calibrations.
+            Between 0 and 1 (default 0.9).
+        calibration_windows : int
+            Number of latest windows to calibrate on (default 500); fewer than there are windows.
+        recalibrate_every : int
+            Windows between two calibrations (default 1).
 
         Returns
         -------
         tuple of ndarray
-            Lower and upper ends, `[W - memory, I, H, C]` each: of the windows after the first `memory`.
+            Lower and upper ends, `[W - calibration_windows, I, H, C]` each.
+
+        Raises
+        ------
+        ValueError
+            If `calibration_windows` is too large, or the model has fewer than two quantiles.
         """
-        if not 0 < memory < self.n_windows:
+        n = calibration_windows
+        if not 0 < n < self.n_windows:
             raise ValueError(
-                f"memory is {memory!r}; give a number of windows below the {self.n_windows} there are"
+                f"calibration_windows is {n!r}; give a number between 1 and {self.n_windows - 1}, one "
+                "less than the windows of the backtest"
             )
         if len(self.levels) < 2:
             raise ValueError(
@@ -168,9 +175,9 @@ class Backtest:
             )
         low, high = self.quantiles[..., 0], self.quantiles[..., -1]
         scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
-        added = rolling_margins(scores[memory:], scores[:memory], coverage, self.stride, every)
+        added = rolling_margins(scores[n:], scores[:n], coverage, self.stride, recalibrate_every)
         added = added.swapaxes(1, 2)
-        low, high = low[memory:], high[memory:]
+        low, high = low[n:], high[n:]
         added = np.maximum(added, (low - high) / 2)  # the ends do not cross
         return low - added, high + added
 

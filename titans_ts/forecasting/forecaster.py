@@ -72,7 +72,7 @@ class TitansForecaster(TitansEstimator):
         "joint": some steps of all variates. "variate": a whole window of one variate, whatever
         `patch_length`; the stream goes from variate to variate, and surprise is one value a window.
         "mixed": as "patch", and the variates see one another after the backbone.
-    carried_windows : int
+    stateful_windows : int
         0 forecasts every window with an empty memory. A model trained with more reads what came before
         the window first, and its memory goes on learning with every :meth:`update`. It is trained on
         streams: a step goes on where the one before stopped, and gradients reach so many windows back.
@@ -80,7 +80,7 @@ class TitansForecaster(TitansEstimator):
         How every window is normalised by itself, and the forecast restored: by its mean and deviation, by
         its median and quartiles, by its mean size, as "standard" and drawn in far from the mean, not at
         all.
-    cycle_length : int
+    season_length : int
         Steps of a season, such as 24 for hours of the day, whose course is learned as persistent memory
         and taken out of what the model reads. Where a step stands in it is counted by its time, or by the
         whole number that is its index. 0: none.
@@ -92,7 +92,7 @@ class TitansForecaster(TitansEstimator):
     target : column or sequence of columns, optional
         The variates to forecast, columns of X (their numbers, for an array). Default: all that are not
         named below.
-    past, known_future, static : column or sequence of columns
+    past_covariates, known_covariates, static_covariates : column or sequence of columns
         Covariates known up to the present; those known for the steps to forecast too, which
         :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
     calendar : bool or sequence of str
@@ -171,15 +171,15 @@ class TitansForecaster(TitansEstimator):
     patch_length: int = ForecasterConfig.patch_length
     patch_stride: int = ForecasterConfig.patch_stride
     tokens: str = ForecasterConfig.tokens
-    carried_windows: int = ForecasterConfig.carried_windows
+    stateful_windows: int = ForecasterConfig.stateful_windows
     scaler: str = ForecasterConfig.scaler
-    cycle_length: int = ForecasterConfig.cycle_length
+    season_length: int = ForecasterConfig.season_length
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
     output: str = ForecasterConfig.output
     target: Any = None
-    past: Any = ()
-    known_future: Any = ()
-    static: Any = ()
+    past_covariates: Any = ()
+    known_covariates: Any = ()
+    static_covariates: Any = ()
     calendar: Any = False
     item_id: str = "item_id"
     timestamp: str = "timestamp"
@@ -254,16 +254,16 @@ class TitansForecaster(TitansEstimator):
                 use,
                 identity=counts,
                 level=config.scaler != "mean",
-                n_raw=int(config.cycle_length > 0),
+                n_raw=int(config.season_length > 0),
             )
             model = PanelModel(network, roles, scales, encoder)
             values, static = model.rows(panel)
             model.learn_season(panel, values, use)
-            in_a_row = 1 + config.carried_windows
+            in_a_row = 1 + config.stateful_windows
             spans = np.stack([first, border], 1)
             windows = PanelWindows(panel, values, config, spans, static, in_a_row=in_a_row)
             # a stream is longer than what gradients reach back, in validation too
-            checked = max(in_a_row, _CHECKED) if config.carried_windows else 1
+            checked = max(in_a_row, _CHECKED) if config.stateful_windows else 1
             held = int((end - border).max()) - config.prediction_length + 1
             before = length * checked
             options = {"in_a_row": checked, "stride": min(checked, max(1, held // _FEWEST))}
@@ -280,7 +280,7 @@ class TitansForecaster(TitansEstimator):
                 held_out = PanelWindows(panel, values, config, spans, static, **options)
             at_once = max(1, STREAMS // config.n_variates)
             size = max(1, training.batch_size // in_a_row)
-            carried = config.carried_windows > 0
+            carried = config.stateful_windows > 0
             most = training.samples_per_epoch
             n_batches = -(-len(windows) // (size * in_a_row))
             n_batches = min(n_batches, training.max_steps_per_epoch)
@@ -309,7 +309,7 @@ class TitansForecaster(TitansEstimator):
     def update(self, X: Any) -> TitansForecaster:
         """Take in the next rows; forecasts go on from there.
 
-        With `carried_windows`, the memory reads the rows before the window that a forecast reads, a
+        With `stateful_windows`, the memory reads the rows before the window that a forecast reads, a
         window's length at a time (so up to as many wait), and learns from them; the weights stay.
         Without, the window moves on. What is kept does not grow, is saved with the model, and is the
         same however the rows are cut.
@@ -331,7 +331,7 @@ class TitansForecaster(TitansEstimator):
         self._remember(self._tail.followed_by(self.engine.read(X, 1, self._tail)), self._state)
         return self
 
-    def reset(self) -> TitansForecaster:
+    def reset_memory(self) -> TitansForecaster:
         """Empty the memory; the rows that a forecast reads stay."""
         check_is_fitted(self, "model_")
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
@@ -350,7 +350,7 @@ class TitansForecaster(TitansEstimator):
         """Forecast from one row after the other of a series, and compare with what came.
 
         Every forecast sees the rows before it alone, its memory goes on learning from them (with
-        `carried_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive
+        `stateful_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive
         and drift forecasts stand beside. Without `refit`, rows that the weights were fitted on are not
         held out: give the fitted series' continuation, with a context before it.
 
@@ -558,7 +558,7 @@ class TitansForecaster(TitansEstimator):
         self._remember(panel)
         return self
 
-    def predict(self, X: Any = None, known_future: Any = None) -> Any:
+    def predict(self, X: Any = None, known_covariates: Any = None) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
         Parameters
@@ -566,8 +566,8 @@ class TitansForecaster(TitansEstimator):
         X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
             History of at least `context_length` rows, of which the last are read; or a batch of
             windows. Default: the series that was fitted. With covariates, X has their columns too (an
-            array: a window its C targets, then `past`, then `known_future`).
-        known_future : DataFrame or array [H, K] or [N, H, K], optional
+            array: a window its C targets, then `past`, then `known_covariates`).
+        known_covariates : DataFrame or array [H, K] or [N, H, K], optional
             The known-future covariates of the steps to forecast, if the model was fitted with any: a
             frame in the form of X with their columns (later steps are left out), or an array.
 
@@ -582,18 +582,18 @@ class TitansForecaster(TitansEstimator):
         NotFittedError
             If it is not fitted.
         TypeError, ValueError
-            If X or known_future cannot be used.
+            If X or known_covariates cannot be used.
         """
         panel, windows = self._read(X)
-        point, _ = self._forecast(panel, windows, known_future)
+        point, _ = self._forecast(panel, windows, known_covariates)
         return point if panel is None else panel.answer(point, self.engine.roles)
 
-    def predict_quantiles(self, X: Any = None, known_future: Any = None) -> Any:
+    def predict_quantiles(self, X: Any = None, known_covariates: Any = None) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
 
         Parameters
         ----------
-        X, known_future : optional
+        X, known_covariates : optional
             As for :meth:`predict`.
 
         Returns
@@ -603,7 +603,7 @@ class TitansForecaster(TitansEstimator):
             times are the index), `[N, H, C, Q]` for a batch. Quantiles never cross.
         """
         panel, windows = self._read(X)
-        _, quantiles = self._forecast(panel, windows, known_future)
+        _, quantiles = self._forecast(panel, windows, known_covariates)
         levels = self.model_.config.quantile_levels
         return (
             quantiles
@@ -612,7 +612,7 @@ class TitansForecaster(TitansEstimator):
         )
 
     def predict_interval(
-        self, X: Any = None, coverage: float = 0.9, known_future: Any = None
+        self, X: Any = None, coverage: float = 0.9, known_covariates: Any = None
     ) -> Any:
         """Forecast an interval for every step that holds the given share of what comes.
 
@@ -622,7 +622,7 @@ class TitansForecaster(TitansEstimator):
 
         Parameters
         ----------
-        X, known_future : optional
+        X, known_covariates : optional
             As for :meth:`predict`.
         coverage : float
             Between 0 and 1.
@@ -644,7 +644,7 @@ class TitansForecaster(TitansEstimator):
                 "an interval needs two quantiles; fit with two or more quantile_levels"
             )
         added = margin(self._calibrated().scores, coverage)  # [H, C]
-        _, quantiles = self._forecast(panel, windows, known_future)
+        _, quantiles = self._forecast(panel, windows, known_covariates)
         _, spread = self.engine.scales.of(panel, windows)
         low, high = quantiles[..., 0], quantiles[..., -1]
         added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
@@ -657,7 +657,7 @@ class TitansForecaster(TitansEstimator):
         self,
         X: Any = None,
         n_samples: int = 100,
-        known_future: Any = None,
+        known_covariates: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
         """Draw whole futures, whose steps and variates hang together as they did; items do not.
@@ -668,7 +668,7 @@ class TitansForecaster(TitansEstimator):
 
         Parameters
         ----------
-        X, known_future : optional
+        X, known_covariates : optional
             As for :meth:`predict`.
         n_samples : int
             S.
@@ -698,7 +698,7 @@ class TitansForecaster(TitansEstimator):
         n = panel.n_items if panel is not None else len(windows)
         errors = self._calibrated().errors
         level = np.stack([dependent_levels(errors, n_samples, generator) for _ in range(n)])
-        drawn = self.engine.sample(panel, windows, known_future, self._state_of(panel), level)
+        drawn = self.engine.sample(panel, windows, known_covariates, self._state_of(panel), level)
         if panel is None:
             return drawn
         if panel.kind in ("array", "vector"):
@@ -740,7 +740,7 @@ class TitansForecaster(TitansEstimator):
         panel = self.engine.read(X, config.context_length + config.prediction_length, self._tail)
         L, H = config.context_length, config.prediction_length
         cuts = cutoffs(panel, L, H, 1)
-        at_once = len(cuts) if config.carried_windows else STREAMS
+        at_once = len(cuts) if config.stateful_windows else STREAMS
         shape = (panel.n_items, config.n_variates)
         count, total, squares, residual = (np.zeros(shape) for _ in range(4))
         for start in range(0, len(cuts), at_once):
@@ -775,17 +775,17 @@ class TitansForecaster(TitansEstimator):
     @property
     def roles(self) -> Roles:
         """What the parameters say of the columns."""
-        length = self.cycle_length
+        length = self.season_length
         if length and self.freq == "irregular":
             raise ValueError(
-                f"cycle_length is {length}, but freq is 'irregular', so that steps cannot be counted; "
+                f"season_length is {length}, but freq is 'irregular', so that steps cannot be counted; "
                 "use calendar, for instance ['day']"
             )
         return Roles(
             None if self.target is None else column_names(self.target),
-            column_names(self.past),
-            column_names(self.known_future),
-            column_names(self.static),
+            column_names(self.past_covariates),
+            column_names(self.known_covariates),
+            column_names(self.static_covariates),
             self.item_id,
             self.timestamp,
             self.freq,
@@ -813,10 +813,10 @@ class TitansForecaster(TitansEstimator):
         return self.engine.read_history(X, self._tail)
 
     def _forecast(
-        self, panel: Panel | None, windows: Any, known_future: Any
+        self, panel: Panel | None, windows: Any, known_covariates: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        return self.engine.forecast(panel, windows, known_future, self._state_of(panel))
+        return self.engine.forecast(panel, windows, known_covariates, self._state_of(panel))
 
     def _state_of(self, panel: Panel | None) -> Any:
         """The memory before the last window of a panel."""
@@ -947,7 +947,7 @@ def _for_panel(
         n_static=n_static,
     )
     backbone, variates = config.backbone, config.tokens == "variate"
-    if (config.carried_windows or variates) and options.segment_length is None:
+    if (config.stateful_windows or variates) and options.segment_length is None:
         # a segment of MAC's that straddled two windows would hide a window's own beginning
         n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
         if variates:

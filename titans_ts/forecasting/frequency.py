@@ -188,7 +188,7 @@ def cycle_phase(
         steps = (days.astype("M8[M]").astype(np.int64) - (size - 1) * ends) // size
     else:
         raise ValueError(
-            f"cycle_length is {length}, but steps of frequency {offset.freqstr!r} cannot be counted; "
-            "bring the series to another one (freq=), or set cycle_length=0"
+            f"season_length is {length}, but steps of frequency {offset.freqstr!r} cannot be counted; "
+            "bring the series to another one (freq=), or set season_length=0"
         )
     return steps // offset.n % length

@@ -33,7 +33,11 @@ except ModuleNotFoundError as error:
 __all__ = ["TitansEstimator", "TitansPredictor", "to_dataset"]
 
 Entry = dict[str, Any]
-_DYNAMIC = {"past": "past_feat_dynamic_real", "known": "feat_dynamic_real"}
+_DYNAMIC = {
+    "past_covariates": "past_feat_dynamic_real",
+    "known_covariates": "feat_dynamic_real",
+}
+_ROLES = ("target", "past_covariates", "known_covariates", "static_covariates")
 _STATIC = {"static_cat": "feat_static_cat", "static_real": "feat_static_real"}
 
 
@@ -68,7 +72,15 @@ class TitansEstimator(Estimator):
     def __init__(self, prediction_length: int, **params: Any) -> None:
         super().__init__()
         self.prediction_length = prediction_length
-        for name in ("target", "past", "known_future", "static", "item_id", "timestamp", "freq"):
+        for name in (
+            "target",
+            "past_covariates",
+            "known_covariates",
+            "static_covariates",
+            "item_id",
+            "timestamp",
+            "freq",
+        ):
             if name in params:
                 raise ValueError(
                     f"{name} is {params[name]!r}, but a GluonTS data set says itself what its fields "
@@ -141,7 +153,7 @@ class TitansPredictor(Predictor):
         while some := list(islice(entries, max(1, STREAMS // config.n_variates))):
             panel = _panel(some, roles, self.forecaster.freq_)
             state, _ = engine.absorb(panel)
-            known = _future(some, self.prediction_length, len(roles.known))
+            known = _future(some, self.prediction_length, len(roles.known_covariates))
             point, quantiles = engine.forecast(panel, None, known, state)
             arrays = np.concatenate([point[..., None], quantiles], -1)  # [n, H, C, 1 + Q]
             for entry, values in zip(some, np.moveaxis(arrays, -1, 1), strict=True):
@@ -169,9 +181,9 @@ def to_dataset(
     X: Any,
     *,
     target: Any = None,
-    past: Any = (),
-    known_future: Any = (),
-    static: Any = (),
+    past_covariates: Any = (),
+    known_covariates: Any = (),
+    static_covariates: Any = (),
     item_id: str = "item_id",
     timestamp: str = "timestamp",
 ) -> list[Entry]:
@@ -181,7 +193,7 @@ def to_dataset(
     ----------
     X : Series, wide or long DataFrame
         As for :meth:`titans_ts.TitansForecaster.fit`. Every target of a wide frame becomes an entry.
-    target, past, known_future, static, item_id, timestamp : optional
+    target, past_covariates, known_covariates, static_covariates, item_id, timestamp : optional
         As for :class:`titans_ts.TitansForecaster`. Static covariates that are not numbers become codes.
 
     Returns
@@ -191,9 +203,9 @@ def to_dataset(
     """
     roles = Roles(
         target=None if target is None else column_names(target),
-        past=column_names(past),
-        known=column_names(known_future),
-        static=column_names(static),
+        past_covariates=column_names(past_covariates),
+        known_covariates=column_names(known_covariates),
+        static_covariates=column_names(static_covariates),
         item_id=item_id,
         timestamp=timestamp,
     )
@@ -202,7 +214,7 @@ def to_dataset(
         raise TypeError("X is an array, which has no times; give a frame")
     encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
     codes, numbers = (None, None) if encoder is None else encoder(panel.static, panel.n_items)
-    n_past = len(roles.past)
+    n_past = len(roles.past_covariates)
     entries = []
     for item, (first, end) in enumerate(panel.spans):
         start = panel.index[first]
@@ -213,7 +225,7 @@ def to_dataset(
         shared: Entry = {"start": start}
         if n_past:
             shared["past_feat_dynamic_real"] = covariates[:n_past]
-        if roles.known:
+        if roles.known_covariates:
             shared["feat_dynamic_real"] = covariates[n_past:]
         if codes is not None and codes.shape[1]:
             shared["feat_static_cat"] = codes[item]
@@ -241,9 +253,9 @@ def _roles(entries: list[Entry], like: Roles) -> Roles:
     target = np.atleast_2d(first["target"])
     return Roles(
         tuple(f"target_{i}" for i in range(len(target))),
-        static=tuple(static),
+        static_covariates=tuple(static),
         calendar=like.calendar,
-        cycle_length=like.cycle_length,
+        season_length=like.season_length,
         **names,
     )
 
@@ -292,7 +304,7 @@ def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
         np.concatenate([[0], np.cumsum([len(r) for r in rows])]),
         _names(entries),
         step,
-        _static_frame(static, roles) if roles.static else None,
+        _static_frame(static, roles) if roles.static_covariates else None,
     )
     return with_times(panel, roles)
 
@@ -324,11 +336,12 @@ def _names(entries: list[Entry]) -> pd.Index:
 
 def _static_frame(static: list[list[Any]], roles: Roles) -> pd.DataFrame:
     for number, values in enumerate(static):
-        if len(values) != len(roles.static):
+        if len(values) != len(roles.static_covariates):
             raise ValueError(
-                f"entry {number} has {len(values)} static features, {len(roles.static)} are expected"
+                f"entry {number} has {len(values)} static features; expected "
+                f"{len(roles.static_covariates)}"
             )
-    return pd.DataFrame(static, columns=list(roles.static))
+    return pd.DataFrame(static, columns=list(roles.static_covariates))
 
 
 def _future(entries: list[Entry], steps: int, n_known: int) -> NDArray[np.float64] | None:

@@ -59,11 +59,11 @@ class Roles:
 
     target: tuple[Any, ...] | None = None
     """The variates to forecast; None: every column without another role."""
-    past: tuple[Any, ...] = ()
+    past_covariates: tuple[Any, ...] = ()
     """Covariates known up to the present."""
-    known: tuple[Any, ...] = ()
+    known_covariates: tuple[Any, ...] = ()
     """Covariates known for the steps to forecast, too."""
-    static: tuple[Any, ...] = ()
+    static_covariates: tuple[Any, ...] = ()
     """What is constant for an item."""
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
@@ -72,7 +72,7 @@ class Roles:
     and the time since the row before is the first covariate."""
     calendar: tuple[str, ...] = ()
     """In which cycles a time's place is known too: keys of `titans_ts.forecasting.frequency.CYCLES`."""
-    cycle_length: int = 0
+    season_length: int = 0
     """Steps of a season in which a time's place is known too, as the last column; 0: none."""
 
     @property
@@ -83,14 +83,14 @@ class Roles:
     @property
     def n_past(self) -> int:
         """Covariates known up to the present, the time since the row before included."""
-        return len(self.past) + self.irregular
+        return len(self.past_covariates) + self.irregular
 
     @property
     def timed(self) -> str | None:
         """The parameter that needs times, if any."""
         wanted = {
             "calendar": self.calendar,
-            "cycle_length": self.cycle_length,
+            "season_length": self.season_length,
             "freq": self.irregular,
         }
         return next((name for name, value in wanted.items() if value), None)
@@ -98,7 +98,7 @@ class Roles:
     @property
     def covariates(self) -> tuple[Any, ...]:
         """All that vary in time."""
-        return (*self.past, *self.known)
+        return (*self.past_covariates, *self.known_covariates)
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,13 @@ def read_windows(X: Any, context_length: int, n_columns: int, name: str = "X") -
 
 
 def read_future(
-    known_future: Any, panel: Panel | None, n: int, steps: int, roles: Roles
+    known_covariates: Any, panel: Panel | None, n: int, steps: int, roles: Roles
 ) -> Array | None:
     """Read the known-future covariates of the steps to forecast, `[n, steps, K]`; None without any.
 
     Parameters
     ----------
-    known_future : array [H, K] or [n, H, K], or DataFrame
+    known_covariates : array [H, K] or [n, H, K], or DataFrame
         A frame has the covariates as columns, and the next steps of the panel as its times; a long one
         for every item. Later steps are left out.
     panel : Panel, optional
@@ -136,10 +136,10 @@ def read_future(
         If it is missing, of another form, or lacks a step.
     """
     parts = []
-    if roles.known:
-        parts.append(_read_known(known_future, panel, n, steps, roles))
-    elif known_future is not None:
-        raise ValueError("known_future is given, but the model was fitted without such columns")
+    if roles.known_covariates:
+        parts.append(_read_known(known_covariates, panel, n, steps, roles))
+    elif known_covariates is not None:
+        raise ValueError("known_covariates is given, but the model was fitted without such columns")
     if panel is not None:
         ahead = _told_by_time(panel.future(steps), panel, roles)
         if ahead is not None and ahead.shape[1]:
@@ -147,40 +147,45 @@ def read_future(
     return np.concatenate(parts, -1) if parts else None
 
 
-def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, roles: Roles) -> Array:
-    names, n_known = list(roles.known), len(roles.known)
-    if known_future is None:
+def _read_known(
+    known_covariates: Any, panel: Panel | None, n: int, steps: int, roles: Roles
+) -> Array:
+    names, n_known = list(roles.known_covariates), len(roles.known_covariates)
+    if known_covariates is None:
         raise ValueError(
-            f"known_future is None, but the model was fitted with {names}; give their values for the "
+            f"known_covariates is None, but the model was fitted with {names}; give their values for the "
             f"next {steps} steps"
         )
-    if hasattr(known_future, "to_pandas"):
-        known_future = known_future.to_pandas()
-    if not isinstance(known_future, (pd.DataFrame, pd.Series)):
-        values = _array(known_future, "known_future")
+    if hasattr(known_covariates, "to_pandas"):
+        known_covariates = known_covariates.to_pandas()
+    if not isinstance(known_covariates, (pd.DataFrame, pd.Series)):
+        values = _array(known_covariates, "known_covariates")
         values = values[None] if values.ndim == 2 else values
         if values.shape[:1] + values.shape[2:] != (n, n_known) or values.shape[1] < steps:
             raise ValueError(
-                f"known_future has shape {values.shape}; give [{n}, {steps}, {n_known}]"
+                f"known_covariates has shape {values.shape}; give [{n}, {steps}, {n_known}]"
                 + (f", or [{steps}, {n_known}]" if n == 1 else "")
             )
-        _check_finite(values.reshape(-1, n_known), None, "known_future")
+        _check_finite(values.reshape(-1, n_known), None, "known_covariates")
         return np.ascontiguousarray(values[:, :steps])
     if panel is None or panel.index is None:
-        raise TypeError("known_future is a frame, but X is an array; give an array [N, H, K]")
+        raise TypeError("known_covariates is a frame, but X is an array; give an array [N, H, K]")
     if panel.irregular:
         raise TypeError(
-            "known_future is a frame, but freq is 'irregular', and the times of the next rows are not "
-            f"known; give an array [{n}, {steps}, {n_known}]"
+            "known_covariates is a frame, but freq is 'irregular', so the times of the next rows are "
+            f"unknown; give an array [{n}, {steps}, {n_known}]"
         )
-    frame = known_future.to_frame() if isinstance(known_future, pd.Series) else known_future
+    frame = (
+        known_covariates.to_frame() if isinstance(known_covariates, pd.Series) else known_covariates
+    )
     frame, long = _timed(frame, roles)
     frame = _resampled(frame, roles, long)
     if long != (panel.items is not None):
         raise ValueError(
-            f"known_future is a {'long' if long else 'wide'} frame, but the series is not; give the same"
+            f"known_covariates is a {'long' if long else 'wide'} frame, but the series is not; give "
+            "the same"
         )
-    _check_columns(frame, names, "known_future")
+    _check_columns(frame, names, "known_covariates")
     wanted = panel.future(steps)
     assert wanted is not None
     if long:
@@ -189,15 +194,15 @@ def _read_known(known_future: Any, panel: Panel | None, n: int, steps: int, role
         wanted = pd.MultiIndex.from_arrays([panel.items.repeat(steps), wanted])
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
-        raise ValueError(f"known_future has {twice} twice; drop one")
+        raise ValueError(f"known_covariates has {twice} twice; drop one")
     places = frame.index.get_indexer(wanted)
     if (places < 0).any():
         raise ValueError(
-            f"known_future lacks {wanted[int((places < 0).argmax())]}; "
+            f"known_covariates lacks {wanted[int((places < 0).argmax())]}; "
             f"give the {steps} steps after the end of the series"
         )
     values = np.column_stack([_numeric(frame[c]) for c in names])[places]
-    _check_finite(values, tuple(names), "known_future")
+    _check_finite(values, tuple(names), "known_covariates")
     return np.ascontiguousarray(values.reshape(n, steps, n_known))
 
 
@@ -216,8 +221,8 @@ def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array |
         parts.append(
             calendar_features(index, None if panel.irregular else panel.freq, roles.calendar)
         )
-    if roles.cycle_length:
-        parts.append(cycle_phase(index, panel.freq, roles.cycle_length)[:, None].astype(float))
+    if roles.season_length:
+        parts.append(cycle_phase(index, panel.freq, roles.season_length)[:, None].astype(float))
     return np.concatenate(parts, 1)
 
 
@@ -293,7 +298,7 @@ def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
         raise ValueError("the index of X has NaT; drop those rows")
     columns = [c for c in timed.columns if not (long and c == roles.item_id)]
     how = {c: "mean" if pd.api.types.is_numeric_dtype(timed[c].dtype) else "first" for c in columns}
-    static = [name for name in roles.static if name in columns]
+    static = [name for name in roles.static_covariates if name in columns]
     how |= dict.fromkeys(static, "first")
     if len(timed) == 0 or not columns:
         return frame  # refused elsewhere
@@ -378,23 +383,23 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         ),
         irregular=roles.irregular,
     )
-    return panel if not roles.static else _with_static(panel, frame, roles)
+    return panel if not roles.static_covariates else _with_static(panel, frame, roles)
 
 
 def _with_static(panel: Panel, frame: pd.DataFrame, roles: Roles) -> Panel:
     assert panel.offsets is not None
     assert panel.items is not None
     counts = np.diff(panel.offsets)
-    for name in roles.static:
+    for name in roles.static_covariates:
         codes = pd.factorize(frame[name])[0]
         moved = codes != np.repeat(codes[panel.offsets[:-1]], counts)
         if moved.any():
             item = panel.items[item_at(panel.offsets, int(moved.argmax()))]
             raise ValueError(
-                f"the static column {name!r} changes within item {item!r}; name it by past= or "
-                "known_future= instead"
+                f"the static column {name!r} changes within item {item!r}; name it in past_covariates or "
+                "known_covariates instead"
             )
-    first = frame[list(roles.static)].iloc[panel.offsets[:-1]].reset_index(drop=True)
+    first = frame[list(roles.static_covariates)].iloc[panel.offsets[:-1]].reset_index(drop=True)
     return replace(panel, static=first)
 
 
@@ -403,7 +408,7 @@ def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tu
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError("X has columns of several levels; flatten them to one name a variate")
     _no_repeated(frame)
-    others = (*roles.covariates, *roles.static)
+    others = (*roles.covariates, *roles.static_covariates)
     given = others if roles.target is None else (*roles.target, *others)
     for i, name in enumerate(given):
         if name in given[:i]:
@@ -438,12 +443,15 @@ def _no_repeated(frame: pd.DataFrame) -> None:
 
 
 def _no_static(roles: Roles) -> None:
-    if roles.static:
-        raise ValueError(f"static is {list(roles.static)!r}; only a long frame has static columns")
+    if roles.static_covariates:
+        raise ValueError(
+            f"static_covariates is {list(roles.static_covariates)!r}; only a long frame has static "
+            "columns"
+        )
 
 
 def _no_roles(roles: Roles, what: str) -> None:
-    for name in (*(roles.target or ()), *roles.covariates, *roles.static):
+    for name in (*(roles.target or ()), *roles.covariates, *roles.static_covariates):
         raise ValueError(f"X is {what}, which has no column {name!r}; give a frame")
 
 

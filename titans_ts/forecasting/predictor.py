@@ -65,10 +65,10 @@ class PanelModel:
                 f"X has {panel.n_targets} features, but TitansForecaster is expecting "
                 f"{self.config.n_variates} features as input; give the fitted variates in their order"
             )
-        if self.roles.cycle_length and panel.freq != like.freq:
+        if self.roles.season_length and panel.freq != like.freq:
             raise ValueError(
                 f"X has frequency {panel.freq}, but {like.freq} was fitted; the season that was learned "
-                "(cycle_length) needs the same"
+                "(season_length) needs the same"
             )
         return panel
 
@@ -109,7 +109,7 @@ class PanelModel:
 
     def absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
         """The state after the rows before the last window, and how many rows of every item are left."""
-        if not self.config.carried_windows:
+        if not self.config.stateful_windows:
             return None, self.config.context_length
         rows, static = self.rows(panel)
         with torch.inference_mode():
@@ -157,10 +157,10 @@ class PanelModel:
         return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
     def forecast(
-        self, panel: Panel | None, windows: Array | None, known_future: Any, state: Any
+        self, panel: Panel | None, windows: Array | None, known_covariates: Any, state: Any
     ) -> tuple[Array, Array]:
         """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, windows, known_future)
+        past, known, static, mean, spread = self._inputs(panel, windows, known_covariates)
         point, quantiles = self.forecast_scaled(past, known, static, state)
         return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
@@ -184,12 +184,12 @@ class PanelModel:
         mean, spread = self.scales.of(past)
         values = self._scaled(panel, mean, spread)
         constant = self._static(panel, panel.n_items)
-        at_once = 1 if config.carried_windows else max(1, STREAMS // (C * panel.n_items))
+        at_once = 1 if config.stateful_windows else max(1, STREAMS // (C * panel.n_items))
         state, place = None, first
         points, quantiles = [], []
         for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
             some = cuts[start : start + at_once]
-            if config.carried_windows:
+            if config.stateful_windows:
                 reached = np.maximum(some[0], place)
                 with torch.inference_mode():
                     state, left = advance(
@@ -215,12 +215,12 @@ class PanelModel:
         self,
         panel: Panel | None,
         windows: Array | None,
-        known_future: Any,
+        known_covariates: Any,
         state: Any,
         level: NDArray[np.float64],
     ) -> Array:
         """Values `[n, S, H, C]` below which shares `level`, same shape, lie, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, windows, known_future)
+        past, known, static, mean, spread = self._inputs(panel, windows, known_covariates)
         found = []
         with torch.inference_mode():
             for some, parameters in self._parameters(past, known, static, state):
@@ -251,19 +251,19 @@ class PanelModel:
             yield some, self.model.parameters_after(reading, ahead)
 
     def _inputs(
-        self, panel: Panel | None, windows: Array | None, known_future: Any
+        self, panel: Panel | None, windows: Array | None, known_covariates: Any
     ) -> tuple[Tensor, Tensor | None, Any, Array, Array]:
         """Past, known and static inputs of the model; level and spread `[n, 1, C]`."""
         mean, spread = (s[:, None] for s in self.scales.of(panel, windows))
         windows = panel.windows(self.config.context_length) if panel is not None else windows
         assert windows is not None
         past = torch.from_numpy(self.scales.rows(windows, mean, spread))
-        known = self._known(panel, len(windows), known_future)
+        known = self._known(panel, len(windows), known_covariates)
         return past, known, self._static(panel, len(windows)), mean, spread
 
-    def _known(self, panel: Panel | None, n: int, known_future: Any) -> Tensor | None:
+    def _known(self, panel: Panel | None, n: int, known_covariates: Any) -> Tensor | None:
         """The covariates of the steps ahead `[n, H, K]`, scaled."""
-        known = read_future(known_future, panel, n, self.config.prediction_length, self.roles)
+        known = read_future(known_covariates, panel, n, self.config.prediction_length, self.roles)
         if known is None:
             return None
         return torch.from_numpy(self.scales.covariates(known).astype(np.float32))

@@ -12,11 +12,25 @@ __all__ = ["FORMAT", "upgrade"]
 FORMAT = 3
 """Version of the directory format that is written today; a reader refuses a newer one."""
 
-_CONFIG_FIELDS: dict[str, str] = {}
+_CONFIG_FIELDS = {"carried_windows": "stateful_windows", "cycle_length": "season_length"}
 """Fields of model configurations, at any depth: the name in format 2, and today's."""
 
-_PARAMETERS: dict[str, str] = {}
+_PARAMETERS = {
+    "carried_windows": "stateful_windows",
+    "cycle_length": "season_length",
+    "known_future": "known_covariates",
+    "past": "past_covariates",
+    "static": "static_covariates",
+}
 """Parameters of estimators: the name in format 2, and today's."""
+
+_ROLES = {
+    "cycle_length": "season_length",
+    "known": "known_covariates",
+    "past": "past_covariates",
+    "static": "static_covariates",
+}
+"""Roles of a fitted forecaster's columns: the name in format 2, and today's."""
 
 _MODEL_OPTIONS = ("dropout", "head_dropout")
 _TRAINING_OPTIONS = ("weight_decay", "max_steps_per_epoch", "patience", "validation_fraction")
@@ -42,6 +56,10 @@ def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
             content[name] = _renamed(content[name], _CONFIG_FIELDS)
     if "params" in content:
         content["params"] = _parameters(content["params"])
+        fitted = dict(content["fitted"])
+        if "roles" in fitted:
+            fitted["roles"] = _renamed(fitted["roles"], _ROLES)
+        content["fitted"] = fitted
     return content
 
 

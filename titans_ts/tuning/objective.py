@@ -190,8 +190,8 @@ def _size(estimator: Any) -> float:
 def _latency(model: Any, X: Any) -> float:
     """Return the seconds of a prediction, the median of five."""
     predict = partial(model.predict, X)
-    if isinstance(model, TitansForecaster) and model.roles.known:
-        # X holds the known covariates of its own steps, and not of those after it
+    if isinstance(model, TitansForecaster) and model.roles.known_covariates:
+        # X holds known covariates for its own steps only, so predict cannot be timed
         predict = partial(model.backtest, X, n_windows=1, progress_bar=False)
     times = []
     for _ in range(5):

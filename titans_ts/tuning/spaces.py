@@ -63,12 +63,12 @@ def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, Any]:
         "learning_rate": _numbers(forecaster.learning_rate, 3e-4, 1e-2, log=True),
         "patch_length": _choices(forecaster.patch_length, patches),
     }
-    if panel.n_targets > 1 and not forecaster.carried_windows:
+    if panel.n_targets > 1 and not forecaster.stateful_windows:
         space["tokens"] = _choices(forecaster.tokens, ["patch", "variate", "mixed"])
     timed = isinstance(panel.freq, pd.offsets.BaseOffset) and forecaster.freq != "irregular"
     season = usual_season(panel.freq) if timed else 1
     if season > 1:
-        space["cycle_length"] = _choices(forecaster.cycle_length, [0, season])
+        space["season_length"] = _choices(forecaster.season_length, [0, season])
     return space
 
 

@@ -56,7 +56,7 @@ class ForecastingModel(nn.Module):
         self.output = OUTPUTS[config.output](config.quantile_levels)
         C, d_model = config.n_variates, config.backbone.d_model
         self.cycle = (
-            nn.Parameter(torch.zeros(config.cycle_length, C)) if config.cycle_length else None
+            nn.Parameter(torch.zeros(config.season_length, C)) if config.season_length else None
         )
         length, n_covariates = config.context_length, config.n_covariates
         self.together = C if config.tokens == "joint" else 1
@@ -103,7 +103,7 @@ class ForecastingModel(nn.Module):
             `[B, context_length, C + n_past + K]`: targets, past-only, known covariates; NaN is missing.
         known : Tensor, optional
             `[B, H, K]`, the known covariates of the steps ahead, if the model has any; the last one is
-            the step's place in the season, 0 to `cycle_length - 1`, if a season is learned.
+            the step's place in the season, 0 to `season_length - 1`, if a season is learned.
         static : tuple[Tensor, Tensor], optional
             Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
         state : tuple, optional
