@@ -534,7 +534,7 @@ def test_a_trial_reads_the_study_once_and_the_sampler_once_if_it_needs_to(sample
         storage = CountingStorage()
         probe_search(storage=storage, n_trials=n_trials, sampler=sampler).fit(*ROWS)
         n_reads[n_trials] = storage.n_reads
-    assert n_reads[40] - n_reads[15] == expected * (40 - 15)
+    assert n_reads[40] - n_reads[15] <= expected * (40 - 15)
 
 
 def test_parameters_have_an_importance():
