@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from functools import partial
 
 import numpy as np
@@ -244,19 +243,6 @@ def test_bad_updates_of_a_panel():
         fitted.update(panel(frame[:160], (160,)).iloc[151:].assign(item_id="i150"))
     with pytest.raises(ValueError, match="X is a frame, but a panel was fitted"):
         fitted.update(frame[["y0"]])
-
-
-def test_a_step_takes_milliseconds():
-    frame = make_series(400, 3, random_state=0)
-    settings = {"max_epochs": 1, "random_state": 0, "progress_bar": False}
-    stream = TitansForecaster(**settings, stateful_windows=2).fit(frame[:300])
-    times = []
-    for row in range(300, 360):
-        start = time.perf_counter()
-        stream.update(frame[row : row + 1])
-        stream.predict()
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 0.05  # 7 ms on a quiet core; benchmarks/README.md
 
 
 def test_surprise_has_the_form_of_the_series_and_falls_as_the_memory_learns():

@@ -129,7 +129,7 @@ def _training_batches(
     n_consecutive = 1 + config.stateful_windows
     size = max(1, training.batch_size // n_consecutive)
     if not config.stateful_windows:
-        return batches(windows, size, generator, most=training.samples_per_epoch)
+        return batches(windows, size, generator, max_samples=training.samples_per_epoch)
     n_batches = -(-len(windows) // (size * n_consecutive))
     n_batches = min(n_batches, training.max_steps_per_epoch)
     # as at prediction, where up to a window's length of rows waits to be read
@@ -174,7 +174,7 @@ def _validation_batches(
         stride=stride,
     )
     size = max(1, STREAMS // config.n_variates)
-    return batches(windows, size, most=max(1, training.samples_per_epoch // n_consecutive))
+    return batches(windows, size, max_samples=max(1, training.samples_per_epoch // n_consecutive))
 
 
 def _initialise_season(
