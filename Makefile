@@ -1,8 +1,9 @@
 # Every target builds the environment it needs: `make demo` and `make test` work on a fresh clone.
 PYTHON ?= python3
 BIN := .venv/bin
+TESTS := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all test-oldest check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -13,10 +14,16 @@ demo: .venv/installed
 	$(BIN)/titans-ts demo --out demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python $(TESTS) -m "not slow"
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python $(TESTS) --durations=25 --durations-min=5
+
+# The oldest supported versions, in an environment of their own. Their deprecation warnings are no errors.
+test-oldest:
+	test -x .venv-oldest/bin/pip || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	.venv-oldest/bin/python $(TESTS) -m "not slow" -o filterwarnings=ignore::DeprecationWarning
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -24,4 +31,4 @@ check: .venv/installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist *.egg-info demo
+	rm -rf .venv .venv-oldest build dist *.egg-info demo

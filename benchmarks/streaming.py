@@ -2,6 +2,7 @@
 
     python benchmarks/streaming.py                       # every data set, one thread
     python benchmarks/streaming.py --datasets ETTh1 regimes --seeds 3
+    python benchmarks/streaming.py --step-time           # milliseconds of one row and one forecast
 
 Two models of one size are trained on equally many windows: one with an empty memory before every window,
 one on windows in a row, the memory's state carried from each to the next. The second is measured twice on
@@ -43,8 +44,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--batches", type=int, default=100, help="steps an epoch has at most")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--step-time", action="store_true", help="only time one row at a time")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.step_time:
+        print({"update and predict, ms": [round(1000 * t, 2) for t in step_seconds()]})
+        return
     command = (
         f"python benchmarks/streaming.py --datasets {' '.join(args.datasets)} "
         f"--variant {args.variant} --seeds {args.seeds} --batches {args.batches}"
@@ -93,10 +98,25 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
     return row
 
 
+def step_seconds() -> list[float]:
+    """Quartiles of the time to read one more row of three variates and forecast from there."""
+    frame = make_series(400, 3, random_state=0)
+    stream = TitansForecaster(
+        max_epochs=1, stateful_windows=2, random_state=0, progress_bar=False
+    ).fit(frame[:300])
+    times = []
+    for row in range(300, 400):
+        start = time.perf_counter()
+        stream.update(frame[row : row + 1])
+        stream.predict()
+        times.append(time.perf_counter() - start)
+    return [float(q) for q in np.quantile(times, (0.25, 0.5, 0.75))]
+
+
 def errors(forecaster: TitansForecaster, values: Any, first: Any, name: str) -> dict[str, float]:
     """Errors of forecasts that begin at rows `first`, from all rows before them."""
     panel = read_panel(values[: first[-1] + HORIZON])
-    point, _ = forecaster.engine.rolling(panel, first[:, None])
+    point, _ = forecaster.predictor.rolling(panel, first[:, None])
     return compare(forecaster, point[:, 0], values, first, name)
 
 

@@ -1,11 +1,11 @@
-"""What a search finds on ETTh1 with a small budget, and what ending hopeless trials saves.
+"""The gain of a small search on ETTh1, and the time that pruning saves.
 
     python benchmarks/tuning.py
 
 Context and horizon 96, the literature's borders, z-scored on the train rows. Twenty trials are fitted on
-the train rows and scored on the validation rows; the first is the model as it comes. Then the same twenty
-sets of parameters are run once more to their ends. Best and default are fitted on train and validation
-rows in turn (the latter choose the epoch), with several seeds, and asked about the test part.
+the train rows and scored on the validation rows; the first has the default parameters. Then the same
+twenty sets of parameters are run once more, without pruning. Best and default are fitted on train and
+validation rows in turn (the latter choose the epoch), with several seeds, and evaluated on the test part.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def again(study: optuna.Study) -> optuna.storages.InMemoryStorage:
-    """A storage with a study of the same name that is to try the same parameters."""
+    """Return a storage with a study of the same name in which the same parameters are enqueued."""
     storage = optuna.storages.InMemoryStorage()
     copy = optuna.create_study(
         study_name=study.study_name, storage=storage, directions=study.directions

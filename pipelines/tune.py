@@ -1,4 +1,4 @@
-"""The command and the job of tuning: search, and show what was found."""
+"""The command `titans-ts tune`: search for parameters and report the trials."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ __all__ = ["TuneJob", "run_tune", "tune", "write_tune"]
 
 @dataclass(frozen=True)
 class TuneJob:
-    """What a search came to."""
+    """The result of a search."""
 
     search: TitansSearch
-    """The search, done."""
+    """The fitted search."""
     trials: pd.DataFrame
-    """A row a trial: `trial`, `state`, `score`, seconds, parameters and the reason of what failed."""
+    """One row per trial: `trial`, `state`, `score`, `seconds`, parameters and the reason of a failure."""
     params: pd.DataFrame
     """The parameters of the same rows."""
     importances: pd.Series
-    """Importance by parameter."""
+    """Importance by parameter name."""
     snippet: str
     """The best estimator as code."""
 
@@ -56,7 +56,7 @@ class TuneJob:
 
     @property
     def own_score(self) -> float | None:
-        """The score of the parameters that the estimator came with, if they were tried."""
+        """The score of the estimator's own parameters, if they were tried."""
         own = self.search.estimator.get_params()
         for params, score in zip(
             self.search.cv_results_["params"], self.trials["score"], strict=True
@@ -67,7 +67,7 @@ class TuneJob:
 
 
 def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
-    """Search, and gather what there is to show.
+    """Run a search and collect its results.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
 
 
 def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
-    """Write `trials.csv`, `best.py` and the report `search.html`, and return where they are."""
+    """Write `trials.csv`, `best.py` and the report `search.html`, and return their paths."""
     from titans_ts.reporting.html import search_report
     from titans_ts.reporting.plots import figure_png, plot_search
 
     folder = Path(folder)
-    front = getattr(job.search, "pareto_", None)
+    front = getattr(job.search, "pareto_front_", None)
     if front is not None:
         front = front[list(job.search.objectives)]
     figure = plot_search(job.trials, job.params, job.importances, front)
@@ -119,7 +119,7 @@ def tune(
     ],
     prediction_length: Annotated[
         int | None,
-        typer.Option(help="Steps to forecast; without it, DATA are labelled sequences.", min=1),
+        typer.Option(help="Steps to forecast. Without it, DATA holds labelled sequences.", min=1),
     ] = None,
     context_length: ContextLength = None,
     time_column: TimeColumn = None,
@@ -129,36 +129,41 @@ def tune(
     labels: Labels = None,
     groups_column: GroupsColumn = None,
     n_trials: Annotated[
-        int, typer.Option(help="Trials of the study, earlier ones too.", min=1)
+        int, typer.Option(help="Number of trials of the study, earlier runs included.", min=1)
     ] = 50,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds after which no trial begins.  [default: none]")
+        float | None, typer.Option(help="Seconds after which no trial starts.  [default: no limit]")
     ] = None,
     cv: Annotated[
-        int | None, typer.Option(help="Folds.  [default: one, a fifth of the data]", min=2)
+        int | None,
+        typer.Option(help="Number of folds.  [default: one that holds out a fifth]", min=2),
     ] = None,
     scoring: Annotated[
         str | None,
-        typer.Option(help="What is best, e.g. mse, mae, crps; accuracy.  [default: R2; accuracy]"),
+        typer.Option(
+            help="Score to maximise, e.g. mse, mae, crps; accuracy.  [default: R2; accuracy]"
+        ),
     ] = None,
     objectives: Annotated[
-        str, typer.Option(help="Of score, latency and size, comma-separated.")
+        str, typer.Option(help="Some of score, latency and size, separated by commas.")
     ] = "score",
     storage: Annotated[
         str | None,
-        typer.Option(help="URL of a database, or a file, to go on from.  [default: memory]"),
+        typer.Option(help="URL of a database, or a file, that keeps the study.  [default: memory]"),
     ] = None,
     study_name: Annotated[
-        str | None, typer.Option(help="Name of the study there.  [default: by the model]")
+        str | None, typer.Option(help="Name of the study in the storage.  [default: the model's]")
     ] = None,
-    warm_start: Annotated[
-        str | None, typer.Option(help="A former study there, whose best are tried first.")
+    warm_start_study: Annotated[
+        str | None,
+        typer.Option(help="An earlier study there, whose best trials are tried first."),
     ] = None,
     sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="asha, hyperband, median or none.")] = "asha",
-    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
     worker: Annotated[
-        bool, typer.Option("--worker", help="Only run trials of a study begun elsewhere.")
+        bool,
+        typer.Option("--worker", help="Only run trials of a study that another process created."),
     ] = False,
     max_epochs: MaxEpochs = None,
     out: Annotated[
@@ -169,10 +174,10 @@ def tune(
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Search for good parameters: of a forecaster, or of a classifier of DNA.
+    """Search for good parameters of a forecaster or of a DNA classifier.
 
-    With a storage, a search that was ended goes on by the same command, and any number of processes on
-    any machine help by the same command with --worker.
+    With --storage, the same command resumes an interrupted search, and other processes, on any machine,
+    run trials of it with the same command and --worker.
     """
     import torch
 
@@ -209,24 +214,27 @@ def tune(
         X, y = frame["sequence"].to_numpy(), frame["label"].to_numpy()
         groups = None if groups_column is None else frame[groups_column].to_numpy()
         estimator = TitansClassifier()
+    options: dict[str, Any] = {
+        "objectives": tuple(name.strip() for name in objectives.split(",")),
+        "sampler": sampler,
+        "pruner": pruner,
+    }
     search = TitansSearch(
         estimator.set_params(max_epochs=max_epochs, random_state=seed, progress_bar=False),
         n_trials=n_trials,
         timeout=timeout,
         cv=cv,
         scoring=scoring,
-        objectives=tuple(name.strip() for name in objectives.split(",")),
         storage=storage,
         study_name=study_name,
-        former_study=warm_start,
-        sampler=sampler,
-        pruner=pruner,
+        warm_start_study=warm_start_study,
         n_jobs=jobs,
         random_state=seed,
         progress_bar=not quiet,
+        **options,
     )
     if worker:
-        typer.echo(f"ran {search.work(X, y, groups=groups)} trials")
+        typer.echo(f"ran {search.run_worker(X, y, groups=groups)} trials")
         return
     out.mkdir(parents=True, exist_ok=True)
     job = run_tune(X, y, groups, search)
@@ -234,7 +242,7 @@ def tune(
     typer.echo(f"\n{len(job.trials)} trials: {states}")
     typer.echo(f"best: trial {job.best_trial}, score {search.best_score_:.4g}")
     if job.own_score is not None:
-        typer.echo(f"the parameters it began with: {job.own_score:.4g}")
+        typer.echo(f"the estimator's own parameters: {job.own_score:.4g}")
     typer.echo(f"\n{job.snippet}")
     if save is not None:
         search.best_estimator_.save(save)
@@ -244,7 +252,7 @@ def tune(
 
 
 def _snippet(estimator: Any) -> str:
-    """An estimator as code: what differs from its defaults."""
+    """Return an estimator as code, with the parameters that differ from their defaults."""
     name = type(estimator).__name__
     if not type(estimator).__module__.startswith("titans_ts."):  # a pipeline
         return f"estimator = {estimator!r}\n"

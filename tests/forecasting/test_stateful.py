@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from functools import partial
 
 import numpy as np
@@ -195,10 +194,10 @@ def test_an_update_in_another_form_is_refused():
 def test_validation_counts_the_last_window_alone():
     frame = wide()
     fitted = small(stateful_windows=2).fit(frame)
-    panel = fitted.engine.read(frame, 1, fitted._tail)
-    rows, static = fitted.engine.rows(panel)
-    windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static, in_a_row=3)
-    batch, model = windows[[0, 5]], fitted.engine.model
+    panel = fitted.predictor.read(frame, 1, fitted._tail)
+    rows, static = fitted.predictor.scaled(panel)
+    windows = PanelWindows(panel, rows, fitted.predictor.config, panel.spans, static, in_a_row=3)
+    batch, model = windows[[0, 5]], fitted.predictor.network
     in_training, count = forecast_loss(model.train(), batch)
     assert count == 3 * 2 * H * 2  # three windows in a row, two samples, two variates
     held_out, count = forecast_loss(model.eval(), batch)
@@ -244,19 +243,6 @@ def test_bad_updates_of_a_panel():
         fitted.update(panel(frame[:160], (160,)).iloc[151:].assign(item_id="i150"))
     with pytest.raises(ValueError, match="X is a frame, but a panel was fitted"):
         fitted.update(frame[["y0"]])
-
-
-def test_a_step_takes_milliseconds():
-    frame = make_series(400, 3, random_state=0)
-    settings = {"max_epochs": 1, "random_state": 0, "progress_bar": False}
-    stream = TitansForecaster(**settings, stateful_windows=2).fit(frame[:300])
-    times = []
-    for row in range(300, 360):
-        start = time.perf_counter()
-        stream.update(frame[row : row + 1])
-        stream.predict()
-        times.append(time.perf_counter() - start)
-    assert np.median(times) < 0.05  # 7 ms on a quiet core; benchmarks/README.md
 
 
 def test_surprise_has_the_form_of_the_series_and_falls_as_the_memory_learns():

@@ -33,7 +33,7 @@ def test_a_search_writes_a_report_goes_on_and_saves_the_best(csv, tmp_path):
     result = CliRunner().invoke(app, [*command, "--n-trials", "2"])
     assert result.exit_code == 0, result.output
     assert "2 trials: " in result.output
-    assert "the parameters it began with: -" in result.output
+    assert "the estimator's own parameters: -" in result.output
     first = pd.read_csv(out / "trials.csv")
     assert list(first["trial"]) == [0, 1]
     assert f"score {first['score'].max():.4g}" in result.output
@@ -68,7 +68,7 @@ def test_sequences_are_tuned_too(tmp_path):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "estimator = TitansClassifier(" in (tmp_path / "best.py").read_text()
-    assert "What none beats in everything" in (tmp_path / "search.html").read_text()
+    assert "Pareto front" in (tmp_path / "search.html").read_text()
 
 
 def test_the_report_names_what_failed_and_what_it_began_with(tmp_path):
@@ -92,7 +92,7 @@ def test_the_report_names_what_failed_and_what_it_began_with(tmp_path):
     write_tune(job, tmp_path)
     page = (tmp_path / "search.html").read_text()
     assert f"{len(failed)} failed" in page
-    assert "where the parameters it began with have" in page
+    assert "(the estimator's own parameters: " in page
 
 
 def test_labels_that_are_missing_are_named(csv):
@@ -110,4 +110,7 @@ def test_a_search_without_a_trial_that_ends_is_a_mistake_in_one_line(tmp_path, m
     with pytest.raises(SystemExit):
         main()
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == "titans-ts: all of 3 trials failed alike: ZeroDivisionError: division by zero"
+    assert (
+        told
+        == "titans-ts: all of 3 trials failed for the same reason: ZeroDivisionError: division by zero"
+    )

@@ -14,8 +14,8 @@ from titans_ts.nn.series.outputs import pinball_loss
 from titans_ts.training import (
     StreamLoss,
     batches,
+    bucketed_batches,
     forecast_loss,
-    length_batches,
     stream_batches,
     train,
 )
@@ -101,7 +101,7 @@ class Indices:
 
 def test_batches_of_about_one_length():
     lengths = torch.randint(1, 1000, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
-    loader = length_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
+    loader = bucketed_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
     assert len(loader) == 125
     seen = [batch.tolist() for batch in loader]
     assert len(seen) == 125
@@ -111,7 +111,7 @@ def test_batches_of_about_one_length():
     longest = [max(lengths[i] for i in b) for b in seen]
     assert longest != sorted(longest)
     assert [b.tolist() for b in loader] != seen  # another pass
-    again = length_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
+    again = bucketed_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
     assert [b.tolist() for b in again] == seen
 
 
@@ -126,7 +126,7 @@ def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_bat
 
     lengths = [10] * 180 + [300] * 20
     generator = torch.Generator().manual_seed(0)
-    loader = length_batches(Indices(), lengths, 8, generator, most=most, most_tokens=600)
+    loader = bucketed_batches(Indices(), lengths, 8, generator, max_samples=most, max_tokens=600)
     for _ in range(3):
         seen = [batch.tolist() for batch in loader]
         assert len(seen) == len(loader) == n_batches
@@ -135,16 +135,16 @@ def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_bat
 
 
 def test_a_pass_over_very_many_samples_takes_some_of_them():
-    every = batches(Line(100), 4, most=30)
+    every = batches(Line(100), 4, max_samples=30)
     assert len(every) == 7
     kept = torch.cat([x[:, 0] for x, _ in every])
     torch.testing.assert_close(kept, Line(100).x[::4, 0])
-    some = batches(Line(100), 4, torch.Generator().manual_seed(0), most=30)
+    some = batches(Line(100), 4, torch.Generator().manual_seed(0), max_samples=30)
     assert len(some) == 8
     first, second = (torch.cat([x[:, 0] for x, _ in some]) for _ in range(2))
     assert len(first) == 30
     assert len(set(first.tolist() + second.tolist())) > 35
-    assert len(batches(Line(30), 4, torch.Generator(), most=30)) == 8
+    assert len(batches(Line(30), 4, torch.Generator(), max_samples=30)) == 8
 
 
 def test_pinball_loss_is_minimal_at_the_quantile():

@@ -11,18 +11,12 @@ import optuna
 from optuna.distributions import FloatDistribution
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from tests.support import random_dna, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
-from titans_ts.tuning.studies import SharedStudy, open_storage
+from titans_ts.tuning.shared_study import SharedStudy
+from titans_ts.tuning.storage import open_storage
 
-SMALL = {
-    "d_model": 8,
-    "n_heads": 1,
-    "n_layers": 1,
-    "max_epochs": 2,
-    "learning_rate": 3e-3,
-    "random_state": 0,
-    "progress_bar": False,
-}
+SMALL = small_settings(d_model=8, n_heads=1, max_epochs=2, learning_rate=3e-3)
 RATES = {"learning_rate": FloatDistribution(1e-3, 1e-2, log=True)}
 PLACES = {"x": FloatDistribution(0, 1)}
 ROWS = np.zeros((10, 1)), np.zeros(10)
@@ -47,8 +41,7 @@ def wave(n_rows=80):
 
 
 def sequences(n=30):
-    rng = np.random.default_rng(0)
-    return ["".join(rng.choice(list("ACGT"), rng.integers(8, 16))) for _ in range(n)]
+    return random_dna(n, (8, 16))
 
 
 class Probe(RegressorMixin, BaseEstimator):
@@ -75,6 +68,16 @@ class Probe(RegressorMixin, BaseEstimator):
         return -((self.x - 0.3) ** 2)
 
 
+class CountingStorage(optuna.storages.InMemoryStorage):
+    """A storage that counts how often all trials are read."""
+
+    n_reads = 0
+
+    def get_all_trials(self, *args, **kwargs):
+        self.n_reads += 1
+        return super().get_all_trials(*args, **kwargs)
+
+
 class Mended:
     """A scorer that fails as long as a file is there."""
 
@@ -98,26 +101,18 @@ def probe_search(*, log=None, hold=None, space=PLACES, **params):
 
 
 def claim_all(storage, name, out):
-    """Run whatever slots a study has, and write down which."""
+    """Run the waiting trials of a study, and write down their numbers."""
     study = optuna.load_study(study_name=name, storage=open_storage(storage))
     shared, numbers = SharedStudy(study, "random"), []
-    while (trial := shared.claim()) is not None:
+    while (trial := shared.pop_waiting_trial()) is not None:
         numbers.append(trial.number)
         shared.tell(trial, [trial.suggest_float("x", 0, 1)])
     Path(out).write_text(" ".join(map(str, numbers)))
 
 
 def run_search(method, params):
-    """Call `fit` or `work` of :func:`probe_search`."""
+    """Call `fit` or `run_worker` of :func:`probe_search`."""
     getattr(probe_search(**params), method)(*ROWS)
-
-
-def wait_until(condition, seconds=60):
-    """Wait for something that another process does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def gone_process():

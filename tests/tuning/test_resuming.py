@@ -15,6 +15,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from tests.support import wait_until
 from tests.tuning.cases import (
     PLACES,
     ROWS,
@@ -27,11 +28,11 @@ from tests.tuning.cases import (
     probe_search,
     run_search,
     search,
-    wait_until,
     wave,
 )
-from titans_ts.tuning import studies
-from titans_ts.tuning.studies import SharedStudy, open_storage
+from titans_ts.tuning import shared_study
+from titans_ts.tuning.shared_study import SharedStudy
+from titans_ts.tuning.storage import open_storage
 
 STORAGES = ["sqlite", "journal", "postgresql"]
 
@@ -88,22 +89,24 @@ def test_a_study_of_something_else_is_refused(change, tmp_path):
     asked = {"estimator": Probe()} | asked | change
     X = ["ACGTACGT"] * 10 if "estimator" in change else ROWS[0]
     y = ["a", "b"] * 5 if "estimator" in change else ROWS[1]
-    with pytest.raises(ValueError, match="study_name is 'mine', a study of .*; give another name"):
+    with pytest.raises(
+        ValueError, match="study_name is 'mine', which belongs to another search; give another name"
+    ):
         search(**asked).fit(X, y)
 
 
 def test_a_study_that_no_search_began_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "_PATIENCE", 0.1)
+    monkeypatch.setattr(shared_study, "INITIALISATION_SECONDS", 0)
     study = optuna.create_study(study_name="mine", storage=open_storage(tmp_path / "j"))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
-    with pytest.raises(ValueError, match="study_name is 'mine', a study of something else"):
+    with pytest.raises(ValueError, match="study_name is 'mine', which belongs to another search"):
         probe_search(storage=tmp_path / "j", study_name="mine").fit(*ROWS)
 
 
 @pytest.mark.parametrize(
     ("data", "estimator", "message"),
     [
-        ((ROWS[0], ROWS[1] + 1), Probe(), "its data are others"),
+        ((ROWS[0], ROWS[1] + 1), Probe(), "it was created with different data"),
         (ROWS, Probe(x=0.9), r"its estimator has x=0.5, here 0.9"),
     ],
 )
@@ -132,7 +135,7 @@ def test_a_search_that_failed_alike_goes_on_when_the_cause_is_mended(tmp_path, n
     cause = tmp_path / "cause"
     cause.touch()
     asked = {"storage": tmp_path / "j", "n_trials": 6, "n_jobs": n_jobs, "scoring": Mended(cause)}
-    with pytest.raises(RuntimeError, match="failed alike: .*it is not mended"):
+    with pytest.raises(RuntimeError, match="failed for the same reason: .*it is not mended"):
         probe_search(**asked).fit(*ROWS)
     cause.unlink()
     states = probe_search(**asked).fit(*ROWS).cv_results_["state"].tolist()
@@ -154,7 +157,7 @@ def test_a_space_may_end_a_trial(tmp_path):
 
 
 def test_a_study_whose_process_died_as_it_began_is_begun_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "_PATIENCE", 0.1)
+    monkeypatch.setattr(shared_study, "INITIALISATION_SECONDS", 0)
     storage = open_storage(tmp_path / "j")
     optuna.create_study(study_name="Probe", direction="maximize", storage=storage)
     found = probe_search(storage=tmp_path / "j", n_trials=3).fit(*ROWS)
@@ -166,14 +169,16 @@ def test_a_space_that_does_not_go_with_the_studys_is_refused(tmp_path):
     asked = {"storage": tmp_path / "j", "n_trials": 3}
     search(Probe(), {"x": CategoricalDistribution([0.1, 0.5])}, **asked).fit(*ROWS)
     with pytest.raises(
-        ValueError, match=r"space\['x'\] is Float.*, but study 'Probe' began with Cat"
+        ValueError, match=r"space\['x'\] is Float.*, but study 'Probe' was created with Cat"
     ):
         search(Probe(), PLACES, **asked).fit(*ROWS)
     found = search(Probe(), None, **asked | {"n_trials": 5}).fit(*ROWS)  # that of the study
     assert set(found.cv_results_["param_x"]) <= {0.1, 0.5}
     asked["study_name"] = "function"
     search(Probe(), lambda trial: {"x": trial.suggest_float("x", 0, 1)}, **asked).fit(*ROWS)
-    with pytest.raises(ValueError, match="space is None, but the study began with a function"):
+    with pytest.raises(
+        ValueError, match="space is None, but study 'function' was created with a function"
+    ):
         search(Probe(), None, **asked).fit(*ROWS)
 
 
@@ -252,7 +257,7 @@ def test_one_process_begins_a_study_and_another_one_works_on_it(
     first = processes.Process(target=run_search, args=("fit", asked))
     first.start()
     wait_until(lambda: len(fitted(log)) == 3)
-    count = probe_search(**asked).work(*ROWS)
+    count = probe_search(**asked).run_worker(*ROWS)
     assert count >= 1
     first.join(60)
     assert first.exitcode == 0
@@ -264,12 +269,12 @@ def test_one_process_begins_a_study_and_another_one_works_on_it(
     xs = fitted(log)
     assert len(xs) == 10 + 1
     assert sorted(xs[:10]) == sorted(t.params["x"] for t in trials)
-    assert probe_search(**asked).work(*ROWS) == 0
+    assert probe_search(**asked).run_worker(*ROWS) == 0
 
 
 def test_there_is_no_work_without_a_study(tmp_path):
     with pytest.raises(ValueError, match="study_name is 'Probe', and storage has no such study"):
-        probe_search(storage=tmp_path / "j").work(*ROWS)
+        probe_search(storage=tmp_path / "j").run_worker(*ROWS)
 
 
 def check_shared(found, log, n_trials):
@@ -292,7 +297,7 @@ def test_processes_of_one_search_run_every_trial_once(tmp_path):
     assert len(fitted(log)) == 6 + 1
     assert len(found.study_.trials) == 6
     with pytest.raises(
-        RuntimeError, match="all of .* trials failed alike: ValueError: Invalid par"
+        RuntimeError, match="all of .* trials failed for the same reason: ValueError: Invalid par"
     ):
         probe_search(n_jobs=2, space=lambda trial: {"y": 0}, n_trials=50).fit(*ROWS)
 
@@ -357,10 +362,10 @@ def test_a_trial_that_was_taken_for_dead_does_not_end_the_search(ends, tmp_path)
         if len(calls) == 2:  # as if this machine had slept, and another one had noticed
             study = optuna.load_study(study_name="Probe", storage=open_storage(storage))
             other = SharedStudy(study)
-            (running,) = other.trials(TrialState.RUNNING)
+            (running,) = (t for t in other.trials() if t.state == TrialState.RUNNING)
             owner = running.user_attrs["owner"] | {"pid": gone_process()}
             study._storage.set_trial_user_attr(running._trial_id, "owner", owner)
-            other.revive()
+            other.requeue_stale_trials()
             if ends == "badly":
                 raise MemoryError
         return -((estimator.x - 0.3) ** 2)

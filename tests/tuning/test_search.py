@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pickle
-import time
 
 import numpy as np
 import optuna
@@ -19,10 +19,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
 
+from tests.support import Clock
 from tests.tuning.cases import (
     PLACES,
     RATES,
     ROWS,
+    CountingStorage,
     Probe,
     classifier,
     fitted,
@@ -33,8 +35,9 @@ from tests.tuning.cases import (
     wave,
 )
 from titans_ts import TitansRegressor
+from titans_ts.tuning import runner
 from titans_ts.tuning.folds import forecast_folds, sequence_folds
-from titans_ts.tuning.studies import open_storage
+from titans_ts.tuning.storage import open_storage
 
 LABELS = ["a", "b", "b"] * 10
 
@@ -181,7 +184,7 @@ def test_a_fit_that_fails_leaves_the_search_as_it_was():
     found = probe_search().fit(*ROWS)
     best, study = found.best_params_, found.study_
     found.set_params(scoring=lambda *_: np.nan)
-    with pytest.raises(RuntimeError, match="none of 2 trials"):
+    with pytest.raises(RuntimeError, match=r"no trial completed \(2 started\)"):
         found.fit(*ROWS)
     assert found.best_params_ is best
     assert found.study_ is study
@@ -363,8 +366,16 @@ def test_a_sampler_that_has_tried_everything_is_no_failure():
 @pytest.mark.parametrize(
     ("values", "n_trials", "message"),
     [
-        ((0.9, 0.45), 2, "none of 2 trials .*: MemoryError: no room.*; RuntimeError: CUDA out"),
-        ((0.9,), 50, "all of 3 trials failed alike: MemoryError: no room for a model so large"),
+        (
+            (0.9, 0.45),
+            2,
+            "no trial completed \\(2 started\\): MemoryError: no room.*; RuntimeError: CUDA out",
+        ),
+        (
+            (0.9,),
+            50,
+            "all of 3 trials failed for the same reason: MemoryError: no room for a model so large",
+        ),
     ],
 )
 def test_where_nothing_but_failure_happens_it_is_said(values, n_trials, message):
@@ -449,11 +460,11 @@ def test_with_several_objectives_the_front_holds_what_no_trial_beats():
     values = np.array([t.values for t in found.study_.trials]) * [-1, 1, 1]
     beaten = [any((o <= v).all() and (o < v).any() for o in values) for v in values]
     expected = [t.number for t, b in zip(found.study_.trials, beaten, strict=True) if not b]
-    assert sorted(found.pareto_.index) == expected
-    assert list(found.pareto_.columns) == [*names, "d_model"]
-    assert found.pareto_["score"].is_monotonic_decreasing
-    assert (found.pareto_["latency"] > 0).all()
-    for _, row in found.pareto_.iterrows():
+    assert sorted(found.pareto_front_.index) == expected
+    assert list(found.pareto_front_.columns) == [*names, "d_model"]
+    assert found.pareto_front_["score"].is_monotonic_decreasing
+    assert (found.pareto_front_["latency"] > 0).all()
+    for _, row in found.pareto_front_.iterrows():
         model = forecaster(max_epochs=1, d_model=int(row["d_model"])).fit(wave()).model_
         assert row["size"] == sum(p.numel() for p in model.parameters())
     assert found.best_score_ == found.cv_results_["mean_test_score"].max()
@@ -466,10 +477,10 @@ def test_one_objective_may_be_another_than_the_score(objective):
     found.fit(wave())
     assert found.study_.direction == optuna.study.StudyDirection.MINIMIZE
     assert set(found.cv_results_["state"]) == {"COMPLETE"}
-    assert not hasattr(found, "pareto_")
+    assert not hasattr(found, "pareto_front_")
 
 
-def test_the_best_of_a_former_study_are_tried_first(tmp_path):
+def test_the_best_of_a_warm_start_study_are_tried_first(tmp_path):
     storage = tmp_path / "journal"
     former = probe_search(storage=storage, study_name="former", n_trials=8).fit(*ROWS)
     order = np.argsort(former.cv_results_["rank_test_score"], kind="stable")[:5]
@@ -477,14 +488,14 @@ def test_the_best_of_a_former_study_are_tried_first(tmp_path):
     own = {"x": 0.5}
     for given in ("former", former.study_):
         found = probe_search(
-            storage=storage, study_name=f"later {type(given)}", n_trials=8, former_study=given
+            storage=storage, study_name=f"later {type(given)}", n_trials=8, warm_start_study=given
         ).fit(*ROWS)
         expected = [own, *(p for p in best if p != own)]
         assert found.cv_results_["params"][: len(expected)] == expected
         assert found.best_score_ >= former.best_score_
         assert clone(found).fit(*ROWS).best_score_ == found.best_score_
     space = {"x": FloatDistribution(0.9, 1.0)}
-    far = search(Probe(), space, former_study=former.study_, n_trials=3).fit(*ROWS)
+    far = search(Probe(), space, warm_start_study=former.study_, n_trials=3).fit(*ROWS)
     assert min(p["x"] for p in far.cv_results_["params"]) >= 0.9
 
 
@@ -494,27 +505,36 @@ def test_a_study_of_anybodys_may_be_the_former_one(direction):
     former.optimize(
         lambda trial: trial.suggest_float("x", 0, 1) + 0 * trial.suggest_int("z", 0, 1), 9
     )
-    found = probe_search(former_study=former, n_trials=3).fit(*ROWS)
+    found = probe_search(warm_start_study=former, n_trials=3).fit(*ROWS)
     assert found.cv_results_["params"][1] == {"x": former.best_params["x"]}
 
 
-def test_a_timeout_ends_a_search(tmp_path):
-    log = tmp_path / "log"
+def test_a_timeout_ends_a_search(tmp_path, monkeypatch):
+    log, clock = tmp_path / "log", Clock()
+    monkeypatch.setattr(runner, "monotonic", clock)
 
-    def slow(estimator, X, y=None):
-        time.sleep(0.1)
+    def one_second(estimator, X, y=None):
+        clock.now += 1
         return estimator.score(X)
 
-    start = time.monotonic()
-    found = probe_search(log=log, n_trials=None, timeout=0.55, scoring=slow).fit(*ROWS)
-    assert 0.5 < time.monotonic() - start < 3
-    n = len(found.cv_results_["params"])
-    assert 1 <= n <= 6
-    assert len(fitted(log)) == n + 1  # the last one is the best on everything
-    found = probe_search(n_trials=100, timeout=0.35, scoring=slow).fit(*ROWS)
-    assert 1 <= len(found.cv_results_["params"]) <= 4
-    with pytest.raises(RuntimeError, match="none of 0 trials came to an end: no time"):
-        probe_search(timeout=1e-9).fit(*ROWS)
+    found = probe_search(log=log, n_trials=None, timeout=5.5, scoring=one_second).fit(*ROWS)
+    assert len(found.cv_results_["params"]) == 6  # the last one starts after five seconds
+    assert len(fitted(log)) == 6 + 1  # and the best parameters on all data
+    found = probe_search(n_trials=100, timeout=3.5, scoring=one_second).fit(*ROWS)
+    assert len(found.cv_results_["params"]) == 4
+    monkeypatch.setattr(runner, "monotonic", itertools.count(0, 10).__next__)
+    with pytest.raises(RuntimeError, match=r"no trial completed \(0 started\): timeout reached"):
+        probe_search(timeout=5).fit(*ROWS)
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [("random", 1), ("tpe", 2)])
+def test_a_trial_reads_the_study_once_and_the_sampler_once_if_it_needs_to(sampler, expected):
+    n_reads = {}
+    for n_trials in (15, 40):  # "tpe" draws at random before it has ten trials
+        storage = CountingStorage()
+        probe_search(storage=storage, n_trials=n_trials, sampler=sampler).fit(*ROWS)
+        n_reads[n_trials] = storage.n_reads
+    assert n_reads[40] - n_reads[15] <= expected * (40 - 15)
 
 
 def test_parameters_have_an_importance():
@@ -540,11 +560,19 @@ def test_progress_is_shown(capsys):
     [
         ({"n_trials": 0}, ValueError, "n_trials is 0; it must be an integer of at least 1"),
         ({"n_trials": 2.5}, ValueError, "n_trials is 2.5; it must be an integer"),
-        ({"n_trials": None}, ValueError, "n_trials and timeout are None; give one"),
-        ({"timeout": 0}, ValueError, "timeout is 0; it must be positive"),
-        ({"objectives": "score"}, ValueError, r"objectives is 'score'; give some of \['score'"),
-        ({"objectives": ("score", "cost")}, ValueError, "objectives is .*'cost'.; give some of"),
-        ({"objectives": ()}, ValueError, r"objectives is \(\); give some of"),
+        ({"n_trials": None}, ValueError, "n_trials and timeout are both None; give one"),
+        ({"timeout": 0}, ValueError, "timeout is 0; it must be a positive number"),
+        (
+            {"objectives": "score"},
+            ValueError,
+            r"objectives is 'score'; give a sequence with some of \['score'",
+        ),
+        (
+            {"objectives": ("score", "cost")},
+            ValueError,
+            "objectives is .*'cost'.; give a sequence with some of",
+        ),
+        ({"objectives": ()}, ValueError, r"objectives is \(\); give a sequence with some of"),
         ({"sampler": "tpa"}, ValueError, r"sampler is 'tpa'; choose one of \['tpe', 'random'\]"),
         ({"sampler": None}, ValueError, r"sampler is None; choose one of"),
         ({"pruner": "ashen"}, ValueError, r"pruner is 'ashen'; choose one of \['asha'"),
@@ -553,7 +581,7 @@ def test_progress_is_shown(capsys):
         (
             {"storage": optuna.storages.InMemoryStorage(), "n_jobs": 2},
             ValueError,
-            "storage is in memory, but n_jobs 2, .*; give None",
+            "storage is in memory and n_jobs is 2, .*; use storage=None",
         ),
         ({"space": [1]}, TypeError, r"space is \[1\]; give a dict of optuna.distributions, a func"),
         ({"space": {}}, TypeError, "space is {}; give a dict"),
@@ -565,23 +593,23 @@ def test_progress_is_shown(capsys):
         ),
         ({"space": None}, TypeError, "space is None, but of a Probe it is not known what to try"),
         ({"scoring": "niceness"}, ValueError, "'scoring' parameter .* Got 'niceness'"),
-        ({"scoring": ["r2"]}, ValueError, r"scoring is \['r2'\]; give one name"),
+        ({"scoring": ["r2"]}, ValueError, r"scoring is \['r2'\]; give the name of one scorer"),
         (
-            {"former_study": "nothing"},
+            {"warm_start_study": "nothing"},
             ValueError,
-            "former_study is 'nothing', and storage has no such",
+            "warm_start_study is 'nothing', and storage has no such",
         ),
         ({"cv": 1}, ValueError, "n_splits=1"),
         ({"cv": []}, ValueError, "cv is .*, which gives no folds"),
         (
             {"estimator": forecaster(), "scoring": "r2"},
             ValueError,
-            "scoring is 'r2'; of a forecaster",
+            "scoring is 'r2'; for a forecaster",
         ),
         (
             {"estimator": make_pipeline(forecaster()), "scoring": "mae", "space": None},
             ValueError,
-            "scoring is 'mae'; of a forecaster .* None .which a pipeline needs",
+            "scoring is 'mae'; for a forecaster .* None .for a pipeline only",
         ),
     ],
 )
@@ -599,10 +627,10 @@ def test_a_parameter_that_cannot_be_used_is_named_before_anything_runs(
 
 
 def test_groups_of_a_series_and_work_without_a_storage_are_refused():
-    with pytest.raises(ValueError, match="groups are given, but a series is cut in time"):
+    with pytest.raises(ValueError, match="groups are given, but a series is split in time"):
         search().fit(wave(), groups=np.zeros(80))
-    with pytest.raises(ValueError, match="storage is None; give that of the study"):
-        probe_search().work(*ROWS)
+    with pytest.raises(ValueError, match="storage is None; give the storage in which fit created"):
+        probe_search().run_worker(*ROWS)
 
 
 def test_a_function_that_returns_no_parameters_is_a_failure_with_that_reason():

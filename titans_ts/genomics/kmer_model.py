@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from titans_ts.genomics.kmers import KmerCounts
-from titans_ts.training import answer_loss
+from titans_ts.training import target_loss
 
 __all__ = ["STRENGTHS", "CountedWords", "learn_words", "word_regression"]
 
@@ -133,7 +133,7 @@ def _learned(
     weights = None if weight is None else torch.from_numpy(weight)
 
     def loss(answers: Tensor) -> Tensor:
-        return answer_loss(answers, wanted, output, weights)[0]
+        return target_loss(answers, wanted, output, weights)[0]
 
     n, least, chosen = network.shape[1], np.inf, 0.0
     for strength in STRENGTHS:

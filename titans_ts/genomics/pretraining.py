@@ -90,8 +90,10 @@ def pretrain(
     history = train(
         model,
         partial(letter_loss, objective=objective),
-        batches(data, training.batch_size, generator, most=most),
-        batches(validation, training.batch_size, most=max(1, most // 10)) if held_out else None,
+        batches(data, training.batch_size, generator, max_samples=most),
+        batches(validation, training.batch_size, max_samples=max(1, most // 10))
+        if held_out
+        else None,
         training,
         progress_bar=progress_bar,
         trainer_kwargs=trainer_kwargs,

@@ -42,7 +42,7 @@ from titans_ts.genomics.pretraining import (
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
 from titans_ts.nn.dna.nucleotides import LOWER_CASE, encode_nucleotides, pad_codes
 from titans_ts.nn.dna.tokenizers import ConvTokenizer, learn_merges
-from titans_ts.training import cut_by_length, length_batches, sequence_loss, train
+from titans_ts.training import bucketed_batches, cut_by_length, sequence_loss, train
 
 __all__ = [
     "Codes",
@@ -292,13 +292,13 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             history = train(
                 model,
                 partial(sequence_loss, weight=None if weight is None else torch.from_numpy(weight)),
-                length_batches(
+                bucketed_batches(
                     cropped,
                     [-(-n // config.stride) for n in cropped.lengths],
                     training.batch_size,
                     generator,
-                    most=training.samples_per_epoch,
-                    most_tokens=_TOKENS if max(cropped.lengths) > 512 else None,
+                    max_samples=training.samples_per_epoch,
+                    max_tokens=_TOKENS if max(cropped.lengths) > 512 else None,
                 ),
                 validation,
                 training,

@@ -38,8 +38,8 @@ small {{ color: #6b6d80 }} pre {{ background: #f4f4f8; padding: .8rem 1rem; over
 """
 
 _FORECAST = """<h2>Error on the held-out tail</h2>
-<p>Mean absolute error of {n_windows} forecasts of {horizon} steps, from every place of the last
-{n_test} rows, which training did not see. Seasonal naive repeats the last {season} steps.</p>
+<p>Mean absolute error of {n_windows} forecasts of {horizon} steps, from every row of the last
+{n_test} rows, which were not used for training. Seasonal naive repeats the last {season} steps.</p>
 <div class="scroll">{errors}</div>
 <h2>Forecast</h2>
 <div class="scroll">{forecast}</div>
@@ -47,23 +47,23 @@ _FORECAST = """<h2>Error on the held-out tail</h2>
 <div class="scroll">{model}</div>
 """
 
-_SEARCH = """<h2>The best parameters</h2>
+_SEARCH = """<h2>Best parameters</h2>
 <pre>{snippet}</pre>
 <h2>Trials</h2>
-<p>The higher a score, the better. A trial that was ended early, or failed, has none.</p>
+<p>Higher scores are better. Pruned and failed trials have none.</p>
 <div class="scroll">{trials}</div>
 """
 
 
 def forecast_report(job: ForecastJob, picture: bytes) -> str:
-    """Return a page that needs nothing beside itself.
+    """Return a self-contained HTML page.
 
     Parameters
     ----------
     job : ForecastJob
-        What :func:`titans_ts.pipelines.run_forecast` returned.
+        The result of :func:`titans_ts.pipelines.run_forecast`.
     picture : bytes
-        A PNG of what :func:`titans_ts.reporting.plots.plot_forecast` drew.
+        A PNG file of the figure of :func:`titans_ts.reporting.plots.plot_forecast`.
     """
     history, horizon = job.history, len(job.forecast)
     errors = job.errors.assign(change=job.errors["titans"] / job.errors["seasonal naive"] - 1)
@@ -97,27 +97,27 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
 
 
 def search_report(job: TuneJob, picture: bytes) -> str:
-    """Return a page that needs nothing beside itself.
+    """Return a self-contained HTML page.
 
     Parameters
     ----------
     job : TuneJob
-        What :func:`titans_ts.pipelines.tune.run_tune` returned.
+        The result of :func:`titans_ts.pipelines.tune.run_tune`.
     picture : bytes
-        A PNG of what :func:`titans_ts.reporting.plots.plot_search` drew.
+        A PNG file of the figure of :func:`titans_ts.reporting.plots.plot_search`.
     """
     states = job.trials["state"].value_counts()
-    words = {"COMPLETE": "complete", "PRUNED": "ended early", "FAIL": "failed"}
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     counts = ", ".join(f"{states[s]} {word}" for s, word in words.items() if s in states)
     score = f"score {job.search.best_score_:.4g}"
     if job.own_score is not None:
-        score += f", where the parameters it began with have {job.own_score:.4g}"
-    front = getattr(job.search, "pareto_", None)
+        score += f" (the estimator's own parameters: {job.own_score:.4g})"
+    front = getattr(job.search, "pareto_front_", None)
     trials = _html(job.trials, index=False, na_rep="")
     body = _SEARCH.format(snippet=escape(job.snippet), trials=trials)
     if front is not None:
         table = _html(front.reset_index(), index=False)
-        body = f'<h2>What none beats in everything</h2><div class="scroll">{table}</div>{body}'
+        body = f'<h2>Pareto front</h2><div class="scroll">{table}</div>{body}'
     return _page(
         f"Search for a {type(job.search.estimator).__name__}",
         f"{len(job.trials)} trials: {counts}",

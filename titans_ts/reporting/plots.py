@@ -226,7 +226,7 @@ def plot_search(
             axes.plot(front[name], front[front.columns[0]], "o", color=FORECAST, ms=4)
             axes.set_xlabel(name, fontsize=9, color=INK)
             axes.set_xscale("log" if (front[name] > 0).all() else "linear")
-            _titled(axes, f"{front.columns[0]} and {name}: what none beats")
+            _titled(axes, f"{front.columns[0]} and {name}: Pareto front")
     return figure
 
 
@@ -253,7 +253,7 @@ def _draw_history(axes: Axes, trials: pd.DataFrame) -> None:
                 color=OTHER,
                 ms=6,
                 transform=axes.get_xaxis_transform(),
-                label={"PRUNED": "ended early", "FAIL": "failed"}[state],
+                label={"PRUNED": "pruned", "FAIL": "failed"}[state],
             )
     axes.set_xlabel("trial", fontsize=9, color=INK)
     axes.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""Batches cut by index: a data set is asked for many samples at once."""
+"""Loaders of batches; a data set returns a whole batch for a list of indices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = [
     "BatchedDataset",
     "StreamedDataset",
     "batches",
+    "bucketed_batches",
     "cut_by_length",
-    "length_batches",
     "stream_batches",
 ]
 
@@ -29,10 +29,10 @@ class BatchedDataset(Protocol):
 
 
 class StreamedDataset(BatchedDataset, Protocol):
-    """A data set that knows which sample follows another."""
+    """A data set that knows which sample follows which."""
 
     def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
-        """The sample that begins so many rows after each one's past, `[B]`; -1 where there is none."""
+        """Return the sample `skipped` rows `[B]` after each one's past; -1 where there is none."""
 
 
 def batches(
@@ -40,84 +40,91 @@ def batches(
     batch_size: int,
     generator: torch.Generator | None = None,
     *,
-    most: int | None = None,
+    max_samples: int | None = None,
 ) -> DataLoader[Any]:
-    """Iterate a data set in batches; in random order when a generator is given.
+    """Iterate a data set in batches, in random order with a generator.
 
     Parameters
     ----------
     dataset : BatchedDataset
-        `len(dataset)` samples, `dataset[list of int]` a batch of them.
+        `len(dataset)` samples; `dataset[list of int]` is a batch of them.
     batch_size : int
-        Samples in a batch; the last one may be smaller.
+        Number of samples in a batch; the last batch may be smaller.
     generator : torch.Generator, optional
-        Source of the random order; default: in order.
-    most : int, optional
-        Samples in a pass at most: of more, every pass has others drawn at random; without a generator,
-        always the same at even distances.
+        Draws the random order (default: the order of the data set).
+    max_samples : int, optional
+        Maximum number of samples per epoch (default: all). A larger data set is subsampled: randomly in
+        each epoch, or at even distances without a generator.
     """
     source: Any = dataset
-    sampler = _sampler(dataset, batch_size, generator, most)
+    sampler = _sampler(dataset, batch_size, generator, max_samples)
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
 def _sampler(
-    dataset: BatchedDataset, batch_size: int, generator: torch.Generator | None, most: int | None
+    dataset: BatchedDataset,
+    batch_size: int,
+    generator: torch.Generator | None,
+    max_samples: int | None,
 ) -> BatchSampler:
     source: Any = dataset
     order: Any
-    most = len(dataset) if most is None else most
+    max_samples = len(dataset) if max_samples is None else max_samples
     if generator is None:
-        order = range(0, len(dataset), max(1, -(-len(dataset) // most)))
-    elif len(dataset) <= most:
+        order = range(0, len(dataset), max(1, -(-len(dataset) // max_samples)))
+    elif len(dataset) <= max_samples:
         order = RandomSampler(source, generator=generator)
-    else:  # with replacement: an order of all would take memory of its own
-        order = RandomSampler(source, replacement=True, num_samples=most, generator=generator)
+    else:  # with replacement: a permutation of all samples would need as much memory again
+        order = RandomSampler(
+            source, replacement=True, num_samples=max_samples, generator=generator
+        )
     return BatchSampler(order, batch_size, drop_last=False)
 
 
-def length_batches(
+def bucketed_batches(
     dataset: BatchedDataset,
     lengths: Sequence[int],
     batch_size: int,
     generator: torch.Generator,
     *,
-    most: int | None = None,
-    most_tokens: int | None = None,
+    max_samples: int | None = None,
+    max_tokens: int | None = None,
 ) -> DataLoader[Any]:
-    """Iterate a data set of sequences in random batches of about one length, to be padded little.
+    """Iterate a data set of sequences in random batches of similar lengths, which need little padding.
 
     Parameters
     ----------
-    dataset, batch_size, generator, most
+    dataset, batch_size, generator, max_samples
         As for :func:`batches`.
     lengths : sequence of int
-        Of every sample. The samples of some batches (an eighth of a pass, fifty at most) are drawn at
-        random, sorted by them and cut into batches, whose order is random again.
-    most_tokens : int, optional
-        Of a batch, padding included: long sequences come in smaller batches, and a pass has as many as
-        all samples make, but no more than `most` would make of short ones.
+        The length of every sample. The samples of several batches (an eighth of an epoch, at most fifty
+        batches) are drawn at random, sorted by length and cut into batches, in random order.
+    max_tokens : int, optional
+        Maximum number of tokens in a batch, padding included: long sequences come in smaller batches.
+        An epoch has as many batches as all samples make, and at most
+        `ceil(max_samples / batch_size)`.
     """
-    drawn = _sampler(dataset, batch_size, generator, most)
+    drawn = _sampler(dataset, batch_size, generator, max_samples)
     source: Any = dataset
-    most_batches = None if most is None else -(-most // batch_size)
-    sampler: Any = _OfOneLength(drawn, lengths, batch_size, most_tokens, most_batches, generator)
+    max_batches = None if max_samples is None else -(-max_samples // batch_size)
+    sampler: Any = _BucketSampler(drawn, lengths, batch_size, max_tokens, max_batches, generator)
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
 def cut_by_length(
-    lengths: Sequence[int], batch_size: int, most_tokens: int | None = None
+    lengths: Sequence[int], batch_size: int, max_tokens: int | None = None
 ) -> list[range]:
-    """Cut samples in ascending order of length into batches.
+    """Cut samples that are sorted by length into batches.
 
     Parameters
     ----------
     lengths : sequence of int
-        Ascending.
+        Lengths in ascending order.
     batch_size : int
-        Samples of a batch at most.
-    most_tokens : int, optional
-        Of a batch, padded to its longest sample, at most; a longer sample makes a batch alone.
+        Maximum number of samples in a batch.
+    max_tokens : int, optional
+        Maximum number of tokens in a batch, padded to its longest sample; a longer sample is a batch of
+        its own.
 
     Examples
     --------
@@ -127,46 +134,46 @@ def cut_by_length(
     cut, start = [], 0
     for stop in range(1, len(lengths) + 1):
         last = stop == len(lengths)
-        full = most_tokens is not None and not last
-        full = full and (stop - start + 1) * lengths[stop] > (most_tokens or 0)
+        full = max_tokens is not None and not last
+        full = full and (stop - start + 1) * lengths[stop] > (max_tokens or 0)
         if full or stop - start == batch_size or last:
             cut.append(range(start, stop))
             start = stop
     return cut
 
 
-class _OfOneLength:
-    """Batches of about one length, from random batches."""
+class _BucketSampler:
+    """Batches of similar lengths, made from random batches."""
 
     def __init__(
         self,
         drawn: Any,
         lengths: Sequence[int],
         batch_size: int,
-        most_tokens: int | None,
-        most_batches: int | None,
+        max_tokens: int | None,
+        max_batches: int | None,
         generator: torch.Generator,
     ) -> None:
         self._drawn, self._lengths, self._generator = drawn, lengths, generator
-        self._limits = batch_size, most_tokens
+        self._limits = batch_size, max_tokens
         self._n_batches = len(drawn)
-        if most_tokens is not None:
+        if max_tokens is not None:
             n_all = len(cut_by_length(sorted(lengths), *self._limits))
-            self._n_batches = min(n_all, most_batches or n_all)
+            self._n_batches = min(n_all, max_batches or n_all)
 
     def __len__(self) -> int:
         return self._n_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        # exactly as many batches as were announced, whatever lengths are drawn
+        # as many batches as `len` says, whatever lengths are drawn
         return islice(self._endless(), self._n_batches)
 
     def _endless(self) -> Iterator[list[int]]:
-        at_once = max(1, min(50, len(self._drawn) // 8))
+        n_mixed = max(1, min(50, len(self._drawn) // 8))
         while True:
-            rest = iter(self._drawn)
-            while some := list(islice(rest, at_once)):
-                samples = sorted((i for b in some for i in b), key=self._lengths.__getitem__)
+            remaining = iter(self._drawn)
+            while drawn := list(islice(remaining, n_mixed)):
+                samples = sorted((i for b in drawn for i in b), key=self._lengths.__getitem__)
                 cut = cut_by_length([self._lengths[i] for i in samples], *self._limits)
                 for i in torch.randperm(len(cut), generator=self._generator).tolist():
                     yield [samples[j] for j in cut[i]]
@@ -180,35 +187,36 @@ def stream_batches(
     *,
     skip: int = 0,
 ) -> DataLoader[Any]:
-    """Iterate a data set as streams side by side: every batch follows the one before.
+    """Iterate a data set as parallel streams: every batch continues the batch before.
 
-    Streams begin at random samples. One whose data end begins anew at another, so that later samples are
-    met more often than early ones, as befits a series that changes.
+    Streams start at random samples. A stream that reaches the end of its data starts again at another
+    random sample, so late samples are drawn more often than early ones, which suits a series that
+    changes.
 
     Parameters
     ----------
     dataset : StreamedDataset
-        Whose samples know which one follows.
+        A data set that knows which sample follows which.
     batch_size : int
-        Streams.
+        Number of streams.
     generator : torch.Generator
-        Source of the random beginnings.
+        Draws where streams start.
     n_batches : int
-        Batches in a pass.
+        Number of batches per epoch.
     skip : int
-        Rows left out between two batches, at random fewer than so many.
+        Between two batches a random number of rows, less than this, is left out (default 0).
 
     Returns
     -------
     DataLoader
-        Batches with one more entry, `[batch_size]` bool: which streams begin anew.
+        Batches with one more entry, `[batch_size]` bool: which streams start again.
     """
-    source: Any = _Streamed(dataset)
-    sampler: Any = _Streams(dataset, batch_size, generator, n_batches, max(1, skip))
+    source: Any = _StreamDataset(dataset)
+    sampler: Any = _StreamSampler(dataset, batch_size, generator, n_batches, max(1, skip))
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
-class _Streamed:
+class _StreamDataset:
     def __init__(self, dataset: StreamedDataset) -> None:
         self._dataset = dataset
 
@@ -217,8 +225,8 @@ class _Streamed:
         return *self._dataset[indices.tolist()], fresh
 
 
-class _Streams:
-    """Which samples make the batches, and which of them begin anew."""
+class _StreamSampler:
+    """The samples of every batch, and which of them start a stream."""
 
     def __init__(
         self,

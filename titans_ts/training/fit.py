@@ -1,4 +1,4 @@
-"""Train a model with Lightning, quietly, and leave nothing behind but the best weights."""
+"""Train a model with Lightning, without its messages, and keep the best weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from titans_ts.config import TrainingConfig
 __all__ = ["LAST_CHECKPOINT", "train"]
 
 LAST_CHECKPOINT = "last.ckpt"
-"""The file in `resume` from which a training goes on."""
+"""Name of the checkpoint in the folder `resume`."""
 
 
 def train(
@@ -34,30 +34,30 @@ def train(
     resume: Path | None = None,
     generator: torch.Generator | None = None,
 ) -> list[dict[str, float]]:
-    """Train a model in place and return one record an epoch.
+    """Train a model in place and return one record per epoch.
 
-    The model ends with the weights of its best epoch on the validation batches (of its last epoch
-    without them).
+    The model gets the weights of the epoch with the best validation loss (of the last epoch without
+    validation batches).
 
     Parameters
     ----------
     model : nn.Module
         The model; it is trained in place.
     loss : callable
-        `loss(model, batch)` -> the mean over the batch, a scalar Tensor, and of how many values.
+        `loss(model, batch)` returns the mean over the batch, a scalar Tensor, and the number of values.
     training, validation : DataLoader
-        Batches to train on, and to stop early by.
+        Batches to train on, and batches for early stopping.
     config : TrainingConfig
         Epochs, learning rate and patience.
     progress_bar : bool
-        Whether to show one.
+        Whether to show a progress bar.
     trainer_kwargs : dict, optional
-        More arguments for `lightning.pytorch.Trainer`; they win over ours.
+        More arguments of `lightning.pytorch.Trainer`, which override ours.
     resume : Path, optional
-        A folder for a checkpoint after every epoch. If there is one, training goes on from it, to the
-        same weights as without the interruption.
+        Folder for a checkpoint after every epoch. If it holds a checkpoint, training resumes from
+        it, with the same final weights as without the interruption.
     generator : torch.Generator, optional
-        What the batches are drawn with; only `resume` asks.
+        The generator that draws the batches; needed only with `resume`.
 
     Returns
     -------
@@ -67,20 +67,21 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss becomes NaN or infinite. A gradient that is not finite under a loss that is leaves
-        its step out, and is warned of at the end.
+        If the loss becomes NaN or infinite. A step with a finite loss whose gradient is not finite is
+        skipped, with a warning at the end.
     """
     # Importing Lightning takes seconds, so nothing else in the package does it.
     import lightning.pytorch as pl
 
-    from titans_ts.training.module import KeepBest, Resume, TrainingModule
+    from titans_ts.training.callbacks import BestWeights, EpochCheckpoint
+    from titans_ts.training.module import TrainingModule
 
     with _quiet():
         options = dict(trainer_kwargs or {})
         epochs, patience = config.epochs_and_patience(len(training))
-        keep = KeepBest(patience)
-        theirs = options.pop("callbacks", None) or []
-        callbacks = [keep, *(theirs if isinstance(theirs, (list, tuple)) else [theirs])]
+        best = BestWeights(patience)
+        extra = options.pop("callbacks", None) or []
+        callbacks = [best, *(extra if isinstance(extra, (list, tuple)) else [extra])]
         settings: dict[str, Any] = {
             "max_epochs": epochs,
             "gradient_clip_val": config.gradient_clip,
@@ -94,29 +95,29 @@ def train(
         last = None
         if resume is not None:
             resume.mkdir(parents=True, exist_ok=True)
-            callbacks.append(checkpoint := Resume(resume / LAST_CHECKPOINT, generator))
+            callbacks.append(checkpoint := EpochCheckpoint(resume / LAST_CHECKPOINT, generator))
             last = str(checkpoint.path) if checkpoint.path.exists() else None
         trainer = pl.Trainer(**settings | options)
         module = TrainingModule(model, loss, config)
         try:
             trainer.fit(module, training, validation, ckpt_path=last)
-        except LinAlgError as error:  # of the memory's weights, which are not finite
+        except LinAlgError as error:  # the memory's weights are not finite
             raise FloatingPointError(f"training diverged: {error}; lower learning_rate") from error
-    if module.left_out:
+    if module.n_skipped:
         warnings.warn(
-            f"{module.left_out} of {trainer.global_step} steps had a gradient that is not finite, and "
-            "were left out; lower learning_rate if there are many",
+            f"{module.n_skipped} of {trainer.global_step} steps had a gradient that is not finite, and "
+            "were skipped; lower learning_rate if there are many",
             stacklevel=2,
         )
-    if keep.best is not None:
-        model.load_state_dict(keep.best)
+    if best.weights is not None:
+        model.load_state_dict(best.weights)
     model.float().eval()  # a `precision` among the options may have changed it
-    return keep.history
+    return best.history
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's advice about loggers, workers and hardware is not the user's concern."""
+    """Silence Lightning's messages about loggers, workers and hardware."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

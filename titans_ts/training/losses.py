@@ -1,4 +1,4 @@
-"""What training minimises: `loss(model, batch)` is a mean, and how many values it is a mean of."""
+"""Training losses: `loss(model, batch)` returns a mean and the number of values it is the mean of."""
 
 from __future__ import annotations
 
@@ -13,69 +13,70 @@ from titans_ts.nn.dna.model import SequenceModel
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.state import detach_state, flatten_state, unflatten_state
 
-__all__ = ["StreamLoss", "answer_loss", "forecast_loss", "sequence_loss", "split_known"]
+__all__ = ["StreamLoss", "forecast_loss", "sequence_loss", "split_known", "target_loss"]
 
 
 def forecast_loss(
     model: ForecastingModel, batch: tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 ) -> tuple[Tensor, int]:
-    """The loss of the model's output, over the observed targets.
+    """Return the loss of the forecasts over the observed targets, and the number of those.
 
     Parameters
     ----------
     model : ForecastingModel
         The model.
     batch : tuple
-        Past `[B, k L, F]` and future `[B, H, F]`, the targets, past-only and known covariates; NaN is
-        missing and does not count. Static covariates, as the model takes them. Each of the k windows
-        of the past is forecast from, with the state that the one before it left; in evaluation the
-        last alone, whose future is what was held out.
+        Past `[B, k L, F]` and future `[B, H, F]`, with targets, past and known covariates as columns, and
+        the static covariates, as the model takes them. NaN is missing and does not count. In training
+        there is a forecast after each of the k windows of the past, with the memory state that the window
+        before left; in evaluation after the last window only, because its future is what was held
+        out.
     """
     past, future, static = batch
-    loss, n_observed, _ = _in_a_row(model, past, future, static, None)
+    loss, n_observed, _ = _consecutive_loss(model, past, future, static, None)
     return loss, n_observed
 
 
 class StreamLoss:
-    """As :func:`forecast_loss`, of batches that go on where the one before stopped.
+    """The loss of :func:`forecast_loss` for batches that continue the batch before.
 
-    The state that a batch leaves is where the next one's streams begin, cut off from the graph
-    (truncated back-propagation through time); a fourth entry of the batch, `[B]` bool, says which
-    streams begin anew. A batch without it (of validation) begins with an empty memory.
+    The memory state after a batch is the initial state of the next one, detached from the graph
+    (truncated back-propagation through time). A fourth entry of the batch, `[B]` bool, marks the streams
+    that start again. A batch without it (of validation) starts with an empty memory.
     """
 
     def __init__(self) -> None:
         self._state: Any = None
 
     def __call__(self, model: ForecastingModel, batch: Any) -> tuple[Tensor, int]:
-        """The mean over the observed targets, and their number."""
+        """Return the mean over the observed targets, and their number."""
         if len(batch) == 3:
             return forecast_loss(model, batch)
         past, future, static, fresh = batch
-        begin = self._begin(model, fresh)
-        loss, n_observed, state = _in_a_row(model, past, future, static, begin)
+        initial = self._initial_state(model, fresh)
+        loss, n_observed, state = _consecutive_loss(model, past, future, static, initial)
         self._state = detach_state(state)
         return loss, n_observed
 
-    def _begin(self, model: ForecastingModel, fresh: Tensor) -> Any:
+    def _initial_state(self, model: ForecastingModel, fresh: Tensor) -> Any:
         if self._state is None or fresh.all():
             return None
         streams = fresh.repeat_interleave(model.config.streams)
-        anew = flatten_state(model.backbone.initial_state(len(streams)))
+        empty = flatten_state(model.backbone.initial_state(len(streams)))
 
         def choose(key: str, value: Tensor) -> Tensor:
-            # some of a state's counters are kept on the CPU
-            which = streams.to(value.device).view(-1, *[1] * (value.ndim - 1))
-            return torch.where(which, anew[key].to(value.device), value)
+            # some counters of a state are on the CPU
+            starts = streams.to(value.device).view(-1, *[1] * (value.ndim - 1))
+            return torch.where(starts, empty[key].to(value.device), value)
 
-        kept = {key: choose(key, value) for key, value in flatten_state(self._state).items()}
-        return unflatten_state(kept, self._state)
+        state = {key: choose(key, value) for key, value in flatten_state(self._state).items()}
+        return unflatten_state(state, self._state)
 
 
-def _in_a_row(
+def _consecutive_loss(
     model: ForecastingModel, past: Tensor, future: Tensor, static: Any, state: Any
 ) -> tuple[Tensor, int, Any]:
-    """Loss, number of observed targets, and the state after windows in a row that follow `state`."""
+    """Return the loss over consecutive windows after `state`, the number of targets and the new state."""
     rows = torch.cat([past, future], 1)
     L, H = model.config.context_length, model.config.prediction_length
     total, n_observed = rows.new_zeros(()), 0
@@ -93,7 +94,7 @@ def _in_a_row(
 
 
 def split_known(future: Tensor, config: ForecasterConfig) -> tuple[Tensor, Tensor | None]:
-    """Targets `[..., C]`, and the known covariates `[..., K]` if there are any, of `[..., F]`."""
+    """Split `[..., F]` into targets `[..., C]` and known covariates `[..., K]`, or None without them."""
     known = future[..., future.shape[-1] - config.n_known :] if config.n_known else None
     return future[..., : config.n_variates], known
 
@@ -103,34 +104,36 @@ def sequence_loss(
     batch: tuple[Tensor, Tensor, Tensor],
     weight: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """The loss of codes `[B, T]`, lengths `[B]` and what their answers should be.
+    """Return the loss of a batch of sequences, and the number of its targets.
 
     Parameters
     ----------
     model : SequenceModel
-        Its `config.output` says which loss: cross-entropy of classes `[B]` int64 or of labels `[B, n]`,
-        or the squared error of values `[B, ...]`, of which NaN does not count.
+        The model. Its `config.output` chooses the loss: cross-entropy of classes `[B]` int64, binary
+        cross-entropy of labels `[B, n]`, or squared error of values `[B, ...]`, where NaN does not count.
     batch : tuple
-        Codes, lengths and wanted answers.
+        Codes `[B, T]`, lengths `[B]` and targets.
     weight : Tensor, optional
-        `[n_outputs]`: how much each class counts, or each label where it holds.
+        Weights `[n_outputs]` of the classes, or of the positive labels (default: all 1).
     """
-    codes, lengths, wanted = batch
-    return answer_loss(model(codes, lengths), wanted, model.config.output, weight)
+    codes, lengths, target = batch
+    return target_loss(model(codes, lengths), target, model.config.output, weight)
 
 
-def answer_loss(
-    answer: Tensor, wanted: Tensor, output: str, weight: Tensor | None = None
+def target_loss(
+    prediction: Tensor, target: Tensor, output: str, weight: Tensor | None = None
 ) -> tuple[Tensor, int]:
-    """The loss of answers, and how many they are; as :func:`sequence_loss`."""
-    weight = None if weight is None else weight.to(answer)
+    """Return the loss of logits or values and the number of targets, as :func:`sequence_loss`."""
+    weight = None if weight is None else weight.to(prediction)
     if output == "classes":
-        loss = F.cross_entropy(answer, wanted, weight, reduction="sum")
-        return loss / len(wanted), len(wanted)
+        loss = F.cross_entropy(prediction, target, weight, reduction="sum")
+        return loss / len(target), len(target)
     if output == "labels":
-        loss = F.binary_cross_entropy_with_logits(answer, wanted.to(answer), pos_weight=weight)
-        return loss, len(wanted)
-    known = ~wanted.isnan()
-    error = torch.where(known, answer - wanted.nan_to_num(), 0)
-    n_known = int(known.sum())
-    return error.square().sum() / max(1, n_known), n_known
+        loss = F.binary_cross_entropy_with_logits(
+            prediction, target.to(prediction), pos_weight=weight
+        )
+        return loss, len(target)
+    observed = ~target.isnan()
+    error = torch.where(observed, prediction - target.nan_to_num(), 0)
+    n_observed = int(observed.sum())
+    return error.square().sum() / max(1, n_observed), n_observed

@@ -1,0 +1,78 @@
+"""Storages of studies: a URL of a database, a journal file, or one of Optuna's own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+__all__ = ["StorageLike", "open_storage", "temporary_journal"]
+
+StorageLike: TypeAlias = str | Path | BaseStorage | None
+"""A URL of a database, the path of a journal file, an Optuna storage, or None for memory."""
+
+_SQLITE_TIMEOUT = 60.0
+"""Seconds to wait for another process that writes to SQLite."""
+
+
+def open_storage(storage: StorageLike) -> BaseStorage:
+    """Open the storage of a study.
+
+    Parameters
+    ----------
+    storage : str, Path, BaseStorage or None
+        A URL of a database, the path of a journal file, one of Optuna's storages, or None for a new
+        storage in memory.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or a URL that cannot be opened.
+    """
+    if storage is None:
+        return optuna.storages.InMemoryStorage()
+    if isinstance(storage, BaseStorage):
+        return storage
+    if not isinstance(storage, (str, Path)):
+        raise ValueError(
+            f"storage is {storage!r}; give a URL such as 'sqlite:///study.db', the path of a journal "
+            "file, an Optuna storage, or None for memory"
+        )
+    if "://" in str(storage):
+        return _open_database(str(storage))
+    # the default lock is a symbolic link, which few users of Windows may make
+    lock = JournalFileOpenLock(str(storage)) if os.name == "nt" else None
+    return JournalStorage(JournalFileBackend(str(storage), lock))
+
+
+def _open_database(url: str) -> RDBStorage:
+    shown = url.partition("://")[0] + "://..."  # a URL that cannot be parsed may hold a password
+    try:
+        shown = make_url(url).render_as_string()
+        is_sqlite = url.startswith("sqlite")
+        options = {"connect_args": {"timeout": _SQLITE_TIMEOUT}} if is_sqlite else None
+        storage = RDBStorage(url, options)
+    except (ImportError, ValueError, SQLAlchemyError) as error:
+        raise ValueError(f"storage is {shown!r}, which cannot be opened: {error}") from error
+    if is_sqlite:  # it locks no rows: two processes that read before either writes would both claim
+        event.listen(storage.engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+    weakref.finalize(storage, storage.engine.dispose)  # or its connections are left open
+    return storage
+
+
+@contextmanager
+def temporary_journal() -> Iterator[str]:
+    """Yield the path of a journal file for the processes of one search, and delete it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="titans-ts-") as folder:
+        yield str(Path(folder) / "journal")
