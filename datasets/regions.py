@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import file_kind, open_text
+from titans_ts.datasets._places import check_places, refuse_places
 from titans_ts.datasets.alphabet import reverse_complement
 from titans_ts.datasets.genome import Genome
 
@@ -131,7 +132,7 @@ class FastaRegions(Sequence[str]):
         if outside not in _OUTSIDE:
             raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")
         self.genome = genome if isinstance(genome, Genome) else Genome(genome)
-        frame = _columns(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
+        frame = check_places(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
         frame = frame.reset_index(drop=True)
         frame["chrom"] = self.renamed(frame["chrom"], rename)
         self.frame = self._within(frame, outside)
@@ -174,7 +175,7 @@ class FastaRegions(Sequence[str]):
             (end <= start, "is empty or ends before it begins"),
             (~frame["strand"].isin(["+", "-", "."]).to_numpy(), "is on no strand '+', '-' or '.'"),
         ):
-            _refuse(frame, wrong, what)
+            refuse_places(frame, wrong, what)
         length = frame["chrom"].map(self.genome.lengths)
         missing = length.isna().to_numpy()
         beyond = ~missing & ((start < 0) | (end > length.fillna(0).to_numpy()))
@@ -188,37 +189,5 @@ class FastaRegions(Sequence[str]):
         if missing.any():
             raise KeyError(self.genome.no_contig(frame["chrom"][int(missing.argmax())]))
         if outside == "error":
-            _refuse(frame, beyond, "reaches beyond its contig; outside='pad' or 'drop' mends it")
+            refuse_places(frame, beyond, "reaches beyond its contig; outside='pad' or 'drop' mends it")
         return frame
-
-
-def _columns(regions: pd.DataFrame) -> pd.DataFrame:
-    for name in ("chrom", "start", "end"):
-        if name not in regions:
-            raise ValueError(f"regions lack the column {name!r}; they have {list(regions.columns)}")
-    frame = regions.copy()
-    for name in ("chrom", "start", "end"):
-        if frame[name].isna().any():
-            row = int(frame[name].isna().to_numpy().argmax())
-            raise ValueError(f"place {row} has no {name!r}; drop it")
-    for name in ("start", "end"):
-        if frame[name].dtype.kind not in "iu":
-            raise ValueError(
-                f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
-            )
-        frame[name] = frame[name].astype(np.int64)  # of others, differences may wrap
-    frame["chrom"] = frame["chrom"].astype(str)
-    strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
-    frame["strand"] = strand.fillna(".").astype(str)
-    return frame
-
-
-def _refuse(frame: pd.DataFrame, wrong: Any, what: str) -> None:
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        place = frame.iloc[row]
-        more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
-        raise ValueError(
-            f"place {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
-            f"{what}{more}"
-        )

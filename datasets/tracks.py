@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.datasets._atomic import atomic_path
-from titans_ts.datasets.regions import _columns, _refuse
+from titans_ts.datasets._places import check_places, refuse_places
 
 __all__ = ["write_track"]
 
@@ -108,7 +108,7 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
         raise ValueError(
             f"column 'score' has dtype {frame['score'].dtype}; scores are numbers (astype(float))"
         )
-    places = _columns(frame).reset_index(drop=True)
+    places = check_places(frame).reset_index(drop=True)
     places["score"] = places["score"].astype(np.float64)
     names = places["name"].astype(object) if "name" in places else pd.Series(".", places.index)
     places["name"] = names.fillna(".").astype(str).replace("", ".")
@@ -122,10 +122,10 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
         (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line's end in its name"),
         (~places["chrom"].isin(contigs), "is on a contig that lengths lacks"),
     ):
-        _refuse(places, wrong, what)
+        refuse_places(places, wrong, what)
     if lengths is not None:
         length = places["chrom"].map(dict(lengths)).to_numpy(np.int64)
-        _refuse(places, end > length, "reaches beyond its contig, whose end lengths gives")
+        refuse_places(places, end > length, "reaches beyond its contig, whose end lengths gives")
     places["chrom"] = pd.Categorical(places["chrom"], contigs)
     places = places.loc[places["score"].notna(), _COLUMNS]
     if places.empty:
