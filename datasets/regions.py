@@ -1,4 +1,4 @@
-"""Places in a genome: BED and GFF files, and their sequences as one lazy list."""
+"""Places in a genome: BED and GFF files, and the sequences of places as one lazy list."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ def read_regions(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file; one whose name ends in .gff, .gff3 or .gtf (.gz) is GFF, every other one BED.
+        The file. A name that ends in .gff, .gff3 or .gtf (also with .gz) is read as GFF, any other as
+        BED.
 
     Returns
     -------
     DataFrame
-        `chrom`, `start`, `end` (0-based, half-open), `strand` ("." if the file has none), and what the
-        file has besides: `name` and `score`, or `source`, `feature`, `score`, `frame` and `attributes`;
-        further columns of BED as `column_6`, ....
+        `chrom`, `start`, `end` (0-based, half-open), `strand` ("." if the file has none), and the other
+        columns of the file: `name` and `score`, or `source`, `feature`, `score`, `frame` and
+        `attributes`; further columns of BED are `column_6`, ....
 
     Raises
     ------
     ValueError
-        If a line has too few columns, or places that are no whole numbers; it names the line.
+        If a line has too few columns, or places that are no whole numbers; the message names the line.
     """
     path = Path(path)
     gff = file_kind(path) in (".gff", ".gff3", ".gtf")
@@ -55,7 +56,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
             fields = line.rstrip("\r\n").split("\t")
             if len(fields) < least:
                 raise ValueError(
-                    f"line {number} of {path.name} has {len(fields)} columns, parted by tabs; "
+                    f"line {number} of {path.name} has {len(fields)} columns separated by tabs; "
                     f"{'GFF' if gff else 'BED'} has at least {least}"
                 )
             start, end = fields[3:5] if gff else fields[1:3]
@@ -83,7 +84,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
 
 
 class FastaRegions(Sequence[str]):
-    r"""The sequences of places in a genome, fetched when they are asked for.
+    r"""The sequences of places in a genome; each is read from the file when it is used.
 
     Parameters
     ----------
@@ -91,25 +92,25 @@ class FastaRegions(Sequence[str]):
         A FASTA file.
     regions : str, Path or DataFrame
         A BED or GFF file, or a frame with `chrom`, `start`, `end` (0-based, half-open) and perhaps
-        `strand`; of a place on strand "-", the sequence is the reverse complement.
+        `strand`. The sequence of a place on strand "-" is the reverse complement.
     outside : {"error", "pad", "drop"}
-        What to do with places that reach beyond their contig, or whose contig is not there: refuse;
-        fill up with "-", which models do not see (a missing contig is refused); leave out.
+        What to do with places that reach beyond their contig, or whose contig is missing: raise an error
+        (default); fill with "-" (no letter; a missing contig is still an error); leave them out.
     rename : mapping or callable, optional
         The genome's name of each contig of the regions, for instance ``lambda c: c.removeprefix("chr")``.
 
     Attributes
     ----------
     frame : DataFrame
-        The places, in order. Its index are their numbers in what was given: with
-        ``outside="drop"``, ``np.asarray(labels)[regions.frame.index]`` are theirs.
+        The places, in order. Its index has the row numbers of the input: with ``outside="drop"``, the
+        labels of the places are ``np.asarray(labels)[regions.frame.index]``.
     lengths : ndarray
-        `[N]`, nucleotides of each.
+        `[N]`, nucleotides of each place.
 
     Raises
     ------
     KeyError, ValueError
-        If a place cannot be had; it names the first one, and how many there are.
+        If a place cannot be read; the message names the first one, and how many there are.
 
     Examples
     --------
@@ -132,7 +133,9 @@ class FastaRegions(Sequence[str]):
         if outside not in _OUTSIDE:
             raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")
         self.genome = genome if isinstance(genome, Genome) else Genome(genome)
-        frame = check_places(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
+        frame = (
+            check_places(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
+        )
         frame = frame.reset_index(drop=True)
         frame["chrom"] = self.renamed(frame["chrom"], rename)
         self.frame = self._within(frame, outside)
@@ -145,7 +148,7 @@ class FastaRegions(Sequence[str]):
     def renamed(
         chroms: pd.Series, rename: Mapping[str, str] | Callable[[str], str] | None
     ) -> pd.Series:
-        """The genome's names of contigs, by what the parameter `rename` may be."""
+        """The genome's names of contigs, given the parameter `rename`."""
         if rename is None:
             return chroms
         named = {c: rename(c) if callable(rename) else rename.get(c, c) for c in chroms.unique()}
@@ -189,5 +192,5 @@ class FastaRegions(Sequence[str]):
         if missing.any():
             raise KeyError(self.genome.no_contig(frame["chrom"][int(missing.argmax())]))
         if outside == "error":
-            refuse_places(frame, beyond, "reaches beyond its contig; outside='pad' or 'drop' mends it")
+            refuse_places(frame, beyond, "reaches beyond its contig; give outside='pad' or 'drop'")
         return frame

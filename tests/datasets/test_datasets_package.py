@@ -12,7 +12,17 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("_atomic", "_files", "_messages", "_places", "alphabet", "check", "demo", "fasta_index", "fetch"),
+    *(
+        "_atomic",
+        "_files",
+        "_messages",
+        "_places",
+        "alphabet",
+        "check",
+        "demo",
+        "fasta_index",
+        "fetch",
+    ),
     *("genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences", "splits"),
     *("synthetic", "tracks", "variants", "windows"),
 )
