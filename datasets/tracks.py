@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.datasets._atomic import atomic_path
+from titans_ts.datasets.atomic import atomic_path
 from titans_ts.datasets.regions import _columns, _refuse
 
 __all__ = ["write_track"]

@@ -323,7 +323,7 @@ def variants(
     the alternative; ref_match says whether the genome has the reference there.
     """
     from titans_ts.datasets import Genome, read_variants
-    from titans_ts.datasets._atomic import replace_file
+    from titans_ts.datasets.atomic import replace_file
 
     estimator, asked = _load(model, threads, quiet), read_variants(vcf)
     found = estimator.variant_effect(
