@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.datasets._atomic import atomic_path
 from titans_ts.datasets._places import check_places, refuse_places
+from titans_ts.datasets.atomic import atomic_path
 
 __all__ = ["write_track"]
 

@@ -41,7 +41,7 @@ def variants(
     the alternative; ref_match is whether the genome has the reference there.
     """
     from titans_ts.datasets import Genome, read_variants
-    from titans_ts.datasets._atomic import replace_file
+    from titans_ts.datasets.atomic import replace_file
 
     estimator, alleles = load_estimator(model, threads, quiet), read_variants(vcf)
     effects = estimator.variant_effect(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from titans_ts.datasets._atomic import ASIDE, atomic_path, replace_file
+from titans_ts.datasets.atomic import ASIDE, atomic_path, replace_file
 
 __all__ = ["PartCache", "model_digest"]
 

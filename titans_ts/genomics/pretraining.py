@@ -18,7 +18,7 @@ from torch import Tensor
 
 from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets.atomic import replace_file
 from titans_ts.estimator import model_weights
 from titans_ts.genomics.contigs import ContigCodes
 from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
