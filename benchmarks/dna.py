@@ -29,7 +29,13 @@ from record import RESULTS, data_file, record
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold
 
-from titans_ts import TitansClassifier
+from titans_ts import (
+    ConvTokenizer,
+    KmerModel,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    TitansClassifier,
+)
 from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, read_sequences
 from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 
@@ -99,20 +105,28 @@ def nontata(args: argparse.Namespace) -> pd.DataFrame:
     )
 
 
-MOTIFS = {"tokenizer": "conv", "stride": 4, "rc": "average", "read_out": "max", "n_layers": 1}
+MOTIFS: dict[str, Any] = {
+    "tokenizer": "conv",
+    "stride": 4,
+    "rc": "average",
+    "pooling": "max",
+    "n_layers": 1,
+}
 MOTIFS |= {"learning_rate": 0.01, "max_epochs": 10}
-BEGUN = MOTIFS | {"n_filters": 256, "first_filters": "words", "learning_rate": 0.005}
+FILTERS = ConvTokenizer(n_filters=256, init="kmers")
+BEGUN = MOTIFS | {"tokenizer": FILTERS, "learning_rate": 0.005}
 FEW = {
-    "n_filters": 512,
+    "tokenizer": ConvTokenizer(n_filters=512, init="kmers"),
     "learning_rate": 0.003,
     "max_epochs": 20,
     "training_options": {"patience": 10},
 }
-WORDS = {"tokenizer": "kmer", "kernel_size": 6, "gaps": 2, "rc": "average", "read_out": "mean"}
-WORDS |= {"n_layers": 1, "learning_rate": 0.003, "max_epochs": 2}
-PLACES = {"n_layers": 1, "learning_rate": 0.003, "kernel_size": 11}
-LONG = {"tokenizer": "kmer", "kernel_size": 6, "stride": 6, "every_word": True}
-LONG |= {"position": False, "read_out": "mean", "max_length": 12_288}
+KMERS = {"tokenizer": KmerTokenizer(k=6, gaps=2), "rc": "average", "pooling": "mean"}
+KMERS |= {"n_layers": 1, "learning_rate": 0.003, "max_epochs": 2}
+PLACES = {"n_layers": 1, "learning_rate": 0.003}
+PLACES |= {"tokenizer": NucleotideTokenizer(kernel_size=11)}
+LONG = {"tokenizer": KmerTokenizer(k=6, all_offsets=True), "stride": 6}
+LONG |= {"position": False, "pooling": "mean", "max_length": 12_288}
 LONG |= {"n_layers": 1, "learning_rate": 0.01, "max_epochs": 10}
 
 TASKS = {
@@ -120,20 +134,20 @@ TASKS = {
     "mouse_4": Task(gue("mouse_4"), BEGUN, 0.49),
     "prom_300_tata": Task(
         gue("prom_300_tata"),
-        BEGUN | {"rc": "none", "read_out": "flatten"},
+        BEGUN | {"rc": "none", "pooling": "flatten"},
         0.80,
-        cnn={"read_out": "flatten"},
+        cnn={"pooling": "flatten"},
     ),
     "prom_core_tata": Task(gue("prom_core_tata"), PLACES | {"max_epochs": 15}, 0.76),
-    "tf_0": Task(gue("tf_0"), WORDS, 0.68),
+    "tf_0": Task(gue("tf_0"), KMERS, 0.68),
     "tf_1": Task(gue("tf_1"), BEGUN | {"max_epochs": 5}, 0.72),
     "tf_2": Task(gue("tf_2"), MOTIFS, 0.70),
     "tf_4": Task(gue("tf_4"), BEGUN | {"max_epochs": 8}, 0.79),
     "yeast_tss": Task(
         yeast,
-        MOTIFS | {"rc": "none", "stride": 8, "read_out": "flatten"},
+        MOTIFS | {"rc": "none", "stride": 8, "pooling": "flatten"},
         0.72,
-        cnn={"read_out": "flatten"},
+        cnn={"pooling": "flatten"},
     ),
     "uci_splice": Task(
         table("splice/uci_splice_60bp.csv.gz"),
@@ -185,9 +199,8 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
 
 
 def settings(task: Task) -> dict[str, Any]:
-    """Parameters of the Titans of a task, with the words that the linear model counts."""
-    counted = {"counted_words": task.words["k"], "counted_gaps": task.words.get("gaps", 0)}
-    return counted | task.titans
+    """Parameters of the Titans of a task, with its k-mer model."""
+    return {"kmer_model": KmerModel(task.words["k"], task.words.get("gaps", 0))} | task.titans
 
 
 def contenders(task: Task, seed: int) -> dict[str, Any]:
@@ -235,11 +248,14 @@ class Run:
             start = time.perf_counter()
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
             more = {} if linear else {"epochs": len(model.history_)}
-            if getattr(model, "words_", None) is not None:
+            if getattr(model, "kmer_model_", None) is not None:
                 alone = copy(model)
-                alone.words_ = None
+                alone.kmer_model_ = None
                 yield self._asked(alone, name, seed) | more
-                name, more["believed"] = f"{name} + words", model.words_.shares.round(2).tolist()
+                name, more["believed"] = (
+                    f"{name} + words",
+                    model.kmer_model_.shares.round(2).tolist(),
+                )
             row = self._asked(model, name, seed) | more
             yield row | {"seconds": round(time.perf_counter() - start, 1)}
         for name in ("titans", "titans + words"):

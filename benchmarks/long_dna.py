@@ -38,22 +38,28 @@ import torch
 from record import data_file, record
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from titans_ts import TitansClassifier, nucleotide_surprisal
+from titans_ts import (
+    ConvTokenizer,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    TitansClassifier,
+    nucleotide_surprisal,
+)
 from titans_ts.datasets import Genome, read_regions
 from titans_ts.genomics.baselines import kmer_classifier
 from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.nn.checkpoint import load_model
-from titans_ts.nn.dna.language_model import LetterModel
+from titans_ts.nn.dna.language_model import LanguageModel
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
     "Salmonella": "genomics/genomes/salmonella_enterica_LT2.fa.gz",
 }
 QUIET = {"progress_bar": False, "random_state": 0}
-SPECIES = {"tokenizer": "kmer", "kernel_size": 6, "stride": 3, "n_layers": 1, "rc": "augment"}
-SPECIES |= {"position": False, "read_out": "mean", "learning_rate": 5e-3, "max_epochs": 5}
-RECALL = {"tokenizer": "conv", "stride": 16, "kernel_size": 31, "n_filters": 64, "n_layers": 1}
-RECALL |= {"read_out": "last", "position": False}
+SPECIES = {"tokenizer": KmerTokenizer(k=6), "stride": 3, "n_layers": 1, "rc": "augment"}
+SPECIES |= {"position": False, "pooling": "mean", "learning_rate": 5e-3, "max_epochs": 5}
+RECALL = {"tokenizer": ConvTokenizer(n_filters=64, kernel_size=31), "stride": 16, "n_layers": 1}
+RECALL |= {"pooling": "last", "position": False}
 RECALL |= {"training_options": {"patience": 1000}}
 STILL = {"dropout": 0.0, "head_dropout": 0.0}  # of recall, which has no noise to learn to ignore
 COURSE = (
@@ -64,7 +70,8 @@ COURSE = (
 """Of recall: how many stretches, from how many letters to how many, and how they are learned."""
 LONGEST = 2_048
 """Letters of a window that the letter model of novelty learns."""
-LETTERS = {"n_layers": 2, "kernel_size": 11, "position": False, "rc": "augment"}
+LETTERS = {"n_layers": 2, "position": False, "rc": "augment"}
+LETTERS |= {"tokenizer": NucleotideTokenizer(kernel_size=11)}
 LETTERS |= {"model_options": {"dropout": 0.0}}
 LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5}
 LETTERS |= {"training_options": {"max_steps_per_epoch": 300}}
@@ -145,7 +152,7 @@ def genome(args: argparse.Namespace) -> Any:
     X = ["".join(rng.choice(list("ACGT"), 200)) for _ in range(40)]
     for name, options in (
         ("a letter a token", {}),
-        ("16 letters a token", {"tokenizer": "conv", "stride": 16, "kernel_size": 31}),
+        ("16 letters a token", {"tokenizer": ConvTokenizer(kernel_size=31), "stride": 16}),
     ):
         model = TitansClassifier(**QUIET, **options, max_epochs=1).fit(X, [0, 1] * 20)
         with tempfile.TemporaryDirectory() as folder:
@@ -230,7 +237,7 @@ def novelty(args: argparse.Namespace) -> Any:
             history = model.pretrain(genomes, letters, window=LONGEST)
             yield {"nats_a_letter": round(history[-1]["validation_loss"], 4)}
         frame = nucleotide_surprisal(letters, genome, bin=size, contigs=[name], progress_bar=False)
-        body = load_model(letters, LetterModel).body
+        body = load_model(letters, LanguageModel).body
         options = {"bin": size, "contigs": [name], "progress_bar": False}
         memory = memory_surprise(body, genome, **options)["score"]
     bins = [text[s : s + size] for s in frame["start"]]

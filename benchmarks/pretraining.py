@@ -25,7 +25,7 @@ from record import data_file, record
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.model_selection import train_test_split
 
-from titans_ts import TitansClassifier
+from titans_ts import NucleotideTokenizer, TitansClassifier
 from titans_ts.datasets import read_sequences
 from titans_ts.genomics.baselines import kmer_classifier
 
@@ -37,7 +37,7 @@ TASKS = {
     "promoter": "genomics/promoters/cnnprom_ecoli_sigma70.csv.gz",
     "sigma": "genomics/promoters/ecoli_sigma_81bp.csv.gz",
 }
-SIZES = {"n_layers": 2, "kernel_size": 11, "progress_bar": False}
+SIZES = {"tokenizer": NucleotideTokenizer(kernel_size=11), "n_layers": 2, "progress_bar": False}
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def learn_letters(path: Path, steps: int) -> dict[str, Any]:
 def compare(parts: list[np.ndarray], letters: Path, seed: int, max_epochs: int) -> Any:
     X, asked, y, wanted = parts
     # the places of promoters are those of the transcription start
-    options = {"read_out": "flatten", "max_epochs": max_epochs, "random_state": seed}
+    options = {"pooling": "flatten", "max_epochs": max_epochs, "random_state": seed}
     models = {
         "pretrained": TitansClassifier(**SIZES, **options, pretrained=letters),
         "from scratch": TitansClassifier(**SIZES, **options),

@@ -28,12 +28,12 @@ from sklearn.model_selection import GridSearchCV, GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from titans_ts import TitansRegressor
-from titans_ts.genomics.kmers import KmerCounts
+from titans_ts import KmerModel, TitansRegressor
+from titans_ts.genomics.kmers import KmerVectorizer
 
-TITANS = {"tokenizer": "conv", "stride": 4, "read_out": "flatten", "n_layers": 1}
+TITANS = {"tokenizer": "conv", "stride": 4, "pooling": "flatten", "n_layers": 1}
 TITANS |= {"learning_rate": 0.005, "max_epochs": 10, "progress_bar": False}
-TITANS |= {"counted_words": 6, "counted_gaps": 2}
+TITANS |= {"kmer_model": KmerModel(6, 2)}
 
 
 def read() -> pd.DataFrame:
@@ -46,7 +46,7 @@ def read() -> pd.DataFrame:
 
 def fit_words(X: Any, y: Any, genes: Any) -> Any:
     """A ridge regression on gapped words for each system, as strong as a fifth of the genes wants it."""
-    counts = make_pipeline(KmerCounts(k=6, gaps=2, both_strands=False), Normalizer())
+    counts = make_pipeline(KmerVectorizer(k=6, gaps=2, both_strands=False), Normalizer())
     seen, models = counts.fit_transform(X), []
     for values in y.T:
         known = ~np.isnan(values)
@@ -60,7 +60,7 @@ def fitted(X: list[str], y: Any, genes: Any, seed: int) -> Iterator[tuple[str, A
     """Names of models, and what answers for sequences."""
     model = TitansRegressor(**TITANS, random_state=seed).fit(X, y, groups=genes)
     yield "titans + words", model.predict
-    model.words_ = None  # its network alone
+    model.kmer_model_ = None  # its network alone
     yield "titans", model.predict
     yield "gapped words", fit_words(X, y, genes)
 

@@ -19,9 +19,9 @@ __all__ = [
     "KNOWN",
     "LETTERS",
     "LOWER",
-    "LOWER_CASE",
     "NOT_IUPAC",
     "SHARES",
+    "SOFT_MASKED",
     "complement_bytes",
     "encode_letters",
     "mask_invalid",
@@ -43,7 +43,7 @@ ABSENT = LETTERS.index("-")
 LOWER = len(LETTERS)
 """Difference between the codes of a marked lower-case letter and of its upper-case letter."""
 
-LOWER_CASE = ("same", "marked", "absent")
+SOFT_MASKED = ("keep", "flag", "mask")
 """What a lower-case (soft-masked) letter is: the same as an upper-case one; the same with a mark that
 tokens see; a place without a letter."""
 
@@ -68,9 +68,9 @@ CODES[[ord("U"), ord("u")]] = LETTERS.index("T")
 
 _IS_LOWER = (np.arange(256) >= ord("a")) & (CODES != _INVALID)
 _TABLES = {
-    "same": CODES,
-    "marked": np.where(_IS_LOWER, CODES + np.uint8(LOWER), CODES).astype(np.uint8),
-    "absent": np.where(_IS_LOWER, np.uint8(ABSENT), CODES).astype(np.uint8),
+    "keep": CODES,
+    "flag": np.where(_IS_LOWER, CODES + np.uint8(LOWER), CODES).astype(np.uint8),
+    "mask": np.where(_IS_LOWER, np.uint8(ABSENT), CODES).astype(np.uint8),
 }
 
 _PAIR = {"".join(sorted(bases)): letter for letter, bases in _BASES.items()}
@@ -93,15 +93,15 @@ NOT_IUPAC = re.compile(f"[^{IUPAC}{IUPAC.lower()}-]")
 """A pattern that matches a character outside the alphabet."""
 
 
-def encode_letters(letters: str | bytes, lower_case: str = "same") -> NDArray[np.uint8]:
+def encode_letters(letters: str | bytes, soft_masked: str = "keep") -> NDArray[np.uint8]:
     """Codes `[T]` of letters.
 
     Parameters
     ----------
     letters : str or bytes
         T letters, T >= 0.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case letters are; one of :data:`LOWER_CASE`.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters are; one of :data:`SOFT_MASKED`.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def encode_letters(letters: str | bytes, lower_case: str = "same") -> NDArray[np
     array([0, 1, 2, 3, 6, 4, 5], dtype=uint8)
     """
     raw = letters.encode("latin-1", "replace") if isinstance(letters, str) else letters
-    codes = _TABLES[lower_case][np.frombuffer(raw, np.uint8)]
+    codes = _TABLES[soft_masked][np.frombuffer(raw, np.uint8)]
     if len(codes) and codes.max() == _INVALID:
         i = int((codes == _INVALID).argmax())
         letter = letters[i] if isinstance(letters, str) else chr(raw[i])

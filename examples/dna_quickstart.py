@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from titans_ts import TitansClassifier
+from titans_ts import NucleotideTokenizer, TitansClassifier
 
 MOTIF = "TGACGTCA"
 
@@ -42,7 +42,7 @@ def main() -> None:
         d_model=16,
         n_layers=1,
         n_heads=2,
-        kernel_size=len(MOTIF),
+        tokenizer=NucleotideTokenizer(kernel_size=len(MOTIF)),
         max_epochs=20,
         batch_size=32,
         learning_rate=1e-2,

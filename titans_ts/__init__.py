@@ -1,7 +1,7 @@
 """Forecasting and sequence classification on Titans backbones, whose memory learns while it reads.
 
 `TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface,
-and `nucleotide_surprisal` tells what a genome's letters have of the unforeseen;
+and `nucleotide_surprisal` computes the negative log-likelihood of a genome's letters;
 `titans_ts.nn` holds the layers, `titans_ts.kernels` the memory as pure functions,
 `titans_ts.datasets` the data, `titans_ts.tuning` the search for parameters and `titans_ts.pipelines`
 the command line.
@@ -17,12 +17,26 @@ from titans_ts.config import MemoryConfig, ModelOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from titans_ts.forecasting import TitansForecaster
-    from titans_ts.genomics import TitansClassifier, TitansRegressor, nucleotide_surprisal
+    from titans_ts.genomics import (
+        BPETokenizer,
+        ConvTokenizer,
+        KmerModel,
+        KmerTokenizer,
+        NucleotideTokenizer,
+        TitansClassifier,
+        TitansRegressor,
+        nucleotide_surprisal,
+    )
     from titans_ts.tuning import TitansSearch
 
 __all__ = [
+    "BPETokenizer",
+    "ConvTokenizer",
+    "KmerModel",
+    "KmerTokenizer",
     "MemoryConfig",
     "ModelOptions",
+    "NucleotideTokenizer",
     "TitansClassifier",
     "TitansForecaster",
     "TitansRegressor",
@@ -47,14 +61,14 @@ def __getattr__(name: str) -> Any:
         import titans_ts.forecasting
 
         return titans_ts.forecasting.TitansForecaster
-    if name in ("TitansClassifier", "TitansRegressor", "nucleotide_surprisal"):
-        import titans_ts.genomics
-
-        return getattr(titans_ts.genomics, name)
     if name == "TitansSearch":
         import titans_ts.tuning
 
         return titans_ts.tuning.TitansSearch
+    if name in __all__:
+        import titans_ts.genomics
+
+        return getattr(titans_ts.genomics, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "ForecasterConfig",
     "MemoryConfig",
     "ModelOptions",
+    "Options",
     "SequenceConfig",
     "TrainingConfig",
     "TrainingOptions",
@@ -23,8 +24,8 @@ __all__ = [
 Config = TypeVar("Config")
 
 
-class _Brief:
-    """A dataclass that shows the fields that are not at their defaults."""
+class Options:
+    """Base of options: a dataclass whose repr shows the fields that are not at their defaults."""
 
     def __repr__(self) -> str:
         default = type(self)()
@@ -34,7 +35,7 @@ class _Brief:
 
 
 @dataclass(frozen=True, repr=False)
-class MemoryConfig(_Brief):
+class MemoryConfig(Options):
     """The neural long-term memory (arXiv 2501.00663, section 3)."""
 
     depth: int = 2
@@ -112,7 +113,7 @@ class BackboneConfig(_RareBackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ModelOptions(_Brief, _RareBackboneOptions):
+class ModelOptions(Options, _RareBackboneOptions):
     """Settings of a model that are rarely changed: `model_options` of an estimator.
 
     Every field is a parameter of its own for a search: `model_options__dropout`,
@@ -210,7 +211,7 @@ class ForecasterConfig:
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """A model of DNA sequences: tokenizer, backbone, read-out and a linear head."""
+    """A model of DNA sequences: tokenizer, backbone, pooling and a linear head."""
 
     n_outputs: int = 2
     """Classes, labels or values of a sequence (of a bin, for a track)."""
@@ -228,22 +229,22 @@ class SequenceConfig:
     """Whether a token knows its place from the sequence's beginning."""
     gaps: int = 0
     """Letters that a word of the tokenizer "kmer" may leave out."""
-    every_word: bool = False
+    all_offsets: bool = False
     """Whether a token of "kmer" sees the words that end at each of its letters, or at the last alone."""
     n_filters: int = 128
     """Motifs of the tokenizer "conv"."""
     merges: tuple[str, ...] = ()
     """Pairs of words that the tokenizer "bpe" merges."""
-    lower_case: str = "same"
-    """What lower-case letters are: one of `titans_ts.nn.LOWER_CASE`."""
+    soft_masked: str = "keep"
+    """What lower-case letters are: one of `titans_ts.nn.SOFT_MASKED`."""
     rc: str = "none"
     """What is done with the other strand: one of `titans_ts.nn.STRANDS`."""
     bidirectional: str = "none"
     """Whether tokens are read backwards, too: one of `titans_ts.nn.DIRECTIONS`."""
-    read_out: str = "attention"
-    """How tokens become one answer: a key of `titans_ts.nn.READ_OUTS`."""
+    pooling: str = "attention"
+    """How tokens become one vector: a key of `titans_ts.nn.POOLINGS`."""
     length: int = 0
-    """Letters of the longest sequence that the read-out "flatten" can take."""
+    """Letters of the longest sequence that the pooling "flatten" can take."""
     head_dropout: float = ModelOptions.head_dropout
     """Dropout rate of the head's input."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -252,7 +253,7 @@ class SequenceConfig:
         _at_least(self, 1, "n_outputs", "stride", "n_filters")
         _at_least(self, 0, "n_bins", "gaps", "length")
         _one_of(self, "output", ("classes", "labels", "values"))
-        _switch(self, "position", "every_word")
+        _switch(self, "position", "all_offsets")
         if self.output == "classes":
             _at_least(self, 2, "n_outputs")
         if self.kernel_size is not None:
@@ -261,7 +262,7 @@ class SequenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TrainingOptions(_Brief):
+class TrainingOptions(Options):
     """Settings of training that are rarely changed: `training_options` of an estimator.
 
     Every field is a parameter of its own for a search: `training_options__weight_decay`.

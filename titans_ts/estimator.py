@@ -29,7 +29,7 @@ from titans_ts.config import (
 )
 from titans_ts.nn.checkpoint import load_directory, save_directory
 
-__all__ = ["TitansEstimator", "model_weights"]
+__all__ = ["TitansEstimator", "model_weights", "plain"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
@@ -44,11 +44,11 @@ class TitansEstimator(BaseEstimator, ABC):
     None for its defaults). Their fields are parameters too, such as `training_options__patience`.
     """
 
-    option_types: ClassVar[dict[str, type[Any]]] = {
-        "model_options": ModelOptions,
-        "training_options": TrainingOptions,
+    option_types: ClassVar[dict[str, tuple[type[Any], ...]]] = {
+        "model_options": (ModelOptions,),
+        "training_options": (TrainingOptions,),
     }
-    """The dataclass of every parameter that holds options."""
+    """The dataclasses that a parameter with options may hold."""
 
     model_: nn.Module
     history_: list[dict[str, float]]
@@ -61,7 +61,7 @@ class TitansEstimator(BaseEstimator, ABC):
         ValueError
             If the parameter holds something else, or a field has an unknown name or a bad value.
         """
-        value, kind = getattr(self, name), self.option_types[name]
+        value, (kind,) = getattr(self, name), self.option_types[name]
         if isinstance(value, kind):
             return value
         if not (value is None or isinstance(value, dict)):
@@ -74,7 +74,8 @@ class TitansEstimator(BaseEstimator, ABC):
         if deep:
             for name in self.option_types:
                 with suppress(ValueError):  # `fit` reports bad options
-                    params |= _flattened(name, self.options(name))
+                    options = self.options(name)
+                    params |= {} if options is None else _flattened(name, options)
         return params
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
@@ -92,7 +93,9 @@ class TitansEstimator(BaseEstimator, ABC):
                 fields.setdefault(option, {})[field] = params.pop(name)
         super().set_params(**params)
         for name, values in fields.items():
-            setattr(self, name, _replaced(self.options(name), values))
+            options = self.options(name)
+            options = self.option_types[name][0]() if options is None else options
+            setattr(self, name, _replaced(options, values))
         return self
 
     def __sklearn_tags__(self) -> Tags:
@@ -169,7 +172,9 @@ class TitansEstimator(BaseEstimator, ABC):
         if isinstance(value, dict) and set(value) == {_PAIRS}:
             return dict(value[_PAIRS])
         if isinstance(value, dict) and set(value) == {_OPTIONS}:
-            return from_dict(cls.option_types[name], value[_OPTIONS])
+            kinds = {kind.__name__: kind for kind in cls.option_types[name]}
+            kind, fields = value[_OPTIONS]
+            return from_dict(kinds[kind], fields)
         return tuple(value) if isinstance(value, list) else value
 
     @abstractmethod
@@ -253,7 +258,8 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
             value = None
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            value = {_OPTIONS: {k: v for k, v in fields.items() if k != "trainer_kwargs"}}
+            fields.pop("trainer_kwargs", None)
+            value = {_OPTIONS: [type(value).__name__, fields]}
         elif name == "training_options" and isinstance(value, dict):
             value = {k: v for k, v in value.items() if k != "trainer_kwargs"}
         try:
@@ -299,9 +305,13 @@ def _replaced(options: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(options, **_numbers(fields))
 
 
+def plain(value: Any) -> Any:
+    """A numpy number as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Numpy numbers as Python's own."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    return {k: plain(v) for k, v in values.items()}
 
 
 def _unwrap(value: Any) -> Any:

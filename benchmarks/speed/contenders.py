@@ -334,7 +334,7 @@ def _titans_pytorch() -> list[Contender]:
     """Its NeuralMemory with its own defaults (momentum, decay, norms), heads and MLP as ours.
 
     The default takes every gradient at the initial memory; "refreshed" moves that point once a chunk;
-    the paper's rule, a read-out after every token, is chunks of one token.
+    the paper's rule, a pooling after every token, is chunks of one token.
     """
 
     def build(depth: int, rule: str) -> Callable[[Case], Step]:

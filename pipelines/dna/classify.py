@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from titans_ts.config import SequenceConfig
-from titans_ts.pipelines.dna.options import LowerCase
+from titans_ts.pipelines.dna.options import SoftMasked
 from titans_ts.pipelines.options import (
     GroupsColumn,
     LabelColumn,
@@ -66,17 +66,17 @@ def classify(
     bidirectional: Annotated[
         str, typer.Option(help="Also read backwards: none, shared or separate.")
     ] = SequenceConfig.bidirectional,
-    read_out: Annotated[
-        str, typer.Option(help="Tokens to one answer: attention, max, mean, last or flatten.")
-    ] = SequenceConfig.read_out,
-    counted_words: Annotated[
-        int,
-        typer.Option(help="Letters of words to count beside the network, 6 for instance.", min=0),
+    pooling: Annotated[
+        str, typer.Option(help="Tokens to one vector: attention, max, mean, last or flatten.")
+    ] = SequenceConfig.pooling,
+    kmer_model: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Also fit a linear k-mer model, 6 for instance.", min=1),
+    ] = None,
+    kmer_gaps: Annotated[
+        int, typer.Option(help="Letters that its k-mers may skip, 2 for instance.", min=0)
     ] = 0,
-    counted_gaps: Annotated[
-        int, typer.Option(help="Letters that these may leave out, 2 for instance.", min=0)
-    ] = 0,
-    lower_case: LowerCase = SequenceConfig.lower_case,
+    soft_masked: SoftMasked = SequenceConfig.soft_masked,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -110,7 +110,7 @@ def classify(
     import torch
 
     from titans_ts.datasets import read_sequences
-    from titans_ts.genomics import TitansClassifier
+    from titans_ts.genomics import KmerModel, TitansClassifier
     from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.pipelines.classify import run_classify, write_classify
 
@@ -141,10 +141,9 @@ def classify(
         stride=stride,
         rc=rc,
         bidirectional=bidirectional,
-        read_out=read_out,
-        counted_words=counted_words,
-        counted_gaps=counted_gaps,
-        lower_case=lower_case,
+        pooling=pooling,
+        kmer_model=None if kmer_model is None else KmerModel(kmer_model, kmer_gaps),
+        soft_masked=soft_masked,
         max_length=max_length,
         pretrained=pretrained,
         freeze=freeze,

@@ -14,8 +14,8 @@ __all__ = [
     "Bin",
     "GenomeFile",
     "Label",
-    "LowerCase",
     "Model",
+    "SoftMasked",
     "Track",
     "Window",
     "class_of_name",
@@ -32,7 +32,7 @@ Track = Annotated[
 ]
 Window = Annotated[int, typer.Option(help="Letters of a window.", min=1)]
 Bin = Annotated[int, typer.Option(help="Letters of a bin.", min=1)]
-LowerCase = Annotated[str, typer.Option(help="Soft-masked letters: same, marked or absent.")]
+SoftMasked = Annotated[str, typer.Option(help="Soft-masked letters: keep, flag or mask.")]
 
 
 def load_estimator(path: Path, threads: int, quiet: bool) -> SequenceEstimator:

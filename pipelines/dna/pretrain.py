@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from titans_ts.config import SequenceConfig
-from titans_ts.pipelines.dna.options import LowerCase, Window
+from titans_ts.pipelines.dna.options import SoftMasked, Window
 from titans_ts.pipelines.options import PadInvalid, Quiet, Seed, Threads
 
 __all__ = ["pretrain"]
@@ -32,7 +32,7 @@ def pretrain(
     bidirectional: Annotated[
         str, typer.Option(help="Also read backwards (masked only): none, shared or separate.")
     ] = SequenceConfig.bidirectional,
-    lower_case: LowerCase = SequenceConfig.lower_case,
+    soft_masked: SoftMasked = SequenceConfig.soft_masked,
     tokenizer: Annotated[
         str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
     ] = None,
@@ -73,7 +73,7 @@ def pretrain(
         position=position,
         rc="augment",
         bidirectional=bidirectional,
-        lower_case=lower_case,
+        soft_masked=soft_masked,
         max_epochs=max_epochs,
         random_state=seed,
         progress_bar=not quiet,

@@ -22,10 +22,14 @@ def test_a_linear_model_of_words_finds_a_motif():
         sequences.append(
             letters[:place] + motif + letters[place:] if label else letters + "ACGTAACC"
         )
-    for options in ({}, {"gaps": 2}, {"gaps": 2, "model": "svm"}):
+    for options in (
+        {},
+        {"gaps": 2},
+        {"gaps": 2, "model": "svm"},
+    ):
         words = kmer_classifier(k=4, **options)
         assert cross_val_score(words, np.array(sequences), labels).mean() > 0.8, options
-    assert clone(kmer_classifier(k=4)).get_params()["kmercounts__k"] == 4
+    assert clone(kmer_classifier(k=4)).get_params()["kmervectorizer__k"] == 4
 
 
 def test_a_small_network_finds_a_motif():
@@ -34,7 +38,12 @@ def test_a_small_network_finds_a_motif():
     for label in (labels := np.arange(400) % 2):
         letters = "".join(rng.choice(list("ACGT"), rng.integers(20, 40)))
         sequences.append(letters + "TGACGTCA" + letters[:7] if label else letters + "ACGTAACC")
-    options = {"n_filters": 16, "kernel_size": 8, "max_epochs": 10, "batch_size": 32}
+    options = {
+        "n_filters": 16,
+        "kernel_size": 8,
+        "max_epochs": 10,
+        "batch_size": 32,
+    }
     cnn = cnn_classifier(random_state=0, progress_bar=False, **options)
     assert cnn.fit(sequences[:300], labels[:300]).score(sequences[300:], labels[300:]) > 0.9
     assert len(cnn.model_.backbone.blocks) == 0

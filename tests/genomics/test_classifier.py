@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from titans_ts import TitansClassifier
+from titans_ts import (
+    BPETokenizer,
+    ConvTokenizer,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    TitansClassifier,
+)
 from titans_ts.config import BackboneConfig, SequenceConfig
 from titans_ts.datasets import FastaRegions, reverse_complement
 from titans_ts.nn import DNA_TOKENIZERS
@@ -249,9 +255,9 @@ def test_bad_sequences_and_labels(name):
     [
         (
             {"tokenizer": "wordpiece"},
-            r"tokenizer is 'wordpiece'; choose one of \['nucleotide', 'conv'",
+            r"tokenizer is 'wordpiece'; choose one of \['bpe', 'conv', 'kmer'",
         ),
-        ({"kernel_size": 0}, "kernel_size is 0"),
+        ({"tokenizer": NucleotideTokenizer(kernel_size=0)}, "kernel_size is 0"),
         ({"rc": "both"}, r"rc is 'both'; choose one of \['none', 'augment', 'average', 'equiv"),
     ],
 )
@@ -360,10 +366,10 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
 @pytest.mark.parametrize(
     "params",
     [
-        {"tokenizer": "conv", "stride": 2, "n_filters": 8},
-        {"tokenizer": "kmer", "kernel_size": 3},
-        {"tokenizer": "bpe", "n_merges": 8},
-        {"read_out": "flatten", "bidirectional": "separate", "lower_case": "marked"},
+        {"tokenizer": ConvTokenizer(n_filters=8), "stride": 2},
+        {"tokenizer": KmerTokenizer(k=3)},
+        {"tokenizer": BPETokenizer(n_merges=8)},
+        {"pooling": "flatten", "bidirectional": "separate", "soft_masked": "flag"},
     ],
 )
 def test_every_kind_is_saved_whole(params, tmp_path):
@@ -374,13 +380,13 @@ def test_every_kind_is_saved_whole(params, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(sequences), fitted.predict_proba(sequences))
 
 
-@pytest.mark.parametrize("read_out", ["attention", "max", "mean", "last"])
-def test_a_stretch_with_nothing_in_it_is_learned_from_in_peace(read_out):
+@pytest.mark.parametrize("pooling", ["attention", "max", "mean", "last"])
+def test_a_stretch_with_nothing_in_it_is_learned_from_in_peace(pooling):
     rng = np.random.default_rng(0)
     sequences = [
         "ACGTACGTAC" + "n" * 100 + "".join(rng.choice(list("ACGT"), 10)) for _ in range(16)
     ]
-    options = {"lower_case": "absent", "max_length": 16, "read_out": read_out}
+    options = {"soft_masked": "mask", "max_length": 16, "pooling": pooling}
     fitted = small(**options).fit(sequences, [0, 1] * 8)
     assert np.isfinite(fitted.predict_proba(sequences)).all()
 
@@ -388,7 +394,7 @@ def test_a_stretch_with_nothing_in_it_is_learned_from_in_peace(read_out):
 def test_a_longer_sequence_may_be_held_out():
     sequences = ["ACGT" * n for n in range(1, 13)]
     for seed in range(4):
-        small(read_out="flatten", max_epochs=1, random_state=seed).fit(sequences, [0, 1] * 6)
+        small(pooling="flatten", max_epochs=1, random_state=seed).fit(sequences, [0, 1] * 6)
 
 
 def test_the_held_out_part_is_cropped_too(monkeypatch):
@@ -462,7 +468,7 @@ def test_what_is_held_out_is_thinned_at_random():
 def test_the_longest_sequence_is_known_though_it_is_not_asked():
     X, y = ["ACGT" * 5] * 39 + ["ACGT" * 8], [0, 1] * 20
     options = {
-        "read_out": "flatten",
+        "pooling": "flatten",
         "training_options": {"max_steps_per_epoch": 1, "validation_fraction": 0.5},
         "batch_size": 2,
     }
@@ -494,8 +500,8 @@ def test_weights_of_numbered_classes_are_saved(tmp_path):
 
 def test_what_was_fitted_reads_as_it_was_fitted(fitted):
     before = fitted.predict_proba(["acgtACGT"])
-    again = TitansClassifier(**fitted.get_params(deep=False)).set_params(lower_case="absent")
-    for name in ("model_", "classes_", "history_", "words_"):
+    again = TitansClassifier(**fitted.get_params(deep=False)).set_params(soft_masked="mask")
+    for name in ("model_", "classes_", "history_", "kmer_model_"):
         setattr(again, name, getattr(fitted, name))
     np.testing.assert_array_equal(again.predict_proba(["acgtACGT"]), before)
 
@@ -504,7 +510,7 @@ def test_what_was_fitted_reads_as_it_was_fitted(fitted):
     ("params", "message"),
     [
         ({"max_length": 10.5}, "max_length is 10.5; give a whole number"),
-        ({"max_length": 10, "read_out": "flatten"}, "but the read-out 'flatten' need whole"),
+        ({"max_length": 10, "pooling": "flatten"}, "but the pooling 'flatten' need whole"),
         ({"freeze": "backbone"}, "freeze is 'backbone', but there is no pretrained model"),
     ],
 )

@@ -11,13 +11,21 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
-from titans_ts import TitansClassifier, TitansRegressor, nucleotide_surprisal
+from titans_ts import (
+    BPETokenizer,
+    ConvTokenizer,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    TitansClassifier,
+    TitansRegressor,
+    nucleotide_surprisal,
+)
 from titans_ts.datasets import Genome, reverse_complement
 from titans_ts.genomics import attribution, part_cache, surprisal, variant_effect
 from titans_ts.genomics import scan as scan_module
 from titans_ts.genomics.scorer import score_known
 from titans_ts.nn import load_model
-from titans_ts.nn.dna.language_model import LetterModel
+from titans_ts.nn.dna.language_model import LanguageModel
 from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER, encode_nucleotides
 
 pytest.importorskip("pyfaidx")
@@ -169,7 +177,7 @@ def test_one_strand_some_contigs_and_the_other_label(classifier, regressor, geno
 
 
 def test_soft_masked_letters_may_be_absent(tmp_path):
-    fitted = small(lower_case="absent").fit(SEQUENCES, ["a", "b"] * 12)
+    fitted = small(soft_masked="mask").fit(SEQUENCES, ["a", "b"] * 12)
     path = write(tmp_path / "masked.fa", one=dna(20).lower() + dna(20))
     found = fitted.scan(path, window=20)
     assert np.isnan(found["score"][0])
@@ -420,7 +428,7 @@ def test_variants_of_a_vcf_file(classifier, tmp_path):
 
 
 def test_an_alternative_has_the_case_of_the_genome(tmp_path):
-    fitted = small(lower_case="marked").fit(SEQUENCES + [s.lower() for s in SEQUENCES], [0, 1] * 24)
+    fitted = small(soft_masked="flag").fit(SEQUENCES + [s.lower() for s in SEQUENCES], [0, 1] * 24)
     path = write(tmp_path / "v.fa", I="ACGTacgtACGT")
     found = fitted.variant_effect(path, variants(("I", 5, "C", "T"), ("I", 1, "c", "t")), window=4)
     expected = score_of(fitted, ["Tatg", "-ATG"])
@@ -472,8 +480,8 @@ def test_mutagenesis_is_every_substitution(classifier, regressor, monkeypatch, l
     [
         (TitansClassifier, {}),
         (TitansClassifier, {"rc": "average", "bidirectional": "shared"}),
-        (TitansClassifier, {"rc": "equivariant", "lower_case": "marked"}),
-        (TitansClassifier, {"tokenizer": "conv", "stride": 4, "n_filters": 8, "rc": "average"}),
+        (TitansClassifier, {"rc": "equivariant", "soft_masked": "flag"}),
+        (TitansClassifier, {"tokenizer": ConvTokenizer(n_filters=8), "stride": 4, "rc": "average"}),
         (TitansRegressor, {"rc": "average", "stride": 3, "variant": "mac"}),
     ],
 )
@@ -529,7 +537,7 @@ def test_saliency_leaves_the_model_as_it_was(classifier):
 
 
 def test_words_have_no_gradient(classifier):
-    fitted = small(tokenizer="kmer", kernel_size=3).fit(SEQUENCES, ["a", "b"] * 12)
+    fitted = small(tokenizer=KmerTokenizer(k=3)).fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="tokenizer is 'kmer', .*; use mutagenesis"):
         fitted.saliency(SEQUENCES[0])
     assert np.abs(fitted.mutagenesis(SEQUENCES[0])).max() > 0
@@ -586,7 +594,13 @@ def test_a_foreign_insert_is_a_surprise(tmp_path):
 
     poor, rich = ["AAA", "GAT", "TTA", "ATG"], ["CCG", "GGC", "CGC", "ACG"]
     sequences = [kind((rich, poor)[i % 2], 128, i) for i in range(64)]
-    fitted = small(stride=8, kernel_size=16, max_epochs=12, learning_rate=0.01, batch_size=16)
+    fitted = small(
+        stride=8,
+        tokenizer=NucleotideTokenizer(kernel_size=16),
+        max_epochs=12,
+        learning_rate=0.01,
+        batch_size=16,
+    )
     fitted.fit(sequences, np.arange(64) % 2)
     hosts = {"poor": kind(poor, 4002, 0)[:4000], "rich": kind(rich, 4002, 1)[:4000]}
     inserts = {"poor": kind(poor, 801, 2)[:800], "rich": kind(rich, 801, 3)[:800]}
@@ -606,7 +620,7 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
     path = write(tmp_path / "s.fa", **contigs)
     small(**params, position=False).pretrain(path, tmp_path / "p", window=32)
     found = nucleotide_surprisal(tmp_path / "p", path, bin=20, progress_bar=False)
-    model = load_model(tmp_path / "p", LetterModel)
+    model = load_model(tmp_path / "p", LanguageModel)
     stride = model.config.stride
     expected = []
     for chrom, sequence in contigs.items():
@@ -664,7 +678,7 @@ def test_surprise_that_cannot_be(classifier, genome):
 
 def test_surprise_of_words(genome):
     pytest.importorskip("tokenizers")
-    fitted = small(tokenizer="bpe", n_merges=5).fit(SEQUENCES, ["a", "b"] * 12)
+    fitted = small(tokenizer=BPETokenizer(n_merges=5)).fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens have no fixed place"):
         fitted.surprise(genome)
     assert fitted.scan(genome, window=30)["score"].notna().any()

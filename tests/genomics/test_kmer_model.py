@@ -11,16 +11,16 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from titans_ts import TitansClassifier, TitansRegressor
-from titans_ts.datasets import Genome, reverse_complement
+from titans_ts import KmerModel, TitansClassifier, TitansRegressor
+from titans_ts.datasets import reverse_complement
 from titans_ts.genomics.inference import network_logits
-from titans_ts.genomics.kmer_model import CountedWords, learn_words
-from titans_ts.genomics.kmers import KmerCounts
+from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
+from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
 TINY = {"d_model": 16, "n_heads": 2, "n_layers": 1, "progress_bar": False, "random_state": 0}
-TINY |= {"max_epochs": 2, "counted_words": 3}
-COUNTER = KmerCounts(3, 1)
+TINY |= {"max_epochs": 2, "kmer_model": 3}
+COUNTER = KmerVectorizer(3, 1)
 
 
 def random_sequences(n, seed=0, length=40):
@@ -39,7 +39,7 @@ def learn(wanted, output, network=None, weight=None, n=300):
     columns = int(wanted.max()) + 1 if wanted.ndim == 1 else wanted.shape[1]
     network = np.zeros((n - cut, columns)) if network is None else network[cut:]
     data, held_out = (sequences[:cut], wanted[:cut]), (sequences[cut:], wanted[cut:])
-    return learn_words(COUNTER, data, held_out, network, output, weight, refit=False)
+    return fit_kmer_model(COUNTER, data, held_out, network, output, weight, refit=False)
 
 
 def classes_by_letters(n=300, n_classes=3):
@@ -68,7 +68,7 @@ def test_words_answer_as_a_linear_model_of_scikit_learn(n_classes):
         losses.append(log_loss(wanted[200:], shares, sample_weight=weight[wanted[200:]]))
         if losses[-1] == min(losses):
             best = shares
-    np.testing.assert_allclose(softmax(words.answers(asked), 1), best, atol=1e-4)
+    np.testing.assert_allclose(softmax(words.logits(asked), 1), best, atol=1e-4)
 
 
 def test_either_is_believed_as_much_as_it_tells():
@@ -76,35 +76,35 @@ def test_either_is_believed_as_much_as_it_tells():
     wanted = classes_by_letters()
     told = 3.0 * np.eye(3)[wanted] + rng.normal(size=(300, 3))
     noise = rng.normal(size=(300, 3))
-    shares = learn(wanted, "classes", noise).shares
+    shares = learn(wanted, "classes", noise).mixing_weights
     assert (shares[1] > 5 * shares[0]).all()
-    same = learn(wanted, "classes", noise, weight=np.full(3, 1000.0)).shares
+    same = learn(wanted, "classes", noise, weight=np.full(3, 1000.0)).mixing_weights
     np.testing.assert_allclose(same, shares)  # it is their ratio that counts
     shuffled = rng.permutation(wanted)  # words tell nothing of them
     told_of_them = 3.0 * np.eye(3)[shuffled] + rng.normal(size=(300, 3))
     words = learn(shuffled, "classes", told_of_them)
     asked = codes(random_sequences(300)[200:])
     alone = log_loss(shuffled[200:], softmax(told_of_them[200:], 1))
-    together = softmax(words.beside(told_of_them[200:], asked), 1)
+    together = softmax(words.combine(told_of_them[200:], asked), 1)
     assert log_loss(shuffled[200:], together) < alone + 0.01
     words = learn(wanted, "classes", told)
-    assert words.shares.min() > 0.3
-    together = log_loss(wanted[200:], softmax(words.beside(told[200:], asked), 1))
+    assert words.mixing_weights.min() > 0.3
+    together = log_loss(wanted[200:], softmax(words.combine(told[200:], asked), 1))
     assert together < log_loss(wanted[200:], softmax(told[200:], 1))
-    assert together < log_loss(wanted[200:], softmax(words.answers(asked), 1))
+    assert together < log_loss(wanted[200:], softmax(words.logits(asked), 1))
 
 
 @pytest.mark.parametrize("letters", [10, 60, 119, 120, 121, 10**6])
 def test_answers_of_many_letters_are_those_of_each_sequence(monkeypatch, letters):
     rng = np.random.default_rng(0)
     sequences = [rng.integers(0, 4, n).astype(np.uint8) for n in (60, 60, 5, 200, 60, 60)]
-    counter = KmerCounts(2).fit([])
+    counter = KmerVectorizer(2).fit([])
     weight = rng.normal(size=(3, counter.n_features_)).astype(np.float32)
-    words = CountedWords(counter, weight, np.zeros(3), np.ones((2, 3)))
-    expected = np.concatenate([words.answers([s]) for s in sequences])
+    words = FittedKmerModel(counter, weight, np.zeros(3), np.ones((2, 3)))
+    expected = np.concatenate([words.logits([s]) for s in sequences])
     monkeypatch.setattr("titans_ts.genomics.kmers._LETTERS", letters)
     for n in range(1, 7):
-        np.testing.assert_allclose(words.answers(sequences[:n]), expected[:n], atol=1e-5)
+        np.testing.assert_allclose(words.logits(sequences[:n]), expected[:n], atol=1e-5)
 
 
 def test_labels_and_values_have_a_column_each():
@@ -114,7 +114,7 @@ def test_labels_and_values_have_a_column_each():
     each = 1 + labels[:, 0]
     asked = codes(sequences[200:])
     words = learn(labels, "labels", weight=np.array([2.0, 1, 1]))
-    logits = words.answers(asked)
+    logits = words.logits(asked)
     models = [
         make_pipeline(COUNTER, Normalizer(), LogisticRegression(C=C, tol=1e-6, max_iter=1000)).fit(
             sequences[:200], labels[:200, 0], logisticregression__sample_weight=each[:200]
@@ -129,7 +129,7 @@ def test_labels_and_values_have_a_column_each():
     values = (counts - counts.mean(0)) / counts.std(0)
     values[::3, 0] = np.nan
     words = learn(values, "values")
-    told = words.answers(asked)
+    told = words.logits(asked)
     missing = np.isnan(values[:200, 0])
     known = [s for s, m in zip(sequences[:200], missing, strict=True) if not m]
     found = [
@@ -141,11 +141,11 @@ def test_labels_and_values_have_a_column_each():
     best = min(found, key=lambda f: np.nanmean((f - values[200:, 0]) ** 2))
     np.testing.assert_allclose(told[:, 0], best, atol=1e-3)
     assert np.corrcoef(told[:, 1], values[200:, 1])[0, 1] > 0.5
-    assert words.shares[1, 1] > 0.5
+    assert words.mixing_weights[1, 1] > 0.5
     values[:, 0] = np.nan  # nothing is known of it
     words = learn(values, "values")
-    assert not words.answers(asked)[:, 0].any()
-    np.testing.assert_allclose(words.answers(asked)[:, 1], told[:, 1])
+    assert not words.logits(asked)[:, 0].any()
+    np.testing.assert_allclose(words.logits(asked)[:, 1], told[:, 1])
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -153,17 +153,17 @@ def test_what_was_held_out_is_learned_from_at_the_end_unless_it_was_given(given)
     X, y = random_sequences(120), classes_by_letters(120, 2)
     validation = (X[90:], y[90:]) if given else None
     X, y = (X[:90], y[:90]) if given else (X, y)
-    words = TitansClassifier(**TINY).fit(X, y, validation=validation).words_
-    assert not words.counter.both_strands
+    words = TitansClassifier(**TINY).fit(X, y, validation=validation).kmer_model_
+    assert not words.vectorizer.both_strands
     expected = [
         make_pipeline(
-            KmerCounts(3, both_strands=False), Normalizer(), LogisticRegression(C=C, tol=1e-6)
+            KmerVectorizer(3, both_strands=False), Normalizer(), LogisticRegression(C=C, tol=1e-6)
         )
         .fit(X, y)
         .decision_function(X)
         for C in (1, 3, 10, 30, 100)
     ]
-    told = np.diff(words.answers(codes(X)))[:, 0]
+    told = np.diff(words.logits(codes(X)))[:, 0]
     assert min(np.abs(told - e).max() for e in expected) < 1e-3
 
 
@@ -171,21 +171,25 @@ def test_what_was_held_out_is_learned_from_at_the_end_unless_it_was_given(given)
 def fitted():
     sequences, labels = random_sequences(120), classes_by_letters(120, 2)
     labels = np.array(["A", "G"])[labels]
-    return TitansClassifier(**TINY, counted_gaps=np.int64(1), rc="average").fit(
-        sequences, labels
-    ), sequences
+    return TitansClassifier(
+        **TINY | {"kmer_model": KmerModel(np.int64(3), np.int64(1))}, rc="average"
+    ).fit(sequences, labels), sequences
 
 
 def test_a_classifier_answers_by_both(fitted, tmp_path):
     classifier, sequences = fitted
     found = classifier.predict_proba(sequences)
-    words = classifier.words_
+    words = classifier.kmer_model_
     network = network_logits(classifier.model_, codes(sequences))
-    by_words = words.answers(codes(sequences))
-    assert words.counter.get_params() == {"k": 3, "gaps": 1, "both_strands": True}
-    assert words.shares.shape == (2, 2)
-    assert words.shares[1].min() > 0
-    both = words.shares[0] * network + words.shares[1] * by_words
+    by_words = words.logits(codes(sequences))
+    assert words.vectorizer.get_params() == {
+        "k": 3,
+        "gaps": 1,
+        "both_strands": True,
+    }
+    assert words.mixing_weights.shape == (2, 2)
+    assert words.mixing_weights[1].min() > 0
+    both = words.mixing_weights[0] * network + words.mixing_weights[1] * by_words
     np.testing.assert_allclose(found, softmax(both, 1), rtol=1e-6)
     other = [reverse_complement(s) for s in sequences]
     np.testing.assert_allclose(classifier.predict_proba(other), found, rtol=1e-4)
@@ -194,9 +198,9 @@ def test_a_classifier_answers_by_both(fitted, tmp_path):
     again = TitansClassifier.load(tmp_path / "m")
     np.testing.assert_array_equal(again.predict_proba(sequences), found)
     again.fit(sequences, np.arange(120) % 2)
-    assert again.words_ is not words
-    again.set_params(counted_words=0).fit(sequences, np.arange(120) % 2)
-    assert again.words_ is None
+    assert again.kmer_model_ is not words
+    again.set_params(kmer_model=None).fit(sequences, np.arange(120) % 2)
+    assert again.kmer_model_ is None
 
 
 def test_along_a_genome_words_answer_along(fitted, tmp_path):
@@ -212,28 +216,25 @@ def test_along_a_genome_words_answer_along(fitted, tmp_path):
     np.testing.assert_allclose(
         effect["effect"], np.diff(np.log(pair[:, 1] / pair[:, 0]))[0], rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(ValueError, match="counted_words is 3, and counts have no gradient"):
+    with pytest.raises(ValueError, match="a k-mer model, whose counts have no gradient"):
         classifier.saliency(sequences[0])
 
 
-def test_another_scan_is_not_taken_for_one_with_other_words(fitted, tmp_path):
-    classifier, sequences = fitted
-    (tmp_path / "g.fa").write_text(">c\n" + "".join(sequences[:4]) + "\n")
-    genome = Genome(tmp_path / "g.fa")
-    kept = classifier._kept(tmp_path / "s.bed", genome, 1, [])
-    kept.put(0, np.zeros(4))
-    assert classifier._kept(tmp_path / "s.bed", genome, 1, []).get(0) is not None
-    shares = classifier.words_.shares
-    shares += 0.1
-    assert classifier._kept(tmp_path / "s.bed", genome, 1, []).get(0) is None
-    shares -= 0.1
+def test_a_scan_is_not_resumed_with_other_mixing_weights(fitted):
+    classifier, _ = fitted
+    before = classifier._fingerprint("G")
+    assert classifier._fingerprint("G") == before
+    mixing = classifier.kmer_model_.mixing_weights
+    mixing += 0.1
+    assert classifier._fingerprint("G") != before
+    mixing -= 0.1
 
 
 def test_values_and_several_labels_are_fitted(tmp_path):
     sequences = random_sequences(120)
     counts = np.array([[s.count("A"), s.count("G")] for s in sequences], float)
     regressor = TitansRegressor(**TINY).fit(sequences, counts)
-    assert regressor.words_.counter.both_strands is False
+    assert regressor.kmer_model_.vectorizer.both_strands is False
     assert regressor.score(sequences, counts) > 0.5
     regressor.save(tmp_path / "m")
     told = TitansRegressor.load(tmp_path / "m").predict(sequences)
@@ -248,9 +249,9 @@ def test_of_many_words_some_sequences_tell_them_and_no_class_is_missed(monkeypat
     sequences, labels = random_sequences(120), classes_by_letters(120)
     labels[:2] = 3
     counted = []
-    whole = KmerCounts.transform
+    whole = KmerVectorizer.transform
     monkeypatch.setattr(
-        KmerCounts, "transform", lambda self, X: counted.append(len(X)) or whole(self, X)
+        KmerVectorizer, "transform", lambda self, X: counted.append(len(X)) or whole(self, X)
     )
     classifier = TitansClassifier(**TINY).fit(sequences, labels)
     assert counted[:2] == [25, 24]
@@ -263,13 +264,13 @@ def test_of_many_words_some_sequences_tell_them_and_no_class_is_missed(monkeypat
 def test_with_the_strands_what_is_counted_is_chosen():
     X, y = random_sequences(60), classes_by_letters(60, 2)
     classifier = TitansClassifier(**TINY, rc="auto").fit(X, y)
-    both = classifier.words_.counter.both_strands
+    both = classifier.kmer_model_.vectorizer.both_strands
     assert both == (classifier.model_.config.rc == "average")
 
 
 def test_letters_that_are_absent_are_in_no_word():
     X = [x[:20] + "acgtacgt--N" + x[20:] for x in random_sequences(60)]
-    classifier = TitansClassifier(**TINY, lower_case="absent").fit(X, classes_by_letters(60, 2))
+    classifier = TitansClassifier(**TINY, soft_masked="mask").fit(X, classes_by_letters(60, 2))
     upper = [x.replace("acgtacgt", "--------") for x in X]
     np.testing.assert_allclose(classifier.predict_proba(upper), classifier.predict_proba(X))
     whole = [x.replace("acgtacgt", "ACGTACGT") for x in X]
@@ -279,19 +280,21 @@ def test_letters_that_are_absent_are_in_no_word():
 def test_a_fit_that_fails_leaves_the_words_as_they_were(monkeypatch):
     X, y = random_sequences(60), classes_by_letters(60, 2)
     classifier = TitansClassifier(**TINY).fit(X, y)
-    model, words = classifier.model_, classifier.words_
-    monkeypatch.setattr("titans_ts.genomics.sequence_estimator.learn_words", lambda *_, **__: [][0])
+    model, words = classifier.model_, classifier.kmer_model_
+    monkeypatch.setattr(
+        "titans_ts.genomics.sequence_estimator.fit_kmer_model", lambda *_, **__: [][0]
+    )
     with pytest.raises(IndexError):
         classifier.fit(X, y)
-    assert (classifier.model_, classifier.words_) == (model, words)
+    assert (classifier.model_, classifier.kmer_model_) == (model, words)
 
 
 def test_rare_classes_are_learned_though_their_counts_are_small():
     rng = np.random.default_rng(0)
     X, wanted = random_sequences(600, length=60), (rng.random(600) < 0.06).astype(int)
     some = codes(X)
-    counter = KmerCounts(6, 2)
-    words = learn_words(
+    counter = KmerVectorizer(6, 2)
+    words = fit_kmer_model(
         counter,
         (some[:450], wanted[:450]),
         (some[450:], wanted[450:]),
@@ -309,24 +312,32 @@ def test_rare_classes_are_learned_though_their_counts_are_small():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"counted_words": 11}, "counted_words is 11; give a whole number of letters, 0 to 10"),
-        ({"counted_words": True}, "counted_words is True; give a whole number of letters, 0 to 10"),
+        ({"kmer_model": 11}, "k is 11; it must be an integer from 1 to 10"),
+        ({"kmer_model": True}, "kmer_model is True; give a KmerModel, its k, or None"),
         (
             {"training_options": {"validation_fraction": 0}},
-            "counted_words is 3, but no sequence is held out",
+            "kmer_model is 3, but no sequence is held out",
         ),
-        ({"counted_gaps": -1}, "counted_gaps is -1; give a whole number of letters, 0 to 10"),
         (
-            {"counted_words": 10, "counted_gaps": 2},
-            "counted_words is 10 and counted_gaps 2: 57671680 words for each of 2 answers are more",
+            {"kmer_model": KmerModel(10, 2)},
+            r"kmer_model is KmerModel\(k=10, gaps=2\): 57671680 k-mers for each of 2 outputs are more",
         ),
     ],
 )
-def test_what_cannot_be_counted_is_named(params, message):
+def test_a_kmer_model_that_cannot_be_fitted_is_named(params, message):
     with pytest.raises(ValueError, match=message):
         TitansClassifier(**TINY | params).fit(random_sequences(20), [0, 1] * 10)
 
 
+def test_options_of_a_kmer_model_are_parameters():
+    classifier = TitansClassifier(kmer_model=4).set_params(kmer_model__gaps=2)
+    assert clone(classifier).get_params()["kmer_model__k"] == 4
+    assert classifier.options("kmer_model") == KmerModel(4, 2)
+    assert TitansClassifier().set_params(kmer_model__k=3).kmer_model == KmerModel(3)
+    with pytest.raises(ValueError, match="gaps is -1; it must be an integer from 0 to 10"):
+        classifier.set_params(kmer_model__gaps=-1)
+
+
 def test_bins_of_a_track_are_not_told_by_words():
-    with pytest.raises(ValueError, match="counted_words is 3, but words of a whole sequence"):
+    with pytest.raises(ValueError, match="but k-mer counts of a whole sequence cannot"):
         TitansRegressor(**TINY).fit(random_sequences(20), np.zeros((20, 4, 1)))

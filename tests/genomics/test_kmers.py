@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from titans_ts import TitansClassifier, TitansRegressor
+from titans_ts import ConvTokenizer, TitansClassifier, TitansRegressor
 from titans_ts.config import SequenceConfig
 from titans_ts.datasets import FastaRegions, reverse_complement
-from titans_ts.genomics.kmers import KmerCounts, telling_words
+from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
-from titans_ts.nn.dna.tokenizers import ConvTokenizer
+from titans_ts.nn.dna.tokenizers import ConvTokens
 
 TINY = {"d_model": 16, "n_heads": 2, "n_layers": 0, "progress_bar": False, "random_state": 0}
 
@@ -57,7 +57,7 @@ def spelt(word):
 @pytest.mark.parametrize("both", [False, True])
 def test_a_long_sequence_is_counted_a_stretch_at_a_time(monkeypatch, k, gaps, both):
     rng = np.random.default_rng(0)
-    counter = KmerCounts(k, gaps, both).fit([])
+    counter = KmerVectorizer(k, gaps, both).fit([])
     for n in (19, 20, 21, 23, 24, 40, 41, 43, 99):
         sequences = ["ACGT", random_letters(rng, n, "ACGTN"), "TT"]
         expected = counter.transform(sequences)
@@ -73,8 +73,8 @@ def test_a_long_sequence_is_counted_a_stretch_at_a_time(monkeypatch, k, gaps, bo
 def test_words_are_counted(k, gaps, both):
     rng = np.random.default_rng(0)
     sequences = [random_letters(rng, n, "ACGTNacgtR") for n in (1, 2, 5, 60)]
-    counts = KmerCounts(k, gaps, both).fit(sequences).transform(sequences)
-    assert counts.shape == (4, KmerCounts(k, gaps, both).fit(sequences).n_features_)
+    counts = KmerVectorizer(k, gaps, both).fit(sequences).transform(sequences)
+    assert counts.shape == (4, KmerVectorizer(k, gaps, both).fit(sequences).n_features_)
     for row, sequence in zip(counts.toarray(), sequences, strict=True):
         expected = by_hand(sequence, k, gaps)
         if both:
@@ -85,7 +85,7 @@ def test_words_are_counted(k, gaps, both):
 def test_many_sequences_are_counted_as_each_alone_and_codes_as_letters():
     rng = np.random.default_rng(1)
     sequences = [random_letters(rng, n) for n in rng.integers(1, 9, 5000)]
-    counter = KmerCounts(2, 1)
+    counter = KmerVectorizer(2, 1)
     together = counter.transform(sequences)
     some = [0, 2047, 2048, 4999]
     alone = np.vstack([counter.transform([sequences[i]]).toarray() for i in some])
@@ -99,7 +99,7 @@ def test_the_words_that_tell_are_those_of_the_motif():
     sequences, labels = with_motif(400, "TGACGTAC")
     codes = [encode_nucleotides(s) for s in sequences]
     motif = ("TGACGTAC", reverse_complement("TGACGTAC"))
-    words = telling_words(codes, np.eye(2)[labels], 6, k=5, gaps=2)
+    words = informative_kmers(codes, np.eye(2)[labels], 6, k=5, gaps=2)
     assert words.shape == (6, 4, 7)
     for word in map(spelt, words):
         fits = [
@@ -108,14 +108,14 @@ def test_the_words_that_tell_are_those_of_the_motif():
             for i in range(len(m) - len(word) + 1)
         ]
         assert any(fits), word
-    alone = telling_words(codes, np.eye(2)[labels], 10**6, k=2, gaps=0)
+    alone = informative_kmers(codes, np.eye(2)[labels], 10**6, k=2, gaps=0)
     assert len(alone) == 10, "16 words of two letters, of each pair of strands one"
-    assert telling_words(codes, np.ones((400, 1)), 5).shape == (0, 4, 8)
+    assert informative_kmers(codes, np.ones((400, 1)), 5).shape == (0, 4, 8)
 
 
 def test_a_filter_that_begins_as_a_word_answers_to_it():
     torch.manual_seed(0)
-    tokenizer = ConvTokenizer(SequenceConfig(tokenizer="conv", kernel_size=9, n_filters=3))
+    tokenizer = ConvTokens(SequenceConfig(tokenizer="conv", kernel_size=9, n_filters=3))
     untouched = tokenizer.conv.weight[2].clone()
     word = np.zeros((4, 6), np.float32)
     for place, letter in enumerate("TG.CAT"):
@@ -138,42 +138,46 @@ def test_a_filter_that_begins_as_a_word_answers_to_it():
 def test_few_sequences_lead_to_more_with_words_to_begin_with():
     X, y = with_motif(120, "TGACGTACCA")
     asked, wanted = with_motif(200, "TGACGTACCA", seed=1)
-    options = TINY | {"tokenizer": "conv", "kernel_size": 11, "n_filters": 16, "read_out": "max"}
-    options |= {"max_epochs": 12, "learning_rate": 0.003}
-    found = {
-        first: TitansClassifier(**options, first_filters=first).fit(X, y).score(asked, wanted)
-        for first in ("random", "words")
-    }
-    assert found["words"] > max(0.8, found["random"] + 0.1), found
+    options = TINY | {"pooling": "max", "max_epochs": 12, "learning_rate": 0.003}
+    scores = {}
+    for init in ("random", "kmers"):
+        tokenizer = ConvTokenizer(n_filters=16, kernel_size=11, init=init)
+        model = TitansClassifier(tokenizer=tokenizer, **options).fit(X, y)
+        scores[init] = model.score(asked, wanted)
+    assert scores["kmers"] > max(0.8, scores["random"] + 0.1), scores
 
 
 @pytest.mark.parametrize("n_bins", [0, 3])
 def test_values_labels_and_tracks_can_begin_with_words(n_bins):
     X, y = with_motif(40, "TGACGT")
-    options = TINY | {"tokenizer": "conv", "max_epochs": 1, "first_filters": "words"}
+    options = TINY | {"tokenizer": ConvTokenizer(init="kmers"), "max_epochs": 1}
     values = y[:, None, None] * np.ones((1, n_bins, 1)) if n_bins else y.astype(float)
     assert np.isfinite(TitansRegressor(**options).fit(X, values).predict(X)).all()
     labels = np.stack([y, 1 - y], 1)
     assert TitansClassifier(**options).fit(X, labels).predict(X).shape == (40, 2)
 
 
-@pytest.mark.parametrize(
-    "params",
-    [{"first_filters": "motifs"}, {"first_filters": "words", "tokenizer": "kmer"}],
-)
-def test_bad_first_filters_are_named(params):
+def test_bad_filter_init_is_named(tmp_path):
+    with pytest.raises(ValueError, match="init is 'motifs'; choose one of"):
+        ConvTokenizer(init="motifs")
     X, y = with_motif(20, "TGACGT")
-    with pytest.raises(ValueError, match="first_filters is"):
-        TitansClassifier(**TINY | params).fit(X, y)
+    TitansClassifier(**TINY | {"tokenizer": "conv"}, max_epochs=1).fit(X, y).save(tmp_path / "m")
+    tokenizer = ConvTokenizer(init="kmers")
+    with pytest.raises(ValueError, match="the filters come from the pretrained model"):
+        TitansClassifier(tokenizer=tokenizer, pretrained=tmp_path / "m").fit(X, y)
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"k": 0}, "k is 0"), ({"k": 11}, "k is 11"), ({"gaps": -1}, "gaps is -1")],
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": 11}, "k is 11"),
+        ({"gaps": -1}, "gaps is -1"),
+    ],
 )
 def test_bad_words_are_named(params, message):
     with pytest.raises(ValueError, match=message):
-        KmerCounts(**params).fit(["ACGT"])
+        KmerVectorizer(**params).fit(["ACGT"])
 
 
 class Columnar:
@@ -186,19 +190,19 @@ class Columnar:
 
 def test_sequences_are_taken_as_classifiers_take_them(tmp_path):
     listed = ["ACGTTGCA", "TTTTTTTT", "GGNACGTA"]
-    expected = KmerCounts(3).transform(listed)
+    expected = KmerVectorizer(3).transform(listed)
     frame = pd.DataFrame({"sequence": listed}, index=[7, 8, 9])
     column = frame["sequence"]
     ways = [np.array(listed), np.array(listed, object)[:, None], column, pd.Index(listed), frame]
     ways += [column.astype("string"), column.astype("category"), Columnar(frame), Columnar(column)]
     ways += [tuple(listed), np.array([encode_nucleotides(s) for s in listed])]
     for way in ways:
-        assert (KmerCounts(3).transform(way) != expected).nnz == 0
+        assert (KmerVectorizer(3).transform(way) != expected).nnz == 0
     pytest.importorskip("pyfaidx")
     path = tmp_path / "g.fa"
     path.write_text(">one\n" + "".join(listed) + "\n")
     places = pd.DataFrame({"chrom": "one", "start": [0, 8, 16], "end": [8, 16, 24]})
-    assert (KmerCounts(3).transform(FastaRegions(path, places)) != expected).nnz == 0
+    assert (KmerVectorizer(3).transform(FastaRegions(path, places)) != expected).nnz == 0
 
 
 @pytest.mark.parametrize(
@@ -214,26 +218,30 @@ def test_sequences_are_taken_as_classifiers_take_them(tmp_path):
 )
 def test_what_is_no_sequence_is_named(X, error, message):
     with pytest.raises(error, match=message):
-        KmerCounts(3).transform(X)
+        KmerVectorizer(3).transform(X)
 
 
 def test_marked_letters_and_missing_values_tell_too():
     sequences, labels = with_motif(400, "TGACGTAC")
     codes = [encode_nucleotides(s) for s in sequences]
-    marked = [encode_nucleotides(s.lower(), "marked") for s in sequences]
-    words = telling_words(codes, np.eye(2)[labels], 6, k=5, gaps=2)
-    np.testing.assert_array_equal(telling_words(marked, np.eye(2)[labels], 6, k=5, gaps=2), words)
+    marked = [encode_nucleotides(s.lower(), "flag") for s in sequences]
+    words = informative_kmers(codes, np.eye(2)[labels], 6, k=5, gaps=2)
+    np.testing.assert_array_equal(
+        informative_kmers(marked, np.eye(2)[labels], 6, k=5, gaps=2), words
+    )
     some = labels.astype(float)[:, None]
     some[::7] = np.nan
     known = ~np.isnan(some[:, 0])
-    found = telling_words(codes, some, 6, k=5, gaps=2)
-    alone = telling_words([c for c, k in zip(codes, known, strict=True) if k], some[known], 6, k=5)
+    found = informative_kmers(codes, some, 6, k=5, gaps=2)
+    alone = informative_kmers(
+        [c for c, k in zip(codes, known, strict=True) if k], some[known], 6, k=5
+    )
     assert {spelt(w) for w in found} & {spelt(w) for w in alone}
 
 
 def test_letters_are_counted_in_bounded_parts(monkeypatch):
     rng = np.random.default_rng(2)
     sequences = [random_letters(rng, n) for n in (90, 3, 250, 10, 10)]
-    whole = KmerCounts(3).transform(sequences)
+    whole = KmerVectorizer(3).transform(sequences)
     monkeypatch.setattr("titans_ts.genomics.kmers._LETTERS", 60)
-    assert (KmerCounts(3).transform(sequences) != whole).nnz == 0
+    assert (KmerVectorizer(3).transform(sequences) != whole).nnz == 0

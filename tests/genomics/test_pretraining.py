@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts import BPETokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
 from titans_ts.genomics.pretraining import _windows
 from titans_ts.nn import TitansBackbone, save_model
-from titans_ts.nn.dna.language_model import LetterModel, letter_loss
+from titans_ts.nn.dna.language_model import LanguageModel, letter_loss
 
 pytest.importorskip("pyfaidx")
 
@@ -49,7 +49,7 @@ def letter_model(**values):
     torch.manual_seed(0)
     memory = MemoryConfig(chunk_size=4)
     backbone = BackboneConfig("mag", 8, 1, 2, window=8, dropout=0.0, memory=memory)
-    return LetterModel(SequenceConfig(kernel_size=6, backbone=backbone, **values)).eval()
+    return LanguageModel(SequenceConfig(kernel_size=6, backbone=backbone, **values)).eval()
 
 
 @pytest.mark.parametrize("tokenizer", ["nucleotide", "conv", "kmer"])
@@ -128,20 +128,20 @@ def test_repeats_are_learned_and_a_classifier_begins_with_them(genome, tmp_path)
 
 
 @pytest.mark.parametrize("former", ["classifier", "regressor"])
-@pytest.mark.parametrize("tokenizer", ["nucleotide", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["nucleotide", BPETokenizer(n_merges=5)])
 def test_a_saved_estimator_is_begun_with(tmp_path, former, tokenizer):
     sequences = ["ACGTACGT", "TTGACATATAAT"] * 10
     cls, y = {
         "classifier": (TitansClassifier, list("ab") * 10),
         "regressor": (TitansRegressor, np.arange(20.0)),
     }[former]
-    options = {"tokenizer": tokenizer, "n_merges": 5, "max_epochs": 1, "bidirectional": "separate"}
+    options = {"tokenizer": tokenizer, "max_epochs": 1, "bidirectional": "separate"}
     source = cls(**(SETTINGS | options))
     source.fit(sequences, y).save(tmp_path / "p")
-    # other answers, another read-out, and parameters that do not count
-    later = small(pretrained=tmp_path / "p", freeze="backbone", read_out="mean", max_epochs=1)
+    # other answers, another pooling, and parameters that do not count
+    later = small(pretrained=tmp_path / "p", freeze="backbone", pooling="mean", max_epochs=1)
     later.fit([s + "GGGGG" for s in sequences], list("xyzx") * 5)
-    assert later.model_.config.tokenizer == tokenizer
+    assert later.model_.config.tokenizer == source.model_.config.tokenizer
     assert later.model_.config.merges == source.model_.config.merges
     for part in ("tokenizer", "backbone", "backwards"):
         own, theirs = (getattr(e.model_, part).state_dict() for e in (later, source))
@@ -153,7 +153,7 @@ def test_a_saved_estimator_is_begun_with(tmp_path, former, tokenizer):
 def pretrained(path):
     from titans_ts.nn import load_model
 
-    return load_model(path, LetterModel)
+    return load_model(path, LanguageModel)
 
 
 def test_what_is_not_there_is_not_hidden():
@@ -294,14 +294,14 @@ def test_what_cannot_be_pretrained(genome, tmp_path, params, options, message):
 
 
 def test_what_cannot_be_begun_with(genome, tmp_path):
-    small(max_epochs=1, lower_case="marked").pretrain(genome, tmp_path / "p", window=128)
+    small(max_epochs=1, soft_masked="flag").pretrain(genome, tmp_path / "p", window=128)
     data = ["ACGT", "TTTT"] * 5, [0, 1] * 5
     with pytest.raises(
-        ValueError, match="lower_case is 'same', but the pretrained model read lower"
+        ValueError, match="soft_masked is 'keep', but the pretrained model read lower"
     ):
         small(pretrained=tmp_path / "p").fit(*data)
     with pytest.raises(ValueError, match="freeze is 'all'; choose one of"):
-        small(pretrained=tmp_path / "p", freeze="all", lower_case="marked").fit(*data)
+        small(pretrained=tmp_path / "p", freeze="all", soft_masked="flag").fit(*data)
     with pytest.raises(FileNotFoundError, match="holds no config.json"):
         small(pretrained=tmp_path / "q").fit(*data)
     forecaster = TitansForecaster(max_epochs=1, n_layers=1, progress_bar=False)

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
-from titans_ts import TitansRegressor
+from titans_ts import BPETokenizer, TitansRegressor
 
 SETTINGS = {
     "d_model": 16,
@@ -39,7 +39,7 @@ def counts(sequences, letter):
 
 def test_it_learns_a_value_in_its_own_units(sequences, tmp_path):
     values = 1000 + 5 * counts(sequences, "G")
-    fitted = small(read_out="mean").fit(sequences[:250], values[:250])
+    fitted = small(pooling="mean").fit(sequences[:250], values[:250])
     assert fitted.score(sequences[250:], values[250:]) > 0.9
     assert fitted.predict(sequences).shape == (300,)
     fitted.save(tmp_path / "m")
@@ -50,7 +50,7 @@ def test_it_learns_a_value_in_its_own_units(sequences, tmp_path):
 def test_several_values_at_once_some_of_them_missing(sequences):
     values = np.stack([counts(sequences, "G"), -3 * counts(sequences, "A")], 1)
     values[::3, 1] = np.nan
-    fitted = small(read_out="mean").fit(sequences, values)
+    fitted = small(pooling="mean").fit(sequences, values)
     predicted = fitted.predict(sequences)
     assert np.corrcoef(predicted[:, 0], counts(sequences, "G"))[0, 1] > 0.95
     assert np.corrcoef(predicted[:, 1], -counts(sequences, "A"))[0, 1] > 0.95
@@ -70,7 +70,7 @@ def test_a_track_along_the_sequence(sequences):
     with pytest.raises(ValueError, match="not 6 bins of whole tokens; give a length that is a"):
         small(stride=5).fit(sequences, bins[:, :, None])
     with pytest.raises(ValueError, match="tokenizer is 'bpe', whose words make no equal bins"):
-        small(tokenizer="bpe", n_merges=4).fit(sequences, bins[:, :, None])
+        small(tokenizer=BPETokenizer(n_merges=4)).fit(sequences, bins[:, :, None])
     with pytest.raises(ValueError, match=r"X\[0\] has 24 letters, not 48; a track"):
         fitted.predict(["ACGTAC" * 4])
 

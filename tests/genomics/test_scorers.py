@@ -43,7 +43,7 @@ def test_a_plain_function_scans_a_genome(genome):
             assert np.isnan(row.score)
         else:
             assert row.score == sequence.upper().count("A")
-    masked = scan(count_a, genome, window=4, lower_case="absent", progress_bar=False)
+    masked = scan(count_a, genome, window=4, soft_masked="mask", progress_bar=False)
     assert np.isnan(masked.query("start == 12")["score"].item())
 
 

@@ -1,4 +1,4 @@
-"""The model of DNA: tokenizers, read-outs, directions and strands; pieces and the whole are the same."""
+"""The model of DNA: tokenizers, poolings, directions and strands; pieces and the whole are the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
-from titans_ts.nn import DIRECTIONS, DNA_TOKENIZERS, READ_OUTS, SequenceModel
+from titans_ts.nn import DIRECTIONS, DNA_TOKENIZERS, POOLINGS, SequenceModel
 from titans_ts.nn.dna.nucleotides import (
     ABSENT,
     complement_codes,
@@ -40,7 +40,7 @@ TOKENIZERS = {
         "kernel_size": 3,
         "gaps": 1,
         "stride": 3,
-        "every_word": True,
+        "all_offsets": True,
     },
     "kmer by 3": {"tokenizer": "kmer", "kernel_size": 3, "stride": 3},
     "bpe": {"merges": learn_merges(CODES, 12)},
@@ -69,18 +69,18 @@ def test_every_tokenizer_is_tested():
     assert {o.get("tokenizer", name) for name, o in TOKENIZERS.items()} == set(DNA_TOKENIZERS)
 
 
-TRIPLES = [  # every two of a tokenizer, a read-out and a direction come together
-    (name, read_out, DIRECTIONS[(i + j) % 3])
+TRIPLES = [  # every two of a tokenizer, a pooling and a direction come together
+    (name, pooling, DIRECTIONS[(i + j) % 3])
     for i, name in enumerate(TOKENIZERS)
-    for j, read_out in enumerate(READ_OUTS)
+    for j, pooling in enumerate(POOLINGS)
 ]
 
 
-@pytest.mark.parametrize(("name", "read_out", "bidirectional"), TRIPLES)
+@pytest.mark.parametrize(("name", "pooling", "bidirectional"), TRIPLES)
 def test_pieces_of_any_size_are_the_whole_and_neighbours_do_not_matter(
-    name, read_out, bidirectional
+    name, pooling, bidirectional
 ):
-    built = model(name, read_out=read_out, bidirectional=bidirectional)
+    built = model(name, pooling=pooling, bidirectional=bidirectional)
     with torch.inference_mode():
         together = built(*padded(CODES))
         for codes, expected in zip(CODES, together, strict=True):
@@ -126,20 +126,20 @@ def test_an_equivariant_model_trains_on_both_strands_at_once():
     built = model(rc="equivariant").train()
     codes, lengths = padded(CODES)
     other, _ = padded([complement_codes(c) for c in CODES])
-    built.read_out.eval(), built.head.eval()
+    built.pooling.eval(), built.head.eval()
     torch.testing.assert_close(built(codes, lengths), built(other, lengths), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rc", ["none", "equivariant"])
 @pytest.mark.parametrize("bidirectional", DIRECTIONS)
 def test_every_parameter_is_used(rc, bidirectional):
-    for name, read_out, own in TRIPLES:
+    for name, pooling, own in TRIPLES:
         if own != bidirectional:
             continue
-        built = model(name, rc=rc, bidirectional=bidirectional, read_out=read_out).train()
+        built = model(name, rc=rc, bidirectional=bidirectional, pooling=pooling).train()
         built(*padded(CODES)).square().sum().backward()
         dead = [n for n, p in built.named_parameters() if p.grad is None or not p.grad.any()]
-        assert not dead, (name, read_out)
+        assert not dead, (name, pooling)
 
 
 def track(**values):
@@ -184,16 +184,16 @@ def test_augmented_tracks_keep_the_order_of_their_bins():
 
 
 def test_lower_case():
-    upper, lower = (encode_nucleotides(s, "marked") for s in ("ACGTACGT", "ACgtACGT"))
+    upper, lower = (encode_nucleotides(s, "flag") for s in ("ACGTACGT", "ACgtACGT"))
     assert decode_nucleotides(complement_codes(lower)) == "ACGTacGT"
     for name in ("nucleotide", "conv"):
-        marked = model(name, lower_case="marked")
+        marked = model(name, soft_masked="flag")
         with torch.inference_mode():
             assert not torch.allclose(marked(*padded([upper])), marked(*padded([lower])))
-    gone = encode_nucleotides("acGTgt", "absent")
+    gone = encode_nucleotides("acGTgt", "mask")
     np.testing.assert_array_equal(gone, [ABSENT, ABSENT, 2, 3, ABSENT, ABSENT])
     with pytest.raises(ValueError, match='the sequence is nothing but "-" and lower case; drop it'):
-        encode_nucleotides("acgt", "absent")
+        encode_nucleotides("acgt", "mask")
 
 
 def test_words_are_told_apart_and_unknown_ones_are_not():
@@ -278,12 +278,12 @@ def test_places_far_along_a_genome_are_still_told_apart():
     ("values", "message"),
     [
         ({"rc": "both"}, "rc is 'both'; choose one of"),
-        ({"read_out": "sum"}, "read_out is 'sum'; choose one of"),
+        ({"pooling": "sum"}, "pooling is 'sum'; choose one of"),
         ({"bidirectional": True}, "bidirectional is True; choose one of"),
-        ({"lower_case": "n"}, "lower_case is 'n'; choose one of"),
+        ({"soft_masked": "n"}, "soft_masked is 'n'; choose one of"),
         ({"stride": 9}, "kernel_size is 5 and stride 9; a token would not see all of its letters"),
         ({"tokenizer": "kmer", "kernel_size": 11}, "kernel_size is 11; k-mers have at most 10"),
-        ({"tokenizer": "kmer", "lower_case": "marked"}, "which k-mers cannot show"),
+        ({"tokenizer": "kmer", "soft_masked": "flag"}, "which k-mers cannot show"),
         ({"tokenizer": "bpe"}, "merges is empty; BPE learns them"),
         ({"tokenizer": "bpe", "merges": ("A C",), "stride": 2}, "stride is 2; words of BPE"),
         ({"output": "numbers"}, "output is 'numbers'; choose one of"),
@@ -295,9 +295,9 @@ def test_choices_that_do_not_go_together(values, message):
 
 
 def test_sequences_that_do_not_fit():
-    flat = model(read_out="flatten", length=10)
+    flat = model(pooling="flatten", length=10)
     with pytest.raises(
-        ValueError, match="a sequence has 12 tokens; the read-out 'flatten' was made"
+        ValueError, match="a sequence has 12 tokens; the pooling 'flatten' was made"
     ):
         flat(torch.zeros(1, 12, dtype=torch.long), torch.tensor([12]))
     with pytest.raises(ValueError, match="sequences have 10 tokens, which are not 4 equal bins"):

@@ -119,14 +119,18 @@ def test_labels_of_a_test_part_of_fasta(folder, tmp_path):
 
 
 def test_classify_takes_what_the_estimator_takes(folder, tmp_path):
-    more = ["--max-length", 20, "--read-out", "max", "--bidirectional", "shared"]
-    more += ["--counted-words", 2, "--counted-gaps", 1]
+    more = ["--max-length", 20, "--pooling", "max", "--bidirectional", "shared"]
+    more += ["--kmer-model", 2, "--kmer-gaps", 1]
     where = ["--out", tmp_path, "--save", tmp_path / "m"]
     run("classify", folder / "train.csv", *more, *where, *TINY)
     loaded = TitansClassifier.load(tmp_path / "m")
     assert loaded.max_length == 20
-    assert loaded.words_.counter.get_params() == {"k": 2, "gaps": 1, "both_strands": False}
-    assert loaded.model_.config.read_out == "max"
+    assert loaded.kmer_model_.vectorizer.get_params() == {
+        "k": 2,
+        "gaps": 1,
+        "both_strands": False,
+    }
+    assert loaded.model_.config.pooling == "max"
     assert loaded.model_.config.bidirectional == "shared"
 
 
@@ -285,7 +289,9 @@ def test_surprisal_of_the_nucleotides_of_a_genome(folder, tmp_path):
     track = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
     assert set(track[0]) == {"chr2"}
     assert track[3].between(0.5, 3).all()  # nats
-    with pytest.raises(AssertionError, match="holds a LetterModel; give a saved TitansClassifier"):
+    with pytest.raises(
+        AssertionError, match="holds a LanguageModel; give a saved TitansClassifier"
+    ):
         run("surprise", folder / "five.fa", *model, *out)
     with pytest.raises(AssertionError, match="holds a TitansClassifier; give a model that"):
         run("surprisal", folder / "five.fa", "--model", folder / "m", *out)
@@ -342,8 +348,8 @@ ASK = ["--model", "m", "--window", "9", "--out", "x.bed"]
             "test-labels is 'labels.tsv', but there is no TEST; give one",
         ),
         (
-            ["classify", "train.csv", "--read-out", "most", "--quiet"],
-            "read_out is 'most'; choose one of ['attention', 'flatten', 'last', 'max', 'mean']",
+            ["classify", "train.csv", "--pooling", "most", "--quiet"],
+            "pooling is 'most'; choose one of ['attention', 'flatten', 'last', 'max', 'mean']",
         ),
         (["classify", "asked.csv"], "the training part has no column 'label'; it has"),
         (["classify", "none.csv"], "path 'none.csv' is no file"),

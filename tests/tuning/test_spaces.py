@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.tuning.cases import classifier, forecaster, sequences, wave
-from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts import KmerTokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.tuning import default_space
 
 HOURS = pd.DataFrame(
@@ -55,10 +55,10 @@ def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
             ),
             HOURS,
         ),
-        (TitansClassifier("kmer", stride=5, kernel_size=7, rc="auto", n_layers=0), sequences()),
+        (TitansClassifier(KmerTokenizer(k=7), stride=5, rc="auto", n_layers=0), sequences()),
         (
             TitansRegressor(
-                read_out="last", learning_rate=1e-5, model_options={"head_dropout": 0.9}
+                pooling="last", learning_rate=1e-5, model_options={"head_dropout": 0.9}
             ),
             sequences(),
         ),
@@ -105,15 +105,15 @@ def test_a_space_has_what_the_data_allow():
     daily = HOURS.set_axis(pd.date_range("2024", periods=120, freq="D"))
     assert default_space(TitansForecaster(4, 48), daily)["season_length"].choices == (0, 7)
     assert "season_length" not in default_space(TitansForecaster(4, 48, freq="irregular"), daily)
-    assert "flatten" in default_space(*CASES["equal"])["read_out"].choices
-    assert "flatten" not in default_space(*CASES["unequal"])["read_out"].choices
+    assert "flatten" in default_space(*CASES["equal"])["pooling"].choices
+    assert "flatten" not in default_space(*CASES["unequal"])["pooling"].choices
     assert default_space(*CASES["equal"])["stride"].choices == (1, 2, 4, 8)
 
 
 def test_a_pretrained_network_keeps_its_sizes():
     space = default_space(classifier(pretrained="somewhere"), sequences())
     assert {"d_model", "n_layers", "variant", "tokenizer", "stride"}.isdisjoint(space)
-    assert {"learning_rate", "model_options__dropout", "read_out"} <= set(space)
+    assert {"learning_rate", "model_options__dropout", "pooling"} <= set(space)
 
 
 def test_a_pipelines_space_is_that_of_its_last_step():

@@ -1,7 +1,23 @@
 """Genomics: the estimators for DNA sequences and the tools that read genomes with them."""
 
 from titans_ts.genomics.classifier import TitansClassifier
+from titans_ts.genomics.options import (
+    BPETokenizer,
+    ConvTokenizer,
+    KmerModel,
+    KmerTokenizer,
+    NucleotideTokenizer,
+)
 from titans_ts.genomics.regressor import TitansRegressor
 from titans_ts.genomics.surprisal import nucleotide_surprisal
 
-__all__ = ["TitansClassifier", "TitansRegressor", "nucleotide_surprisal"]
+__all__ = [
+    "BPETokenizer",
+    "ConvTokenizer",
+    "KmerModel",
+    "KmerTokenizer",
+    "NucleotideTokenizer",
+    "TitansClassifier",
+    "TitansRegressor",
+    "nucleotide_surprisal",
+]

@@ -19,7 +19,7 @@ __all__ = ["mutagenesis", "saliency"]
 
 
 def mutagenesis(
-    scorer: Scorer, sequence: str | Codes, *, lower_case: str = "same"
+    scorer: Scorer, sequence: str | Codes, *, soft_masked: str = "keep"
 ) -> NDArray[np.float64]:
     """Score every single substitution of a sequence.
 
@@ -30,8 +30,8 @@ def mutagenesis(
         (:data:`titans_ts.genomics.scorer.Scorer`).
     sequence : str or NDArray[np.uint8]
         T letters, or their codes.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case letters of a str are; one of :data:`titans_ts.datasets.alphabet.LOWER_CASE`.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters of a str are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def mutagenesis(
     >>> mutagenesis(lambda codes: (codes == 2).sum(1), "AG").tolist()
     [[0.0, 0.0, 1.0, 0.0], [-1.0, -1.0, 0.0, -1.0]]
     """
-    codes = encode_nucleotides(sequence, lower_case) if isinstance(sequence, str) else sequence
+    codes = encode_nucleotides(sequence, soft_masked) if isinstance(sequence, str) else sequence
     upper, lower = codes % LOWER, codes // LOWER * LOWER
     substitutes = (upper[:, None] != np.arange(4)) & (codes != ABSENT)[:, None]
     place, letter = np.nonzero(substitutes)

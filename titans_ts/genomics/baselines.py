@@ -13,9 +13,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
-from titans_ts.genomics import TitansClassifier
-from titans_ts.genomics.kmer_model import STRENGTHS, word_regression
-from titans_ts.genomics.kmers import KmerCounts
+from titans_ts.genomics.classifier import TitansClassifier
+from titans_ts.genomics.kmer_model import STRENGTHS, kmer_regression
+from titans_ts.genomics.kmers import KmerVectorizer
+from titans_ts.genomics.options import ConvTokenizer
 from titans_ts.genomics.sequence_estimator import keep_every_class
 
 __all__ = ["cnn_classifier", "kmer_classifier"]
@@ -33,7 +34,7 @@ def kmer_classifier(
     Parameters
     ----------
     k, gaps, both_strands
-        As for :class:`titans_ts.genomics.kmers.KmerCounts`.
+        As for :class:`titans_ts.genomics.kmers.KmerVectorizer`.
     C : float, optional
         Inverse strength of the regularisation; default: of 1, 3, 10, 30 and 100 (for "svm" a tenth of
         each), what tells a fifth of the sequences best, held out at random. Many sequences with a weak
@@ -53,7 +54,7 @@ def kmer_classifier(
     [1, 0]
     """
     models = {
-        "logistic": (word_regression(), 1.0, _likelihood),
+        "logistic": (kmer_regression(), 1.0, _likelihood),
         "svm": (LinearSVC(), 0.1, "accuracy"),
     }
     if model not in models:
@@ -65,7 +66,7 @@ def kmer_classifier(
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:
         linear.set_params(C=C)
-    return make_pipeline(KmerCounts(k, gaps, both_strands), Normalizer(), linear)
+    return make_pipeline(KmerVectorizer(k, gaps, both_strands), Normalizer(), linear)
 
 
 class _BestHeldOut(GridSearchCV):
@@ -94,7 +95,9 @@ def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
     return -float(log_loss(y, model.predict_proba(X), labels=model.classes_))
 
 
-def cnn_classifier(**params: Any) -> TitansClassifier:
+def cnn_classifier(
+    n_filters: int = ConvTokenizer.n_filters, kernel_size: int | None = None, **params: Any
+) -> TitansClassifier:
     """A small convolutional network: motif filters, a linear map of them, the most of each, another.
 
     It is what :class:`titans_ts.TitansClassifier` is without its backbone (after Alipanahi et al.,
@@ -102,8 +105,10 @@ def cnn_classifier(**params: Any) -> TitansClassifier:
 
     Parameters
     ----------
+    n_filters, kernel_size
+        As for :class:`titans_ts.ConvTokenizer`.
     **params
-        Of :class:`titans_ts.TitansClassifier`, for instance `kernel_size`, `n_filters`, `max_epochs`.
+        As for :class:`titans_ts.TitansClassifier`, for instance `max_epochs`.
 
     Examples
     --------
@@ -113,9 +118,9 @@ def cnn_classifier(**params: Any) -> TitansClassifier:
     [1, 0]
     """
     plain: dict[str, Any] = {
-        "tokenizer": "conv",
+        "tokenizer": ConvTokenizer(n_filters=n_filters, kernel_size=kernel_size),
         "n_layers": 0,
-        "read_out": "max",
+        "pooling": "max",
         "learning_rate": 0.01,
     }
     return TitansClassifier(**(plain | params))

@@ -27,47 +27,38 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
     Parameters
     ----------
-    tokenizer : {"nucleotide", "conv", "kmer", "bpe"}
-        How a sequence becomes tokens; a key of :data:`titans_ts.nn.DNA_TOKENIZERS`. "conv" learns motif
-        filters, "kmer" a vector for every word, "bpe" which words there are.
-    kernel_size : int or None
-        Letters a token sees, at least `stride`; None is what is usual: 9, for "conv" 15, for "kmer" 6.
+    tokenizer : {"nucleotide", "conv", "kmer", "bpe"} or an options object
+        How a sequence becomes tokens (default "nucleotide"). "conv" learns motif filters, "kmer" a vector
+        for every k-mer, "bpe" a vocabulary of frequent strings. The objects
+        :class:`~titans_ts.NucleotideTokenizer`, :class:`~titans_ts.ConvTokenizer`,
+        :class:`~titans_ts.KmerTokenizer` and :class:`~titans_ts.BPETokenizer` hold the options of each,
+        which are parameters too, such as `tokenizer__kernel_size`.
     stride : int
-        Letters a token stands for: with more, a long sequence is read faster. Words of "kmer" overlap
-        with 1, and do not with `kernel_size`.
+        Letters per token (default 1); a larger stride reads long sequences faster.
     position : bool
-        Whether a token knows its place; without, sequences longer than those in training are read alike.
-    gaps : int
-        Letters that a word of "kmer" may leave out: a token is the sum of all such words.
-    every_word : bool
-        Whether a token of "kmer" with a `stride` above 1 sees the words that end at each of its letters,
-        or at the last alone (of a coding sequence, those in frame).
-    n_filters, n_merges : int
-        Motifs of "conv", and words of "bpe".
-    first_filters : {"random", "words"}
-        What the motifs of "conv" are before training: nothing in particular; or the words (gapped
-        k-mers) that tell most in a linear model, from which fewer sequences lead to more.
-    counted_words, counted_gaps : int
-        Letters of words that are counted beside the network, and how many more a word may span, of which
-        it leaves any out (gapped k-mers); 6 and 2 are usual, and 0 words are none. A linear model of how
-        often each occurs learns from the same sequences (of both strands, but for an `rc` of "none"),
-        and the validation part tells how little it is held back, and how much it is believed and how
-        much the network. Words tell what is the same wherever it stands, and the network what is told
-        by place and order. Of several labels, each is learned by itself, in six fits at most.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case (soft-masked) letters are: as upper-case ones; the same with a mark that tokens
-        see; not there.
+        Whether tokens have positional encodings (default True). Use False for sequences longer than
+        those in training.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters are: the same as upper-case ones (default), the same with a flag that
+        tokens see, or absent.
     rc : {"none", "augment", "average", "equivariant", "auto"}
-        What is done with the other strand, the reverse complement: nothing; training sees either strand
-        of a sequence, at random; and the probabilities of both are averaged, too; or both are read in
-        training as well (twice the time). "auto" trains with "average" and with "none", and keeps what
-        does better on the validation part (`model_.config.rc` says which): where a label belongs to one
-        strand (splice sites), the other misleads.
+        What is done with the reverse complement. "none": nothing (default). "augment": training reads
+        either strand at random. "average": also averages the probabilities of both strands.
+        "equivariant": both strands are read in training too, which takes twice the time. "auto": trains
+        with "average" and with "none" and keeps the better on the validation set
+        (`model_.config.rc` has the result); labels that belong to one strand, such as splice sites,
+        need "none".
     bidirectional : {"none", "shared", "separate"}
-        Whether tokens are read backwards, too, by the same backbone or by one of its own.
-    read_out : {"attention", "flatten", "last", "max", "mean"}
-        How tokens become one answer; a key of :data:`titans_ts.nn.READ_OUTS`. "flatten" is for what
-        depends on the place, in sequences of about one length.
+        Whether tokens are also read backwards, by the same backbone or by one of its own (default
+        "none").
+    pooling : {"attention", "flatten", "last", "max", "mean"}
+        How tokens become one vector (default "attention"); a key of :data:`titans_ts.nn.POOLINGS`.
+        "flatten" is for sequences of about one length where position matters.
+    kmer_model : KmerModel, int or None
+        A linear model of (gapped) k-mer counts that is ensembled with the network, for instance
+        ``KmerModel(k=6, gaps=2)``; an int is its k; None (default) fits none. The validation set selects
+        its regularisation and the mixing weights. K-mer counts capture position-independent signals; the
+        network adds position and order. Both strands are counted, unless `rc` is "none".
     class_weight : dict, "balanced" or None
         How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
@@ -109,8 +100,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     ----------
     model_ : SequenceModel
         The trained network.
-    words_ : CountedWords or None
-        The words that are counted beside it.
+    kmer_model_ : FittedKmerModel or None
+        The k-mer model that is ensembled with it.
     classes_ : ndarray
         The labels, sorted; of several labels a sequence, their names (a frame's columns) or numbers.
     history_ : list of dict
@@ -152,8 +143,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
-            tell what they are worth (a part that is held out they learn from in the end).
+            `(X, y)` used for early stopping instead of a held-out part, and to weight the k-mer model.
+            (With a held-out part, the k-mer model is finally refitted on all data.)
 
         Raises
         ------

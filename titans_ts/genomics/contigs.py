@@ -15,7 +15,7 @@ from titans_ts.datasets.alphabet import ABSENT, KNOWN, encode_letters
 __all__ = ["ContigCodes", "encode_stretch", "place_frame", "select_contigs", "window_starts"]
 
 
-def encode_stretch(letters: str | bytes, lower_case: str, where: str) -> NDArray[np.uint8]:
+def encode_stretch(letters: str | bytes, soft_masked: str, where: str) -> NDArray[np.uint8]:
     """Codes `[T]` of letters of a genome, as :func:`titans_ts.datasets.alphabet.encode_letters`.
 
     Raises
@@ -25,11 +25,11 @@ def encode_stretch(letters: str | bytes, lower_case: str, where: str) -> NDArray
 
     Examples
     --------
-    >>> encode_stretch(b"--", "same", "chr1:4-6")
+    >>> encode_stretch(b"--", "keep", "chr1:4-6")
     array([5, 5], dtype=uint8)
     """
     try:
-        return encode_letters(letters, lower_case)
+        return encode_letters(letters, soft_masked)
     except ValueError as error:
         raise ValueError(
             f"{where}: {error}; Genome(path, pad_invalid=True) reads other letters as absent"
@@ -45,7 +45,7 @@ class ContigCodes:
         The genome.
     chrom : str
         Name of the contig.
-    lower_case : {"same", "marked", "absent"}
+    soft_masked : {"keep", "flag", "mask"}
         What lower-case letters are.
     mask_unknown : bool
         Whether unknown letters (N) become absent ones.
@@ -57,9 +57,9 @@ class ContigCodes:
     """
 
     def __init__(
-        self, genome: Genome, chrom: str, lower_case: str, *, mask_unknown: bool = False
+        self, genome: Genome, chrom: str, soft_masked: str, *, mask_unknown: bool = False
     ) -> None:
-        self._genome, self._chrom, self._lower_case = genome, chrom, lower_case
+        self._genome, self._chrom, self._soft_masked = genome, chrom, soft_masked
         self._mask_unknown = mask_unknown
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class ContigCodes:
     def __getitem__(self, stretch: slice) -> NDArray[np.uint8]:
         start, end, _ = stretch.indices(len(self))
         letters = self._genome.fetch_bytes(self._chrom, start, end)
-        codes = encode_stretch(letters, self._lower_case, f"{self._chrom}:{start}-{end}")
+        codes = encode_stretch(letters, self._soft_masked, f"{self._chrom}:{start}-{end}")
         return np.where(KNOWN[codes], codes, np.uint8(ABSENT)) if self._mask_unknown else codes
 
 

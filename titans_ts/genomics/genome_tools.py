@@ -123,7 +123,7 @@ class GenomeTools(ABC):
             stride=stride,
             strand=strand,
             contigs=contigs,
-            lower_case=config.lower_case,
+            soft_masked=config.soft_masked,
             symmetric=config.rc in ("average", "equivariant"),
             out=out,
             fingerprint=None if out is None else self._fingerprint(label),
@@ -186,7 +186,7 @@ class GenomeTools(ABC):
             window=window,
             outside=outside,
             rename=rename,
-            lower_case=self.model_.config.lower_case,
+            soft_masked=self.model_.config.soft_masked,
             progress_bar=self._show(progress_bar),
         )
 

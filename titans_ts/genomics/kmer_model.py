@@ -1,4 +1,4 @@
-"""Words that are counted beside a network: a linear model of them, and how much either is believed."""
+"""A linear model of k-mer counts, ensembled with a network."""
 
 from __future__ import annotations
 
@@ -16,59 +16,61 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-from titans_ts.genomics.kmers import KmerCounts
+from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.training import target_loss
 
-__all__ = ["STRENGTHS", "CountedWords", "learn_words", "word_regression"]
+__all__ = ["STRENGTHS", "FittedKmerModel", "fit_kmer_model", "kmer_regression"]
 
-_TENSORS = ("weight", "bias", "shares")
+_TENSORS = ("weight", "bias", "mixing_weights")
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""How little the linear model is held back: C of a logistic regression, 10 / alpha of a ridge."""
+"""Inverse regularisation strengths to try: C of a logistic regression, 10 / alpha of a ridge."""
 
 
 @dataclass(frozen=True)
-class CountedWords:
-    """A linear model of how often every word occurs, beside a network.
+class FittedKmerModel:
+    """A linear model of k-mer counts, and how it is combined with a network.
 
     Parameters
     ----------
-    counter : KmerCounts
-        Which words are counted; counts of a sequence are scaled to a length of 1.
+    vectorizer : KmerVectorizer
+        Which k-mers are counted; the counts of a sequence are scaled to a length of 1.
     weight, bias : ndarray
         `[n, n_features]` and `[n]`, for each of the network's n outputs.
-    shares : ndarray
-        `[2, n]`: how much of each output is the network's, and the words'.
+    mixing_weights : ndarray
+        `[2, n]`: weights of the network's outputs, and of the k-mer model's.
     """
 
-    counter: KmerCounts
+    vectorizer: KmerVectorizer
     weight: NDArray[np.float32]
     bias: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    mixing_weights: NDArray[np.float64]
 
-    def answers(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Logits or values `[N, n]` by the words alone, of N sequences of codes."""
-        blocks = (normalize(counts, copy=False) for counts in self.counter.blocks(sequences))
-        return np.concatenate([_answers(counts, self.weight, self.bias) for counts in blocks])
+    def logits(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Logits or values `[N, n]` of the k-mer model alone, for N sequences of codes."""
+        blocks = self.vectorizer.iter_transform(sequences)
+        parts = (normalize(counts, copy=False) for counts in blocks)
+        return np.concatenate([_linear_logits(counts, self.weight, self.bias) for counts in parts])
 
-    def beside(
+    def combine(
         self, network: NDArray[np.float64], sequences: Sequence[NDArray[np.uint8]]
     ) -> NDArray[np.float64]:
-        """The answers `[N, n]` of both together."""
-        return self.shares[0] * network + self.shares[1] * self.answers(sequences)
+        """The network's logits `[N, n]` combined with those of the k-mer model."""
+        return self.mixing_weights[0] * network + self.mixing_weights[1] * self.logits(sequences)
 
-    def saved(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What :meth:`restored` makes it of again: which words, and tensors."""
-        tensors = {f"words.{n}": torch.from_numpy(getattr(self, n)) for n in _TENSORS}
-        return self.counter.get_params(), tensors
+    def to_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The vectorizer's parameters, and tensors, for :meth:`from_tensors`."""
+        tensors = {f"kmer_model.{n}": torch.from_numpy(getattr(self, n)) for n in _TENSORS}
+        return self.vectorizer.get_params(), tensors
 
     @classmethod
-    def restored(cls, counter: dict[str, Any], tensors: dict[str, Tensor]) -> CountedWords:
-        """Undo :meth:`saved`."""
-        return cls(KmerCounts(**counter), **{n: tensors[f"words.{n}"].numpy() for n in _TENSORS})
+    def from_tensors(cls, params: dict[str, Any], tensors: dict[str, Tensor]) -> FittedKmerModel:
+        """Undo :meth:`to_tensors`."""
+        arrays = {n: tensors[f"kmer_model.{n}"].numpy() for n in _TENSORS}
+        return cls(KmerVectorizer(**params), **arrays)
 
 
-def learn_words(
-    counter: KmerCounts,
+def fit_kmer_model(
+    vectorizer: KmerVectorizer,
     data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
     held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
     network: NDArray[np.float64],
@@ -76,39 +78,41 @@ def learn_words(
     weight: NDArray[np.float64] | None = None,
     *,
     refit: bool = True,
-) -> CountedWords:
-    """Learn a linear model of words, as strong as what is held out wants it, and what either is worth.
+) -> FittedKmerModel:
+    """Fit a linear k-mer model, choose its regularisation, and fit the mixing weights.
 
-    Labels and values are learned one by one.
+    Both choices use the held-out set. Labels and values are fitted one by one.
 
     Parameters
     ----------
-    counter : KmerCounts
-        Which words are counted.
+    vectorizer : KmerVectorizer
+        Which k-mers are counted.
     data, held_out : tuple
-        Codes of sequences, and what is wanted of them, as in :func:`titans_ts.training.sequence_loss`.
+        Codes of sequences, and their targets, as in :func:`titans_ts.training.sequence_loss`.
     network : ndarray
-        The network's answers `[N, n]` for those held out, which it did not learn from.
+        The network's logits `[N, n]` for the held-out sequences, which it was not trained on.
     output : str
-        What answers are: "classes", "labels" or "values".
+        What the outputs are: "classes", "labels" or "values".
     weight : ndarray, optional
         `[n]`, as for :func:`titans_ts.training.sequence_loss`.
     refit : bool
-        Whether those held out are learned from, too, once they have told this.
+        Whether to refit on training and held-out sequences after the regularisation is chosen.
     """
-    counter.fit(data[0])
-    counts, asked = (
-        normalize(counter.transform(some), copy=False) for some in (data[0], held_out[0])
+    vectorizer.fit(data[0])
+    counts, held_counts = (
+        normalize(vectorizer.transform(some), copy=False) for some in (data[0], held_out[0])
     )
     if output == "classes":
-        if weight is not None:  # 1 in the mean, so that strengths and shares stay what they are
+        if weight is not None:  # 1 in the mean, so that strengths keep their meaning
             weight = weight / weight[data[1]].mean()
-        found = [_learned((counts, data[1]), (asked, held_out[1]), network, output, weight, refit)]
+        fits = [
+            _fitted((counts, data[1]), (held_counts, held_out[1]), network, output, weight, refit)
+        ]
     else:
-        found = [
-            _learned(
+        fits = [
+            _fitted(
                 (counts, data[1][:, column]),
-                (asked, held_out[1][:, column]),
+                (held_counts, held_out[1][:, column]),
                 network[:, column],
                 output,
                 None if weight is None else weight[column],
@@ -116,11 +120,11 @@ def learn_words(
             )
             for column in (slice(i, i + 1) for i in range(network.shape[1]))
         ]
-    weights, biases, shares = (np.concatenate(parts, -1) for parts in zip(*found, strict=True))
-    return CountedWords(counter, np.ascontiguousarray(weights.T), biases, shares)
+    weights, biases, mixing = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
+    return FittedKmerModel(vectorizer, np.ascontiguousarray(weights.T), biases, mixing)
 
 
-def _learned(
+def _fitted(
     data: tuple[csr_matrix, NDArray[Any]],
     held_out: tuple[csr_matrix, NDArray[Any]],
     network: NDArray[np.float64],
@@ -128,46 +132,47 @@ def _learned(
     weight: NDArray[np.float64] | None,
     refit: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Weights `[n_features, n]`, biases `[n]` and shares `[2, n]`."""
-    asked, wanted = held_out[0], torch.from_numpy(held_out[1])
+    """Weights `[n_features, n]`, biases `[n]` and mixing weights `[2, n]`."""
+    held_counts, target = held_out[0], torch.from_numpy(held_out[1])
     weights = None if weight is None else torch.from_numpy(weight)
 
-    def loss(answers: Tensor) -> Tensor:
-        return target_loss(answers, wanted, output, weights)[0]
+    def loss(logits: Tensor) -> Tensor:
+        return target_loss(logits, target, output, weights)[0]
 
-    n, least, chosen = network.shape[1], np.inf, 0.0
+    n, lowest, chosen = network.shape[1], np.inf, 0.0
     for strength in STRENGTHS:
         model = _linear(*data, n, output, weight, strength)
-        answers = _answers(asked, *model)
-        missed = float(loss(torch.from_numpy(answers)))
-        if missed >= least:
-            break  # what is held back less only learns by heart
-        best, told, least, chosen = model, answers, missed, strength
-    both = torch.from_numpy(np.stack([network, told]))
+        logits = _linear_logits(held_counts, *model)
+        held_out_loss = float(loss(torch.from_numpy(logits)))
+        if held_out_loss >= lowest:
+            break  # less regularisation only overfits
+        best, best_logits, lowest, chosen = model, logits, held_out_loss, strength
+    both = torch.from_numpy(np.stack([network, best_logits]))
 
-    def missed_by(shares: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        x = torch.tensor(shares, requires_grad=True)
-        # where few are held out, a half of each is as likely as what they say
-        total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(wanted)
+    def mixing_loss(mixing: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        x = torch.tensor(mixing, requires_grad=True)
+        # a prior of a half each, which counts where few sequences are held out
+        total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(target)
         total.backward()
         assert x.grad is not None
         return float(total.detach()), x.grad.numpy()
 
-    shares = minimize(missed_by, [0.5, 0.5], jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2).x
+    options: dict[str, Any] = {"jac": True, "method": "L-BFGS-B", "bounds": [(0, None)] * 2}
+    mixing = minimize(mixing_loss, [0.5, 0.5], **options).x
     if refit:
-        everything = (vstack([data[0], asked], "csr"), np.concatenate([data[1], held_out[1]]))
+        everything = (vstack([data[0], held_counts], "csr"), np.concatenate([data[1], held_out[1]]))
         best = _linear(*everything, n, output, weight, chosen)
-    return best[0].T, best[1], np.tile(shares[:, None], n)
+    return best[0].T, best[1], np.tile(mixing[:, None], n)
 
 
-def word_regression(C: float = 1.0) -> LogisticRegression:
-    """A logistic regression on counts of words, which are small, and so are its gradients."""
+def kmer_regression(C: float = 1.0) -> LogisticRegression:
+    """A logistic regression on k-mer counts; its gradients are small, as the counts are."""
     return LogisticRegression(C=C, tol=1e-6, max_iter=1000)
 
 
 def _linear(
     counts: csr_matrix,
-    wanted: NDArray[Any],
+    target: NDArray[Any],
     n: int,
     output: str,
     weight: NDArray[np.float64] | None,
@@ -176,7 +181,7 @@ def _linear(
     """Weights `[n, n_features]` and biases `[n]`, of one column but for classes."""
     coefficients, bias = np.zeros((n, counts.shape[1]), np.float32), np.zeros(n)
     rows = slice(1 if output == "classes" and n == 2 else 0, n)  # the odds of the second of two
-    values, known = wanted.ravel(), ~np.isnan(wanted.ravel())
+    values, known = target.ravel(), ~np.isnan(target.ravel())
     if not known.any():
         return coefficients, bias
     if output == "labels" and values.min() == values.max():
@@ -189,13 +194,13 @@ def _linear(
         each = None
         if weight is not None:
             each = weight[values] if output == "classes" else np.where(values > 0, weight, 1.0)
-        model = word_regression(strength).fit(counts, values, sample_weight=each)
+        model = kmer_regression(strength).fit(counts, values, sample_weight=each)
     coefficients[rows], bias[rows] = model.coef_, model.intercept_
     return coefficients, bias
 
 
-def _answers(
+def _linear_logits(
     counts: csr_matrix, weight: NDArray[np.float32], bias: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = (counts @ weight.T).astype(np.float64) + bias
-    return found
+    logits: NDArray[np.float64] = (counts @ weight.T).astype(np.float64) + bias
+    return logits

@@ -12,15 +12,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
-from titans_ts.nn.dna.nucleotides import LOWER, encode_nucleotides, gapped_places
+from titans_ts.nn.dna.nucleotides import LOWER, encode_nucleotides, gapped_offsets
 
-__all__ = ["KmerCounts", "telling_words"]
+__all__ = ["KmerVectorizer", "informative_kmers"]
 
 _LETTERS = 100_000
 """Letters, about, whose words are counted at a time."""
 
 
-class KmerCounts(TransformerMixin, BaseEstimator):
+class KmerVectorizer(TransformerMixin, BaseEstimator):
     """How often each word of k letters occurs in a sequence, a few letters perhaps left out.
 
     With gaps, words of `k + gaps` letters are read, of which every choice of k letters, the first among
@@ -37,7 +37,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> KmerCounts(k=2, both_strands=False).fit_transform(["ACAC", "TTN"]).toarray().sum(1).tolist()
+    >>> KmerVectorizer(k=2, both_strands=False).fit_transform(["ACAC", "TTN"]).toarray().sum(1).tolist()
     [3.0, 1.0]
     """
 
@@ -46,7 +46,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         self.gaps = gaps
         self.both_strands = both_strands
 
-    def fit(self, X: Any, y: Any = None) -> KmerCounts:
+    def fit(self, X: Any, y: Any = None) -> KmerVectorizer:
         """Nothing is learned.
 
         Raises
@@ -58,7 +58,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
             raise ValueError(f"k is {self.k!r}; it must lie between 1 and 10")
         if self.gaps < 0:
             raise ValueError(f"gaps is {self.gaps!r}; it must not be negative")
-        self.n_features_ = len(self.places()) * 4**self.k
+        self.n_features_ = len(self.offsets()) * 4**self.k
         return self
 
     def transform(self, X: Any) -> csr_matrix:
@@ -75,10 +75,10 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If X is something else, or has a letter outside IUPAC.
         """
-        blocks = list(self.blocks(X)) or [self._count([])]
+        blocks = list(self.iter_transform(X)) or [self._count([])]
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
 
-    def blocks(self, X: Any) -> Iterator[csr_matrix]:
+    def iter_transform(self, X: Any) -> Iterator[csr_matrix]:
         """Counts of some sequences after the other, in memory that does not grow with all of them.
 
         Parameters
@@ -106,9 +106,9 @@ class KmerCounts(TransformerMixin, BaseEstimator):
         if some:
             yield self._count(some)
 
-    def places(self) -> list[tuple[int, ...]]:
+    def offsets(self) -> list[tuple[int, ...]]:
         """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
-        return gapped_places(self.k, self.gaps)
+        return gapped_offsets(self.k, self.gaps)
 
     def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
         """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
@@ -123,7 +123,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
         """Counts of some sequences, read as one with gaps between that no word spans."""
         if not sequences:
-            return csr_matrix((0, len(self.places()) * 4**self.k), dtype=np.float32)
+            return csr_matrix((0, len(self.offsets()) * 4**self.k), dtype=np.float32)
         between = np.full(self.k + self.gaps, 4, np.uint8)
         parts = [part for s in sequences for part in (np.minimum(s % LOWER, 4), between)]
         letters = np.concatenate(parts)
@@ -133,7 +133,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
             if back:
                 letters, row = np.where(letters < 4, 3 - letters, 4)[::-1], row[::-1]
             known, digits = letters < 4, letters.astype(np.int32)
-            for i, places in enumerate(self.places()):
+            for i, places in enumerate(self.offsets()):
                 n = len(letters) - places[-1]
                 word, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
                 for power, place in enumerate(places):
@@ -142,7 +142,7 @@ class KmerCounts(TransformerMixin, BaseEstimator):
                 rows.append(row[:n][whole])
                 columns.append(word[whole])
         where = np.concatenate(rows), np.concatenate(columns)
-        shape = (len(sequences), len(self.places()) * 4**self.k)
+        shape = (len(sequences), len(self.offsets()) * 4**self.k)
         return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)
 
 
@@ -172,7 +172,7 @@ def _read(X: Any) -> Iterator[NDArray[Any]]:
         yield value
 
 
-def telling_words(
+def informative_kmers(
     sequences: Sequence[NDArray[np.uint8]],
     wanted: NDArray[np.float64],
     n_words: int,
@@ -195,7 +195,7 @@ def telling_words(
     n_words : int
         Words at most; there are fewer in few sequences.
     k, gaps, both_strands
-        As for :class:`KmerCounts`.
+        As for :class:`KmerVectorizer`.
 
     Returns
     -------
@@ -207,11 +207,11 @@ def telling_words(
     >>> from titans_ts.nn.dna.nucleotides import encode_nucleotides
     >>> codes = [encode_nucleotides(s) for s in ("AAGATACC", "CCGATATT", "TG", "GT")]
     >>> wanted = np.array([[1.0], [1], [0], [0]])
-    >>> word = telling_words(codes, wanted, 1, k=4, gaps=0, both_strands=False)[0]
+    >>> word = informative_kmers(codes, wanted, 1, k=4, gaps=0, both_strands=False)[0]
     >>> "".join("ACGT"[i] for i in word.argmax(0))
     'GATA'
     """
-    counter = KmerCounts(k, gaps, both_strands).fit(sequences)
+    counter = KmerVectorizer(k, gaps, both_strands).fit(sequences)
     counts = normalize(counter.transform(sequences))
     known = ~np.isnan(wanted)
     mean = np.nansum(wanted, 0) / np.maximum(known.sum(0), 1)
@@ -220,7 +220,7 @@ def telling_words(
     model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
     spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
     part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
-    places = counter.places()
+    places = counter.offsets()
     words: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     for column in np.argsort(-part, kind="stable"):

@@ -22,7 +22,7 @@ from titans_ts.datasets.atomic import replace_file
 from titans_ts.estimator import model_weights
 from titans_ts.genomics.contigs import ContigCodes
 from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
-from titans_ts.nn.dna.language_model import OBJECTIVES, LetterModel, letter_loss
+from titans_ts.nn.dna.language_model import OBJECTIVES, LanguageModel, letter_loss
 from titans_ts.nn.dna.model import SequenceModel
 from titans_ts.nn.dna.nucleotides import complement_codes, pad_codes
 from titans_ts.training import LAST_CHECKPOINT, batches, train
@@ -47,7 +47,7 @@ def pretrain(
     progress_bar: bool,
     trainer_kwargs: dict[str, Any],
 ) -> list[dict[str, float]]:
-    """Train a :class:`LetterModel` on genomes and save it; an interrupted run goes on where it was.
+    """Train a :class:`LanguageModel` on genomes and save it; an interrupted run goes on where it was.
 
     The arguments are those of :meth:`titans_ts.TitansClassifier.pretrain`.
     """
@@ -82,11 +82,11 @@ def pretrain(
         "seed": seed,
     }
     most = training.samples_per_epoch
-    model = LetterModel(config)
+    model = LanguageModel(config)
     _same_run(unfinished, asked)
     augment = config.rc != "none"
-    data = _Windows(opened, kept, config.lower_case, generator if augment else None)
-    validation = _Windows(opened, held_out, config.lower_case, None)
+    data = _Windows(opened, kept, config.soft_masked, generator if augment else None)
+    validation = _Windows(opened, held_out, config.soft_masked, None)
     history = train(
         model,
         partial(letter_loss, objective=objective),
@@ -100,7 +100,7 @@ def pretrain(
         resume=unfinished,
         generator=generator,
     )
-    content = {"model": LetterModel.__name__, "config": to_dict(config), "objective": objective}
+    content = {"model": LanguageModel.__name__, "config": to_dict(config), "objective": objective}
     save_directory(path, content, model.state_dict())
     shutil.rmtree(unfinished)
     return history
@@ -159,13 +159,13 @@ def pretrained_config(
     """
     source = _load_body(path)
     own = source.config
-    if config.lower_case != own.lower_case:
+    if config.soft_masked != own.soft_masked:
         raise ValueError(
-            f"lower_case is {config.lower_case!r}, but the pretrained model read lower case as "
-            f"{own.lower_case!r}; give that"
+            f"soft_masked is {config.soft_masked!r}, but the pretrained model read lower case as "
+            f"{own.soft_masked!r}; give that"
         )
     names = ["tokenizer", "kernel_size", "stride", "position"]
-    names += ["gaps", "every_word", "n_filters", "merges"]
+    names += ["gaps", "all_offsets", "n_filters", "merges"]
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
     if config.bidirectional == "none":  # what reads backwards is a part of what was learned
@@ -176,8 +176,8 @@ def pretrained_config(
 def _load_body(path: str | Path) -> SequenceModel:
     """The model of sequences that :func:`pretrain` or an estimator for DNA wrote."""
     content, tensors = load_directory(path)
-    if content.get("model") == LetterModel.__name__:
-        return load_model(path, LetterModel).body
+    if content.get("model") == LanguageModel.__name__:
+        return load_model(path, LanguageModel).body
     kind, config = content.get("estimator"), content.get("model")
     if kind is None or not isinstance(config, dict) or "tokenizer" not in config:
         raise ValueError(
@@ -260,11 +260,11 @@ class _Windows:
         self,
         genomes: list[Genome],
         places: list[Place],
-        lower_case: str,
+        soft_masked: str,
         generator: torch.Generator | None,
     ) -> None:
         self._genomes, self._places = genomes, places
-        self._lower_case, self._generator = lower_case, generator
+        self._soft_masked, self._generator = soft_masked, generator
 
     def __len__(self) -> int:
         return len(self._places)
@@ -275,7 +275,7 @@ class _Windows:
     def _codes(self, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
         for i in indices:
             genome, contig, start, stop = self._places[i]
-            codes = ContigCodes(self._genomes[genome], contig, self._lower_case)[start:stop]
+            codes = ContigCodes(self._genomes[genome], contig, self._soft_masked)[start:stop]
             flipped = (
                 self._generator is not None and torch.rand((), generator=self._generator) < 0.5
             )

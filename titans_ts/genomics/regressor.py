@@ -27,8 +27,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
     ----------
     model_ : SequenceModel
         The trained network.
-    words_ : CountedWords or None
-        The words that are counted beside it.
+    kmer_model_ : FittedKmerModel or None
+        The k-mer model that is ensembled with it.
     mean_, scale_ : ndarray
         `[n]`, mean and standard deviation of every value in training.
     history_ : list of dict
@@ -68,8 +68,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         groups : array of N, optional
             The validation part holds out whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` to stop early by, instead of a part that is held out; and, with `counted_words`, to
-            tell what they are worth (a part that is held out they learn from in the end).
+            `(X, y)` used for early stopping instead of a held-out part, and to weight the k-mer model.
+            (With a held-out part, the k-mer model is finally refitted on all data.)
 
         Raises
         ------

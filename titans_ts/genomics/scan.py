@@ -31,7 +31,7 @@ def scan(
     stride: int | None = None,
     strand: str = "+",
     contigs: Sequence[str] | None = None,
-    lower_case: str = "same",
+    soft_masked: str = "keep",
     symmetric: bool = False,
     out: str | Path | None = None,
     fingerprint: Mapping[str, Any] | None = None,
@@ -55,8 +55,8 @@ def scan(
         Strand that windows are read on; on "-", they are the reverse complement.
     contigs : list of str, optional
         Contigs to read; default: all.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.LOWER_CASE`.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
     symmetric : bool
         Whether the scorer gives both strands of a sequence the same score; then only one is computed.
     out : str or Path, optional
@@ -108,7 +108,7 @@ def scan(
         request = {
             "genome": [str(genome.path), file.st_size, file.st_mtime_ns, genome.pad_invalid],
             "scorer": dict(fingerprint),
-            "windows": [window, stride, size, strand, contigs, lower_case, symmetric],
+            "windows": [window, stride, size, strand, contigs, soft_masked, symmetric],
         }
         cache = PartCache(Path(f"{out}.parts"), request)
     scores = []  # of every part, [n, strands]
@@ -116,7 +116,7 @@ def scan(
         for number, (chrom, some) in enumerate(parts):
             part = cache.get(number)
             if part is None:
-                codes = ContigCodes(genome, chrom, lower_case)
+                codes = ContigCodes(genome, chrom, soft_masked)
                 part = _score_windows(scorer, codes, some, window, strands, symmetric)
                 cache.put(number, part)
             scores.append(part)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,11 +28,21 @@ from titans_ts.config import (
     from_dict,
 )
 from titans_ts.datasets import FastaRegions, Genome
-from titans_ts.estimator import TitansEstimator
+from titans_ts.estimator import TitansEstimator, plain
 from titans_ts.genomics.genome_tools import GenomeTools
 from titans_ts.genomics.inference import network_logits
-from titans_ts.genomics.kmer_model import CountedWords, learn_words
-from titans_ts.genomics.kmers import KmerCounts, telling_words
+from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
+from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
+from titans_ts.genomics.options import (
+    TOKENIZER_OPTIONS,
+    BPETokenizer,
+    ConvTokenizer,
+    KmerModel,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    read_kmer_model,
+    read_tokenizer,
+)
 from titans_ts.genomics.pretraining import (
     initialise,
     pretrain,
@@ -40,8 +50,8 @@ from titans_ts.genomics.pretraining import (
     unfinished_seed,
 )
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
-from titans_ts.nn.dna.nucleotides import LOWER_CASE, encode_nucleotides, pad_codes
-from titans_ts.nn.dna.tokenizers import ConvTokenizer, learn_merges
+from titans_ts.nn.dna.nucleotides import SOFT_MASKED, encode_nucleotides, pad_codes
+from titans_ts.nn.dna.tokenizers import ConvTokens, learn_merges
 from titans_ts.training import bucketed_batches, cut_by_length, sequence_loss, train
 
 __all__ = [
@@ -56,13 +66,13 @@ __all__ = [
 Codes = NDArray[np.uint8]
 
 _COUNTED = 3_000_000
-"""Letters, about, whose words are counted to begin with."""
+"""About the largest number of letters whose k-mers initialise the filters."""
 
 _COUNTS = 200_000_000
-"""Counts of words to learn from, about: of more sequences, some at random tell them."""
+"""About the largest number of k-mer counts to fit on; more sequences are subsampled."""
 
-_WEIGHTS = 2**24
-"""Of counted words, at most."""
+_MAX_WEIGHTS = 2**24
+"""Largest number of weights of a k-mer model."""
 
 _TOKENS = 32_768
 """Tokens of a batch at most, padding included."""
@@ -72,22 +82,17 @@ _TOKENS = 32_768
 class SequenceEstimator(GenomeTools, TitansEstimator):
     """Base of the estimators for DNA; the parameters are described where they are used."""
 
-    tokenizer: str = SequenceConfig.tokenizer
+    tokenizer: str | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer = (
+        SequenceConfig.tokenizer
+    )
     _: KW_ONLY
-    kernel_size: int | None = SequenceConfig.kernel_size
     stride: int = SequenceConfig.stride
     position: bool = SequenceConfig.position
-    gaps: int = SequenceConfig.gaps
-    every_word: bool = SequenceConfig.every_word
-    n_filters: int = SequenceConfig.n_filters
-    first_filters: str = "random"
-    counted_words: int = 0
-    counted_gaps: int = 0
-    n_merges: int = 1000
-    lower_case: str = SequenceConfig.lower_case
+    soft_masked: str = SequenceConfig.soft_masked
     rc: str = SequenceConfig.rc
     bidirectional: str = SequenceConfig.bidirectional
-    read_out: str = SequenceConfig.read_out
+    pooling: str = SequenceConfig.pooling
+    kmer_model: KmerModel | int | None = None
     variant: str = "mag"
     d_model: int = BackboneConfig.d_model
     n_layers: int = BackboneConfig.n_layers
@@ -105,7 +110,28 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     progress_bar: bool = True
 
     model_: SequenceModel = field(init=False)
-    words_: CountedWords | None = field(init=False)
+    kmer_model_: FittedKmerModel | None = field(init=False)
+
+    option_types: ClassVar[dict[str, tuple[type[Any], ...]]] = {
+        **TitansEstimator.option_types,
+        "tokenizer": tuple(TOKENIZER_OPTIONS.values()),
+        "kmer_model": (KmerModel,),
+    }
+
+    def options(self, name: str) -> Any:
+        """As :meth:`TitansEstimator.options`, also of a tokenizer's name and a k-mer model's k."""
+        if name == "tokenizer":
+            return read_tokenizer(self.tokenizer)
+        if name == "kmer_model":
+            return read_kmer_model(self.kmer_model)
+        return super().options(name)
+
+    def _sequence_config(self, **values: Any) -> SequenceConfig:
+        tokenizer = {k: plain(v) for k, v in self.options("tokenizer").fields().items()}
+        config: SequenceConfig = self._config(
+            SequenceConfig, backbone=self._backbone_config(), **tokenizer, **values
+        )
+        return config
 
     def __sklearn_tags__(self) -> Tags:
         """X is one str a sequence."""
@@ -158,7 +184,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         training = self._training_config()
         self._check_rc()
         rc = "augment" if self.rc != "none" else "none"
-        config = self._config(SequenceConfig, backbone=self._backbone_config(), rc=rc)
+        config = self._sequence_config(rc=rc)
         one = isinstance(genomes, (str, Path, Genome))
         seed = None
         if not isinstance(self.random_state, numbers.Integral):
@@ -194,8 +220,10 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         training = self._training_config()
         self._check_rc()
         self._check_max_length(outputs)
-        self._check_first_filters()
-        self._check_counted_words(outputs)
+        self._check_filter_init()
+        kmer_model = self.options("kmer_model")
+        if kmer_model is not None:
+            _check_kmer_model(kmer_model, outputs)
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
@@ -234,10 +262,10 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 "rc is 'auto', but no validation part is held out to choose by; raise "
                 "validation_fraction, or choose another rc"
             )
-        if self.counted_words and len(parts[1]) == 0:
+        if kmer_model is not None and len(parts[1]) == 0:
             raise ValueError(
-                f"counted_words is {self.counted_words}, but no sequence is held out to tell what they "
-                "are worth; raise validation_fraction, give a validation part, or count no words (0)"
+                f"kmer_model is {self.kmer_model!r}, but no sequence is held out to fit the mixing "
+                "weights on; raise validation_fraction, give a validation part, or kmer_model=None"
             )
         parts = parts[0], parts[1].at_most(training.samples_per_epoch, seed)
         # of one seed, so that they differ in nothing else
@@ -247,10 +275,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             key=lambda trained: min(e.get("validation_loss", np.inf) for e in trained[1]),
         )
         model.to(self._device())
-        words = None
-        if self.counted_words:
-            words = self._count_words(model, *parts, weight, seed, refit=validation is None)
-        self.model_, self.history_, self.words_ = model, history, words
+        fitted = None
+        if kmer_model is not None:
+            refit = validation is None
+            fitted = self._fit_kmer_model(kmer_model, model, *parts, weight, seed, refit=refit)
+        self.model_, self.history_, self.kmer_model_ = model, history, fitted
 
     def _trained(
         self,
@@ -265,14 +294,13 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """A model and its history."""
         merges: tuple[str, ...] = ()
-        if self.tokenizer == "bpe" and self.pretrained is None:
-            merges = learn_merges(data.sequences, self.n_merges)
-        config: SequenceConfig = self._config(
-            SequenceConfig,
-            backbone=self._backbone_config(),
+        tokenizer = self.options("tokenizer")
+        if isinstance(tokenizer, BPETokenizer) and self.pretrained is None:
+            merges = learn_merges(data.sequences, tokenizer.n_merges)
+        config = self._sequence_config(
             rc=rc,
             merges=merges,
-            length=longest if self.read_out == "flatten" or "n_bins" in outputs else 0,
+            length=longest if self.pooling == "flatten" or "n_bins" in outputs else 0,
             **outputs,
         )
         source = None
@@ -280,8 +308,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             config, source = pretrained_config(self.pretrained, config)
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
-            if self.first_filters == "words":
-                self._begin_with_words(model, data, outputs["output"], generator)
+            if isinstance(tokenizer, ConvTokenizer) and tokenizer.init == "kmers":
+                self._initialise_filters(model, data, outputs["output"], generator)
             if source is not None:
                 initialise(model, source, self.freeze)
             validation = None
@@ -307,22 +335,24 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             )
         return model, history
 
-    def _count_words(
+    def _fit_kmer_model(
         self,
+        options: KmerModel,
         model: SequenceModel,
         data: _Labelled,
         held_out: _Labelled,
         weight: NDArray[np.float64] | None,
         seed: int,
         refit: bool,
-    ) -> CountedWords:
-        """Learn what words tell beside the model."""
-        k, gaps = int(self.counted_words), int(self.counted_gaps)
-        counter = KmerCounts(k, gaps, both_strands=model.config.rc != "none")
+    ) -> FittedKmerModel:
+        """Fit the k-mer model, and its mixing weights with the network."""
+        vectorizer = KmerVectorizer(
+            int(options.k), int(options.gaps), both_strands=model.config.rc != "none"
+        )
         classes = model.config.output == "classes"
-        some, others = (part.few(counter, classes, seed) for part in (data, held_out))
-        return learn_words(
-            counter,
+        some, others = (part.few(vectorizer, classes, seed) for part in (data, held_out))
+        return fit_kmer_model(
+            vectorizer,
             (some.sequences, some.wanted),
             (others.sequences, others.wanted),
             network_logits(model, others.sequences),
@@ -331,11 +361,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             refit=refit,
         )
 
-    def _begin_with_words(
+    def _initialise_filters(
         self, model: SequenceModel, data: _Labelled, output: str, generator: torch.Generator
     ) -> None:
-        """Let the motif filters begin as words that tell what is wanted."""
-        assert isinstance(model.tokenizer, ConvTokenizer)
+        """Initialise the motif filters with the most predictive gapped k-mers."""
+        assert isinstance(model.tokenizer, ConvTokens)
         chosen: list[int] = []
         counted: list[Codes] = []
         letters = 0
@@ -352,7 +382,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         total = np.where(known, wanted, 0).sum(1)  # of a track, what is known of it
         wanted = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
         k = min(6, model.tokenizer.kernel_size)
-        words = telling_words(
+        words = informative_kmers(
             counted,
             wanted,
             model.config.n_filters,
@@ -372,57 +402,32 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if self.model_.config.n_bins:
             check_lengths(codes, self.model_.config.length)
         logits = network_logits(self.model_, codes)
-        return logits if self.words_ is None else self.words_.beside(logits, list(codes))
+        return logits if self.kmer_model_ is None else self.kmer_model_.combine(logits, list(codes))
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What was fitted beside the network, and the words that are counted, if any."""
-        if self.words_ is None:
+        """The fitted attributes, and the k-mer model, if there is one."""
+        if self.kmer_model_ is None:
             return fitted, {}
-        words, tensors = self.words_.saved()
-        return fitted | {"words": words}, tensors
+        params, tensors = self.kmer_model_.to_tensors()
+        return fitted | {"kmer_model": params}, tensors
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
-        saved = fitted.get("words")
-        self.words_ = None if saved is None else CountedWords.restored(saved, tensors)
+        saved = fitted.get("kmer_model")
+        self.kmer_model_ = None if saved is None else FittedKmerModel.from_tensors(saved, tensors)
         self.model_ = SequenceModel(from_dict(SequenceConfig, model))
 
     def _check_rc(self) -> None:
         if self.rc not in (*STRANDS, "auto"):
             raise ValueError(f"rc is {self.rc!r}; choose one of {[*STRANDS, 'auto']}")
 
-    def _check_first_filters(self) -> None:
-        if self.first_filters not in ("random", "words"):
+    def _check_filter_init(self) -> None:
+        tokenizer = self.options("tokenizer")
+        if getattr(tokenizer, "init", "random") != "random" and self.pretrained is not None:
             raise ValueError(
-                f"first_filters is {self.first_filters!r}; choose one of ['random', 'words']"
-            )
-        if self.first_filters == "words" and (
-            self.tokenizer != "conv" or self.pretrained is not None
-        ):
-            raise ValueError(
-                "first_filters is 'words', which needs the tokenizer 'conv', and no pretrained model; "
-                "give 'random'"
-            )
-
-    def _check_counted_words(self, outputs: dict[str, Any]) -> None:
-        k, gaps = self.counted_words, self.counted_gaps
-        for name, value in (("counted_words", k), ("counted_gaps", gaps)):
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not whole or not 0 <= value <= 10:
-                raise ValueError(f"{name} is {value!r}; give a whole number of letters, 0 to 10")
-        if not k:
-            return
-        if "n_bins" in outputs:
-            raise ValueError(
-                f"counted_words is {k!r}, but words of a whole sequence do not tell bins of a track; "
-                "give 0"
-            )
-        n_words = math.comb(k + gaps - 1, gaps) * 4**k
-        if n_words * outputs["n_outputs"] > _WEIGHTS:
-            raise ValueError(
-                f"counted_words is {k!r} and counted_gaps {gaps!r}: {n_words} words for each of "
-                f"{outputs['n_outputs']} answers are more than {_WEIGHTS} weights; give less of either"
+                f"tokenizer is {tokenizer!r}, but the filters come from the pretrained model; give "
+                "init='random'"
             )
 
     def _check_max_length(self, outputs: dict[str, Any]) -> None:
@@ -430,21 +435,37 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             return
         if not isinstance(self.max_length, numbers.Integral) or self.max_length < 1:
             raise ValueError(f"max_length is {self.max_length!r}; give a whole number, or None")
-        if "n_bins" in outputs or self.read_out == "flatten":
-            what = "a track's bins" if "n_bins" in outputs else "the read-out 'flatten'"
+        if "n_bins" in outputs or self.pooling == "flatten":
+            what = "a track's bins" if "n_bins" in outputs else "the pooling 'flatten'"
             raise ValueError(
                 f"max_length is {self.max_length!r}, but {what} need whole sequences; give None"
             )
 
     def _read(self, X: Any, name: str = "X") -> list[Codes]:
         """The sequences to learn from."""
-        if self.lower_case not in LOWER_CASE:
-            raise ValueError(f"lower_case is {self.lower_case!r}; choose one of {list(LOWER_CASE)}")
-        return encode_sequences(X, self.lower_case, name)
+        if self.soft_masked not in SOFT_MASKED:
+            raise ValueError(
+                f"soft_masked is {self.soft_masked!r}; choose one of {list(SOFT_MASKED)}"
+            )
+        return encode_sequences(X, self.soft_masked, name)
 
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
         """The sequences to answer for, read as those that were fitted."""
-        return encode_sequences(X, self.model_.config.lower_case, name)
+        return encode_sequences(X, self.model_.config.soft_masked, name)
+
+
+def _check_kmer_model(model: KmerModel, outputs: dict[str, Any]) -> None:
+    if "n_bins" in outputs:
+        raise ValueError(
+            f"kmer_model is {model!r}, but k-mer counts of a whole sequence cannot predict the bins of "
+            "a track; give None"
+        )
+    n_kmers = math.comb(model.k + model.gaps - 1, model.gaps) * 4**model.k
+    if n_kmers * outputs["n_outputs"] > _MAX_WEIGHTS:
+        raise ValueError(
+            f"kmer_model is {model!r}: {n_kmers} k-mers for each of {outputs['n_outputs']} outputs are "
+            f"more than {_MAX_WEIGHTS} weights; reduce k or gaps"
+        )
 
 
 class _Labelled:
@@ -483,12 +504,12 @@ class _Labelled:
             return self
         return self.some(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
 
-    def few(self, counter: KmerCounts, classes: bool, seed: int) -> _Labelled:
+    def few(self, counter: KmerVectorizer, classes: bool, seed: int) -> _Labelled:
         """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
         order = np.random.default_rng(seed).permutation(len(self))
         first = np.unique(self.wanted[order], return_index=True)[1] if classes else np.array([0])
         order = np.concatenate([order[first], np.delete(order, first)])
-        each = (1 + counter.both_strands) * len(counter.places())
+        each = (1 + counter.both_strands) * len(counter.offsets())
         counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
         last = max(len(first), int(np.searchsorted(counts[order].cumsum(), _COUNTS, side="right")))
         return self.some(np.sort(order[:last]))
@@ -516,14 +537,14 @@ class _Labelled:
         return codes[start : start + self._most]
 
 
-def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[Codes]:
+def encode_sequences(X: Any, soft_masked: str = "keep", name: str = "X") -> list[Codes]:
     """Codes of sequences, one `[T]` each.
 
     Parameters
     ----------
     X : list, array or Series of str, a frame of one column, or FastaRegions
         N sequences. Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
-    lower_case : {"same", "marked", "absent"}
+    soft_masked : {"keep", "flag", "mask"}
         What lower-case letters are.
     name : str
         What X is called in an error.
@@ -556,7 +577,7 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
         if not isinstance(value, str):
             raise TypeError(f"{name}[{i}] is {value!r}, a {type(value).__name__}; give a str")
         try:
-            sequences.append(encode_nucleotides(value, lower_case))
+            sequences.append(encode_nucleotides(value, soft_masked))
         except ValueError as error:
             raise ValueError(f"{name}[{i}]: {error}") from None
     return sequences

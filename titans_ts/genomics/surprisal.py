@@ -22,7 +22,7 @@ from titans_ts.genomics.contigs import ContigCodes, place_frame, select_contigs
 from titans_ts.genomics.score_tracks import check_track_path, write_scores
 from titans_ts.genomics.scorer import check_letters, progress
 from titans_ts.nn.checkpoint import load_directory, load_model
-from titans_ts.nn.dna.language_model import LetterModel
+from titans_ts.nn.dna.language_model import LanguageModel
 from titans_ts.nn.dna.model import SequenceModel
 
 __all__ = ["memory_surprise", "nucleotide_surprisal", "read_along"]
@@ -84,7 +84,7 @@ def nucleotide_surprisal(
         If an argument cannot be used, the model uses positions, or it was pretrained with "masked".
     """
     objective = load_directory(model)[0].get("objective", "causal")
-    network = load_model(model, LetterModel).to(device)
+    network = load_model(model, LanguageModel).to(device)
     if objective != "causal" or network.config.bidirectional != "none":
         raise ValueError(
             f"model {str(model)!r} was pretrained to predict hidden letters (objective 'masked'), not "
@@ -113,7 +113,7 @@ def nucleotide_surprisal(
         nats,
         "surprisal",
         genome,
-        network.config.lower_case,
+        network.config.soft_masked,
         bin=bin,
         contigs=contigs,
         out=out,
@@ -162,7 +162,7 @@ def memory_surprise(
         surprise,
         "surprise",
         genome,
-        config.lower_case,
+        config.soft_masked,
         bin=bin,
         contigs=contigs,
         out=out,
@@ -197,7 +197,7 @@ def _bin_means(
     values: _Values,
     name: str,
     genome: str | Path | Genome,
-    lower_case: str,
+    soft_masked: str,
     *,
     bin: int,
     contigs: Sequence[str] | None,
@@ -220,7 +220,7 @@ def _bin_means(
     with progress(name, "letters", n_letters, progress_bar) as bar, torch.inference_mode():
         for chrom in contigs:
             place = 0
-            for piece in values(ContigCodes(genome, chrom, lower_case, mask_unknown=True)):
+            for piece in values(ContigCodes(genome, chrom, soft_masked, mask_unknown=True)):
                 known = np.flatnonzero(~np.isnan(piece))
                 low = place // bin
                 row = (place + known) // bin - low

@@ -34,7 +34,7 @@ def variant_effect(
     window: int,
     outside: str = "error",
     rename: Mapping[str, str] | Callable[[str], str] | None = None,
-    lower_case: str = "same",
+    soft_masked: str = "keep",
     progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Score the window around each variant with the reference and with the alternative allele.
@@ -60,8 +60,8 @@ def variant_effect(
         What to do with variants whose contig is not in the genome: raise an error, or leave them out.
     rename : mapping or callable, optional
         The genome's name of each contig of the variants.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.LOWER_CASE`.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
     progress_bar : bool
         Whether to show a progress bar (default True).
 
@@ -110,7 +110,7 @@ def variant_effect(
                     other = letters[:lead] + alt + letters[lead + len(ref) :]
                     where = f"the window around variant {number}, {chrom}:{start}"
                     pairs += [
-                        encode_stretch(s[:window], lower_case, where) for s in (letters, other)
+                        encode_stretch(s[:window], soft_masked, where) for s in (letters, other)
                     ]
             matched = first + np.flatnonzero(match[first : first + size])
             windows = np.array(pairs, np.uint8).reshape(-1, window)

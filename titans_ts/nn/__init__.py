@@ -5,8 +5,8 @@ from titans_ts.nn.backbone import BackboneOutput, TitansBackbone
 from titans_ts.nn.blocks import BLOCKS, Block, Mixer, MixerOutput
 from titans_ts.nn.checkpoint import load_model, load_state, save_model, save_state
 from titans_ts.nn.dna.model import DIRECTIONS, STRANDS, SequenceModel
-from titans_ts.nn.dna.nucleotides import LOWER_CASE
-from titans_ts.nn.dna.pooling import READ_OUTS
+from titans_ts.nn.dna.nucleotides import SOFT_MASKED
+from titans_ts.nn.dna.pooling import POOLINGS
 from titans_ts.nn.dna.tokenizers import DNA_TOKENIZERS, DNATokenizer
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
 from titans_ts.nn.series.model import ForecastingModel
@@ -19,10 +19,10 @@ __all__ = [
     "BLOCKS",
     "DIRECTIONS",
     "DNA_TOKENIZERS",
-    "LOWER_CASE",
     "OUTPUTS",
-    "READ_OUTS",
+    "POOLINGS",
     "SCALERS",
+    "SOFT_MASKED",
     "STRANDS",
     "TOKENS",
     "BackboneOutput",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
 from titans_ts.datasets.atomic import atomic_directory, replace_file
-from titans_ts.nn.migration import FORMAT, upgrade
+from titans_ts.nn.migration import FORMAT, upgrade, upgrade_tensors
 from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = [
@@ -128,7 +128,7 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     payload = (path / _TENSORS).read_bytes()
     if _digest(config, payload) != digest:
         raise ValueError(f"{damaged}: it was truncated or changed; save it again")
-    return upgrade(config, version), load(payload)
+    return upgrade(config, version), upgrade_tensors(load(payload), version)
 
 
 def save_model(path: str | Path, model: nn.Module) -> None:

@@ -79,22 +79,24 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, Any]:
         "learning_rate": _numbers(estimator.learning_rate, 5e-4, 2e-2, log=True),
         "rc": _choices(estimator.rc, ["none", "average"]),
     }
-    read_outs = ["attention", "max", "mean"]
+    poolings = ["attention", "max", "mean"]
     if estimator.max_length is None and len(set(lengths)) == 1 and typical <= 2000:
-        read_outs.append("flatten")
-    space["read_out"] = _choices(estimator.read_out, read_outs)
+        poolings.append("flatten")
+    space["pooling"] = _choices(estimator.pooling, poolings)
     if estimator.pretrained is not None:  # what was pretrained has its sizes
         for name in ("d_model", "n_layers", "variant"):
             del space[name]
         return space
-    if estimator.tokenizer in ("kmer", "bpe") or estimator.first_filters == "words":
-        return space  # tokens that are chosen, with sizes of their own
+    options = estimator.options("tokenizer")
+    if not hasattr(options, "kernel_size") or getattr(options, "init", "random") != "random":
+        return space  # tokens that were chosen, with sizes of their own
     strides = [s for s in (1, 2, 4, 8, 16, 32, 64) if 16 <= typical / s <= 512] or [1]
     kernels = [k for k in (9, 15, 21) if k >= strides[-1]]
+    if isinstance(estimator.tokenizer, str):
+        space["tokenizer"] = _choices(estimator.tokenizer, ["nucleotide", "conv"])
     return space | {
-        "tokenizer": _choices(estimator.tokenizer, ["nucleotide", "conv"]),
         "stride": _choices(estimator.stride, strides),
-        "kernel_size": _choices(estimator.kernel_size, [None, *kernels]),
+        "tokenizer__kernel_size": _choices(options.kernel_size, [None, *kernels]),
     }
 
 

@@ -10,7 +10,7 @@ from titans_ts.config import SequenceConfig
 from titans_ts.nn.dna.model import SequenceModel
 from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER
 
-__all__ = ["OBJECTIVES", "LetterModel", "letter_loss"]
+__all__ = ["OBJECTIVES", "LanguageModel", "letter_loss"]
 
 OBJECTIVES = ("causal", "masked")
 """What is to be told: the letters of the next token from all before it; or letters that were hidden, a
@@ -20,7 +20,7 @@ _HIDDEN = 0.15
 _N = LETTERS.index("N")
 
 
-class LetterModel(nn.Module):
+class LanguageModel(nn.Module):
     """Tokenizer and backbone of a :class:`SequenceModel`, and the letters that it expects.
 
     Parameters
@@ -42,7 +42,7 @@ class LetterModel(nn.Module):
             )
         self.config = config
         self.body = SequenceModel(config)
-        self.body.head, self.body.read_out = nn.Identity(), None
+        self.body.head, self.body.pooling = nn.Identity(), None
         n_directions = 1 if config.bidirectional == "none" else 2
         self.letters = nn.Linear(n_directions * config.backbone.d_model, 4 * config.stride)
 
@@ -57,13 +57,13 @@ class LetterModel(nn.Module):
 
 
 def letter_loss(
-    model: LetterModel, batch: tuple[Tensor, Tensor], objective: str
+    model: LanguageModel, batch: tuple[Tensor, Tensor], objective: str
 ) -> tuple[Tensor, int]:
     """Mean surprise of the letters that were to be told, in nats, and their number.
 
     Parameters
     ----------
-    model : LetterModel
+    model : LanguageModel
         The model.
     batch : tuple
         Codes `[B, T]` and lengths `[B]`; ambiguous letters are not asked.

@@ -1,4 +1,4 @@
-"""The model of DNA sequences: tokens, backbone in one direction or both, read-out, linear head."""
+"""The model of DNA sequences: tokens, backbone in one direction or both, pooling, linear head."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
 from titans_ts.nn.backbone import TitansBackbone
-from titans_ts.nn.dna.nucleotides import LOWER_CASE, complement_codes, other_strand, present
-from titans_ts.nn.dna.pooling import READ_OUTS
+from titans_ts.nn.dna.nucleotides import SOFT_MASKED, complement_codes, other_strand, present
+from titans_ts.nn.dna.pooling import POOLINGS
 from titans_ts.nn.dna.tokenizers import DNA_TOKENIZERS
 
 __all__ = ["DIRECTIONS", "STRANDS", "SequenceModel"]
@@ -32,7 +32,7 @@ class SequenceModel(nn.Module):
     Parameters
     ----------
     config : SequenceConfig
-        Outputs, tokenizer, backbone and read-out.
+        Outputs, tokenizer, backbone and pooling.
 
     Raises
     ------
@@ -47,8 +47,8 @@ class SequenceModel(nn.Module):
             ("tokenizer", tuple(DNA_TOKENIZERS)),
             ("rc", STRANDS),
             ("bidirectional", DIRECTIONS),
-            ("read_out", tuple(READ_OUTS)),
-            ("lower_case", LOWER_CASE),
+            ("pooling", tuple(POOLINGS)),
+            ("soft_masked", SOFT_MASKED),
         ):
             value = getattr(config, name)
             if value not in choices:
@@ -70,8 +70,8 @@ class SequenceModel(nn.Module):
             TitansBackbone(config.backbone) if config.bidirectional == "separate" else None
         )
         n_tokens = -(-config.length // config.stride)
-        self.read_out = None if config.n_bins else READ_OUTS[config.read_out](d_model, n_tokens)
-        width = d_model if self.read_out is None else self.read_out.width
+        self.pooling = None if config.n_bins else POOLINGS[config.pooling](d_model, n_tokens)
+        width = d_model if self.pooling is None else self.pooling.width
         n_directions = 1 if config.bidirectional == "none" else 2
         self.head: nn.Module = nn.Sequential(
             nn.Dropout(config.head_dropout), nn.Linear(n_directions * width, config.n_outputs)
@@ -169,24 +169,24 @@ class SequenceModel(nn.Module):
 
     def _one_strand(self, codes: Tensor, lengths: Tensor) -> Tensor:
         found, mask = self.hidden(codes, lengths)
-        if self.read_out is None:
+        if self.pooling is None:
             answer: Tensor = self.head(self._bins(torch.cat(found, -1), mask))
             return answer
-        parts = [self.read_out(found[0], mask)]
+        parts = [self.pooling(found[0], mask)]
         if len(found) > 1:
             order = _reversed(mask)
-            parts.append(self.read_out(_take(found[1], order), mask.gather(1, order)))
+            parts.append(self.pooling(_take(found[1], order), mask.gather(1, order)))
         answer = self.head(torch.cat(parts, -1))
         return answer
 
     def _read_strand(self, codes: NDArray[np.uint8], piece: int) -> Tensor:
-        assert self.read_out is not None
+        assert self.pooling is not None
         parts = []
         for backwards in (False, True)[: 1 if self._backwards is None else 2]:
             kept = None
             for y, mask, _ in self.stream(codes, piece, backwards=backwards):
-                kept = self.read_out.add(kept, y, mask)
-            parts.append(self.read_out.finish(kept))
+                kept = self.pooling.add(kept, y, mask)
+            parts.append(self.pooling.finish(kept))
         answer: Tensor = self.head(torch.cat(parts, -1))[0]
         return answer
 

@@ -19,8 +19,8 @@ from titans_ts.datasets.alphabet import (
     COMPLEMENT,
     LETTERS,
     LOWER,
-    LOWER_CASE,
     SHARES,
+    SOFT_MASKED,
     encode_letters,
 )
 from titans_ts.nn.packing import prefix_mask
@@ -29,12 +29,12 @@ __all__ = [
     "ABSENT",
     "LETTERS",
     "LOWER",
-    "LOWER_CASE",
     "SHARES",
+    "SOFT_MASKED",
     "complement_codes",
     "decode_nucleotides",
     "encode_nucleotides",
-    "gapped_places",
+    "gapped_offsets",
     "other_strand",
     "pad_codes",
     "present",
@@ -43,7 +43,7 @@ __all__ = [
 _WRITTEN = np.frombuffer((LETTERS + LETTERS.lower()).encode(), np.uint8)
 
 
-def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.uint8]:
+def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.uint8]:
     """Codes of a DNA sequence: A, C, G, T, N, "-" are 0 to 5, the other IUPAC letters follow.
 
     U counts as T, and "-" is a place that is not there.
@@ -52,8 +52,8 @@ def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.ui
     ----------
     sequence : str
         A non-empty sequence.
-    lower_case : {"same", "marked", "absent"}
-        What lower-case letters are; one of :data:`LOWER_CASE`.
+    soft_masked : {"keep", "flag", "mask"}
+        What lower-case letters are; one of :data:`SOFT_MASKED`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.ui
     --------
     >>> encode_nucleotides("acgtRN")
     array([0, 1, 2, 3, 6, 4], dtype=uint8)
-    >>> encode_nucleotides("aC", "marked")
+    >>> encode_nucleotides("aC", "flag")
     array([16,  1], dtype=uint8)
     >>> encode_nucleotides("ACX")
     Traceback (most recent call last):
@@ -79,9 +79,9 @@ def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.ui
     """
     if not sequence:
         raise ValueError("the sequence is empty; drop it, or give at least one nucleotide")
-    codes = encode_letters(sequence, lower_case)
+    codes = encode_letters(sequence, soft_masked)
     if (codes == ABSENT).all():
-        what = '"-"' if lower_case != "absent" else '"-" and lower case'
+        what = '"-"' if soft_masked != "mask" else '"-" and lower case'
         raise ValueError(f"the sequence is nothing but {what}; drop it")
     return codes
 
@@ -91,7 +91,7 @@ def decode_nucleotides(codes: NDArray[np.integer]) -> str:
 
     Examples
     --------
-    >>> decode_nucleotides(encode_nucleotides("acGR-", "marked"))
+    >>> decode_nucleotides(encode_nucleotides("acGR-", "flag"))
     'acGR-'
     """
     return _WRITTEN[codes].tobytes().decode()
@@ -102,18 +102,18 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> decode_nucleotides(complement_codes(encode_nucleotides("AcN-R", "marked")))
+    >>> decode_nucleotides(complement_codes(encode_nucleotides("AcN-R", "flag")))
     'Y-NgT'
     """
     return COMPLEMENT[codes[::-1]]
 
 
-def gapped_places(k: int, gaps: int) -> list[tuple[int, ...]]:
+def gapped_offsets(k: int, gaps: int) -> list[tuple[int, ...]]:
     """Where the k letters of a word of `k + gaps` may stand, the first of them at its beginning.
 
     Examples
     --------
-    >>> gapped_places(2, 1)
+    >>> gapped_offsets(2, 1)
     [(0, 1), (0, 2)]
     """
     return [(0, *places) for places in combinations(range(1, k + gaps), k - 1)]

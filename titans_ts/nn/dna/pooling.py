@@ -1,6 +1,6 @@
-"""Read-outs: from the tokens of a sequence to one vector, whole or a piece at a time.
+"""Poolings: from the tokens of a sequence to one vector, whole or a piece at a time.
 
-A read-out takes pieces of tokens `[B, n, D]` in order with `add`, and ends with `finish`, `[B, width]`,
+A pooling takes pieces of tokens `[B, n, D]` in order with `add`, and ends with `finish`, `[B, width]`,
 which is 0 where no token is there. What it keeps in between does not grow, but for "flatten".
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["READ_OUTS", "AttentionPool", "Flatten", "LastToken", "MaxPool", "MeanPool", "ReadOut"]
+__all__ = ["POOLINGS", "AttentionPool", "Flatten", "LastToken", "MaxPool", "MeanPool", "Pooling"]
 
 
-class ReadOut(nn.Module, ABC):
-    """Base of the read-outs.
+class Pooling(nn.Module, ABC):
+    """Base of the poolings.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ReadOut(nn.Module, ABC):
         """`[B, width]` of all that was added."""
 
 
-class MeanPool(ReadOut):
+class MeanPool(Pooling):
     """The mean of the tokens."""
 
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
@@ -58,7 +58,7 @@ class MeanPool(ReadOut):
         return mean
 
 
-class LastToken(ReadOut):
+class LastToken(Pooling):
     """The last token: what the backbone has made of all before it."""
 
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
@@ -75,7 +75,7 @@ class LastToken(ReadOut):
         return last
 
 
-class AttentionPool(ReadOut):
+class AttentionPool(Pooling):
     """A mean of the tokens, weighted by a learned score of each."""
 
     def __init__(self, d_model: int, n_tokens: int) -> None:
@@ -101,7 +101,7 @@ class AttentionPool(ReadOut):
         return mean
 
 
-class MaxPool(ReadOut):
+class MaxPool(Pooling):
     """The largest value of every feature among the tokens."""
 
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
@@ -116,7 +116,7 @@ class MaxPool(ReadOut):
         return top
 
 
-class Flatten(ReadOut):
+class Flatten(Pooling):
     """All tokens side by side, for what depends on the place: sequences of about one length."""
 
     def __init__(self, d_model: int, n_tokens: int) -> None:
@@ -133,13 +133,13 @@ class Flatten(ReadOut):
         missing = self.n_tokens - state.shape[1]
         if missing < 0:
             raise ValueError(
-                f"a sequence has {state.shape[1]} tokens; the read-out 'flatten' was made for at most "
-                f"{self.n_tokens}: shorten it, or fit with another read_out"
+                f"a sequence has {state.shape[1]} tokens; the pooling 'flatten' was made for at most "
+                f"{self.n_tokens}: shorten it, or fit with another pooling"
             )
         return nn.functional.pad(state, (0, 0, 0, missing)).flatten(1)
 
 
-READ_OUTS: dict[str, type[ReadOut]] = {
+POOLINGS: dict[str, type[Pooling]] = {
     "attention": AttentionPool,
     "flatten": Flatten,
     "last": LastToken,

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
-from titans_ts.nn.dna.nucleotides import ABSENT, LOWER, SHARES, decode_nucleotides, gapped_places
+from titans_ts.nn.dna.nucleotides import ABSENT, LOWER, SHARES, decode_nucleotides, gapped_offsets
 
 __all__ = [
     "DNA_TOKENIZERS",
-    "BPETokenizer",
-    "ConvTokenizer",
+    "BPETokens",
+    "ConvTokens",
     "DNATokenizer",
-    "KmerTokenizer",
-    "NucleotideTokenizer",
+    "KmerTokens",
+    "NucleotideTokens",
     "StridedTokenizer",
     "learn_merges",
 ]
@@ -155,7 +155,7 @@ class _OneHot(nn.Module):
         return (self.table[codes] * mask[..., None]).mT
 
 
-class NucleotideTokenizer(StridedTokenizer):
+class NucleotideTokens(StridedTokenizer):
     """Learned linear motifs over the letters that a token sees.
 
     A convolution over one-hot letters (an ambiguous one is a share of each that it may stand for).
@@ -163,7 +163,7 @@ class NucleotideTokenizer(StridedTokenizer):
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__(config)
-        self.one_hot = _OneHot(config.lower_case == "marked")
+        self.one_hot = _OneHot(config.soft_masked == "flag")
         channels = self.one_hot.table.shape[1]
         self.conv = nn.Conv1d(channels, config.backbone.d_model, self.kernel_size, self.stride)
 
@@ -175,7 +175,7 @@ class NucleotideTokenizer(StridedTokenizer):
         return tokens
 
 
-class ConvTokenizer(StridedTokenizer):
+class ConvTokens(StridedTokenizer):
     """Motif filters, as of a convolutional network: the best match among a token's letters.
 
     `n_filters` motifs of `kernel_size` letters over one-hot letters, GELU, the maximum over `stride`
@@ -186,7 +186,7 @@ class ConvTokenizer(StridedTokenizer):
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__(config)
-        self.one_hot = _OneHot(config.lower_case == "marked")
+        self.one_hot = _OneHot(config.soft_masked == "flag")
         channels = self.one_hot.table.shape[1]
         self.conv = nn.Conv1d(channels, config.n_filters, self.kernel_size)
         self.out = nn.Linear(config.n_filters, config.backbone.d_model)
@@ -217,14 +217,14 @@ class ConvTokenizer(StridedTokenizer):
                 self.conv.bias[row] = -_MATCH * (there.sum() - 2)
 
 
-class KmerTokenizer(StridedTokenizer):
+class KmerTokens(StridedTokenizer):
     """A vector for every word of `kernel_size` letters.
 
     Words overlap with a `stride` of 1, and follow one another with one of `kernel_size`. A word with a
     letter other than A, C, G and T, or that begins before the sequence, is unknown. With `gaps`, a token
     is the sum of several words: every choice of `kernel_size` letters of so many more, the first among
     them (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014). A token's word ends at the last
-    of its letters; with `every_word`, the token is the sum of the words that end at each of them, of
+    of its letters; with `all_offsets`, the token is the sum of the words that end at each of them, of
     vectors of their own for each place, so that a larger `stride` passes over no word.
     """
 
@@ -237,11 +237,11 @@ class KmerTokenizer(StridedTokenizer):
                 f"kernel_size is {self.kernel_size}; k-mers have at most 10 letters: there are 4 ** 10 "
                 "of them"
             )
-        if config.lower_case == "marked":
-            raise ValueError("lower_case is 'marked', which k-mers cannot show; give 'same'")
+        if config.soft_masked == "flag":
+            raise ValueError("soft_masked is 'flag', which k-mers cannot show; give 'keep'")
         k, self.kernel_size = self.kernel_size, self.kernel_size + config.gaps
-        self._choices = gapped_places(k, config.gaps)
-        self._ends = self.stride if config.every_word else 1
+        self._choices = gapped_offsets(k, config.gaps)
+        self._ends = self.stride if config.all_offsets else 1
         n_words = self._ends * len(self._choices)  # in a token
         self.words = nn.EmbeddingBag(n_words * (4**k + 1), config.backbone.d_model, mode="sum")
         nn.init.normal_(self.words.weight, std=0.5 * n_words**-0.5)
@@ -262,7 +262,7 @@ class KmerTokenizer(StridedTokenizer):
         return tokens
 
 
-class BPETokenizer(DNATokenizer):
+class BPETokens(DNATokenizer):
     """Words of unequal lengths, learned from the training sequences by byte-pair encoding.
 
     The merges, most frequent first, are part of the configuration (:func:`learn_merges`). A word depends
@@ -275,8 +275,8 @@ class BPETokenizer(DNATokenizer):
         super().__init__(config)
         if not config.merges:
             raise ValueError("merges is empty; BPE learns them from sequences (learn_merges)")
-        if config.lower_case == "marked":
-            raise ValueError("lower_case is 'marked', which BPE cannot show; give 'same'")
+        if config.soft_masked == "flag":
+            raise ValueError("soft_masked is 'flag', which BPE cannot show; give 'keep'")
         if self.stride > 1:
             raise ValueError(
                 f"stride is {self.stride}; words of BPE have their own lengths: give 1"
@@ -403,10 +403,10 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
 
 
 DNA_TOKENIZERS: dict[str, type[DNATokenizer]] = {
-    "nucleotide": NucleotideTokenizer,
-    "conv": ConvTokenizer,
-    "kmer": KmerTokenizer,
-    "bpe": BPETokenizer,
+    "nucleotide": NucleotideTokens,
+    "conv": ConvTokens,
+    "kmer": KmerTokens,
+    "bpe": BPETokens,
 }
 """How a DNA sequence becomes tokens, by name."""
 

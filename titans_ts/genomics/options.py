@@ -1,0 +1,151 @@
+"""Options of the DNA estimators that belong together: tokenizers, and the k-mer model."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+from titans_ts.config import Options, SequenceConfig
+
+__all__ = [
+    "TOKENIZER_OPTIONS",
+    "BPETokenizer",
+    "ConvTokenizer",
+    "KmerModel",
+    "KmerTokenizer",
+    "NucleotideTokenizer",
+    "read_kmer_model",
+    "read_tokenizer",
+]
+
+
+@dataclass(frozen=True, repr=False)
+class NucleotideTokenizer(Options):
+    """A token is a linear map of the letters that it sees."""
+
+    kernel_size: int | None = None
+    """Letters that a token sees. None: 9, or `stride` if that is larger."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
+        return {"tokenizer": "nucleotide", "kernel_size": self.kernel_size}
+
+
+@dataclass(frozen=True, repr=False)
+class ConvTokenizer(Options):
+    """Motif filters over one-hot letters; a token takes the largest response of each filter."""
+
+    n_filters: int = SequenceConfig.n_filters
+    """Number of filters."""
+    kernel_size: int | None = None
+    """Letters that a token sees. None: 15, or `stride` if that is larger."""
+    init: str = "random"
+    """Initial filters: "random", or "kmers", the most predictive gapped k-mers of a ridge regression on
+    the training sequences, which helps with few sequences."""
+
+    def __post_init__(self) -> None:
+        if self.init not in ("random", "kmers"):
+            raise ValueError(f"init is {self.init!r}; choose one of ['random', 'kmers']")
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
+        return {
+            "tokenizer": "conv",
+            "kernel_size": self.kernel_size,
+            "n_filters": self.n_filters,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class KmerTokenizer(Options):
+    """A token is the sum of the vectors of the k-mers that it contains."""
+
+    k: int | None = None
+    """Letters of a k-mer, at most 10. None: 6, or `stride` if that is larger."""
+    gaps: int = SequenceConfig.gaps
+    """Letters that a k-mer may skip: a token is the sum over all gapped k-mers."""
+    all_offsets: bool = SequenceConfig.all_offsets
+    """Whether a token sees the k-mers that end at each of its letters, or only at the last one. With
+    coding sequences and a `stride` of 3, the last one keeps the reading frame."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
+        return {
+            "tokenizer": "kmer",
+            "kernel_size": self.k,
+            "gaps": self.gaps,
+            "all_offsets": self.all_offsets,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class BPETokenizer(Options):
+    """Byte-pair encoding: tokens are frequent strings, learned from the training sequences."""
+
+    n_merges: int = 1000
+    """Pairs of tokens to merge: the vocabulary has about that many tokens."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
+        return {"tokenizer": "bpe"}
+
+
+@dataclass(frozen=True, repr=False)
+class KmerModel(Options):
+    """A linear model of k-mer counts that is ensembled with the network."""
+
+    k: int = 6
+    """Letters of a k-mer, 1 to 10."""
+    gaps: int = 0
+    """Letters that a k-mer may skip, 0 to 10 (gapped k-mers); 2 is usual."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("k", 1), ("gaps", 0)):
+            value = getattr(self, name)
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            if not whole or not low <= value <= 10:
+                raise ValueError(f"{name} is {value!r}; it must be an integer from {low} to 10")
+
+
+TOKENIZER_OPTIONS: dict[str, type[Any]] = {
+    "nucleotide": NucleotideTokenizer,
+    "conv": ConvTokenizer,
+    "kmer": KmerTokenizer,
+    "bpe": BPETokenizer,
+}
+"""The options of every tokenizer, by the key of `titans_ts.nn.DNA_TOKENIZERS`."""
+
+
+def read_tokenizer(value: Any) -> Any:
+    """The options of a tokenizer, from its name or as they are.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if isinstance(value, tuple(TOKENIZER_OPTIONS.values())):
+        return value
+    if not isinstance(value, str) or value not in TOKENIZER_OPTIONS:
+        classes = ", ".join(kind.__name__ for kind in TOKENIZER_OPTIONS.values())
+        raise ValueError(
+            f"tokenizer is {value!r}; choose one of {sorted(TOKENIZER_OPTIONS)}, or give one of "
+            f"{classes}"
+        )
+    return TOKENIZER_OPTIONS[value]()
+
+
+def read_kmer_model(value: Any) -> KmerModel | None:
+    """A k-mer model, from its k or as it is; None without one.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or its options are out of range.
+    """
+    if value is None or isinstance(value, KmerModel):
+        return value
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return KmerModel(int(value))
+    raise ValueError(f"kmer_model is {value!r}; give a KmerModel, its k, or None for no such model")
