@@ -32,7 +32,7 @@ def encode_stretch(letters: str | bytes, lower_case: str, where: str) -> NDArray
         return encode_letters(letters, lower_case)
     except ValueError as error:
         raise ValueError(
-            f"{where}: {error}; Genome(path, pad_invalid=True) reads other letters as absent"
+            f"{where}: {error}; Genome(path, pad_invalid=True) reads such letters as absent"
         ) from None
 
 
