@@ -89,32 +89,32 @@ def run_classify(
     classifier.fit(X, y, groups=None if groups is None else train[groups])
     if save is not None:
         classifier.save(save)
-    asked = test["sequence"].to_numpy()
-    probabilities = classifier.predict_proba(asked)
+    sequences = test["sequence"].to_numpy()
+    probabilities = classifier.predict_proba(sequences)
     predicted = classifier.classes_[probabilities.argmax(1)]
-    answers = test.drop(columns="sequence").assign(predicted=predicted)
+    table = test.drop(columns="sequence").assign(predicted=predicted)
     for i, label in enumerate(classifier.classes_):
-        answers[f"p_{label}"] = probabilities[:, i]
+        table[f"p_{label}"] = probabilities[:, i]
     scores = findings = None
     if "label" in test:
-        wanted = test["label"].to_numpy()
+        labels = test["label"].to_numpy()
         gaps = (
             2 if train["sequence"].str.len().mean() < 2000 else 0
         )  # each gap takes time and memory
-        words = kmer_classifier(k=6, gaps=gaps).fit(X, y).predict(asked)
-        commonest = np.full(len(wanted), train["label"].mode()[0])
-        told = {"titans": predicted, "k-mers": words, "commonest class": commonest}
+        kmers = kmer_classifier(k=6, gaps=gaps).fit(X, y).predict(sequences)
+        commonest = np.full(len(labels), train["label"].mode()[0])
+        predictions = {"titans": predicted, "k-mers": kmers, "commonest class": commonest}
         scores = pd.DataFrame(
             {
                 name: {
-                    "accuracy": accuracy_score(wanted, p),
-                    "mcc": matthews_corrcoef(wanted, p),
+                    "accuracy": accuracy_score(labels, p),
+                    "mcc": matthews_corrcoef(labels, p),
                 }
-                for name, p in told.items()
+                for name, p in predictions.items()
             }
         ).T
-        findings = check_splits(list(X), y, list(asked), wanted)
-    return ClassifyJob(answers, scores, findings, held_out, classifier)
+        findings = check_splits(list(X), y, list(sequences), labels)
+    return ClassifyJob(table, scores, findings, held_out, classifier)
 
 
 def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
@@ -144,11 +144,11 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
         if is_float_dtype(labels) and (labels % 1 == 0).all():
             labels = labels.astype(np.int64)  # "1", and not "1.0"
         parts.append(part.assign(label=labels.astype(str)))
-    some, others = (part["label"].unique().tolist() for part in parts)
-    if not set(some) & set(others):
+    first, second = (part["label"].unique().tolist() for part in parts)
+    if not set(first) & set(second):
         raise ValueError(
-            f"the training part has the labels {some[:5]} and the test part {others[:5]}, numbers in one "
-            "and text in the other; write them alike"
+            f"the training part has the labels {first[:5]} and the test part {second[:5]}, numbers in "
+            "one and text in the other; write them alike"
         )
     return parts[0], parts[1]
 
