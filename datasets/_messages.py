@@ -8,19 +8,19 @@ from difflib import get_close_matches
 __all__ = ["unknown_name"]
 
 
-def unknown_name(argument: str, name: object, known: Iterable[str], mend: str = "") -> str:
-    """Return the message for a name that is not among the known ones.
+def unknown_name(argument: str, name: object, known: Iterable[str], hint: str = "") -> str:
+    """Return the error message for an unknown name.
 
     Parameters
     ----------
     argument
-        Name of the argument at fault.
+        Name of the argument.
     name
-        The value seen.
+        The value received.
     known
         The accepted names.
-    mend
-        A closing sentence on what else to do, if there is something.
+    hint
+        A closing sentence on how to fix it (default: none).
 
     Examples
     --------
@@ -31,6 +31,6 @@ def unknown_name(argument: str, name: object, known: Iterable[str], mend: str = 
     # Compared without case: "etth1" for "ETTh1" is the commonest slip and difflib counts case.
     folded = {choice.casefold(): choice for choice in choices}
     close = get_close_matches(str(name).casefold(), folded, n=1)
-    hint = f"; did you mean {folded[close[0]]!r}?" if close else "."
-    message = f"{argument}={name!r} is not known{hint} Known names: {', '.join(choices)}."
-    return f"{message} {mend}" if mend else message
+    guess = f"; did you mean {folded[close[0]]!r}?" if close else "."
+    message = f"{argument}={name!r} is not known{guess} Known names: {', '.join(choices)}."
+    return f"{message} {hint}" if hint else message

@@ -26,22 +26,22 @@ _TIMEOUT_S = 60
 def load_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Load a registered benchmark series as a wide frame.
 
-    The file ``NAME.csv`` or ``NAME.csv.gz`` is looked for in `data_home`, then in the folder
-    that the environment variable ``TITANS_TS_DATA`` names (in both, also in their subfolder
-    ``timeseries``), then in the user's cache, and is downloaded into that cache if absent. The
+    The file ``NAME.csv`` or ``NAME.csv.gz`` is read from `data_home`, or from the folder in the
+    environment variable ``TITANS_TS_DATA`` (for both, also from their subfolder ``timeseries``), or
+    from the user's cache. If it is in none of these, it is downloaded into the cache. The
     uncompressed content is checked against the registered SHA-256 every time.
 
-    Values are those of the literature, nothing masked or filled: in *weather* the sentinel -9999
-    stays (use ``frame.mask(frame == -9999)`` for honest numbers), as do its one repeated and its
-    missing stamps; the dates of *exchange_rate* are an artefact (see ``DATASETS[name].note``).
-    The only repair is to the header of *weather*, whose unit symbols are damaged in every copy.
+    Values are those of the literature, neither masked nor filled. *weather* keeps the sentinel -9999
+    (``frame.mask(frame == -9999)`` removes it), one repeated timestamp and missing timestamps; the
+    dates of *exchange_rate* are an artefact (see ``DATASETS[name].note``). Only the header of
+    *weather* is repaired, whose unit symbols are damaged in every copy.
 
     Parameters
     ----------
     name
         A key of `DATASETS`.
     data_home
-        Folder to look in first.
+        Folder to read from first (default: none).
 
     Returns
     -------
@@ -51,10 +51,10 @@ def load_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None) 
     Raises
     ------
     ValueError
-        If the name is unknown, a named folder does not exist, or the content is not the
-        registered one (truncated, altered, another version).
+        If the name is unknown, a given folder does not exist, or the content differs from the
+        registered one (truncated, changed, another version).
     ConnectionError
-        If the file is nowhere local and the download fails.
+        If no local file is found and the download fails.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def _cached(dataset: Dataset) -> bytes:
     cache = Path(pooch.os_cache("titans-ts"))
     path = cache / dataset.url.rsplit("/", 1)[-1]
     if path.is_file():
-        return _verified(path, dataset, "delete it and it is downloaded afresh")
+        return _verified(path, dataset, "delete it to download it again")
     # Checked before it is renamed: the cache only ever holds whole files. pooch's own check would
     # hash the bytes on the wire, gzipped or not; ours is on the content.
     with atomic_path(path) as aside:
@@ -118,7 +118,7 @@ def _download(dataset: Dataset, target: str) -> None:
         ) from error
 
 
-def _verified(path: Path, dataset: Dataset, mend: str) -> bytes:
+def _verified(path: Path, dataset: Dataset, hint: str) -> bytes:
     """Return the uncompressed content of `path` if it is the registered one."""
     content = path.read_bytes()
     seen = ""
@@ -131,7 +131,7 @@ def _verified(path: Path, dataset: Dataset, mend: str) -> bytes:
     if seen != dataset.sha256:
         raise ValueError(
             f"{path} is not {dataset.name} as registered: expected sha256 {dataset.sha256}, "
-            f"seen {seen}; {mend}."
+            f"received {seen}; {hint}."
         )
     return content
 

@@ -101,7 +101,7 @@ def check_splits(
 
 
 def _one_of_both(sequence: str) -> str:
-    """The strand of a sequence that comes first in the alphabet, without what is not there; U is T."""
+    """The alphabetically first strand of a sequence, without absent ends; U is read as T."""
     upper = sequence.upper().replace("U", "T").strip("-")
     return min(upper, reverse_complement(upper))
 
@@ -135,33 +135,33 @@ def _relatives(
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]], k: int, similarity: float
 ) -> Iterator[Any]:
     train, test = list(dict.fromkeys(parts["train"][0])), parts["test"][0]
-    words = [_words(s, k) for s in train]
-    some = [_sampled(w) for w in words]
-    every = np.concatenate([np.empty(0, np.uint64), *some])
-    owner = np.repeat(np.arange(len(words)), [len(s) for s in some])
-    order = np.argsort(every, kind="stable")
-    every, owner = every[order], owner[order]
-    # of a word of very many sequences (an adapter, or a family) a few tell enough
+    hashes = [_kmer_hashes(s, k) for s in train]
+    samples = [_sampled(w) for w in hashes]
+    sampled = np.concatenate([np.empty(0, np.uint64), *samples])
+    owner = np.repeat(np.arange(len(hashes)), [len(s) for s in samples])
+    order = np.argsort(sampled, kind="stable")
+    sampled, owner = sampled[order], owner[order]
+    # a k-mer of very many sequences (an adapter, or a family): a few of them are enough
     _, begin, place, count = np.unique(
-        every, return_index=True, return_inverse=True, return_counts=True
+        sampled, return_index=True, return_inverse=True, return_counts=True
     )
-    few = np.arange(len(every)) - begin[place] < max(50, len(train) // 100)
-    every, owner, tells = every[few], owner[few], 1 / count[place[few]]
-    known = set(train)
+    few = np.arange(len(sampled)) - begin[place] < max(50, len(train) // 100)
+    sampled, owner, weight = sampled[few], owner[few], 1 / count[place[few]]
+    duplicates = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):
-        own = _words(sequence, k)
-        if sequence in known or len(own) == 0:
+        own = _kmer_hashes(sequence, k)
+        if sequence in duplicates or len(own) == 0:
             continue
-        asked = _sampled(own)
-        first, last = np.searchsorted(every, asked), np.searchsorted(every, asked, side="right")
+        query = _sampled(own)
+        first, last = np.searchsorted(sampled, query), np.searchsorted(sampled, query, side="right")
         n = last - first
         hits = np.repeat(first - (n.cumsum() - n), n) + np.arange(n.sum())
         if len(hits):
             candidates, which = np.unique(owner[hits], return_inverse=True)
-            shared = np.bincount(which, tells[hits])
+            shared = np.bincount(which, weight[hits])
             for candidate in candidates[np.argsort(-shared, kind="stable")[:10]]:
-                common = np.isin(own, words[candidate], assume_unique=True).mean()
+                common = np.isin(own, hashes[candidate], assume_unique=True).mean()
                 near[i] |= common >= similarity
     detail = f"at least {similarity:.0%} of their {k}-mers are in one training sequence"
     yield from _finding("near-duplicate", "test", near, detail)
@@ -174,25 +174,27 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
         concerned = pd.Series(labels).isin(rare.index).to_numpy()
         detail = ", ".join(f"{label!r}: {n}" for label, n in rare.items())
         yield from _finding("imbalance", name, concerned, f"rare classes: {detail}")
-    (train, labels), (test, wanted) = parts["train"], parts["test"]
-    new = ~pd.Series(wanted).isin(pd.unique(pd.Series(labels))).to_numpy()
+    (train, labels), (test, test_labels) = parts["train"], parts["test"]
+    new = ~pd.Series(test_labels).isin(pd.unique(pd.Series(labels))).to_numpy()
     yield from _finding("unseen class", "test", new, "no model can learn them")
     if len(train) == 0 or len(test) == 0:
         return
-    lengths, asked = (np.array([len(s) for s in part]) for part in (train, test))
+    lengths, test_lengths = (np.array([len(s) for s in part]) for part in (train, test))
     # the commonest class among the training sequences of about the same length
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 33))[1:-1])
     bins = pd.Series(np.searchsorted(edges, lengths, side="right"))
     usual = pd.Series(labels).groupby(bins).agg(lambda y: y.value_counts().index[0])
     commonest = pd.Series(labels).value_counts().index[0]
-    told = pd.Series(np.searchsorted(edges, asked, side="right")).map(usual).fillna(commonest)
-    right = told.to_numpy() == wanted
-    if right.mean() > (wanted == commonest).mean() + max(0.05, 2 / np.sqrt(len(wanted))):
+    predicted = (
+        pd.Series(np.searchsorted(edges, test_lengths, side="right")).map(usual).fillna(commonest)
+    )
+    right = predicted.to_numpy() == test_labels
+    if right.mean() > (test_labels == commonest).mean() + max(0.05, 2 / np.sqrt(len(test_labels))):
         yield from _finding("length", "test", right, "classified correctly by their length alone")
 
 
-def _words(sequence: str, k: int) -> Hashes:
-    """Different words of k letters of a sequence, each the lesser of both strands, scrambled."""
+def _kmer_hashes(sequence: str, k: int) -> Hashes:
+    """Hashes of the distinct k-mers of a sequence, each the lesser of both strands."""
     codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:
@@ -204,12 +206,12 @@ def _words(sequence: str, k: int) -> Hashes:
         valid &= part < 4
         forward |= (part.astype(np.uint64) & np.uint64(3)) << np.uint64(2 * (k - 1 - i))
         backward |= (np.uint64(3) - (part.astype(np.uint64) & np.uint64(3))) << np.uint64(2 * i)
-    words = np.unique(np.minimum(forward, backward)[valid])
-    words *= np.uint64(0x9E3779B97F4A7C15)  # wraps: neighbours in the alphabet part
-    words ^= words >> np.uint64(29)
-    return words
+    hashes = np.unique(np.minimum(forward, backward)[valid])
+    hashes *= np.uint64(0x9E3779B97F4A7C15)  # wraps: neighbours in the alphabet part
+    hashes ^= hashes >> np.uint64(29)
+    return hashes
 
 
-def _sampled(words: Hashes) -> Hashes:
-    """A quarter of the words, the same ones in every sequence (a MinHash by fraction)."""
-    return words[words % np.uint64(4) == 0]
+def _sampled(hashes: Hashes) -> Hashes:
+    """A quarter of the k-mers, the same ones in every sequence (a MinHash by fraction)."""
+    return hashes[hashes % np.uint64(4) == 0]

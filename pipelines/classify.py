@@ -1,4 +1,4 @@
-"""The classification job: fit, compare with words and with guessing on what was held out, predict."""
+"""The classification job: fit, predict, and compare with k-mers and the most common class."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["ClassifyJob", "run_classify", "write_classify"]
 
 @dataclass(frozen=True)
 class ClassifyJob:
-    """What a classification came to."""
+    """The results of a classification."""
 
     predictions: pd.DataFrame
-    """Of every test sequence: its other columns, `predicted`, and a probability for every class."""
+    """One row for each test sequence: its other columns, `predicted`, and a probability of each class."""
     scores: pd.DataFrame | None
-    """Rows titans, k-mers (a linear model of words) and commonest class, columns accuracy and mcc; None
+    """Rows titans, k-mers (a linear k-mer model) and commonest class, columns accuracy and mcc; None
     without test labels."""
     findings: pd.DataFrame | None
-    """What :func:`titans_ts.datasets.check_splits` found, or None without test labels."""
+    """The result of :func:`titans_ts.datasets.check_splits`, or None without test labels."""
     held_out: bool
     """Whether the test part was taken from the training part."""
     classifier: TitansClassifier
@@ -46,17 +46,17 @@ def run_classify(
     seed: int = 0,
     save: str | Path | None = None,
 ) -> ClassifyJob:
-    """Fit on labelled sequences, and answer for others.
+    """Fit on labelled sequences, and predict others.
 
     Parameters
     ----------
     train, test : DataFrame
-        As :func:`titans_ts.datasets.read_sequences` gives them. Without a test part, one is held out; if
-        it has labels, the answers are compared with them.
+        Sequences as :func:`titans_ts.datasets.read_sequences` returns them. If `test` is None, a part of
+        `train` is held out. If the test part has labels, the predictions are compared with them.
     classifier : TitansClassifier
-        Not yet fitted.
+        The classifier to fit.
     groups : str, optional
-        A column whose groups are not torn when a part is held out, to stop early by or to test.
+        A column of groups; a group is never split between training, validation and test.
     test_fraction : float
         Share that is held out, where there is no test part.
     seed : int
@@ -89,50 +89,52 @@ def run_classify(
     classifier.fit(X, y, groups=None if groups is None else train[groups])
     if save is not None:
         classifier.save(save)
-    asked = test["sequence"].to_numpy()
-    probabilities = classifier.predict_proba(asked)
+    sequences = test["sequence"].to_numpy()
+    probabilities = classifier.predict_proba(sequences)
     predicted = classifier.classes_[probabilities.argmax(1)]
-    answers = test.drop(columns="sequence").assign(predicted=predicted)
+    table = test.drop(columns="sequence").assign(predicted=predicted)
     for i, label in enumerate(classifier.classes_):
-        answers[f"p_{label}"] = probabilities[:, i]
+        table[f"p_{label}"] = probabilities[:, i]
     scores = findings = None
     if "label" in test:
-        wanted = test["label"].to_numpy()
+        labels = test["label"].to_numpy()
         gaps = (
             2 if train["sequence"].str.len().mean() < 2000 else 0
         )  # each gap takes time and memory
-        words = kmer_classifier(k=6, gaps=gaps).fit(X, y).predict(asked)
-        commonest = np.full(len(wanted), train["label"].mode()[0])
-        told = {"titans": predicted, "k-mers": words, "commonest class": commonest}
+        kmers = kmer_classifier(k=6, gaps=gaps).fit(X, y).predict(sequences)
+        commonest = np.full(len(labels), train["label"].mode()[0])
+        predictions = {"titans": predicted, "k-mers": kmers, "commonest class": commonest}
         scores = pd.DataFrame(
             {
                 name: {
-                    "accuracy": accuracy_score(wanted, p),
-                    "mcc": matthews_corrcoef(wanted, p),
+                    "accuracy": accuracy_score(labels, p),
+                    "mcc": matthews_corrcoef(labels, p),
                 }
-                for name, p in told.items()
+                for name, p in predictions.items()
             }
         ).T
-        findings = check_splits(list(X), y, list(asked), wanted)
-    return ClassifyJob(answers, scores, findings, held_out, classifier)
+        findings = check_splits(list(X), y, list(sequences), labels)
+    return ClassifyJob(table, scores, findings, held_out, classifier)
 
 
 def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
     """Raise ValueError unless every row has a group, and there are enough."""
     if groups not in frame:
-        raise ValueError(f"groups are to be in column {groups!r}; there are {list(frame.columns)}")
+        raise ValueError(
+            f"groups is {groups!r}, which is no column; choose one of {list(frame.columns)}"
+        )
     if frame[groups].isna().any():
         row = frame.index[frame[groups].isna()][0]
         raise ValueError(f"row {row} of the training part has no group in {groups!r}; give it one")
     if frame[groups].nunique() < needed:
         raise ValueError(
-            f"column {groups!r} has {frame[groups].nunique()} groups, and it takes {needed}: to learn "
-            "from, to stop early by, and to test with where there is no test part; give more, or none"
+            f"column {groups!r} has {frame[groups].nunique()} groups, but {needed} are needed: for "
+            "training, for early stopping and, without a test part, for testing; give more, or none"
         )
 
 
 def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same, with labels of text in both parts where one of them has text."""
+    """Both parts, with labels as text if they are text in one of them."""
     numbers = [is_numeric_dtype(part["label"]) for part in (train, test)]
     if numbers[0] == numbers[1]:
         return train, test
@@ -142,11 +144,11 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
         if is_float_dtype(labels) and (labels % 1 == 0).all():
             labels = labels.astype(np.int64)  # "1", and not "1.0"
         parts.append(part.assign(label=labels.astype(str)))
-    some, others = (part["label"].unique().tolist() for part in parts)
-    if not set(some) & set(others):
+    first, second = (part["label"].unique().tolist() for part in parts)
+    if not set(first) & set(second):
         raise ValueError(
-            f"the training part has the labels {some[:5]} and the test part {others[:5]}, numbers in one "
-            "and text in the other; write them alike"
+            f"the training part has the labels {first[:5]} and the test part {second[:5]}, numbers in "
+            "one and text in the other; write them alike"
         )
     return parts[0], parts[1]
 
@@ -154,7 +156,7 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
 def _held_out(
     frame: pd.DataFrame, groups: str | None, fraction: float, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A part to learn from and one to test with."""
+    """A training part and a test part."""
     if groups is not None:
         split = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
         kept, held_out = next(split.split(frame, groups=frame[groups]))
@@ -171,7 +173,7 @@ def _held_out(
 
 
 def write_classify(job: ClassifyJob, folder: str | Path) -> Path:
-    """Write `predictions.csv`, and return where it is."""
+    """Write `predictions.csv`, and return its path."""
     path = Path(folder) / "predictions.csv"
     content = job.predictions.to_csv(index_label="row", float_format="%.6g")
     replace_file(path, content.encode())

@@ -50,7 +50,7 @@ Contigs = Annotated[
 PadInvalid = Annotated[
     bool,
     typer.Option(
-        "--pad-invalid", help="Take letters outside IUPAC as not there, and not as errors."
+        "--pad-invalid", help="Read letters outside IUPAC as absent instead of raising an error."
     ),
 ]
 Rename = Annotated[

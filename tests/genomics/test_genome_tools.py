@@ -1,4 +1,4 @@
-"""What a fitted model says of a genome: along it, of variants, of single letters, its surprise."""
+"""The genome tools of the estimators: scan, variants, single letters, surprise and surprisal."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def by_hand(estimator, window, stride, strands):
 
 @pytest.mark.parametrize("letters_at_once", [50, 2**20])
 @pytest.mark.parametrize(("window", "stride"), [(20, 7), (20, None), (10, 33), (500, None)])
-def test_a_scan_is_the_answer_for_every_window(
+def test_a_scan_scores_every_window(
     classifier, genome, monkeypatch, window, stride, letters_at_once
 ):
     monkeypatch.setattr(scan_module, "MAX_LETTERS", letters_at_once)
@@ -223,7 +223,7 @@ def counted(estimator, monkeypatch, stop_at=None):
     return calls
 
 
-def test_a_scan_goes_on_where_it_stopped(classifier, genome, tmp_path, monkeypatch):
+def test_an_interrupted_scan_resumes(classifier, genome, tmp_path, monkeypatch):
     monkeypatch.setattr(scan_module, "MAX_LETTERS", 60)  # 3 windows of 20
     out, parts = tmp_path / "x.bed", tmp_path / "x.bed.parts"
     options = {"window": 20, "strand": "both", "out": out}
@@ -270,7 +270,7 @@ def test_a_scan_goes_on_where_it_stopped(classifier, genome, tmp_path, monkeypat
     assert run()[1] == all_calls
 
 
-def test_what_else_is_in_the_folder_stays(tmp_path):
+def test_the_part_cache_leaves_other_files(tmp_path):
     kept = part_cache.PartCache(tmp_path / "x.parts", {"a": 1})
     kept.put(3, np.arange(4.0))
     (tmp_path / "x.parts" / "notes.txt").write_text("mine")
@@ -303,12 +303,12 @@ def test_the_digest_is_of_every_weight(classifier):
         ({"out": "scores.txt"}, ValueError, "out is 'scores.txt', whose ending is no known format"),
     ],
 )
-def test_scans_that_cannot_be(classifier, genome, options, error, message):
+def test_a_scan_refuses_wrong_arguments(classifier, genome, options, error, message):
     with pytest.raises(error, match=message):
         classifier.scan(genome, **({"window": 20} | options))
 
 
-def test_a_letter_that_is_none_is_named_with_its_place(classifier, tmp_path):
+def test_an_invalid_letter_is_named_with_its_place(classifier, tmp_path):
     path = write(tmp_path / "odd.fa", one="ACGTACGTAC*TACGT")
     with pytest.raises(ValueError, match=r"one:0-16: the sequence has '\*' at position 10"):
         classifier.scan(path, window=4)
@@ -365,7 +365,7 @@ def test_windows_of_variants_are_those_built_by_hand(classifier, tmp_path):
     assert (found["effect"].abs() > 1e-6).all()
 
 
-def test_a_batch_at_a_time_and_references_that_differ(classifier, regressor, tmp_path, monkeypatch):
+def test_variants_in_batches_with_wrong_references(classifier, regressor, tmp_path, monkeypatch):
     g = dna(60, 6)
     path = write(tmp_path / "v.fa", chr1=g, chr2="N" * 30)
     rows = [("1", i, g[i] if i % 3 else "ACGT"["TGCA".index(g[i])], "A") for i in range(60)]
@@ -448,7 +448,7 @@ def test_an_alternative_has_the_case_of_the_genome(tmp_path):
         (variants(("I", 1.5, "A", "C")), "column 'start' has dtype float64"),
     ],
 )
-def test_variants_that_cannot_be(classifier, tmp_path, frame, message):
+def test_variant_effect_refuses_wrong_variants(classifier, tmp_path, frame, message):
     with pytest.raises(ValueError, match=message):
         classifier.variant_effect(write(tmp_path / "v.fa", I="ACGT"), frame, window=4)
 
@@ -457,7 +457,7 @@ def test_variants_that_cannot_be(classifier, tmp_path, frame, message):
 
 
 @pytest.mark.parametrize("letters_at_once", [30, 2**20])
-def test_mutagenesis_is_every_substitution(classifier, regressor, monkeypatch, letters_at_once):
+def test_mutagenesis_scores_every_substitution(classifier, regressor, monkeypatch, letters_at_once):
     monkeypatch.setattr(attribution, "MAX_LETTERS", letters_at_once)
     sequence = "ACG-NRtA"
     for estimator, atol in ((classifier, 1e-6), (regressor, 1e-3)):  # of values of 170, in float32
@@ -511,7 +511,7 @@ def test_the_gradient_is_that_of_the_one_hot_letters(kind, params):
         assert np.abs(mine).max() > 1e-6
 
 
-def test_a_planted_motif_stands_out(motif_finder):
+def test_a_planted_motif_has_the_largest_attribution(motif_finder):
     for motif in (MOTIF, reverse_complement(MOTIF)):
         sequence = dna(12, 7) + motif + dna(12, 8)
         assert score_of(motif_finder, [sequence])[0] > 1
@@ -536,7 +536,7 @@ def test_saliency_leaves_the_model_as_it_was(classifier):
     np.testing.assert_allclose(classifier.saliency("ACGT--ACG", label="a"), -found, atol=1e-7)
 
 
-def test_words_have_no_gradient(classifier):
+def test_kmer_tokens_have_no_gradient(classifier):
     fitted = small(tokenizer=KmerTokenizer(k=3)).fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="tokenizer is 'kmer', .*; use mutagenesis"):
         fitted.saliency(SEQUENCES[0])
@@ -581,7 +581,7 @@ def test_surprise_is_the_mean_over_the_letters_of_a_bin(params, tmp_path, monkey
     assert len((tmp_path / "s.bedgraph").read_text().splitlines()) == (~unknown).sum()
 
 
-def test_a_foreign_insert_is_a_surprise(tmp_path):
+def test_a_foreign_insert_has_a_high_surprise(tmp_path):
     """The same letters surprise more among foreign ones than among their own kind, at first.
 
     The same letters, because the level of the surprise depends on the composition by itself. Of ten
@@ -614,7 +614,9 @@ def test_a_foreign_insert_is_a_surprise(tmp_path):
 
 
 @pytest.mark.parametrize("params", [{}, {"stride": 3}, {"variant": "mac", "tokenizer": "conv"}])
-def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
+def test_surprisal_is_the_negative_log_likelihood_of_the_letters_of_a_bin(
+    params, tmp_path, monkeypatch
+):
     torch.manual_seed(0)
     contigs = {"one": dna(95, 1) + "N" * 60 + dna(30, 2), "two": dna(41, 3).lower(), "gap": "NNN"}
     path = write(tmp_path / "s.fa", **contigs)
@@ -649,6 +651,18 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
     assert (tmp_path / "s.bw.bedgraph").exists()
 
 
+def test_surprisal_skips_ambiguous_letters(genome, tmp_path):
+    small(position=False).pretrain(genome, tmp_path / "p", window=64)
+    letters = dna(40, 1)
+    scores = {}
+    for name, third in (("ambiguous", "R"), ("unknown", "N"), ("known", letters[30])):
+        path = write(tmp_path / f"{name}.fa", one=letters[:30] + third + letters[31:])
+        frame = nucleotide_surprisal(tmp_path / "p", path, bin=31, progress_bar=False)
+        scores[name] = frame["score"][0]
+    assert scores["ambiguous"] == pytest.approx(scores["unknown"])  # the mean of the 30 before it
+    assert scores["known"] != pytest.approx(scores["unknown"])
+
+
 @pytest.mark.parametrize(
     ("params", "objective", "message"),
     [
@@ -660,13 +674,15 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
         ({}, "causal", "uses positional encodings .* pretrain one with position=False"),
     ],
 )
-def test_letters_that_cannot_be_foreseen(params, objective, message, genome, tmp_path):
+def test_surprisal_refuses_models_that_cannot_read_contigs(
+    params, objective, message, genome, tmp_path
+):
     small(**params).pretrain(genome, tmp_path / "p", objective=objective, window=64)
     with pytest.raises(ValueError, match=message):
         nucleotide_surprisal(tmp_path / "p", genome)
 
 
-def test_surprise_that_cannot_be(classifier, genome):
+def test_surprise_refuses_models_without_memory_and_wrong_arguments(classifier, genome):
     fitted = small(variant="swa").fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="no memory .variant 'swa', 1 blocks."):
         fitted.surprise(genome)
@@ -676,7 +692,7 @@ def test_surprise_that_cannot_be(classifier, genome):
         classifier.surprise(genome, out="surprise")
 
 
-def test_surprise_of_words(genome):
+def test_surprise_refuses_the_bpe_tokenizer(genome):
     pytest.importorskip("tokenizers")
     fitted = small(tokenizer=BPETokenizer(n_merges=5)).fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens have no fixed place"):
@@ -687,7 +703,7 @@ def test_surprise_of_words(genome):
     )
 
 
-def test_what_has_no_memory_and_what_has_no_letters(tmp_path):
+def test_a_model_without_blocks_and_a_genome_without_letters(tmp_path):
     path = tmp_path / "n.fa"
     path.write_text(">one\n" + "N" * 60 + "\n")
     plain = small(n_layers=0).fit(SEQUENCES, ["a", "b"] * 12)

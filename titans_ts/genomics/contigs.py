@@ -32,7 +32,7 @@ def encode_stretch(letters: str | bytes, soft_masked: str, where: str) -> NDArra
         return encode_letters(letters, soft_masked)
     except ValueError as error:
         raise ValueError(
-            f"{where}: {error}; Genome(path, pad_invalid=True) reads other letters as absent"
+            f"{where}: {error}; Genome(path, pad_invalid=True) reads such letters as absent"
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""Letters of DNA as codes: what they may stand for, their complements, what is not there.
+"""DNA sequences as codes of letters, and batches of them as tensors.
 
-Codes are `[T]` or `[B, T]`, padded at the end; `lengths` `[B]` says how many are a sequence. A code is
-the letter's place in :data:`LETTERS`, and :data:`LOWER` more where a lower-case letter is told apart.
+Codes are `[T]` or `[B, T]`, padded at the end; `lengths` `[B]` are the numbers of letters of the
+sequences. The tables of the alphabet are in :mod:`titans_ts.datasets.alphabet`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _WRITTEN = np.frombuffer((LETTERS + LETTERS.lower()).encode(), np.uint8)
 def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.uint8]:
     """Codes of a DNA sequence: A, C, G, T, N, "-" are 0 to 5, the other IUPAC letters follow.
 
-    U counts as T, and "-" is a place that is not there.
+    U is read as T, and "-" is a place without a letter.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.u
     Raises
     ------
     ValueError
-        If the sequence is empty (or nothing of it is there), or has a letter outside IUPAC; it names the
-        letter and its place.
+        If the sequence is empty or has only absent letters, or has a letter outside IUPAC (the message
+        names the letter and its position).
 
     Examples
     --------
@@ -109,7 +109,7 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def gapped_offsets(k: int, gaps: int) -> list[tuple[int, ...]]:
-    """Where the k letters of a word of `k + gaps` may stand, the first of them at its beginning.
+    """Offsets of the k letters of a gapped k-mer that spans `k + gaps` letters; the first is 0.
 
     Examples
     --------
@@ -129,12 +129,12 @@ def pad_codes(sequences: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
 
 
 def present(codes: Tensor, lengths: Tensor) -> Tensor:
-    """Which of padded codes `[B, T]` of sequences of these lengths `[B]` are there, `[B, T]` bool."""
+    """Mask `[B, T]` of the letters that are present, of padded codes `[B, T]` and lengths `[B]`."""
     return prefix_mask(lengths, codes.shape[1]) & (codes != ABSENT)
 
 
 def other_strand(codes: Tensor, lengths: Tensor) -> Tensor:
-    """As :func:`complement_codes`, of padded sequences `[B, T]`, the padding still at the end."""
+    """As :func:`complement_codes`, for padded sequences `[B, T]`; the padding stays at the end."""
     place = torch.arange(codes.shape[1], device=codes.device)
     back = lengths[:, None] - 1 - place
     complement = torch.tensor(COMPLEMENT, dtype=codes.dtype, device=codes.device)
