@@ -27,7 +27,8 @@ test-oldest:
 
 # As two other x86-64 processors compute: the oldest one, without compiled kernels, and one with AVX2, with kernels
 # compiled for x86-64-v2 and two threads (which do not spin while they wait). Float32 rounding matters most in these
-# tests; those that train for seconds are left out. A test that fails here alone has a tolerance that is too small, or a mistake that other processors hide.
+# tests; those that train for seconds are left out. A test that fails here alone has too small a tolerance, or shows a
+# mistake that other processors hide.
 PORTABLE := tests/forecasting/test_gluonts.py tests/forecasting/test_stateful.py tests/forecasting/test_volume.py \
   tests/genomics/test_genome_tools.py tests/kernels/test_native.py tests/nn/test_fused.py \
   -m "not slow" -k "not anomalies and not motif and not insert and not falls and not evaluates"
