@@ -30,8 +30,8 @@ test-oldest:
 # tests; those that train for seconds are left out. A test that fails here alone has too small a tolerance, or shows a
 # mistake that other processors hide.
 PORTABLE := tests/forecasting/test_gluonts.py tests/forecasting/test_stateful.py tests/forecasting/test_volume.py \
-  tests/genomics/test_genome_tools.py tests/kernels/test_native.py tests/nn/test_fused.py \
-  -m "not slow" -k "not anomalies and not motif and not insert and not falls and not evaluates"
+  tests/genomics/test_genome_tools.py tests/kernels/test_native.py \
+  -m "not slow" -k "not anomalies and not motif and not insert and not falls and not evaluates and not thresholds"
 V2 := sh -c 'exec cc "$$@" -march=x86-64-v2' cc
 test-portable: .venv/installed
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 CC=none $(BIN)/python $(TESTS) $(PORTABLE)
