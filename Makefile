@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-oldest check clean
+.PHONY: demo test test-all test-oldest test-portable check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -24,6 +24,19 @@ test-oldest:
 	test -x .venv-oldest/bin/pip || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
 	.venv-oldest/bin/python $(TESTS) -m "not slow" -o filterwarnings=ignore::DeprecationWarning
+
+# As two other x86-64 processors compute: the oldest one, without compiled kernels, and one with AVX2, with kernels
+# compiled for x86-64-v2 and two threads (which do not spin while they wait). Float32 rounding matters most in these
+# tests; those that train for seconds are left out. A test that fails here alone has too small a tolerance, or shows a
+# mistake that other processors hide.
+PORTABLE := tests/forecasting/test_gluonts.py tests/forecasting/test_stateful.py tests/forecasting/test_volume.py \
+  tests/genomics/test_genome_tools.py tests/kernels/test_native.py \
+  -m "not slow" -k "not anomalies and not motif and not insert and not falls and not evaluates and not thresholds"
+V2 := sh -c 'exec cc "$$@" -march=x86-64-v2' cc
+test-portable: .venv/installed
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 CC=none $(BIN)/python $(TESTS) $(PORTABLE)
+	ATEN_CPU_CAPABILITY=avx2 TITANS_TS_TEST_THREADS=2 OMP_WAIT_POLICY=passive CC='$(subst ','\'',$(V2))' \
+	  $(BIN)/python -m pytest -q $(PORTABLE)
 
 check: .venv/installed
 	$(BIN)/ruff check .

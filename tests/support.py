@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["Clock", "random_dna", "small_settings", "wait_until"]
+__all__ = ["Clock", "random_dna", "rounding", "small_settings", "wait_until"]
 
 
 class Clock:
@@ -18,6 +18,16 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def rounding(expected, share=1e-5):
+    """Return the tolerances, rtol and atol, for float32 results that are computed in two ways.
+
+    Another batch, or another processor, adds in another order. The error has the size of the largest
+    value, so a relative tolerance is too small for the values near 0.
+    """
+    largest = np.nanmax(np.abs(np.asarray(expected, dtype=float)))
+    return {"rtol": 0, "atol": share * float(largest)}
 
 
 def small_settings(**changes):

@@ -38,6 +38,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 from torch import cuda
 
+from tests.support import rounding
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, TitansSearch
 from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
@@ -212,7 +213,9 @@ def test_cross_validation_scores_every_split_in_any_process(case, n_jobs):
     estimator, X, y, splits = case
     scores = cross_val_score(estimator, X, y, cv=splits, n_jobs=n_jobs, error_score="raise")
     # float32; a worker may have other threads, which sum in another order
-    np.testing.assert_allclose(scores, by_hand(estimator, X, y, splits.split(X, y)), rtol=1e-4)
+    np.testing.assert_allclose(
+        scores, by_hand(estimator, X, y, splits.split(X, y)), rtol=1e-4, atol=1e-4
+    )
 
 
 RATES = {"learning_rate": [1e-3, 3e-2]}
@@ -277,7 +280,11 @@ def test_a_spawned_worker_answers_the_same(case, worker):
     fitted = clone(estimator).fit(X, y)
     told = worker.submit(fitted.predict, X).result()
     assert type(told) is type(fitted.predict(X))
-    np.testing.assert_array_equal(told, fitted.predict(X))
+    own = np.asarray(fitted.predict(X))
+    if own.dtype.kind == "f":  # the worker may have other threads, which sum in another order
+        np.testing.assert_allclose(told, own, **rounding(own))
+    else:
+        np.testing.assert_array_equal(told, own)
 
 
 @pytest.mark.parametrize("form", ["default", "pandas", "polars"])
@@ -287,8 +294,9 @@ def test_a_forecaster_reads_what_a_scaler_hands_on(form):
     forecast = pipeline.predict(X)
     scaled = (X - X.mean()) / X.std(ddof=0)
     expected = clone(FORECASTER).fit(scaled).predict()
-    np.testing.assert_allclose(forecast, expected, rtol=1e-5)
-    assert pipeline.score(X) == pytest.approx(clone(FORECASTER).fit(scaled).score(scaled))
+    # the two ways to scale may differ in the last digit, which training amplifies
+    np.testing.assert_allclose(forecast, expected, **rounding(expected, 1e-4))
+    assert pipeline.score(X) == pytest.approx(clone(FORECASTER).fit(scaled).score(scaled), abs=1e-4)
     if form == "pandas":
         pd.testing.assert_index_equal(forecast.index, expected.index)
         assert forecast.columns.tolist() == ["sun", "wind"]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.support import rounding
 from titans_ts import (
     BPETokenizer,
     ConvTokenizer,
@@ -63,15 +64,15 @@ def test_probabilities_do_not_depend_on_what_stands_beside_a_sequence(fitted):
     together = fitted.predict_proba(sequences)
     np.testing.assert_allclose(together.sum(1), 1)
     alone = np.concatenate([fitted.predict_proba([s]) for s in sequences])
-    np.testing.assert_allclose(together, alone, atol=1e-6)  # float32 sums in another order
-    np.testing.assert_allclose(fitted.predict_proba(sequences[::-1])[::-1], together, atol=1e-6)
+    np.testing.assert_allclose(together, alone, **rounding(1))  # float32 sums in another order
+    np.testing.assert_allclose(fitted.predict_proba(sequences[::-1])[::-1], together, **rounding(1))
     assert list(fitted.predict(sequences)) == list(fitted.classes_[together.argmax(1)])
 
 
 def test_case_u_and_ambiguous_letters(fitted):
     forms = ["ACGTTNN", "acgttnn", "ACGUUnN"]
     p = fitted.predict_proba(forms)
-    np.testing.assert_allclose(p, p[[0, 0, 0]], atol=1e-7)
+    np.testing.assert_allclose(p, p[[0, 0, 0]], atol=1e-6)  # rows may be summed in other orders
     np.testing.assert_array_equal(encode_nucleotides("ACGTNacgtnUuRYSWKMBDHV")[10:12], [3, 3])
     # a letter counts as a share of all that it may stand for
     shares = SHARES[encode_nucleotides("ARNB-")]
@@ -81,7 +82,7 @@ def test_case_u_and_ambiguous_letters(fitted):
 
 def test_places_that_are_not_there_are_not_seen(fitted):
     whole = fitted.predict_proba(["ACGTTACG"])
-    np.testing.assert_allclose(fitted.predict_proba(["ACGTTACG---"]), whole, atol=1e-6)
+    np.testing.assert_allclose(fitted.predict_proba(["ACGTTACG---"]), whole, **rounding(1))
     # in front they only move the rest on, and are no N
     masked, unknown = fitted.predict_proba(["----ACGTTACG", "NNNNACGTTACG"])
     assert not np.allclose(masked, unknown, atol=1e-5)
@@ -117,7 +118,7 @@ def test_both_strands_have_one_answer():
     fitted = small(rc="average", max_epochs=2).fit(sequences, labels)
     other = [reverse_complement(s) for s in sequences]
     p = fitted.predict_proba(sequences)
-    np.testing.assert_allclose(fitted.predict_proba(other), p, atol=1e-6)
+    np.testing.assert_allclose(fitted.predict_proba(other), p, **rounding(1))
     np.testing.assert_allclose(p.sum(1), 1)
     alone = small(rc="augment", max_epochs=2).fit(sequences, labels)
     assert not np.allclose(alone.predict_proba(other), alone.predict_proba(sequences), atol=1e-4)

@@ -32,6 +32,7 @@ pytest.importorskip("pyfaidx")
 
 SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "random_state": 0, "progress_bar": False}
 MOTIF = "TATAAT"
+LOG_ODDS = 1e-5  # differences of float32 numbers of about 1, which other batches round otherwise
 
 
 def small(kind=TitansClassifier, **params):
@@ -360,7 +361,7 @@ def test_windows_of_variants_are_those_built_by_hand(classifier, tmp_path):
     assert found["ref_match"].all()
     for i, name in ((1, "ref_score"), (2, "alt_score")):
         expected = score_of(classifier, [case[i] for case in cases.values()], None)
-        np.testing.assert_allclose(found[name], expected, atol=1e-6)
+        np.testing.assert_allclose(found[name], expected, atol=LOG_ODDS)
     np.testing.assert_array_equal(found["effect"], found["alt_score"] - found["ref_score"])
     assert (found["effect"].abs() > 1e-6).all()
 
@@ -385,7 +386,7 @@ def test_variants_in_batches_with_wrong_references(classifier, regressor, tmp_pa
     assert (whole.loc[100:159, "effect"][(frame["ref"] == "A") & match] == 0).all()
     monkeypatch.setattr(variant_effect, "MAX_LETTERS", 40)
     pieces = regressor.variant_effect(path, frame, window=8, rename={"1": "chr1", "2": "chr2"})
-    pd.testing.assert_frame_equal(pieces, whole, atol=1e-4)  # values of about 170, in float32
+    pd.testing.assert_frame_equal(pieces, whole, atol=1e-3)  # effects of values of 170, in float32
     with pytest.raises(KeyError, match="contig '1' is not in v.fa, which has 'chr1'"):
         classifier.variant_effect(path, frame, window=8)
     assert len(classifier.variant_effect(path, frame[:0], window=8)) == 0
@@ -393,7 +394,7 @@ def test_variants_in_batches_with_wrong_references(classifier, regressor, tmp_pa
     kept = regressor.variant_effect(
         path, more, window=8, outside="drop", rename=lambda c: f"chr{c}"
     )
-    pd.testing.assert_frame_equal(kept, whole, atol=1e-4)
+    pd.testing.assert_frame_equal(kept, whole, atol=1e-3)
     with pytest.raises(ValueError, match="outside is 'pad'; choose one of .'error', 'drop'"):
         classifier.variant_effect(path, frame, window=8, outside="pad")
     odd = write(tmp_path / "odd.fa", I="ACGTAC*TACGT")
@@ -408,7 +409,7 @@ def test_variants_in_batches_with_wrong_references(classifier, regressor, tmp_pa
         classifier.variant_effect(odd, asked, window=6)
     padded = classifier.variant_effect(Genome(odd, pad_invalid=True), asked, window=6)
     np.testing.assert_allclose(
-        padded["ref_score"][1], score_of(classifier, ["CGTAC-"])[0], atol=1e-6
+        padded["ref_score"][1], score_of(classifier, ["CGTAC-"])[0], atol=LOG_ODDS
     )
 
 
@@ -423,8 +424,8 @@ def test_variants_of_a_vcf_file(classifier, tmp_path):
     ]
     assert found["ref_match"].tolist() == [True, True, False]
     expected = score_of(classifier, ["ACGT", "ACAT", "ACGT", "ACGT"])  # window 4: 2 before it
-    np.testing.assert_allclose(found["ref_score"][:2], expected[[0, 2]], atol=1e-6)
-    np.testing.assert_allclose(found["alt_score"][:2], expected[[1, 3]], atol=1e-6)
+    np.testing.assert_allclose(found["ref_score"][:2], expected[[0, 2]], atol=LOG_ODDS)
+    np.testing.assert_allclose(found["alt_score"][:2], expected[[1, 3]], atol=LOG_ODDS)
 
 
 def test_an_alternative_has_the_case_of_the_genome(tmp_path):
@@ -432,7 +433,7 @@ def test_an_alternative_has_the_case_of_the_genome(tmp_path):
     path = write(tmp_path / "v.fa", I="ACGTacgtACGT")
     found = fitted.variant_effect(path, variants(("I", 5, "C", "T"), ("I", 1, "c", "t")), window=4)
     expected = score_of(fitted, ["Tatg", "-ATG"])
-    np.testing.assert_allclose(found["alt_score"], expected, atol=1e-6)
+    np.testing.assert_allclose(found["alt_score"], expected, atol=LOG_ODDS)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +461,7 @@ def test_variant_effect_refuses_wrong_variants(classifier, tmp_path, frame, mess
 def test_mutagenesis_scores_every_substitution(classifier, regressor, monkeypatch, letters_at_once):
     monkeypatch.setattr(attribution, "MAX_LETTERS", letters_at_once)
     sequence = "ACG-NRtA"
-    for estimator, atol in ((classifier, 1e-6), (regressor, 1e-3)):  # of values of 170, in float32
+    for estimator, atol in ((classifier, LOG_ODDS), (regressor, 1e-3)):  # values of 170, in float32
         found = estimator.mutagenesis(sequence)
         usual = score_of(estimator, [sequence])
         for place, letter in enumerate(sequence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 
 import pytest
@@ -140,7 +141,7 @@ def test_what_is_elsewhere_is_refused():
 
 
 def test_two_words_may_name_the_compiler(monkeypatch, no_library):
-    monkeypatch.setenv("CC", f"{' '.join(compiler._compiler())} -O1")
+    monkeypatch.setenv("CC", f"{shlex.join(compiler._compiler())} -O1")
     compiler._compiler.cache_clear()
     assert compiler.unavailable() is None
     assert compiler._compiler()[-1] == "-O1"
@@ -194,7 +195,7 @@ def test_what_is_compiled_is_kept_and_tuned_only_where_it_can_be(monkeypatch, no
     plain.write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
         'case "$*" in *-march=native*) exit 1;; esac\n'
-        f'exec {" ".join(compiler._compiler())} "$@"\n'
+        f'exec {shlex.join(compiler._compiler())} "$@"\n'
     )
     plain.chmod(0o755)
     compiler._compiler.cache_clear()
