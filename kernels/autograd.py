@@ -7,9 +7,10 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["differentiable_once"]
+__all__ = ["differentiable_once", "requires_gradient"]
 
 
 def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,3 +31,8 @@ def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
         return once(ctx, *gradients)
 
     return refuse_or_run
+
+
+def requires_gradient(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass through a function of these tensors may follow."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)

@@ -20,35 +20,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.autograd import differentiable_once, requires_gradient
+from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
 from titans_ts.kernels.chunked.samples import Block, Tokens, tokens_together
 from titans_ts.kernels.layout import Slots
-from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
+from titans_ts.kernels.state import MemoryOutput, MemoryState, initial_state
 
-__all__ = ["chunked_memory"]
+__all__ = ["compute", "uncovered"]
 
 
-def chunked_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None = None,
-    *,
-    mask: Tensor | None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
+def uncovered(call: MemoryCall) -> str | None:
+    """Why this does not cover a call: it covers every one."""
+    return None
+
+
+def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it, a chunk at a time.
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Differentiable once.
+    Differentiable once.
     """
+    call = call.in_full_precision()
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, _ = call
     # Where forgetting leads to M_0, all that follows computes with the distance from there.
-    towards = forget_to == "init" and forget is not None
+    towards = call.to_initial
     origin = initial if towards else tuple(torch.zeros_like(w) for w in initial)
     begun = initial_state(initial, len(k)) if state is None else state
     carried: list[Tensor] = []
@@ -63,7 +58,7 @@ def chunked_memory(
             distances = [torch.cat(pair, 2) for pair in pairs]
         carried = [*distances, *carried]
     tensors = (q, k, v, forget, momentum, lr, *initial, *carried)
-    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    save = requires_gradient(*tensors)
     y, surprise, position, *final = _Chunked.apply(
         *(len(initial), chunk_size, towards, save, begun.position, mask, *tensors)
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from titans_ts.kernels.dispatch import forced
 from titans_ts.kernels.native.abi import DEPTH, DTYPES, Integer, address, places, samples
 from titans_ts.kernels.native.compiler import library
-from titans_ts.kernels.native.op import uncovered_by_native
+from titans_ts.kernels.native.coverage import uncovered_sizes
 from titans_ts.kernels.state import MemoryState, Weights
 
 __all__ = ["Layer", "MACBlock", "covers_layer", "native_block", "native_read", "native_step"]
@@ -83,7 +83,7 @@ def covers_layer(x: Tensor, layer: Layer) -> bool:
     """Whether the functions below take tokens x `[B, T, D]` and a layer.
 
     They do not take more than a token, and do not where an implementation is asked for, under autocast or
-    torch.compile, in half precision, with gradients, or where :func:`uncovered_by_native` has something
+    torch.compile, in half precision, with gradients, or where :func:`uncovered_sizes` has something
     against it.
     """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
@@ -95,7 +95,7 @@ def covers_layer(x: Tensor, layer: Layer) -> bool:
         and x.dtype in DTYPES
         and all(w is None or w.dtype == x.dtype for w in layer[:5])
         and forced() in (None, "native")
-        and uncovered_by_native(x, layer.depth, layer.chunk_size) is None
+        and uncovered_sizes(x, layer.depth, layer.chunk_size) is None
     )
 
 

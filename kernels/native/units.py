@@ -13,7 +13,7 @@ from torch import Tensor
 from titans_ts.kernels.dispatch import forced
 from titans_ts.kernels.native.abi import DTYPES, Integer, address, in_threads
 from titans_ts.kernels.native.compiler import library
-from titans_ts.kernels.native.op import uncovered_by_native
+from titans_ts.kernels.native.coverage import uncovered_sizes
 
 __all__ = [
     "covers_units",
@@ -35,7 +35,7 @@ def covers_units(*tensors: Tensor) -> bool:
         and x.dtype in DTYPES
         and all(other.dtype == x.dtype and other.device == x.device for other in tensors[1:])
         and forced() in (None, "native")
-        and uncovered_by_native(x, 1, 1) is None
+        and uncovered_sizes(x, 1, 1) is None
     )
 
 

@@ -166,11 +166,13 @@ def test_without_a_compiler_there_are_matrix_products(monkeypatch, no_library):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert explain(**inputs, initial=initial) == (
-            "chunked: matrix products; not native, as no C compiler was found "
-            "(install gcc or clang, or name one in CC)"
+            "chunked: the first that covers the call\n"
+            "not native: no C compiler was found (install gcc or clang, or name one in CC)\n"
+            "not step: the call has 3 tokens, not one\n"
+            "not triton: float64 is not one of float32, bfloat16, float16"
         )
         assert neural_memory(**inputs, initial=initial).y.isfinite().all()
-    with pytest.raises(ValueError, match="cannot take this: no C compiler was found"):
+    with pytest.raises(ValueError, match="does not cover this call: no C compiler was found"):
         neural_memory(**inputs, initial=initial, implementation="native")
 
 
