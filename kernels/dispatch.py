@@ -13,6 +13,7 @@ from titans_ts.kernels import reference
 from titans_ts.kernels.call import MemoryCall, check
 from titans_ts.kernels.chunked import op as chunked
 from titans_ts.kernels.chunked import step
+from titans_ts.kernels.decisions import note
 from titans_ts.kernels.native import op as native
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
 from titans_ts.kernels.triton import op as triton
@@ -123,6 +124,7 @@ def neural_memory(
     )  # fmt: skip
     check(call)
     choice = _choose(call, implementation)
+    note("memory", choice)
     with torch.autocast(v.device.type, enabled=False):
         y, final, surprise = IMPLEMENTATIONS[choice.name].compute(call)
     return MemoryOutput(y if y is None or y.dtype == v.dtype else y.to(v.dtype), final, surprise)
