@@ -13,14 +13,14 @@ they are `[n, L, d]` and `[n, d_in, d_out]` for n = H * B memories.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, requires_gradient
+from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
 from titans_ts.kernels.chunked.samples import Block, Tokens, tokens_together
@@ -99,8 +99,7 @@ class _Chunked(torch.autograd.Function):
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        outputs = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        outputs = _forward_operator(position, mask, tensors, depth, chunk_size, towards, save)
         n_layers = 2 * depth
         ctx.set_materialize_grads(False)
         ctx.options = (depth, chunk_size, towards)
@@ -116,12 +115,11 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         position, mask, *rest = ctx.saved_tensors
         tensors, saved = rest[: ctx.n_tensors], rest[ctx.n_tensors :]
-        backward = _backward_operator if torch.compiler.is_compiling() else _backward
         outputs = [y, surprise, *final]
         with torch.autocast(
             tensors[1].device.type, enabled=False
         ):  # it may be on around backward()
-            found = iter(backward(position, mask, tensors, saved, outputs, *ctx.options))
+            found = iter(_backward_operator(position, mask, tensors, saved, outputs, *ctx.options))
         gradients = (None if x is None else next(found) for x in tensors)
         return None, None, None, None, None, None, *gradients
 
@@ -182,7 +180,7 @@ def _backward(
             None if surprise is None else surprise[rows],
             call.end(outputs[2:], rows),
             list(saved[i * each : (i + 1) * each]),
-            found.map(operator.itemgetter(rows)),
+            found.map(itemgetter(rows)),
             initial,
         )
         for whole, w in zip(state, itertools.chain(*start), strict=bool(state)):
@@ -191,25 +189,7 @@ def _backward(
     return [*(call.slots.pick(x) for x in found if x is not None), *initial, *state]
 
 
-# Under torch.compile the two are opaque: one node of the graph each, instead of every chunk unrolled.
-_forward_operator = torch.library.custom_op(
-    "titans_ts::chunked_memory",
-    _forward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
-)
-_backward_operator = torch.library.custom_op(
-    "titans_ts::chunked_memory_backward",
-    _backward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
-)
-
-
-@_forward_operator.register_fake
-def _(
+def _forward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -225,8 +205,7 @@ def _(
     return [y, k.new_empty(k.shape[:3]), torch.empty_like(position), *call.final(), *saved]
 
 
-@_backward_operator.register_fake
-def _(
+def _backward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -237,6 +216,22 @@ def _(
     towards: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape) for x in tensors if x is not None]
+
+
+_forward_operator = operator(
+    "titans_ts::chunked_memory",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+    _forward,
+    _forward_shapes,
+)
+_backward_operator = operator(
+    "titans_ts::chunked_memory_backward",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    _backward,
+    _backward_shapes,
+)
 
 
 class _Call:
@@ -272,7 +267,7 @@ class _Call:
             w = w if w.shape[0] == 1 else w[rows]
             return w.transpose(0, 1).reshape(-1, *w.shape[2:])
 
-        tokens = self.tokens.map(operator.itemgetter(rows))
+        tokens = self.tokens.map(itemgetter(rows))
         start = self._boundary([fold(w) for w in self.state])
         return Block(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
 

@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["DEPTH", "DTYPES", "Integer", "address", "in_threads", "places", "point", "samples"]
+__all__ = [
+    "DEPTH",
+    "DTYPES",
+    "Integer",
+    "address",
+    "in_threads",
+    "places",
+    "point",
+    "samples",
+    "threads",
+]
 
 Result = TypeVar("Result")
 
@@ -75,7 +85,7 @@ def in_threads(count: int, most: int, part: Callable[[int, int], Result]) -> lis
     if n == 1:
         return [part(0, count)]
     edges = [count * i // n for i in range(n + 1)]
-    pool = _threads(n - 1)
+    pool = threads(n - 1)
     others = [pool.submit(part, *edges[i : i + 2]) for i in range(1, n)]
     try:
         first = part(0, edges[1])
@@ -87,7 +97,7 @@ def in_threads(count: int, most: int, part: Callable[[int, int], Result]) -> lis
 _kept: list[tuple[int, ThreadPoolExecutor]] = []
 
 
-def _threads(n: int) -> ThreadPoolExecutor:
+def threads(n: int) -> ThreadPoolExecutor:
     """A pool of at least n threads, which this process keeps."""
     if not _kept or _kept[-1][0] < n:
         # another thread may still submit to the smaller pool; without references it ends by itself

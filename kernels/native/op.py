@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, requires_gradient
+from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.native.abi import (
     DEPTH,
@@ -263,25 +263,7 @@ def _backward(
     return [x for x in found if x is not None]
 
 
-# Under torch.compile the two are opaque: one node of the graph each.
-_forward_operator = torch.library.custom_op(
-    "titans_ts::native_memory",
-    _forward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
-)
-_backward_operator = torch.library.custom_op(
-    "titans_ts::native_memory_backward",
-    _backward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
-)
-
-
-@_forward_operator.register_fake
-def _(
+def _forward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -293,8 +275,7 @@ def _(
     return _outputs(tensors, depth, chunk_size, save)
 
 
-@_backward_operator.register_fake
-def _(
+def _backward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -305,6 +286,22 @@ def _(
     towards: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape) for x in tensors if x is not None]
+
+
+_forward_operator = operator(
+    "titans_ts::native_memory",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+    _forward,
+    _forward_shapes,
+)
+_backward_operator = operator(
+    "titans_ts::native_memory_backward",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    _backward,
+    _backward_shapes,
+)
 
 
 class _Native(torch.autograd.Function):
@@ -321,8 +318,9 @@ class _Native(torch.autograd.Function):
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        *outputs, saved = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        *outputs, saved = _forward_operator(
+            position, mask, tensors, depth, chunk_size, towards, save
+        )
         ctx.set_materialize_grads(False)
         ctx.options = (depth, chunk_size, towards)
         ctx.save_for_backward(position, mask, *tensors, saved)
@@ -332,8 +330,7 @@ class _Native(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         position, mask, *tensors, saved = ctx.saved_tensors
-        backward = _backward_operator if torch.compiler.is_compiling() else _backward
-        found = iter(backward(position, mask, tensors, saved, gradients, *ctx.options))
+        found = iter(_backward_operator(position, mask, tensors, saved, gradients, *ctx.options))
         return (
             None,
             None,

@@ -87,14 +87,14 @@ def test_threads_are_kept_and_made_anew_after_a_fork(monkeypatch):
 
     assert [part for _, part in used()] == [(0, 2), (2, 4), (4, 6)]
     assert used()[0][0] == threading.get_ident()
-    pool = abi._threads(2)
+    pool = abi.threads(2)
     used()
-    assert abi._threads(1) is abi._threads(2) is pool
+    assert abi.threads(1) is abi.threads(2) is pool
     child = os.fork()
     if child == 0:
         os._exit(0 if [part for _, part in used()] == [(0, 2), (2, 4), (4, 6)] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert abi._threads(2) is pool
+    assert abi.threads(2) is pool
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):
