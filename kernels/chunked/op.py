@@ -23,8 +23,8 @@ from torch import Tensor
 from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
-from titans_ts.kernels.chunked.samples import Block, Tokens, tokens_together
-from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.chunked.samples import SampleGroup, Tokens, tokens_together
+from titans_ts.kernels.layout import ChunkLayout
 from titans_ts.kernels.state import MemoryOutput, MemoryState, initial_state
 
 __all__ = ["compute", "uncovered"]
@@ -137,7 +137,7 @@ def _forward(
 
     `tensors` are the six of :class:`Tokens`, M_0, and the state's layers if a stream goes on.
     """
-    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
     call = _Call(slots, tensors, depth, towards)
     tokens = call.tokens
     y = tokens.v.new_zeros(0) if tokens.q is None else tokens.v.new_zeros(tokens.v.shape)
@@ -166,7 +166,7 @@ def _backward(
     towards: bool,
 ) -> list[Tensor]:
     """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
-    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
     call = _Call(slots, tensors, depth, towards)
     found = call.tokens.map(lambda x: x.new_zeros(x.shape))
     initial = [w.new_zeros(w.shape) for w in call.initial]
@@ -198,7 +198,7 @@ def _forward_shapes(
     towards: bool,
     save: bool,
 ) -> list[Tensor]:
-    call = _Call(Slots([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
+    call = _Call(ChunkLayout([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
     q, k, v, *_ = call.tokens
     y = v.new_empty(0 if q is None else v.shape)
     saved = [w for rows in call.blocks() if save for w in call.block(rows).storage()]
@@ -239,7 +239,7 @@ class _Call:
 
     def __init__(
         self,
-        slots: Slots,
+        slots: ChunkLayout,
         tensors: Sequence[Tensor | None],
         depth: int,
         towards: bool,
@@ -259,7 +259,7 @@ class _Call:
         edges = [*range(0, self.batch, self.together), self.batch]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
-    def block(self, rows: slice) -> Block:
+    def block(self, rows: slice) -> SampleGroup:
         """Some of the samples."""
 
         def fold(w: Tensor) -> Tensor:
@@ -269,7 +269,7 @@ class _Call:
 
         tokens = self.tokens.map(itemgetter(rows))
         start = self._boundary([fold(w) for w in self.state])
-        return Block(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
+        return SampleGroup(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
 
     def final(self) -> list[Tensor]:
         """Room for the layers of the final state."""

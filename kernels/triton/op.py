@@ -23,7 +23,7 @@ from torch import Tensor
 
 from titans_ts.kernels.autograd import requires_gradient
 from titans_ts.kernels.call import MemoryCall
-from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.layout import ChunkLayout
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
 
 __all__ = ["compute", "shared_memory", "uncovered"]
@@ -160,7 +160,7 @@ class _Call:
         towards: bool,
         read: bool,
     ) -> None:
-        self.slots = slots = Slots.build(position, mask, k.shape[1], chunk_size)
+        self.slots = slots = ChunkLayout.build(position, mask, k.shape[1], chunk_size)
         batch_size, _, heads, _ = k.shape
         forget, momentum, _ = gates
         self.gates = [None if gate is None else self.place(gate) for gate in gates]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
 from titans_ts.kernels.decisions import covered
-from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.layout import ChunkLayout
 from titans_ts.kernels.native.layer import native_block
 from titans_ts.nn.attention import (
     AttentionCache,
@@ -209,7 +209,7 @@ class MAC(Mixer):
 
     def forward(self, x: Tensor, state: MACState, lengths: Tensor | None = None) -> MixerOutput:
         memory, start, conv, cache, position = state
-        slots = Slots.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
+        slots = ChunkLayout.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
         tokens = slots.place(x)
         outputs, surprises = [], []
         for first, stop in slots.chunks:
@@ -233,7 +233,7 @@ class MAC(Mixer):
         )
         return MixerOutput(y, state, surprise)
 
-    def _start(self, slots: Slots, stop: int, weights: Weights, start: Weights) -> Weights:
+    def _start(self, slots: ChunkLayout, stop: int, weights: Weights, start: Weights) -> Weights:
         """Where the memory is read after slot `stop`: the samples that ended a segment move on."""
         if (slots.offset + stop) % self.segment_length:
             return start
