@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels.chunked.op import chunked_memory
-from titans_ts.kernels.chunked.step import step_memory
-from titans_ts.kernels.native.op import native_memory, uncovered_by_native
-from titans_ts.kernels.reference import recurrent_memory
+from titans_ts.kernels import reference
+from titans_ts.kernels.call import MemoryCall, check
+from titans_ts.kernels.chunked import op as chunked
+from titans_ts.kernels.chunked import step
+from titans_ts.kernels.decisions import note
+from titans_ts.kernels.native import op as native
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
-from titans_ts.kernels.triton.op import triton_memory, uncovered
+from titans_ts.kernels.triton import op as triton
 
-__all__ = ["IMPLEMENTATIONS", "explain", "forced", "neural_memory", "read_memory"]
+__all__ = [
+    "ENVIRONMENT",
+    "IMPLEMENTATIONS",
+    "Implementation",
+    "explain",
+    "forced",
+    "neural_memory",
+    "read_memory",
+]
 
-IMPLEMENTATIONS: dict[str, Callable[..., MemoryOutput]] = {
-    "native": native_memory,
-    "chunked": chunked_memory,
-    "recurrent": recurrent_memory,
-    "triton": triton_memory,
+
+class Implementation(Protocol):
+    """What a module that computes the memory exports."""
+
+    def uncovered(self, call: MemoryCall) -> str | None:
+        """Why the module does not cover a call, or None if it does."""
+
+    def compute(self, call: MemoryCall) -> MemoryOutput:
+        """Compute a call that is covered."""
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "native": native,
+    "step": step,
+    "triton": triton,
+    "chunked": chunked,
+    "recurrent": reference,
 }
-"""Every implementation of the memory, by name; all have the signature of :func:`neural_memory`.
+"""Every implementation of the memory by name, in the order of preference: the first that covers a call
+computes it, unless the caller or the environment names another."""
 
-One more, the step of a single token without gradients, is taken by itself on a GPU and where nothing
-is compiled.
-"""
-
-_ENVIRONMENT = "TITANS_TS_IMPLEMENTATION"
-_FORGET_TO = ("init", "zero")
-_STEP = "step"
+ENVIRONMENT = "TITANS_TS_IMPLEMENTATION"
+"""The environment variable that names an implementation for every call."""
 
 
 def neural_memory(
@@ -83,8 +99,9 @@ def neural_memory(
         What forgetting moves towards: M_0 (stable at any length), or zero (the paper's form, which
         loses a deep memory for ever after long unlearnable input).
     implementation : str, optional
-        A key of `IMPLEMENTATIONS`; default: environment variable TITANS_TS_IMPLEMENTATION, else the
-        fastest that covers the case. :func:`explain` says which and why.
+        A key of `IMPLEMENTATIONS`; default: the one that the environment variable
+        TITANS_TS_IMPLEMENTATION names, else the first that covers the call. :func:`explain` says which
+        and why.
 
     Returns
     -------
@@ -95,34 +112,22 @@ def neural_memory(
     Raises
     ------
     ValueError
-        If shapes disagree, `chunk_size` is below 1 or a name is unknown.
+        If shapes disagree, `chunk_size` is below 1, a name is unknown, or the implementation that is
+        named does not cover the call.
 
     Notes
     -----
     Source: arXiv 2501.00663, equations 8 to 15; forgetting towards M_0 is ours, see README.md here.
     """
-    _check(q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to)
-    tokens = (q, k, v, forget, momentum, lr)
-    name, _ = _choose(tokens, initial, state, mask, chunk_size, implementation)
-    compute: Callable[..., MemoryOutput] = step_memory if name == _STEP else IMPLEMENTATIONS[name]
-    # A memory accumulates thousands of small updates: below float32 they round away. (Triton's
-    # kernels raise the precision themselves, as they read.)
-    dtype = v.dtype if name == "triton" else torch.promote_types(v.dtype, torch.float32)
+    call = MemoryCall(
+        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to
+    )  # fmt: skip
+    check(call)
+    choice = _choose(call, implementation)
+    note("memory", choice)
     with torch.autocast(v.device.type, enabled=False):
-        y, final, surprise = compute(
-            *(_in(dtype, x) for x in tokens),
-            tuple(_in(torch.promote_types(dtype, torch.float32), w) for w in initial),
-            state,
-            mask=mask,
-            chunk_size=chunk_size,
-            forget_to=forget_to,
-        )
-    return MemoryOutput(None if y is None else y.to(v.dtype), final, surprise)
-
-
-def _in(dtype: torch.dtype, x: Any) -> Any:
-    """A tensor, or None, in a dtype; as it is if it has it, since even asking torch takes a while."""
-    return x if x is None or x.dtype == dtype else x.to(dtype)
+        y, final, surprise = IMPLEMENTATIONS[choice.name].compute(call)
+    return MemoryOutput(y if y is None or y.dtype == v.dtype else y.to(v.dtype), final, surprise)
 
 
 def read_memory(q: Tensor, weights: Weights) -> Tensor:
@@ -162,126 +167,70 @@ def explain(
     forget_to: str = "init",
     implementation: str | None = None,
 ) -> str:
-    """Say which implementation :func:`neural_memory` takes for the same arguments, and why.
+    """Say which implementation :func:`neural_memory` chooses for the same arguments, and why.
+
+    Returns
+    -------
+    str
+        A line with the name and the reason, then a line for every implementation of higher preference
+        with the reason why it does not cover the call.
+
+    Raises
+    ------
+    ValueError
+        As :func:`neural_memory`.
 
     Examples
     --------
     >>> k, gate, initial = torch.zeros(1, 8, 2, 4), torch.zeros(1, 8, 2), (torch.zeros(2, 4, 4),)
     >>> explain(k, k, k, gate, gate, gate, initial, implementation="chunked")
-    'chunked: asked for by the argument `implementation`'
+    'chunked: the argument `implementation` names it'
     """
-    _check(q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to)
-    tokens = (q, k, v, forget, momentum, lr)
-    return ": ".join(_choose(tokens, initial, state, mask, chunk_size, implementation))
+    call = MemoryCall(
+        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to
+    )  # fmt: skip
+    check(call)
+    return str(_choose(call, implementation))
 
 
-def _choose(
-    tokens: tuple[Tensor | None, ...],
-    initial: Weights,
-    state: MemoryState | None,
-    mask: Tensor | None,
-    chunk_size: int,
-    implementation: str | None,
-) -> tuple[str, str]:
-    """The implementation's name and the reason for it."""
-    k, v = tokens[1:3]
-    assert k is not None
-    assert v is not None
-    asked = forced()
-    if implementation is not None:
-        name, reason = implementation, "asked for by the argument `implementation`"
-    elif asked:
-        name, reason = asked, f"asked for by the environment variable {_ENVIRONMENT}"
-    elif not k.is_cuda and (against := uncovered_by_native(k, len(initial), chunk_size)) is None:
-        return "native", "tensors are on the CPU"
-    elif (
-        k.shape[1] == 1
-        and state is not None
-        and mask is None
-        and not torch.compiler.is_compiling()  # its positions decide what it does
-        and not _learns(tokens, initial, state)
-    ):
-        reason = "one token and no gradient"
-        return _STEP, reason if k.is_cuda else f"{reason}; not native, as {against}"
-    elif not k.is_cuda:
-        return "chunked", f"matrix products; not native, as {against}"
-    else:
-        against = uncovered(k, v, initial, chunk_size)
-        if against is None:
-            return "triton", "tensors are on a GPU"
-        return "chunked", f"matrix products; not triton, as {against}"
-    if name not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"implementation is {name!r} ({reason}); choose one of {sorted(IMPLEMENTATIONS)}"
-        )
-    return name, reason
+class _Choice(NamedTuple):
+    """The implementation of a call, the reason for it, and the refusals of those before it."""
+
+    name: str
+    reason: str
+    refusals: list[tuple[str, str]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.reason}"]
+        return "\n".join(lines + [f"not {name}: {reason}" for name, reason in self.refusals])
+
+
+def _choose(call: MemoryCall, implementation: str | None) -> _Choice:
+    """Choose the implementation of a call: the one that is named, or the first that covers it."""
+    name, source = implementation, "the argument `implementation`"
+    if name is None:
+        name, source = forced(), f"the environment variable {ENVIRONMENT}"
+    if name is not None:
+        if name not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"{source} is {name!r}; choose one of {', '.join(sorted(IMPLEMENTATIONS))}"
+            )
+        reason = IMPLEMENTATIONS[name].uncovered(call)
+        if reason is not None:
+            raise ValueError(
+                f"{source} is {name!r}, which does not cover this call: {reason}; "
+                "choose another implementation, or none for the first that covers it"
+            )
+        return _Choice(name, f"{source} names it", [])
+    refusals: list[tuple[str, str]] = []
+    for name, module in IMPLEMENTATIONS.items():
+        reason = module.uncovered(call)
+        if reason is None:
+            return _Choice(name, "the first that covers the call", refusals)
+        refusals.append((name, reason))
+    raise AssertionError("the recurrence covers every call")
 
 
 def forced() -> str | None:
-    """The implementation that the environment asks for."""
-    return os.environ.get(_ENVIRONMENT) or None
-
-
-def _learns(tokens: tuple[Tensor | None, ...], initial: Weights, state: MemoryState) -> bool:
-    """Whether a gradient may be asked of the result."""
-    tensors = itertools.chain(tokens, initial, *state[:3])
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-
-
-def _check(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None,
-    mask: Tensor | None,
-    chunk_size: int,
-    forget_to: str,
-) -> None:
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}; it must be at least 1")
-    if forget_to not in _FORGET_TO:
-        raise ValueError(f"forget_to is {forget_to!r}; choose one of {list(_FORGET_TO)}")
-    if not initial:
-        raise ValueError("initial is empty; a memory has at least one layer")
-    if k.ndim != 4:
-        raise ValueError(f"k has shape {tuple(k.shape)}; expected [B, T, H, K]")
-    batch, length, heads, width = k.shape
-    tokens = (batch, length, heads)
-    shapes: list[tuple[str, int | None, Tensor | None, tuple[int, ...]]] = [
-        ("v", None, v, (*tokens, initial[-1].shape[-1])),
-        ("q", None, q, (*tokens, width)),
-        ("forget", None, forget, tokens),
-        ("momentum", None, momentum, tokens),
-        ("lr", None, lr, tokens),
-        ("mask", None, mask, (batch, length)),
-    ]
-    d_in = width
-    for layer, w in enumerate(initial):
-        shapes.append(("initial", layer, w, (heads, d_in, w.shape[-1])))
-        d_in = w.shape[-1]
-    if state is not None:
-        for field, layers in zip(state._fields, state[:3], strict=False):
-            if len(layers) != len(initial):
-                raise ValueError(
-                    f"state.{field} has {len(layers)} layers, but initial has {len(initial)}"
-                )
-            shapes += [
-                (f"state.{field}", layer, w, (batch, *w0.shape))
-                for layer, (w, w0) in enumerate(zip(layers, initial, strict=True))
-            ]
-        shapes.append(("state.position", None, state.position, (batch,)))
-    for name, index, tensor, expected in shapes:
-        if tensor is not None and tensor.shape != expected:
-            name = name if index is None else f"{name}[{index}]"
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
-    if state is not None and not torch.compiler.is_compiling():
-        position = state.position.tolist()
-        if not all(0 <= p < chunk_size for p in position):
-            raise ValueError(
-                f"state.position is {position}, outside a chunk of {chunk_size}; "
-                "go on with the chunk_size the state was made with"
-            )
+    """The implementation that the environment variable `ENVIRONMENT` names, or None."""
+    return os.environ.get(ENVIRONMENT) or None

@@ -1,7 +1,7 @@
 """Masked tokens and samples that stand at different places of their chunks.
 
-A masked token is absent: it takes no place in a chunk. `Slots` lays every sample's present tokens out
-without gaps, shifted so that the chunk boundaries of all samples fall on the same slots; absent slots
+A masked token is absent: it takes no place in a chunk. `ChunkLayout` lays every sample's present tokens
+out without gaps, shifted so that the chunk boundaries of all samples fall on the same slots; absent slots
 before and after are marked. With no mask and one common position, the usual case, nothing is moved.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Slots", "keep", "take"]
+__all__ = ["ChunkLayout", "keep", "take"]
 
 
 @dataclass(frozen=True)
-class Slots:
+class ChunkLayout:
     """The layout of one call's tokens on the grid of chunks; build it with :meth:`build`."""
 
     chunks: list[tuple[int, int]]
@@ -36,7 +36,9 @@ class Slots:
     """`[B, T]` bool: which tokens are present."""
 
     @classmethod
-    def build(cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int) -> Slots:
+    def build(
+        cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int
+    ) -> ChunkLayout:
         """Lay out `length` tokens after `position` `[B]`, of which `mask` `[B, T]` are present."""
         places = position.tolist()  # one call: a single token waits for it
         first = places[0] if places else 0
@@ -64,7 +66,7 @@ class Slots:
         source = source.clamp_max(length - 1)
         return cls(chunks, end, chunk_size, 0, source, present, slot.clamp_min(0), mask)
 
-    def __getitem__(self, rows: slice) -> Slots:
+    def __getitem__(self, rows: slice) -> ChunkLayout:
         """The layout of some of the samples."""
         source, present, slot, mask = (
             None if x is None else x[rows]

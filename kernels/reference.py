@@ -1,6 +1,6 @@
 """The neural memory token by token: the definition of correct.
 
-Every other implementation has this signature and is compared with this one. It follows
+Every other implementation exports the same two functions and is compared with this one. It follows
 arXiv 2501.00663, equations 8 to 15, one line of code for one line of mathematics; `README.md` beside
 this file maps the symbols. It is differentiable in every input, works in any floating dtype and is
 slow: it forms the gradient of the loss with respect to every weight for every token.
@@ -12,29 +12,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
 
-__all__ = ["loss_gradient", "recurrent_memory"]
+__all__ = ["compute", "loss_gradient", "uncovered"]
 
 
-def recurrent_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None = None,
-    *,
-    mask: Tensor | None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
+def uncovered(call: MemoryCall) -> str | None:
+    """Why this does not cover a call: it covers every one."""
+    return None
+
+
+def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it.
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`.
+    Differentiable any number of times.
     """
+    call = call.in_full_precision()
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to = call
     batch_size, length, heads = lr.shape
     weights, surprise, anchor, position = state or initial_state(initial, batch_size)
     target = initial if forget_to == "init" else tuple(torch.zeros_like(w) for w in initial)

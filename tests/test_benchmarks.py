@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,19 +71,22 @@ def test_quick_run_from_end_to_end(tmp_path, capsys):
 
 
 def test_a_wrong_implementation_is_reported_and_not_timed(tmp_path, capsys, monkeypatch):
-    from titans_ts.kernels import IMPLEMENTATIONS, chunked_memory
+    from titans_ts.kernels import IMPLEMENTATIONS
+    from titans_ts.kernels.chunked import op as chunked
 
-    def stale(q, *rest, **options):
+    def stale(call):
         """Right but for the last chunk, whose outputs are those of the chunk before."""
-        y, state, surprise = chunked_memory(q, *rest, **options)
-        last = options["chunk_size"]
+        y, state, surprise = chunked.compute(call)
+        last = call.chunk_size
         return (
             torch.cat([y[:, :-last], y[:, -2 * last : -last]], 1) if y.shape[1] > 2 * last else y,
             state,
             surprise,
         )
 
-    monkeypatch.setitem(IMPLEMENTATIONS, "stale", stale)
+    monkeypatch.setitem(
+        IMPLEMENTATIONS, "stale", SimpleNamespace(uncovered=chunked.uncovered, compute=stale)
+    )
     with pytest.raises(SystemExit, match="failed"):
         run(tmp_path, "--only", "table", "share", "--lengths", "32")
     content = json.loads((tmp_path / "kernels-cpu.json").read_text())
@@ -98,13 +102,16 @@ def test_a_wrong_implementation_is_reported_and_not_timed(tmp_path, capsys, monk
 def test_gradients_are_checked_too(monkeypatch):
     from speed.contenders import Case, contenders
 
-    from titans_ts.kernels import IMPLEMENTATIONS, chunked_memory
+    from titans_ts.kernels import IMPLEMENTATIONS
+    from titans_ts.kernels.chunked import op as chunked
 
-    def cut(q, k, v, forget, momentum, lr, *rest, **options):
+    def cut(call):
         """The inner loop's step does not learn."""
-        return chunked_memory(q, k, v, forget, momentum, lr.detach() + 0 * lr, *rest, **options)
+        return chunked.compute(call._replace(lr=call.lr.detach() + 0 * call.lr))
 
-    monkeypatch.setitem(IMPLEMENTATIONS, "cut", cut)
+    monkeypatch.setitem(
+        IMPLEMENTATIONS, "cut", SimpleNamespace(uncovered=chunked.uncovered, compute=cut)
+    )
     case = Case(0, heads=2, width=8, chunk=16)
     check = {c.name: c.check for c in contenders("cpu")}
     assert check["cut, depth 1"](case).startswith("dlr is off")
@@ -123,10 +130,11 @@ def test_a_layer_is_checked_against_the_recurrence(monkeypatch):
     right = dict(registry)
     for name in ("native", "chunked"):  # whichever this machine takes
 
-        def slow(*inputs, name=name, **options):
-            return right[name](*inputs, **options | {"forget_to": "zero"})
+        def slow(call, name=name):
+            return right[name].compute(call._replace(forget_to="zero"))
 
-        monkeypatch.setitem(registry, name, slow)
+        module = SimpleNamespace(uncovered=right[name].uncovered, compute=slow)
+        monkeypatch.setitem(registry, name, module)
     assert "is off by" in check(case)
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
-from titans_ts.kernels import IMPLEMENTATIONS, neural_memory, recurrent_memory
+from titans_ts.kernels import IMPLEMENTATIONS, neural_memory
 
 __all__ = [
     "FUNCTION_YARDSTICK",
@@ -35,6 +35,7 @@ __all__ = [
     "Contender",
     "Step",
     "contenders",
+    "exact_gradients",
     "function_name",
     "gradients",
     "layer_name",
@@ -154,7 +155,7 @@ def contenders(device: str) -> list[Contender]:
         found += _titans_pytorch()
     found.append(Contender(FUNCTION_YARDSTICK, "function", _attention, _unchecked, quadratic=True))
     for name in IMPLEMENTATIONS:
-        if name == "triton" and device == "cpu":  # its interpreter is for tests
+        if name == "step" or (name == "triton" and device == "cpu"):  # one token; an interpreter
             continue
         for depth in (2, 1):
             found.append(
@@ -402,7 +403,7 @@ def _check_function(implementation: str, depth: int) -> Callable[[Case], str]:
         upstream = case.randn(case.batch, case.tokens, case.heads, case.width)
         options: dict[str, Any] = {"chunk_size": case.chunk}
         ours = gradients(inputs, upstream, neural_memory, implementation=implementation, **options)
-        exact = gradients(to_float64(inputs), upstream.double().cpu(), recurrent_memory, **options)
+        exact = exact_gradients(inputs, upstream, **options)
         problem = _compare(ours, exact, case)
         return problem or _check_pieces(inputs, ours["y"], implementation, case)
 
@@ -461,6 +462,12 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
     exact = exact.double().cpu()
     difference = (found.double().cpu() - exact).norm()
     return float(difference / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def exact_gradients(inputs: tuple[Any, ...], upstream: Tensor, **options: Any) -> dict[str, Tensor]:
+    """What :func:`gradients` returns, by the recurrence in float64 on the CPU."""
+    exact = {"implementation": "recurrent", **options}
+    return gradients(to_float64(inputs), upstream.double().cpu(), neural_memory, **exact)
 
 
 def to_float64(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

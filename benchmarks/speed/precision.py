@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from speed.contenders import function_name, gradients, memory_inputs, relative_error, to_float64
+from speed.contenders import (
+    exact_gradients,
+    function_name,
+    gradients,
+    memory_inputs,
+    relative_error,
+)
 from speed.run import Row, Run, digits
-from titans_ts.kernels import neural_memory, recurrent_memory
+from titans_ts.kernels import neural_memory
 
 __all__ = ["precision"]
 
@@ -21,7 +27,7 @@ def precision(run: Run) -> Iterator[Row]:
         inputs = memory_inputs(case, depth)
         upstream = case.randn(case.batch, case.tokens, case.heads, case.width)
         options = {"chunk_size": case.chunk}
-        exact = gradients(to_float64(inputs), upstream.double().cpu(), recurrent_memory, **options)
+        exact = exact_gradients(inputs, upstream, **options)
         for name in (name for name, of in found if of == depth):
             rounded = gradients(inputs, upstream, neural_memory, implementation=name, **options)
             yield {

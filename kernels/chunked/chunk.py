@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels.chunked.coefficients import ShareValues
+from titans_ts.kernels.chunked.coefficients import CoefficientValues
 
 __all__ = ["Boundary", "Chunk", "ChunkGradient"]
 
@@ -54,7 +54,7 @@ class Chunk:
     ----------
     k, v : Tensor
         `[n, L, K]` and `[n, L, V]`.
-    shares : ShareValues
+    shares : CoefficientValues
         How much of what enters every M_t.
     start : Boundary
         What stood before the first token.
@@ -73,7 +73,7 @@ class Chunk:
         self,
         k: Tensor,
         v: Tensor,
-        shares: ShareValues,
+        shares: CoefficientValues,
         start: Boundary,
         initial: Layers,
         towards: bool,
@@ -92,7 +92,7 @@ class Chunk:
             self.errors.insert(0, _silu_backward(self.after[0], z))
 
     @classmethod
-    def joined(cls, chunks: list[Chunk], shares: ShareValues, initial: Layers) -> Chunk:
+    def joined(cls, chunks: list[Chunk], shares: CoefficientValues, initial: Layers) -> Chunk:
         """Several chunks as one that can be read."""
         if len(chunks) == 1:
             return chunks[0]
@@ -314,7 +314,7 @@ class ChunkGradient:
     ----------
     chunk : Chunk
         Whose gradients these are.
-    shares : ShareValues
+    shares : CoefficientValues
         Where those of its shares are added.
     initial : list of Tensor
         Where that of M_0 is added.
@@ -322,7 +322,9 @@ class ChunkGradient:
         Whether :meth:`Chunk.read_backward` comes first; it fills what otherwise begins with zeros.
     """
 
-    def __init__(self, chunk: Chunk, shares: ShareValues, initial: Layers, read: bool) -> None:
+    def __init__(
+        self, chunk: Chunk, shares: CoefficientValues, initial: Layers, read: bool
+    ) -> None:
         self.shares, self.initial = shares, initial
         self.inputs: list[Any] = [None] * len(chunk.inputs)
         self.errors: list[Any] = [None] * len(chunk.errors)
@@ -393,7 +395,7 @@ def _add_row_sums(shares: Tensor, x: Tensor, y: Tensor) -> None:
         shares[..., p].add_(part.mul_(y).sum(-1))
 
 
-def _carry(new: Tensor, old: Tensor, shares: ShareValues) -> None:
+def _carry(new: Tensor, old: Tensor, shares: CoefficientValues) -> None:
     """Add to new stacks what is left of the old: of both in the memory, of S in the momentum."""
     n, P = old.shape[0], shares.parts.shape[-1]
     new = new.view(n, -1, P, old.shape[1] // P, old.shape[2])
@@ -405,7 +407,7 @@ def _carry(new: Tensor, old: Tensor, shares: ShareValues) -> None:
         new[:, :, 1].addcmul_(old[:, :, 1], shares.decay.reshape(n, -1, 1, 1))
 
 
-def _carry_backward(d_old: Tensor, d_new: Tensor, shares: ShareValues) -> None:
+def _carry_backward(d_old: Tensor, d_new: Tensor, shares: CoefficientValues) -> None:
     """Add to the gradient of old stacks what :func:`_carry` gives."""
     P = shares.parts.shape[-1]
     d_new = d_new.unflatten(1, (P, -1))  # [n, P, d_in, d_out]
@@ -416,7 +418,7 @@ def _carry_backward(d_old: Tensor, d_new: Tensor, shares: ShareValues) -> None:
         _add_sums(d_parts[1], d_new[:, 1], shares.decay)
 
 
-def _add_dots(shares: ShareValues, d_new: Tensor, old: Tensor) -> None:
+def _add_dots(shares: CoefficientValues, d_new: Tensor, old: Tensor) -> None:
     """Add to the gradient of shares what :func:`_carry` gives."""
     n, P = old.shape[0], shares.parts.shape[-1]
     m = d_new.shape[0]

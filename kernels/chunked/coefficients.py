@@ -19,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ShareValues", "Shares"]
+__all__ = ["CoefficientValues", "Coefficients"]
 
 
-class ShareValues(NamedTuple):
+class CoefficientValues(NamedTuple):
     """What enters every M_t and S_L how much, for m chunks of L tokens, or the gradient of it.
 
     P is 2, for memory and momentum, or 1 without momentum.
@@ -37,16 +37,16 @@ class ShareValues(NamedTuple):
     decay: Tensor
     """`[m, 1, 1]`, the weight in S_L of the momentum that stood before."""
 
-    def rows(self, start: int, count: int) -> ShareValues:
+    def rows(self, start: int, count: int) -> CoefficientValues:
         """`count` of the m, from `start` on."""
-        return ShareValues(*(x.narrow(0, start, count) for x in self))
+        return CoefficientValues(*(x.narrow(0, start, count) for x in self))
 
-    def chunk(self, g: int, n: int) -> ShareValues:
+    def chunk(self, g: int, n: int) -> CoefficientValues:
         """The g-th n of the m."""
         return self.rows(g * n, n)
 
 
-class Shares:
+class Coefficients:
     """The shares of m chunks of L tokens each.
 
     Parameters
@@ -58,7 +58,7 @@ class Shares:
 
     Attributes
     ----------
-    values : ShareValues
+    values : CoefficientValues
         The shares.
     """
 
@@ -100,13 +100,13 @@ class Shares:
         )
         ends = torch.stack([C[:, -1], self.ls[-1, :, 2:] * -lr][:P], -1)
         parts = self.lm[1:, :, :P].transpose(0, 1).contiguous()
-        self.values = ShareValues(parts, C, ends, self.ls[-1, :, 1, None, None].contiguous())
+        self.values = CoefficientValues(parts, C, ends, self.ls[-1, :, 1, None, None].contiguous())
 
-    def zeros(self) -> ShareValues:
+    def zeros(self) -> CoefficientValues:
         """Zeros, to add gradients to."""
-        return ShareValues(*(torch.zeros_like(x) for x in self.values))
+        return CoefficientValues(*(torch.zeros_like(x) for x in self.values))
 
-    def backward(self, gradient: ShareValues) -> tuple[Tensor, Tensor | None, Tensor]:
+    def backward(self, gradient: CoefficientValues) -> tuple[Tensor, Tensor | None, Tensor]:
         """Gradients of forget, momentum and lr, `[m, L]`, from those of the values.
 
         The upper triangle of C's is not looked at.

@@ -13,42 +13,37 @@ they are `[n, L, d]` and `[n, d_in, d_out]` for n = H * B memories.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
-from titans_ts.kernels.chunked.samples import Block, Tokens, tokens_together
-from titans_ts.kernels.layout import Slots
-from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
+from titans_ts.kernels.chunked.samples import SampleGroup, Tokens, tokens_together
+from titans_ts.kernels.layout import ChunkLayout
+from titans_ts.kernels.state import MemoryOutput, MemoryState, initial_state
 
-__all__ = ["chunked_memory"]
+__all__ = ["compute", "uncovered"]
 
 
-def chunked_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None = None,
-    *,
-    mask: Tensor | None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
+def uncovered(call: MemoryCall) -> str | None:
+    """Why this does not cover a call: it covers every one."""
+    return None
+
+
+def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it, a chunk at a time.
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Differentiable once.
+    Differentiable once.
     """
+    call = call.in_full_precision()
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, _ = call
     # Where forgetting leads to M_0, all that follows computes with the distance from there.
-    towards = forget_to == "init" and forget is not None
+    towards = call.to_initial
     origin = initial if towards else tuple(torch.zeros_like(w) for w in initial)
     begun = initial_state(initial, len(k)) if state is None else state
     carried: list[Tensor] = []
@@ -63,7 +58,7 @@ def chunked_memory(
             distances = [torch.cat(pair, 2) for pair in pairs]
         carried = [*distances, *carried]
     tensors = (q, k, v, forget, momentum, lr, *initial, *carried)
-    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    save = requires_gradient(*tensors)
     y, surprise, position, *final = _Chunked.apply(
         *(len(initial), chunk_size, towards, save, begun.position, mask, *tensors)
     )
@@ -104,8 +99,7 @@ class _Chunked(torch.autograd.Function):
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        outputs = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        outputs = _forward_operator(position, mask, tensors, depth, chunk_size, towards, save)
         n_layers = 2 * depth
         ctx.set_materialize_grads(False)
         ctx.options = (depth, chunk_size, towards)
@@ -121,12 +115,11 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         position, mask, *rest = ctx.saved_tensors
         tensors, saved = rest[: ctx.n_tensors], rest[ctx.n_tensors :]
-        backward = _backward_operator if torch.compiler.is_compiling() else _backward
         outputs = [y, surprise, *final]
         with torch.autocast(
             tensors[1].device.type, enabled=False
         ):  # it may be on around backward()
-            found = iter(backward(position, mask, tensors, saved, outputs, *ctx.options))
+            found = iter(_backward_operator(position, mask, tensors, saved, outputs, *ctx.options))
         gradients = (None if x is None else next(found) for x in tensors)
         return None, None, None, None, None, None, *gradients
 
@@ -144,7 +137,7 @@ def _forward(
 
     `tensors` are the six of :class:`Tokens`, M_0, and the state's layers if a stream goes on.
     """
-    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
     call = _Call(slots, tensors, depth, towards)
     tokens = call.tokens
     y = tokens.v.new_zeros(0) if tokens.q is None else tokens.v.new_zeros(tokens.v.shape)
@@ -173,7 +166,7 @@ def _backward(
     towards: bool,
 ) -> list[Tensor]:
     """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
-    slots = Slots.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
+    slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
     call = _Call(slots, tensors, depth, towards)
     found = call.tokens.map(lambda x: x.new_zeros(x.shape))
     initial = [w.new_zeros(w.shape) for w in call.initial]
@@ -187,7 +180,7 @@ def _backward(
             None if surprise is None else surprise[rows],
             call.end(outputs[2:], rows),
             list(saved[i * each : (i + 1) * each]),
-            found.map(operator.itemgetter(rows)),
+            found.map(itemgetter(rows)),
             initial,
         )
         for whole, w in zip(state, itertools.chain(*start), strict=bool(state)):
@@ -196,25 +189,7 @@ def _backward(
     return [*(call.slots.pick(x) for x in found if x is not None), *initial, *state]
 
 
-# Under torch.compile the two are opaque: one node of the graph each, instead of every chunk unrolled.
-_forward_operator = torch.library.custom_op(
-    "titans_ts::chunked_memory",
-    _forward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
-)
-_backward_operator = torch.library.custom_op(
-    "titans_ts::chunked_memory_backward",
-    _backward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
-)
-
-
-@_forward_operator.register_fake
-def _(
+def _forward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -223,15 +198,14 @@ def _(
     towards: bool,
     save: bool,
 ) -> list[Tensor]:
-    call = _Call(Slots([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
+    call = _Call(ChunkLayout([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
     q, k, v, *_ = call.tokens
     y = v.new_empty(0 if q is None else v.shape)
     saved = [w for rows in call.blocks() if save for w in call.block(rows).storage()]
     return [y, k.new_empty(k.shape[:3]), torch.empty_like(position), *call.final(), *saved]
 
 
-@_backward_operator.register_fake
-def _(
+def _backward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -244,12 +218,28 @@ def _(
     return [x.new_empty(x.shape) for x in tensors if x is not None]
 
 
+_forward_operator = operator(
+    "titans_ts::chunked_memory",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+    _forward,
+    _forward_shapes,
+)
+_backward_operator = operator(
+    "titans_ts::chunked_memory_backward",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    _backward,
+    _backward_shapes,
+)
+
+
 class _Call:
     """The arguments of a call and the blocks of samples they are cut into."""
 
     def __init__(
         self,
-        slots: Slots,
+        slots: ChunkLayout,
         tensors: Sequence[Tensor | None],
         depth: int,
         towards: bool,
@@ -269,7 +259,7 @@ class _Call:
         edges = [*range(0, self.batch, self.together), self.batch]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
-    def block(self, rows: slice) -> Block:
+    def block(self, rows: slice) -> SampleGroup:
         """Some of the samples."""
 
         def fold(w: Tensor) -> Tensor:
@@ -277,9 +267,9 @@ class _Call:
             w = w if w.shape[0] == 1 else w[rows]
             return w.transpose(0, 1).reshape(-1, *w.shape[2:])
 
-        tokens = self.tokens.map(operator.itemgetter(rows))
+        tokens = self.tokens.map(itemgetter(rows))
         start = self._boundary([fold(w) for w in self.state])
-        return Block(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
+        return SampleGroup(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
 
     def final(self) -> list[Tensor]:
         """Room for the layers of the final state."""

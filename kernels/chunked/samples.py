@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from titans_ts.kernels.chunked.chunk import Boundary, Chunk, ChunkGradient
-from titans_ts.kernels.chunked.coefficients import Shares, ShareValues
-from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.chunked.coefficients import Coefficients, CoefficientValues
+from titans_ts.kernels.layout import ChunkLayout
 
-__all__ = ["Block", "Tokens", "tokens_together"]
+__all__ = ["SampleGroup", "Tokens", "tokens_together"]
 
 TOGETHER = 65536
 """Numbers of one tensor that goes through the matrix products: tokens (over heads, samples and chunks)
@@ -72,14 +72,14 @@ class _Run(NamedTuple):
         return [_Run(self.start + a * self.length, self.length, b - a) for a, b in pairwise(edges)]
 
 
-class Block:
+class SampleGroup:
     """Samples whose chunks are computed together.
 
     Parameters
     ----------
     tokens : Tokens
         Of these samples, on the grid of `slots`.
-    slots : Slots
+    slots : ChunkLayout
         The layout of these samples.
     initial : list of Tensor
         M_0, `[H, d_in, d_out]` a layer.
@@ -95,7 +95,7 @@ class Block:
     def __init__(
         self,
         tokens: Tokens,
-        slots: Slots,
+        slots: ChunkLayout,
         initial: list[Tensor],
         start: Boundary,
         towards: bool,
@@ -237,30 +237,32 @@ class Block:
                 w.add_(x.unflatten(0, (-1, w.shape[0])).sum(0))
         return self._at_start(end, anchor)
 
-    def _shares(self, run: _Run) -> Shares:
+    def _shares(self, run: _Run) -> Coefficients:
         forget, momentum, lr = (None if x is None else _fold(x, run) for x in self.tokens[3:])
         assert lr is not None
         present = self.slots.present
         if present is not None:
             heads = self.tokens.lr.shape[-1]
             present = _fold(present[..., None].expand(*present.shape, heads), run)
-        return Shares(forget, momentum, lr, present)
+        return Coefficients(forget, momentum, lr, present)
 
     def _pieces(self, run: _Run) -> list[_Run]:
         """The chunks of a run that are computed together; the very first starts from other shapes."""
         return run.cut(self.together, first=None if run.start else 1)
 
-    def _values(self, run: _Run, piece: _Run, shares: Shares | ShareValues) -> ShareValues:
+    def _values(
+        self, run: _Run, piece: _Run, shares: Coefficients | CoefficientValues
+    ) -> CoefficientValues:
         """The shares of a piece of a run, or the gradients of them."""
-        values = shares.values if isinstance(shares, Shares) else shares
+        values = shares.values if isinstance(shares, Coefficients) else shares
         return values.rows(
             (piece.start - run.start) // run.length * self.n, piece.n_chunks * self.n
         )
 
-    def _chunk(self, k: Tensor, v: Tensor, shares: ShareValues, start: Boundary) -> Chunk:
+    def _chunk(self, k: Tensor, v: Tensor, shares: CoefficientValues, start: Boundary) -> Chunk:
         return Chunk(k, v, shares, start, self.initial, self.towards)
 
-    def _boundaries(self, run: _Run, shares: Shares, storage: list[Tensor]) -> list[Boundary]:
+    def _boundaries(self, run: _Run, shares: Coefficients, storage: list[Tensor]) -> list[Boundary]:
         """What stood before every chunk of a run, saved or computed again."""
         boundaries: list[Boundary] = []
         before = run

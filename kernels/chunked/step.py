@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
+from titans_ts.kernels.autograd import requires_gradient
+from titans_ts.kernels.call import MemoryCall
+from titans_ts.kernels.state import MemoryOutput, MemoryState
 
-__all__ = ["step_memory"]
+__all__ = ["compute", "uncovered"]
 
 
-def step_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState,
-    *,
-    mask: None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
-    """Write one token and read the memory after it, without gradients.
+def uncovered(call: MemoryCall) -> str | None:
+    """Why this does not cover a call, or None if it does."""
+    length = call.k.shape[1]
+    if length != 1:
+        return f"the call has {length} tokens, not one"
+    if call.state is None:
+        return "the call has no state to continue from"
+    if call.mask is not None:
+        return "the call has a mask"
+    if torch.compiler.is_compiling():
+        return "torch.compile cannot follow what the positions of a state decide"
+    if requires_gradient(*call.tokens, *call.initial, *chain(*call.state[:3])):
+        return "the call needs a gradient"
+    return None
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory` with T = 1, a state and no mask.
-    """
+
+def compute(call: MemoryCall) -> MemoryOutput:
+    """Write one token and read the memory after it, without gradients."""
+    call = call.in_full_precision()
+    q, k, v, forget, momentum, lr, initial, state, _, chunk_size, forget_to = call
+    assert state is not None
     batch, _, heads, _ = k.shape
     n = batch * heads
 

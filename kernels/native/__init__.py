@@ -1,5 +1,5 @@
 """The memory compiled from C, on a CPU."""
 
-from titans_ts.kernels.native.op import native_memory, uncovered_by_native
+from titans_ts.kernels.native.op import compute, uncovered
 
-__all__ = ["native_memory", "uncovered_by_native"]
+__all__ = ["compute", "uncovered"]

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["DEPTH", "DTYPES", "Integer", "address", "in_threads", "places", "point", "samples"]
+__all__ = [
+    "DEPTH",
+    "DTYPES",
+    "Integer",
+    "address",
+    "in_threads",
+    "places",
+    "point",
+    "samples",
+    "threads",
+]
 
 Result = TypeVar("Result")
 
@@ -67,11 +78,32 @@ def samples(w: Tensor) -> Tensor:
 def in_threads(count: int, most: int, part: Callable[[int, int], Result]) -> list[Result]:
     """Call `part(first, last)` for the parts of `range(count)`, each in a thread.
 
-    There are at most `most` parts, and no more than torch may use threads.
+    There are at most `most` parts, and at most as many as the threads that torch may use. The calling
+    thread computes the first part, threads that are kept from call to call compute the others.
     """
     n = max(1, min(count, most, torch.get_num_threads()))
-    edges = [count * i // n for i in range(n + 1)]
     if n == 1:
         return [part(0, count)]
-    with ThreadPoolExecutor(n) as pool:
-        return list(pool.map(part, edges[:-1], edges[1:]))
+    edges = [count * i // n for i in range(n + 1)]
+    pool = threads(n - 1)
+    others = [pool.submit(part, *edges[i : i + 2]) for i in range(1, n)]
+    try:
+        first = part(0, edges[1])
+    finally:
+        wait(others)
+    return [first, *(other.result() for other in others)]
+
+
+_kept: list[tuple[int, ThreadPoolExecutor]] = []
+
+
+def threads(n: int) -> ThreadPoolExecutor:
+    """A pool of at least n threads, which this process keeps."""
+    if not _kept or _kept[-1][0] < n:
+        # another thread may still submit to the smaller pool; without references it ends by itself
+        _kept[:] = [(n, ThreadPoolExecutor(n, thread_name_prefix="titans_ts"))]
+    return _kept[-1][1]
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_kept.clear)

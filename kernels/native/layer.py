@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.dispatch import forced
+from titans_ts.kernels.dispatch import ENVIRONMENT, forced
 from titans_ts.kernels.native.abi import DEPTH, DTYPES, Integer, address, places, samples
 from titans_ts.kernels.native.compiler import library
-from titans_ts.kernels.native.op import uncovered_by_native
+from titans_ts.kernels.native.coverage import uncovered_sizes
 from titans_ts.kernels.state import MemoryState, Weights
 
-__all__ = ["Layer", "MACBlock", "covers_layer", "native_block", "native_read", "native_step"]
+__all__ = ["Layer", "MACBlock", "native_block", "native_read", "native_step", "uncovered_layer"]
 
 
 _LARGEST = 2**22
@@ -79,24 +79,27 @@ class MACBlock(NamedTuple):
     """`[D]`."""
 
 
-def covers_layer(x: Tensor, layer: Layer) -> bool:
-    """Whether the functions below take tokens x `[B, T, D]` and a layer.
-
-    They do not take more than a token, and do not where an implementation is asked for, under autocast or
-    torch.compile, in half precision, with gradients, or where :func:`uncovered_by_native` has something
-    against it.
-    """
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
-        return False
-    return (
-        x.shape[1] == 1
-        and x.shape[0] * layer.in_proj.numel() <= _LARGEST
-        and not torch.is_grad_enabled()
-        and x.dtype in DTYPES
-        and all(w is None or w.dtype == x.dtype for w in layer[:5])
-        and forced() in (None, "native")
-        and uncovered_by_native(x, layer.depth, layer.chunk_size) is None
-    )
+def uncovered_layer(x: Tensor, layer: Layer) -> str | None:
+    """Why the functions below do not cover tokens x `[B, T, D]` and a layer, or None if they do."""
+    if torch.compiler.is_compiling():
+        return "torch.compile would not see what it computes"
+    if x.shape[1] != 1:
+        return f"there are {x.shape[1]} tokens, not one"
+    if torch.is_grad_enabled():
+        return "gradients are enabled"
+    if torch.is_autocast_enabled(x.device.type):
+        return "autocast is enabled"
+    if x.shape[0] * layer.in_proj.numel() > _LARGEST:
+        return f"for {x.shape[0]} streams of this width torch's matrix products are faster"
+    for w in layer[:5]:
+        if w is not None and w.dtype != x.dtype:
+            return f"tokens are {x.dtype}, but a parameter is {w.dtype}"
+    if x.dtype not in DTYPES:
+        return f"{x.dtype} is neither float32 nor float64"
+    name = forced()
+    if name not in (None, "native"):
+        return f"the environment variable {ENVIRONMENT} names {name!r}"
+    return uncovered_sizes(x, layer.depth, layer.chunk_size)
 
 
 def native_step(
@@ -109,7 +112,7 @@ def native_step(
     x : Tensor
         `[B, 1, D]`.
     layer : Layer
-        What :func:`covers_layer` agreed to.
+        A layer that :func:`uncovered_layer` has no reason against.
     initial : Weights
         M_0.
     conv : Tensor
@@ -135,7 +138,7 @@ def native_read(x: Tensor, layer: Layer, weights: Weights, conv: Tensor) -> tupl
     x : Tensor
         `[B, 1, D]`.
     layer : Layer
-        What :func:`covers_layer` agreed to.
+        A layer that :func:`uncovered_layer` has no reason against.
     weights : Weights
         M, `[B, H, d_in, d_out]` a layer.
     conv : Tensor

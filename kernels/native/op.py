@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.native.abi import (
     DEPTH,
     DTYPES,
@@ -26,12 +27,11 @@ from titans_ts.kernels.native.abi import (
     samples,
 )
 from titans_ts.kernels.native.compiler import library
-from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights
+from titans_ts.kernels.native.coverage import uncovered_sizes
+from titans_ts.kernels.state import MemoryOutput, MemoryState
 
-__all__ = ["native_memory", "uncovered_by_native"]
+__all__ = ["compute", "uncovered"]
 
-LARGEST_CHUNK = 256
-"""Tokens: what stands between the tokens of a chunk shall fit a processor's cache."""
 SAVED = 40
 """Chunks up to which every boundary is saved for the backward pass; beyond, every k-th."""
 _WORK = 2**22  # tokens times weights that are worth a thread, some 100 microseconds
@@ -39,37 +39,19 @@ _TOKENS = 6  # q, k, v, forget, momentum, lr
 _STATE = ("weights", "momenta", "anchor")
 
 
-def native_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None = None,
-    *,
-    mask: Tensor | None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
-    """Write every token into the memory and read the memory after it.
+def uncovered(call: MemoryCall) -> str | None:
+    """Why the compiled memory does not cover a call, or None if it does."""
+    return uncovered_sizes(call.k, len(call.initial), call.chunk_size)
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Differentiable once.
 
-    Raises
-    ------
-    ValueError
-        If :func:`uncovered_by_native` has something against it.
-    """
-    reason = uncovered_by_native(k, len(initial), chunk_size)
-    if reason is not None:
-        raise ValueError(f"the native implementation cannot take this: {reason}")
+def compute(call: MemoryCall) -> MemoryOutput:
+    """Write every token into the memory and read the memory after it. Differentiable once."""
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, _ = call
     batch, length, *_ = k.shape
     mask = None if mask is None else mask.bool()
     depth = len(initial)
-    towards = forget_to == "init" and forget is not None
-    dtype = torch.promote_types(k.dtype, torch.float32)
+    towards = call.to_initial
+    dtype = torch.promote_types(v.dtype, torch.float32)
     before: tuple[Tensor, ...] = ()
     if state is not None:
         before = (*state.weights, *state.momentum, *state.anchor)
@@ -78,7 +60,7 @@ def native_memory(
         position = torch.zeros(batch, dtype=torch.long, device="cpu")
     given = (q, k, v, forget, momentum, lr, *initial, *before)
     tensors = tuple(x if x is None or x.dtype == dtype else x.to(dtype) for x in given)
-    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    save = requires_gradient(*tensors)
     compiling = torch.compiler.is_compiling()
     if save or compiling:
         options = (depth, chunk_size, towards, save)
@@ -91,57 +73,6 @@ def native_memory(
     seen = length if mask is None else mask.sum(1).cpu()
     final = MemoryState(weights, momenta, anchor, (position + seen) % chunk_size)
     return MemoryOutput(None if q is None else y, final, surprise)
-
-
-def uncovered_by_native(k: Tensor, depth: int, chunk_size: int) -> str | None:
-    """Why the native implementation cannot take a call, or None if it can.
-
-    Parameters
-    ----------
-    k : Tensor
-        Keys `[B, T, H, K]`.
-    depth : int
-        L_M.
-    chunk_size : int
-        b.
-
-    Returns
-    -------
-    str or None
-        The reason, in a few words.
-
-    Examples
-    --------
-    >>> uncovered_by_native(torch.zeros(2, 8, 1, 4), 2, 1000)
-    'a chunk of 1000 is longer than 256'
-    """
-    if k.device.type != "cpu":
-        return f"tensors are on {k.device.type}, not on the CPU"
-    if depth > DEPTH:
-        return f"a memory of depth {depth} is deeper than {DEPTH}"
-    if chunk_size > LARGEST_CHUNK:
-        return f"a chunk of {chunk_size} is longer than {LARGEST_CHUNK}"
-    dtype = torch.promote_types(k.dtype, torch.float32)
-    if dtype not in DTYPES:
-        return f"{k.dtype} is not a real number's"
-    if not torch.compiler.is_compiling():
-        if type(k) not in (Tensor, torch.nn.Parameter):
-            return f"k is a {type(k).__name__}, which has no numbers of its own"
-        if torch.jit.is_tracing():  # type: ignore[attr-defined]
-            return "the call is traced, and a trace would not see it"
-    return _uncompiled(*DTYPES[dtype])
-
-
-def _uncompiled(*definitions: str) -> str | None:
-    try:
-        library(*definitions)
-    except RuntimeError as error:
-        return str(error)
-    return None
-
-
-# what torch.compiler.assume_constant_result does, which would import all of torch.compile
-_uncompiled._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _Fields(ctypes.Structure):
@@ -332,25 +263,7 @@ def _backward(
     return [x for x in found if x is not None]
 
 
-# Under torch.compile the two are opaque: one node of the graph each.
-_forward_operator = torch.library.custom_op(
-    "titans_ts::native_memory",
-    _forward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
-)
-_backward_operator = torch.library.custom_op(
-    "titans_ts::native_memory_backward",
-    _backward,
-    mutates_args=(),
-    schema="(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
-)
-
-
-@_forward_operator.register_fake
-def _(
+def _forward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -362,8 +275,7 @@ def _(
     return _outputs(tensors, depth, chunk_size, save)
 
 
-@_backward_operator.register_fake
-def _(
+def _backward_shapes(
     position: Tensor,
     mask: Tensor | None,
     tensors: Sequence[Tensor | None],
@@ -374,6 +286,22 @@ def _(
     towards: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape) for x in tensors if x is not None]
+
+
+_forward_operator = operator(
+    "titans_ts::native_memory",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
+    "bool towards, bool save) -> Tensor[]",
+    _forward,
+    _forward_shapes,
+)
+_backward_operator = operator(
+    "titans_ts::native_memory_backward",
+    "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
+    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    _backward,
+    _backward_shapes,
+)
 
 
 class _Native(torch.autograd.Function):
@@ -390,8 +318,9 @@ class _Native(torch.autograd.Function):
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        *outputs, saved = forward(position, mask, tensors, depth, chunk_size, towards, save)
+        *outputs, saved = _forward_operator(
+            position, mask, tensors, depth, chunk_size, towards, save
+        )
         ctx.set_materialize_grads(False)
         ctx.options = (depth, chunk_size, towards)
         ctx.save_for_backward(position, mask, *tensors, saved)
@@ -401,8 +330,7 @@ class _Native(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         position, mask, *tensors, saved = ctx.saved_tensors
-        backward = _backward_operator if torch.compiler.is_compiling() else _backward
-        found = iter(backward(position, mask, tensors, saved, gradients, *ctx.options))
+        found = iter(_backward_operator(position, mask, tensors, saved, gradients, *ctx.options))
         return (
             None,
             None,

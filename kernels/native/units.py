@@ -10,33 +10,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.dispatch import forced
+from titans_ts.kernels.dispatch import ENVIRONMENT, forced
 from titans_ts.kernels.native.abi import DTYPES, Integer, address, in_threads
 from titans_ts.kernels.native.compiler import library
-from titans_ts.kernels.native.op import uncovered_by_native
+from titans_ts.kernels.native.coverage import uncovered_sizes
 
 __all__ = [
-    "covers_units",
     "native_gated_norm",
     "native_gated_norm_backward",
     "native_units",
     "native_units_backward",
+    "uncovered_units",
 ]
 
 _WORK = 2**17  # numbers that are worth a thread, some 100 microseconds
 _PARTS = 4  # most results of units, as in units.c
 
 
-def covers_units(*tensors: Tensor) -> bool:
-    """Whether the functions below take tensors of these dtypes and devices."""
+def uncovered_units(*tensors: Tensor) -> str | None:
+    """Why the functions below do not cover tensors of these dtypes and devices, or None if they do."""
     x = tensors[0]
-    return (
-        not torch.compiler.is_compiling()
-        and x.dtype in DTYPES
-        and all(other.dtype == x.dtype and other.device == x.device for other in tensors[1:])
-        and forced() in (None, "native")
-        and uncovered_by_native(x, 1, 1) is None
-    )
+    if torch.compiler.is_compiling():
+        return "torch.compile would not see what it computes"
+    if x.dtype not in DTYPES:
+        return f"{x.dtype} is neither float32 nor float64"
+    for other in tensors[1:]:
+        if other.dtype != x.dtype or other.device != x.device:
+            return f"tensors are {x.dtype} on {x.device} and {other.dtype} on {other.device}"
+    name = forced()
+    if name not in (None, "native"):
+        return f"the environment variable {ENVIRONMENT} names {name!r}"
+    return uncovered_sizes(x, 1, 1)
 
 
 def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:

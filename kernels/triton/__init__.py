@@ -1,5 +1,5 @@
 """The memory as Triton kernels, on a GPU."""
 
-from titans_ts.kernels.triton.op import triton_memory, uncovered
+from titans_ts.kernels.triton.op import compute, uncovered
 
-__all__ = ["triton_memory", "uncovered"]
+__all__ = ["compute", "uncovered"]

@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.layout import Slots
+from titans_ts.kernels.autograd import requires_gradient
+from titans_ts.kernels.call import MemoryCall
+from titans_ts.kernels.layout import ChunkLayout
 from titans_ts.kernels.state import MemoryOutput, MemoryState, Weights, initial_state
 
-__all__ = ["shared_memory", "triton_memory", "uncovered"]
+__all__ = ["compute", "shared_memory", "uncovered"]
 
 LARGEST_WIDTH = 128
 """Of keys and values."""
@@ -42,33 +44,14 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _COLUMNS = (32, 16)
 
 
-def triton_memory(
-    q: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    forget: Tensor | None,
-    momentum: Tensor | None,
-    lr: Tensor,
-    initial: Weights,
-    state: MemoryState | None = None,
-    *,
-    mask: Tensor | None = None,
-    chunk_size: int = 16,
-    forget_to: str = "init",
-) -> MemoryOutput:
+def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it.
 
-    Parameters are those of :func:`titans_ts.kernels.neural_memory`. Tokens and gates may be float32,
-    bfloat16 or float16; states, sums and the surprise are float32, y has v's dtype.
-
-    Raises
-    ------
-    ValueError
-        If :func:`uncovered` has something against it.
+    Tokens and gates may be float32, bfloat16 or float16; the kernels raise the precision themselves as
+    they read: states, sums and the surprise are float32, y has v's dtype.
     """
-    reason = uncovered(k, v, initial, chunk_size)
-    if reason is not None:
-        raise ValueError(f"the Triton implementation cannot take this: {reason}")
+    call = call.cast(call.v.dtype)
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to = call
     state = state or initial_state(initial, k.shape[0])
     widths = [k.shape[-1], *(w.shape[-1] for w in initial)]
     tokens = (q, k, v, forget, momentum, lr)
@@ -76,7 +59,8 @@ def triton_memory(
     layers = [_pack(w, initial[0]) for w in (initial, state.weights, momenta, state.anchor)]
     y, surprise, weights, moved, anchor, _ = _forward(
         *tokens, *layers,
-        mask, state.position, widths, chunk_size, forget_to == "init", _learns(*tokens, *layers),
+        mask, state.position, widths, chunk_size, forget_to == "init",
+        requires_gradient(*tokens, *layers),
     )  # fmt: skip
     seen = k.shape[1] if mask is None else mask.sum(1).cpu()
     final = MemoryState(
@@ -88,29 +72,16 @@ def triton_memory(
     return MemoryOutput(None if q is None else y, final, surprise)
 
 
-def uncovered(k: Tensor, v: Tensor, initial: Weights, chunk_size: int) -> str | None:
-    """Why the Triton implementation cannot take a call, or None if it can.
-
-    Parameters
-    ----------
-    k, v : Tensor
-        Keys `[B, T, H, K]` and values `[B, T, H, V]`.
-    initial : Weights
-        M_0, `[H, d_in, d_out]` a layer.
-    chunk_size : int
-        b.
-
-    Returns
-    -------
-    str or None
-        The reason, in a few words.
+def uncovered(call: MemoryCall) -> str | None:
+    """Why the Triton kernels do not cover a call, or None if they do.
 
     Examples
     --------
     >>> k, v = torch.zeros(2, 1, 8, 1, 32, dtype=torch.float64)
-    >>> uncovered(k, v, (torch.zeros(1, 32, 32),), 16)
+    >>> uncovered(MemoryCall(k, k, v, None, None, k[..., 0], (torch.zeros(1, 32, 32),)))
     'float64 is not one of float32, bfloat16, float16'
     """
+    k, v, initial, chunk_size = call.k, call.v, call.initial, call.chunk_size
     width = max(k.shape[-1], v.shape[-1])
     hidden = max([0, *(w.shape[-1] for w in initial[:-1])])
     if k.dtype not in _DTYPES:
@@ -146,11 +117,6 @@ def shared_memory(width: int, depth: int, chunk_size: int) -> int:
     if depth == 1 or width <= 64:
         return 172032
     return 344064  # more than any GPU has today
-
-
-def _learns(*tensors: Tensor | None) -> bool:
-    """Whether there will be a backward pass."""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -194,7 +160,7 @@ class _Call:
         towards: bool,
         read: bool,
     ) -> None:
-        self.slots = slots = Slots.build(position, mask, k.shape[1], chunk_size)
+        self.slots = slots = ChunkLayout.build(position, mask, k.shape[1], chunk_size)
         batch_size, _, heads, _ = k.shape
         forget, momentum, _ = gates
         self.gates = [None if gate is None else self.place(gate) for gate in gates]

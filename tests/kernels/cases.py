@@ -16,10 +16,11 @@ COMPILED = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable(
 FAST = [
     pytest.param(name, marks=COMPILED) if name == "native" else name
     for name in IMPLEMENTATIONS
-    if name not in ("recurrent", "triton")  # test_triton.py has the latter
+    if name not in ("recurrent", "step", "triton")  # tests of their own
 ]
 """Implementations that any machine has, or any with a C compiler."""
 ANYWHERE = ["recurrent", *FAST]
+recurrent_memory = partial(neural_memory, implementation="recurrent")
 
 B, H, K, V, HIDDEN = 2, 3, 4, 5, 6
 

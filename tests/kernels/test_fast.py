@@ -13,9 +13,10 @@ from tests.kernels.cases import (
     leaves,
     make_inputs,
     outputs,
+    recurrent_memory,
     run_with_gradients,
 )
-from titans_ts.kernels import MemoryState, neural_memory, recurrent_memory
+from titans_ts.kernels import MemoryState, neural_memory
 from titans_ts.kernels.chunked import samples as block
 
 

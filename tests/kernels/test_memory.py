@@ -19,6 +19,7 @@ from tests.kernels.cases import (
     leaves,
     make_inputs,
     outputs,
+    recurrent_memory,
     run_with_gradients,
 )
 from titans_ts.kernels import (
@@ -27,7 +28,6 @@ from titans_ts.kernels import (
     loss_gradient,
     neural_memory,
     read_memory,
-    recurrent_memory,
 )
 
 
@@ -256,29 +256,34 @@ def test_read_is_the_memory_and_writes_nothing():
 @COMPILED
 def test_dispatch_takes_the_compiled_memory():
     inputs, initial, _ = make_inputs(1, 2)
-    assert explain(**inputs, initial=initial) == "native: tensors are on the CPU"
+    assert explain(**inputs, initial=initial) == "native: the first that covers the call"
     options = {"initial": initial, "chunk_size": 1000, "implementation": "native"}
-    with pytest.raises(ValueError, match="native implementation cannot take this: a chunk of 1000"):
+    with pytest.raises(
+        ValueError, match="'native', which does not cover this call: a chunk of 1000"
+    ):
         neural_memory(**inputs, **options)
 
 
 def test_dispatch_says_what_and_why(monkeypatch):
     inputs, initial, state = make_inputs(1, 2)
     call = {**inputs, "initial": initial, "chunk_size": 1000}
-    reason = "not native, as a chunk of 1000 is longer than 256"
-    assert explain(**call) == f"chunked: matrix products; {reason}"
-    assert explain(**call, state=state) == f"step: one token and no gradient; {reason}"
+    reason = "the first that covers the call\nnot native: a chunk of 1000 is longer than 256"
+    assert explain(**call) == (
+        f"chunked: {reason}\nnot step: the call has no state to continue from\n"
+        "not triton: float64 is not one of float32, bfloat16, float16"
+    )
+    assert explain(**call, state=state) == f"step: {reason}"
     assert explain(**call, state=state, mask=torch.ones(B, 1).bool()).startswith("chunked: ")
     learning = call | {"k": inputs["k"].clone().requires_grad_()}
     assert explain(**learning, state=state).startswith("chunked: ")
     monkeypatch.setenv("TITANS_TS_IMPLEMENTATION", "recurrent")
     assert (
         explain(**call, state=state)
-        == "recurrent: asked for by the environment variable TITANS_TS_IMPLEMENTATION"
+        == "recurrent: the environment variable TITANS_TS_IMPLEMENTATION names it"
     )
     asked = explain(**call, implementation="chunked")
-    assert asked == "chunked: asked for by the argument `implementation`"
-    with pytest.raises(ValueError, match="implementation is 'fast'.*choose one of"):
+    assert asked == "chunked: the argument `implementation` names it"
+    with pytest.raises(ValueError, match="`implementation` is 'fast'; choose one of"):
         explain(**call, implementation="fast")
 
 
@@ -293,7 +298,7 @@ def test_dispatch_says_what_and_why(monkeypatch):
         ({"v": torch.zeros(B, 4, H, 1)}, r"v has shape .*; expected \(2, 4, 3, 5\)"),
         (
             {"state": make_inputs(4, 2, torch.float32)[2]._replace(position=torch.tensor([0, 16]))},
-            r"state.position is \[0, 16\], outside a chunk of 16; go on with the chunk_size",
+            r"state.position is \[0, 16\], outside a chunk of 16; continue with the chunk_size",
         ),
         ({"state": make_inputs(4, 3)[2]}, "state.weights has 3 layers, but initial has 2"),
         ({"k": torch.zeros(B, 4, K)}, r"k has shape .*; expected \[B, T, H, K\]"),

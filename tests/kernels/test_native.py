@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import threading
 import warnings
 
 import pytest
@@ -10,8 +12,9 @@ import torch
 
 from tests.kernels.cases import COMPILED, assert_same, make_inputs, run_with_gradients
 from titans_ts.kernels import explain, neural_memory
-from titans_ts.kernels.native import compiler
+from titans_ts.kernels.native import abi, compiler
 from titans_ts.kernels.native import op as native
+from titans_ts.kernels.native.abi import in_threads
 
 pytestmark = COMPILED
 
@@ -74,6 +77,32 @@ def test_threads_share_the_memories(monkeypatch):
         torch.set_num_threads(before)
     assert_same(actual[0], expected[0], 1e-14)
     assert_same(actual[2], expected[2], 1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_threads_are_kept_and_made_anew_after_a_fork(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    def used():
+        return in_threads(6, 3, lambda *part: (threading.get_ident(), part))
+
+    assert [part for _, part in used()] == [(0, 2), (2, 4), (4, 6)]
+    assert used()[0][0] == threading.get_ident()
+    pool = abi.threads(2)
+    used()
+    assert abi.threads(1) is abi.threads(2) is pool
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if [part for _, part in used()] == [(0, 2), (2, 4), (4, 6)] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert abi.threads(2) is pool
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for failing in (0, 1):
+        with pytest.raises(ZeroDivisionError):
+            in_threads(2, 2, lambda first, _, failing=failing: 1 / (first - failing))
 
 
 @pytest.mark.parametrize("layout", ["strided", "half", "float mask"])
@@ -167,11 +196,13 @@ def test_without_a_compiler_there_are_matrix_products(monkeypatch, no_library):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert explain(**inputs, initial=initial) == (
-            "chunked: matrix products; not native, as no C compiler was found "
-            "(install gcc or clang, or name one in CC)"
+            "chunked: the first that covers the call\n"
+            "not native: no C compiler was found (install gcc or clang, or name one in CC)\n"
+            "not step: the call has 3 tokens, not one\n"
+            "not triton: float64 is not one of float32, bfloat16, float16"
         )
         assert neural_memory(**inputs, initial=initial).y.isfinite().all()
-    with pytest.raises(ValueError, match="cannot take this: no C compiler was found"):
+    with pytest.raises(ValueError, match="does not cover this call: no C compiler was found"):
         neural_memory(**inputs, initial=initial, implementation="native")
 
 

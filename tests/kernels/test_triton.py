@@ -12,17 +12,25 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
-from tests.kernels.cases import assert_same, make_inputs, outputs, run_with_gradients
-from titans_ts.kernels import MemoryOutput, MemoryState, initial_state, recurrent_memory
-from titans_ts.kernels.triton.op import shared_memory, triton_memory, uncovered
+from tests.kernels.cases import (
+    assert_same,
+    make_inputs,
+    outputs,
+    recurrent_memory,
+    run_with_gradients,
+)
+from titans_ts.kernels import MemoryCall, MemoryOutput, MemoryState, initial_state, neural_memory
+from titans_ts.kernels.triton.op import shared_memory, uncovered
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
+triton_memory = partial(neural_memory, implementation="triton")
 operators = importlib.import_module("titans_ts.kernels.triton.op")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _INTERPRET = "TRITON_INTERPRET"
@@ -297,15 +305,15 @@ def test_what_is_not_covered_is_said(change, reason):
     chunk_size = case.pop("chunk_size", 16)
     inputs, initial, _ = make_inputs(2, **case)
     inputs = {n: x.to(DEVICE) for n, x in inputs.items()}
-    assert uncovered(inputs["k"], inputs["v"], initial, chunk_size) == reason
-    with pytest.raises(ValueError, match=f"cannot take this: {reason}"):
+    assert uncovered(MemoryCall(**inputs, initial=initial, chunk_size=chunk_size)) == reason
+    with pytest.raises(ValueError, match=f"does not cover this call: {reason}"):
         triton_memory(**inputs, initial=initial, chunk_size=chunk_size)
 
 
 def test_a_gpu_is_wanted(monkeypatch):
     monkeypatch.delenv(_INTERPRET, raising=False)
     inputs, initial, _ = make_inputs(2, 1, torch.float32)
-    assert uncovered(inputs["k"], inputs["v"], initial, 16) == "tensors are on cpu, not on a GPU"
+    assert uncovered(MemoryCall(**inputs, initial=initial)) == "tensors are on cpu, not on a GPU"
 
 
 def test_triton_is_imported_when_it_is_used():

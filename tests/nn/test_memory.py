@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.kernels.cases import recurrent_memory
 from titans_ts.config import MemoryConfig
-from titans_ts.kernels import recurrent_memory
 from titans_ts.nn.memory import NeuralMemory
 from titans_ts.nn.state import flatten_state
 

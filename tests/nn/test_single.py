@@ -8,7 +8,7 @@ import torch
 from tests.kernels.cases import COMPILED
 from titans_ts.config import BackboneConfig, MemoryConfig
 from titans_ts.kernels.native import layer as native_layer
-from titans_ts.nn import BLOCKS, TitansBackbone
+from titans_ts.nn import BLOCKS, TitansBackbone, explain, single_token
 
 pytestmark = COMPILED
 
@@ -242,3 +242,66 @@ def test_no_stream_at_all():
     backbone(x)[0].sum().backward()
     with torch.no_grad():
         assert backbone(x[:, :1])[0].shape == (0, 1, WIDTH)
+
+
+def test_explain_tells_what_is_called(calls, monkeypatch):
+    backbone = make_backbone(torch.float32, n_layers=2)
+    _, state = backbone(torch.randn(2, 30, WIDTH))
+    x = torch.randn(2, 1, WIDTH)
+    with torch.no_grad():
+        assert explain(backbone, x, state) == (
+            "block 0: one compiled call\nblock 1: one compiled call"
+        )
+        assert calls == ["block", "block"]
+        monkeypatch.setenv("TITANS_TS_IMPLEMENTATION", "recurrent")
+        text = explain(backbone, x, state)
+        assert calls == ["block", "block"]
+    reason = "not one compiled call: the environment variable TITANS_TS_IMPLEMENTATION names"
+    assert text.startswith(f"block 0: torch operations\n  {reason} 'recurrent'\n  memory layer")
+    assert "  memory: recurrent: the environment variable TITANS_TS_IMPLEMENTATION" in text
+    assert text.count("memory: recurrent") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("tokens", "there are 3 tokens, not one"),
+        ("mask", "tokens may be absent"),
+        ("gradient", "gradients are enabled"),
+        ("dropout", "dropout is active"),
+        ("hook", "a part of the block was replaced or has hooks"),
+        ("variant", "there is no such call for the variant MAG"),
+        ("dtype", "tokens are torch.float32, but a parameter is torch.float64"),
+    ],
+)
+def test_explain_gives_the_reason_against_one_call(change, reason, calls):
+    backbone = make_backbone(variant="mag" if change == "variant" else "mac")
+    x = torch.randn(2, 3 if change == "tokens" else 1, WIDTH).double()
+    mask = torch.ones(2, 1, dtype=torch.bool) if change == "mask" else None
+    if change == "dropout":
+        backbone.train()
+    if change == "hook":
+        backbone.blocks[0].ff.register_forward_hook(lambda *_: None)
+    if change == "dtype":
+        with torch.no_grad():
+            why = single_token.uncovered_block(backbone.blocks[0], x.float())
+        assert why == reason
+        return
+    with torch.set_grad_enabled(change == "gradient"):
+        text = explain(backbone, x, mask=mask)
+    assert text.splitlines()[:2] == [
+        "block 0: torch operations",
+        f"  not one compiled call: {reason}",
+    ]
+    assert calls[:1] != ["block"]
+
+
+def test_explain_takes_a_layer_and_changes_nothing():
+    layer = make_backbone(torch.float32, variant="lmm").blocks[0].mixer.memory
+    x = torch.randn(2, 5, WIDTH)
+    before = torch.random.get_rng_state()
+    assert explain(layer, x).splitlines()[-1] == "gated norm: one compiled call"
+    assert "memory: native: the first that covers the call" in explain(layer, x)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with torch.no_grad():
+        assert explain(layer, x[:, :1]) == "memory layer: one compiled call"

@@ -13,6 +13,7 @@ from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.series.outputs import OUTPUTS
 from titans_ts.nn.series.scalers import SCALERS
 from titans_ts.nn.series.tokenizers import TOKENS, PatchTokenizer, VariateTokenizer
+from titans_ts.nn.single_token import explain
 from titans_ts.nn.state import detach_state
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "VariateAttention",
     "VariateTokenizer",
     "detach_state",
+    "explain",
     "load_model",
     "load_state",
     "save_model",

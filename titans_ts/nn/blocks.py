@@ -17,18 +17,19 @@ from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
-from titans_ts.kernels.layout import Slots
-from titans_ts.kernels.native.layer import Layer, MACBlock, native_block
+from titans_ts.kernels.decisions import covered
+from titans_ts.kernels.layout import ChunkLayout
+from titans_ts.kernels.native.layer import native_block
 from titans_ts.nn.attention import (
     AttentionCache,
     SegmentAttention,
     SlidingWindowAttention,
-    segment_turns,
 )
 from titans_ts.nn.fused import inverse_rms
-from titans_ts.nn.layers import FeedForward, Norm, untouched
+from titans_ts.nn.layers import FeedForward, Norm
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
+from titans_ts.nn.single_token import block_parameters, layer_parameters, uncovered_block
 from titans_ts.nn.state import repeat_state
 
 __all__ = [
@@ -57,6 +58,9 @@ class MixerOutput(NamedTuple):
 
 class Mixer(nn.Module, ABC):
     """What mixes tokens along the stream in a :class:`Block`."""
+
+    has_block_kernel = False
+    """Whether one compiled call can read a token through a whole block with this mixer."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -184,6 +188,8 @@ class MAC(Mixer):
     writes and reads y token by token, r = M(y), and o = y gated by r.
     """
 
+    has_block_kernel = True
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.segment_length = config.segment_length
@@ -203,7 +209,7 @@ class MAC(Mixer):
 
     def forward(self, x: Tensor, state: MACState, lengths: Tensor | None = None) -> MixerOutput:
         memory, start, conv, cache, position = state
-        slots = Slots.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
+        slots = ChunkLayout.build(position, _mask(x, lengths), x.shape[1], self.segment_length)
         tokens = slots.place(x)
         outputs, surprises = [], []
         for first, stop in slots.chunks:
@@ -227,7 +233,7 @@ class MAC(Mixer):
         )
         return MixerOutput(y, state, surprise)
 
-    def _start(self, slots: Slots, stop: int, weights: Weights, start: Weights) -> Weights:
+    def _start(self, slots: ChunkLayout, stop: int, weights: Weights, start: Weights) -> Weights:
         """Where the memory is read after slot `stop`: the samples that ended a segment move on."""
         if (slots.offset + stop) % self.segment_length:
             return start
@@ -270,7 +276,9 @@ class Block(nn.Module):
         if config.variant not in BLOCKS:
             raise ValueError(f"variant is {config.variant!r}; choose one of {sorted(BLOCKS)}")
         self.mixer_norm, self.ff_norm = (Norm(config.d_model) for _ in range(2))
-        self.mixer = BLOCKS[config.variant](config)
+        self.mixer: Any = BLOCKS[config.variant](
+            config
+        )  # a Mixer; each variant has parts of its own
         self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
         self.dropout = config.dropout
 
@@ -280,42 +288,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
         """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
-        mixer = self.mixer
-        if lengths is None and isinstance(mixer, MAC) and not (self.training and self.dropout):
-            layer = mixer.memory.single(x)
-            if layer is not None and self._plain(mixer):
-                return self._step(mixer, x, layer, state)
+        if covered("block", uncovered_block(self, x, lengths)):
+            return self._step(x, state)
         y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
         x = x + self._drop(y)
         x = x + self._drop(self.ff(self.ff_norm(x)))
         return MixerOutput(x, state, surprise)
 
-    def _plain(self, mixer: MAC) -> bool:
-        """Whether no part of it was replaced or is hooked, which one call would pass over."""
-        attention, ff = mixer.attention, self.ff
-        linear = (attention.qkv_proj, attention.out_proj, ff.up, ff.down)
-        others = (self.mixer_norm, mixer, mixer.memory, attention, mixer.gate, self.ff_norm, ff)
-        return untouched(*linear, *others) and all(type(x) is nn.Linear for x in linear)
-
-    def _step(self, mixer: MAC, x: Tensor, layer: Layer, state: MACState) -> MixerOutput:
-        """One token a stream, in one call."""
-        length, attention, ff = mixer.segment_length, mixer.attention, self.ff
+    def _step(self, x: Tensor, state: MACState) -> MixerOutput:
+        """Read one token of every stream in one compiled call, which writes a MAC's memory."""
         memory, start, read_conv, cache, position = state
-        parameters = MACBlock(
-            self.mixer_norm.weight,
-            mixer.persistent,
-            attention.qkv_proj.weight,
-            attention.out_proj.weight,
-            *segment_turns(length, cache.pairs.shape[-1], x.dtype, x.device),
-            mixer.gate.weight,
-            self.ff_norm.weight,
-            *(ff.up.weight, ff.up.bias, ff.down.weight, ff.down.bias),
-        )
-        (y, conv, weights, surprise), read_conv, pairs = native_block(
+        (y, conv, after, surprise), read_conv, pairs = native_block(
             x,
-            layer,
-            parameters,
-            mixer.memory.initial.weights(),
+            layer_parameters(self.mixer.memory),
+            block_parameters(self, cache.pairs.shape[-1], x),
+            self.mixer.memory.initial.weights(),
             memory.conv,
             memory.memory,
             start,
@@ -323,18 +310,13 @@ class Block(nn.Module):
             cache.pairs,
             position,
         )
-        position = (position + 1) % length
+        position = (position + 1) % self.mixer.segment_length
         ended = position == 0
         if ended.any():
-            start = _chosen(ended, weights.weights, start)
-        state = MACState(
-            NeuralMemoryState(weights, conv),
-            start,
-            read_conv,
-            AttentionCache(pairs, cache.filled),
-            position,
-        )
-        return MixerOutput(y, state, surprise)
+            start = _chosen(ended, after.weights, start)
+        cache = AttentionCache(pairs, cache.filled)
+        memory = NeuralMemoryState(after, conv)
+        return MixerOutput(y, MACState(memory, start, read_conv, cache, position), surprise)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training else x

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans_ts.kernels.autograd import differentiable_once
+from titans_ts.kernels.decisions import covered
 from titans_ts.kernels.layout import take
 from titans_ts.kernels.native.units import (
-    covers_units,
     native_gated_norm,
     native_gated_norm_backward,
     native_units,
     native_units_backward,
+    uncovered_units,
 )
 
 __all__ = ["gated_norm", "inverse_rms", "project"]
@@ -131,7 +132,7 @@ def _project_piece(
     """Fill units; return the gate, the rest and the convolution's last inputs."""
     gate, new, rest = F.linear(x, weight).split_with_sizes(_sizes(weight, taps), -1)
     stream = torch.cat([last, new], 1)
-    if covers_units(stream, taps, units):
+    if covered("convolution and unit vectors", uncovered_units(stream, taps, units)):
         native_units(stream, taps, units)
     else:
         heads = F.silu(_filter(stream, taps)).unflatten(-1, units.shape[2:])
@@ -193,7 +194,7 @@ def _backward_project(
         into_gate.copy_(d_gate[:, piece])
         into_rest.copy_(d_rest[:, piece])
         parts = [d[:, piece] for d in d_units]
-        if covers_units(stream, taps, *parts):
+        if uncovered_units(stream, taps, *parts) is None:
             d_last = native_units_backward(stream, taps, parts, d_last, into_new, d_taps)
         else:
             d_last = _backward_stream(stream, taps, parts, d_last, into_new, d_taps)
@@ -251,7 +252,7 @@ def _filter(stream: Tensor, taps: Tensor) -> Tensor:
 
 
 def _gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    if covers_units(y, gate, weight):
+    if covered("gated norm", uncovered_units(y, gate, weight)):
         return native_gated_norm(y, gate, weight)
     pieces = _pieces(y, gate.shape[-1])
     if len(pieces) == 1:
@@ -277,7 +278,7 @@ class _GatedNorm(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y, gate, weight = ctx.saved_tensors
-        if covers_units(y, gate, weight, d_out):
+        if uncovered_units(y, gate, weight, d_out) is None:
             return native_gated_norm_backward(y, gate, weight, d_out)
         dy, d_gate = torch.empty_like(y), torch.empty_like(gate)
         d_weight = torch.zeros_like(weight, dtype=_exact(weight).dtype)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import MemoryState, Weights, initial_state, neural_memory, read_memory
-from titans_ts.kernels.native.layer import Layer, covers_layer, native_read, native_step
+from titans_ts.kernels.decisions import covered
+from titans_ts.kernels.native.layer import native_read, native_step
 from titans_ts.nn.fused import gated_norm, project
 from titans_ts.nn.initial import InitialMemory
-from titans_ts.nn.layers import Norm, untouched
+from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing, prefix_mask
+from titans_ts.nn.single_token import layer_parameters, uncovered_layer
 
 __all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
@@ -156,9 +158,8 @@ class NeuralMemory(nn.Module):
         tuple[Tensor, Tensor]
             What the memory answers, `[B, T, D]`, and the convolution's new last inputs.
         """
-        layer = self.single(x) if mask is None else None
-        if layer is not None:
-            return native_read(x, layer, weights, conv)
+        if covered("memory layer (read)", uncovered_layer(self, x, mask)):
+            return native_read(x, layer_parameters(self), weights, conv)
         packing = None if mask is None else Packing(mask)
         tokens = x if packing is None else packing.pack(x)
         lengths = None if packing is None else packing.lengths
@@ -193,9 +194,8 @@ class NeuralMemory(nn.Module):
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
         state = self.initial_state(x.shape[0]) if state is None else state
-        layer = self.single(x) if lengths is None else None
-        if layer is not None:
-            initial = self.initial.weights()
+        if covered("memory layer", uncovered_layer(self, x, lengths)):
+            layer, initial = layer_parameters(self), self.initial.weights()
             out, conv, after, norm = native_step(x, layer, initial, state.conv, state.memory)
             return NeuralMemoryOutput(out, NeuralMemoryState(after, conv), norm)
         width = x.shape[-1] // self.n_heads
@@ -219,26 +219,6 @@ class NeuralMemory(nn.Module):
         )
         assert y is not None
         return NeuralMemoryOutput(self._output(y, gate), NeuralMemoryState(memory, conv), surprise)
-
-    def single(self, x: Tensor) -> Layer | None:
-        """Its parameters, if x `[B, T, D]` is one token a stream that is computed in one call."""
-        if x.shape[1] != 1 or torch.is_grad_enabled():
-            return None
-        if not untouched(self.out_proj) or type(self.out_proj) is not nn.Linear:
-            return None  # it is called elsewhere, with its hooks
-        config = self.config
-        layer = Layer(
-            self.in_proj.weight,
-            self.gate_bias,
-            self.taps,
-            self.norm.weight,
-            self.out_proj.weight,
-            self.gates,
-            config.depth,
-            config.chunk_size,
-            config.forget_to == "init" and "forget" in self.gates,
-        )
-        return layer if covers_layer(x, layer) else None
 
     def _gates(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """alpha, eta and theta, `[B, T, H]`."""

@@ -1,0 +1,150 @@
+"""One token of every stream: when one compiled call reads it through a layer or block, and explanations.
+
+The modules of `nn` are torch operations; `kernels/native/layer.py` computes the same for a single token
+of every stream in one call, which is several times faster. The two functions `uncovered_*` here are the
+only ones that decide it. They return the reason against one call, or None.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from titans_ts.kernels.decisions import recorded
+from titans_ts.kernels.native import layer as native
+from titans_ts.nn.attention import segment_turns
+from titans_ts.nn.layers import untouched
+
+if TYPE_CHECKING:
+    from titans_ts.nn.blocks import Block
+    from titans_ts.nn.memory import NeuralMemory
+
+__all__ = [
+    "block_parameters",
+    "explain",
+    "layer_parameters",
+    "uncovered_block",
+    "uncovered_layer",
+]
+
+
+def explain(model: nn.Module, x: Tensor, state: Any = None, mask: Tensor | None = None) -> str:
+    """Say which code computes a call of a backbone, block or memory layer, part by part, and why.
+
+    The call is really made, with gradients enabled or not as around this function, and every decision on
+    its way is recorded. The model's state and torch's random numbers stay as they are.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A :class:`titans_ts.nn.TitansBackbone` or a :class:`titans_ts.nn.NeuralMemory`.
+    x : Tensor
+        Tokens `[B, T, D]`.
+    state : optional
+        The state of the streams; default: their beginning.
+    mask : Tensor, optional
+        `[B, T]` bool, True where a token is present; default: all are.
+
+    Returns
+    -------
+    str
+        For every part a line with the decision, and below it a line for every reason against a faster
+        one. The parts of a block are indented below it.
+
+    Examples
+    --------
+    >>> from titans_ts.config import BackboneConfig
+    >>> from titans_ts.nn import TitansBackbone
+    >>> backbone = TitansBackbone(BackboneConfig(variant="swa")).eval()
+    >>> print(explain(backbone, torch.zeros(1, 8, backbone.config.d_model)).splitlines()[0])
+    block 0: torch operations
+    """
+    devices = [x.device] if x.is_cuda else []
+    network: Any = model
+    with torch.random.fork_rng(devices):
+        state = network.initial_state(len(x)) if state is None else state
+        with recorded() as records:
+            network(x, state, mask)
+    lines: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    n_blocks = 0
+    for part, decision in records:
+        first, *reasons = decision.splitlines()
+        if part == "block":
+            seen.clear()
+            part, indent = f"block {n_blocks}", ""
+            n_blocks += 1
+        elif (part, decision) in seen:
+            continue
+        else:
+            seen.add((part, decision))
+            indent = "  " if n_blocks else ""
+        lines += [f"{indent}{part}: {first}", *(f"{indent}  {reason}" for reason in reasons)]
+    return "\n".join(lines)
+
+
+def layer_parameters(memory: NeuralMemory) -> native.Layer:
+    """The parameters and options of a memory layer, as the compiled call takes them."""
+    config = memory.config
+    return native.Layer(
+        memory.in_proj.weight,
+        memory.gate_bias,
+        memory.taps,
+        memory.norm.weight,
+        memory.out_proj.weight,
+        memory.gates,
+        config.depth,
+        config.chunk_size,
+        config.forget_to == "init" and "forget" in memory.gates,
+    )
+
+
+def block_parameters(block: Block, width: int, x: Tensor) -> native.MACBlock:
+    """The other parameters of a block around a MAC, for heads of a width and tokens x `[B, 1, D]`."""
+    mixer, ff = block.mixer, block.ff
+    return native.MACBlock(
+        block.mixer_norm.weight,
+        mixer.persistent,
+        mixer.attention.qkv_proj.weight,
+        mixer.attention.out_proj.weight,
+        *segment_turns(mixer.segment_length, width, x.dtype, x.device),
+        mixer.gate.weight,
+        block.ff_norm.weight,
+        *(ff.up.weight, ff.up.bias, ff.down.weight, ff.down.bias),
+    )
+
+
+def uncovered_layer(memory: NeuralMemory, x: Tensor, absent: Tensor | None = None) -> str | None:
+    """Why one call does not read x `[B, T, D]` through a memory layer, or None if it does.
+
+    `absent` is the mask or the lengths that say which tokens are absent, or None if all are present.
+    """
+    if x.shape[1] != 1:
+        return f"there are {x.shape[1]} tokens, not one"
+    if absent is not None:
+        return "tokens may be absent"
+    if torch.is_grad_enabled():
+        return "gradients are enabled"
+    if not untouched(memory.out_proj) or type(memory.out_proj) is not nn.Linear:
+        return "out_proj was replaced or has hooks"
+    return native.uncovered_layer(x, layer_parameters(memory))
+
+
+def uncovered_block(block: Block, x: Tensor, lengths: Tensor | None = None) -> str | None:
+    """Why one call does not read x `[B, T, D]` through a whole block, or None if it does."""
+    mixer = block.mixer
+    if not mixer.has_block_kernel:
+        return f"there is no such call for the variant {type(mixer).__name__}"
+    if block.training and block.dropout:
+        return "dropout is active"
+    reason = uncovered_layer(mixer.memory, x, lengths)
+    if reason is not None:
+        return reason
+    attention, ff = mixer.attention, block.ff
+    linear = (attention.qkv_proj, attention.out_proj, ff.up, ff.down)
+    others = (block.mixer_norm, mixer, mixer.memory, attention, mixer.gate, block.ff_norm, ff)
+    if not untouched(*linear, *others) or any(type(part) is not nn.Linear for part in linear):
+        return "a part of the block was replaced or has hooks"
+    return None
