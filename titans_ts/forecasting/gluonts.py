@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.columns import column_names
+from titans_ts.forecasting.covariates import with_times
 from titans_ts.forecasting.panel import Panel, Roles, category
-from titans_ts.forecasting.parse import column_names, read_panel, with_times
+from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.scaling import StaticEncoder
 from titans_ts.forecasting.stateful import STREAMS
 

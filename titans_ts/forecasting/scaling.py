@@ -15,7 +15,7 @@ from titans_ts.forecasting.panel import Panel, category, holds_numbers
 __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
-_BLOCK = 2**20
+_BLOCK = 2**17
 """Values that are reduced or scaled at a time, so that temporary copies stay small."""
 
 

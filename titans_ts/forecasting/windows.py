@@ -9,7 +9,7 @@ from torch import Tensor
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import SlidingWindows
-from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.panel import Panel, rows_within
 
 __all__ = ["PanelWindows", "validation_rows"]
 
@@ -71,6 +71,6 @@ def validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> 
     rows[end - first - rows < needed] = 0
     if fraction == 0:
         rows[:] = 0
-    held_out = np.arange(len(panel.values)) >= np.repeat(end - rows, end - first)
+    held_out = rows_within(end - rows, end, len(panel.values))
     targets = panel.values[held_out, : panel.n_targets]
     return np.zeros_like(rows) if np.isnan(targets).all() else rows
