@@ -33,57 +33,59 @@ class TitansForecaster(ForecasterEvaluation):
     Parameters
     ----------
     prediction_length : int
-        H, steps to forecast.
+        H, number of steps to forecast (default 24).
     context_length : int
-        L, steps of history a forecast reads.
+        L, number of steps before the forecast that the model reads (default 96).
     variant : {"mac", "mag", "mal", "lmm", "swa"}
-        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
+        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_layers, n_heads : int
-        Width of a token, number of blocks, and of heads.
+        Width of a token, number of blocks, and number of heads.
     patch_length, patch_stride : int
-        Steps in a token, and between the starts of two.
+        Number of steps in a token (default 16), and between the starts of two tokens (default 8).
     tokens : {"patch", "joint", "variate", "mixed"}
-        What a token is. "patch": some steps of one variate, and every variate is a stream of its own.
-        "joint": some steps of all variates. "variate": a whole window of one variate, whatever
-        `patch_length`; the stream goes from variate to variate, and surprise is one value a window.
-        "mixed": as "patch", and the variates see one another after the backbone.
+        The content of a token. "patch" (default): steps of one variate; every variate is a separate
+        stream. "joint": steps of all variates. "variate": a whole window of one variate, whatever
+        `patch_length`; the stream goes from variate to variate, and surprise is one value per window.
+        "mixed": as "patch", with attention between the variates after the backbone.
     stateful_windows : int
-        0 forecasts every window with an empty memory. A model trained with more reads what came before
-        the window first, and its memory goes on learning with every :meth:`update`. It is trained on
-        streams: a step goes on where the one before stopped, and gradients reach so many windows back.
+        Number of windows to back-propagate through. 0 (default): every window starts with an empty
+        memory. If positive, the memory's state is carried from window to window in training (truncated
+        back-propagation through time), and :meth:`update` continues it after the fit.
     scaler : {"standard", "robust", "mean", "asinh", "none"}
-        How every window is normalised by itself, and the forecast restored: by its mean and deviation, by
-        its median and quartiles, by its mean size, as "standard" and drawn in far from the mean, not at
-        all.
+        Normalisation of every window, undone in the forecast: by mean and standard deviation (default),
+        by median and quartiles, by the mean absolute value, as "standard" followed by asinh, or none.
     season_length : int
-        Steps of a season, such as 24 for hours of the day, whose course is learned as persistent memory
-        and taken out of what the model reads. Where a step stands in it is counted by its time, or by the
-        whole number that is its index. 0: none.
+        Number of steps in a learned season, such as 24 for hourly data with a daily course; 0 (default):
+        none. One value per step of the season and variate is learned as persistent memory and subtracted
+        from the model's input. A row's place in the season follows from its time or its integer index.
     quantile_levels : tuple of float
-        Levels of the quantiles forecast beside the mean.
+        Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
-        What training fits: the mean and the quantiles themselves, or a distribution that has them;
-        "student_t" for heavy tails, "negative_binomial" for counts.
+        What training fits: the mean and the quantiles (default), or a distribution: "student_t" for
+        heavy tails, "negative_binomial" for counts.
     target : column or sequence of columns, optional
-        The variates to forecast, columns of X (their numbers, for an array). Default: all that are not
-        named below.
+        The variates to forecast, as columns of X (column numbers for an array). Default: all columns
+        without another role.
     past_covariates, known_covariates, static_covariates : column or sequence of columns
-        Covariates known up to the present; those known for the steps to forecast too, which
-        :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
+        Covariates known only up to the present; covariates also known for the steps to forecast, which
+        :meth:`predict` needs; text or numbers that are constant for an item of a long frame. Default:
+        none.
     calendar : bool or sequence of str
-        Whether the model is told where in the hour, day, week, month and year a step stands; or in which
-        of them, for instance ``["day", "week"]``. What the frequency cannot tell is left out.
+        Add calendar features, the position in the hour, day, week, month and year: all of them, none
+        (default), or those listed, for instance ``["day", "week"]``. Cycles that are not longer than a
+        step are left out.
     item_id, timestamp : str
-        A frame with these two columns is long: many items, a row for every item and time.
+        Names of the columns of a long frame: it has many items, and one row for every item and time.
     freq : str, optional
-        The frequency (of pandas) to bring a frame to: rows within a step are averaged, and a step
-        without a row is missing. "irregular" reads rows as they come, and tells the model the time since
-        the row before; a forecast is of the next rows, at their usual distance. Default: times must be
-        regular already.
+        A pandas frequency to resample a frame to: rows within a step are averaged, and a step without a
+        row is missing. "irregular" keeps the rows as they are, adds the time since the previous row as a
+        covariate, and forecasts the next rows at their usual distance. Default: times must be regular.
     max_epochs : int or None
-        Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
+        Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
+        400 passes.
     batch_size : int
-        Windows in a step; memory grows with it times the number of variates.
+        Number of windows in a training step (default 64); memory use grows with it times the number of
+        variates.
     learning_rate : float
         Peak learning rate of AdamW's one-cycle schedule (default 0.001).
     model_options : ModelOptions or dict, optional
@@ -95,11 +97,11 @@ class TitansForecaster(ForecasterEvaluation):
         `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
         and `trainer_kwargs` for Lightning. Default: those of the class.
     device : str
-        "auto", or a torch device.
+        "auto" (default; a GPU if there is one), or a torch device.
     random_state : int, RandomState or None
-        Seed; with an int, CPU runs repeat exactly.
+        Seed; with an int, runs on a CPU are reproducible.
     progress_bar : bool
-        Whether to show one while fitting.
+        Whether to show a progress bar while fitting (default True).
 
     Attributes
     ----------
