@@ -57,7 +57,7 @@ def read_panel(
     ------
     TypeError, ValueError
         If X is of another kind, not numeric, infinite, too short, or its times are not regular; the
-        message names what was found and how to mend it.
+        message names the problem and how to fix it.
     """
     roles = roles or Roles()
     if hasattr(X, "to_pandas"):
@@ -119,7 +119,7 @@ def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> 
 
 
 def _local(index: pd.Index, like: Panel | None) -> pd.Index:
-    """Times in the zone of those that were fitted: what the time tells is told in that."""
+    """Times in the time zone of the fitted ones, as calendar features depend on it."""
     fitted = None if like is None else like.index
     if not isinstance(index, pd.DatetimeIndex) or not isinstance(fitted, pd.DatetimeIndex):
         return index

@@ -21,7 +21,7 @@ from titans_ts.forecasting.intervals import conformity
 from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import read_panel, read_windows
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
-from titans_ts.forecasting.stateful import STREAMS, advance, read_in_pieces, row_surprise
+from titans_ts.forecasting.stateful import STREAMS, advance_state, iter_readings, row_surprise
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
@@ -117,7 +117,7 @@ class PanelPredictor:
             return None, self.config.context_length
         rows = self.scaled(panel)[0] if scaled is None else scaled
         with torch.inference_mode():
-            return advance(self._evaluating(), rows, panel.spans, self._static(panel), state)
+            return advance_state(self._evaluating(), rows, panel.spans, self._static(panel), state)
 
     def surprise(self, panel: Panel) -> Array:
         """The memory's surprise at every row, `[N, C]`."""
@@ -228,7 +228,7 @@ class PanelPredictor:
                 assert scaled is not None
                 reached = np.maximum(some[0], place)
                 with torch.inference_mode():
-                    state, left = advance(
+                    state, left = advance_state(
                         model, scaled, np.stack([place, reached], 1), constant, state
                     )
                 place = reached - left
@@ -281,7 +281,7 @@ class PanelPredictor:
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> Iterator[tuple[slice, Tensor]]:
         """Which windows, and the output's parameters `[.., H, C, 1 + E]`, a bounded number at a time."""
-        for some, reading in read_in_pieces(self._evaluating(), past, static, state):
+        for some, reading in iter_readings(self._evaluating(), past, static, state):
             ahead = None if known is None else known[some].to(reading.y.device)
             yield some, self.network.parameters_after(reading, ahead)
 

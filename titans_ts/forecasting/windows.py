@@ -15,7 +15,7 @@ __all__ = ["PanelWindows", "validation_rows"]
 
 
 class PanelWindows:
-    """Windows of a panel as tensors, a batch at a time, with what is constant for their items."""
+    """Windows of a panel as tensors, a batch at a time, with the static covariates of their items."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class PanelWindows:
         return past, future, tuple(s[item] for s in self._static)
 
     def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
-        """The windows that begin so many rows after the last one of each ends, `[B]`; -1: none."""
+        """The windows that begin `skipped` rows after the ends of `indices`, `[B]`; -1: none."""
         after = indices + self._rows + skipped
         inside = torch.clamp(after, max=len(self) - 1)
         items = self._windows.items
