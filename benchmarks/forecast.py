@@ -27,7 +27,7 @@ SETTINGS = {
     "learning_rate": 2e-3,
     "max_epochs": 10,
 }
-"""Chosen on ETTh1's validation part; README.md beside this file has the candidates."""
+"""Chosen on ETTh1's validation part; README.md in this folder lists the candidates."""
 
 
 def main() -> None:

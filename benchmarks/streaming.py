@@ -1,4 +1,4 @@
-"""What a memory that goes on learning at test time is worth.
+"""The effect of a memory that learns at test time.
 
     python benchmarks/streaming.py                       # every data set, one thread
     python benchmarks/streaming.py --datasets ETTh1 regimes --seeds 3

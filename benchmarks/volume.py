@@ -1,23 +1,27 @@
-"""Time the operations whose cost grows with the number of items, windows or rows.
+"""Time and memory of operations whose cost grows with the number of items, windows or rows.
 
-    python benchmarks/volume.py
+    python benchmarks/volume.py [--json results.json]
 
-It prints, for the forecaster: milliseconds of resampling per item, microseconds of the baselines per
-item and window, and the peak memory of the steps of a fit in multiples of the values' own bytes.
+Forecasting: milliseconds of resampling per item, microseconds of the baselines per item and window and
+of the seasonal errors per item, and the peak memory of reading and of fitting, in multiples of the
+values' own float64 bytes (which are not counted themselves).
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from titans_ts import TitansForecaster
-from titans_ts.forecasting.backtest import baselines
+from titans_ts.forecasting.backtest import baselines, seasonal_errors
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Roles
 from titans_ts.forecasting.parse import read_panel
@@ -56,39 +60,68 @@ def long_frame(n_items: int, length: int) -> pd.DataFrame:
     )
 
 
-def main() -> None:
-    frame = long_frame(500, 200)
-    roles = Roles(freq="2h")
-    print(f"resampling: {seconds(lambda: read_panel(frame, roles)) / 500 * 1e3:.2f} ms an item")
-
+def forecasting() -> dict[str, float]:
+    """Resampling, baselines, and the peak memory of reading and fitting."""
+    frame, n_items = long_frame(500, 200), 500
+    results = {
+        "resampling, ms per item": seconds(lambda: read_panel(frame, Roles(freq="2h")))
+        / n_items
+        * 1e3
+    }
     panel = read_panel(frame, Roles())
     cuts = cutoffs(panel, 48, 24, 4)
-    microseconds = seconds(lambda: baselines(panel, cuts, 24, 24)) / cuts.size * 1e6
-    print(f"baselines: {microseconds:.1f} us an item and window ({cuts.size} of them)")
-
+    results["baselines, us per item and window"] = (
+        seconds(lambda: baselines(panel, cuts, 24, 24)) / cuts.size * 1e6
+    )
+    results["seasonal errors, us per item"] = (
+        seconds(lambda: seasonal_errors(panel, cuts, 24)) / n_items * 1e6
+    )
     wide = pd.DataFrame(
         np.random.default_rng(0).normal(size=(500_000, 8)),
         pd.date_range("2000-01-01", periods=500_000, freq="min"),
     )
-    fitted = TitansForecaster(
-        24,
-        48,
-        d_model=16,
-        n_heads=2,
-        n_layers=0,
-        max_epochs=1,
-        random_state=0,
-        progress_bar=False,
-        training_options={"max_steps_per_epoch": 1},
-    )
-    size = wide.size * 8
     whole = read_panel(wide, Roles())
-    fitted.fit_panel(read_panel(wide.head(1000), Roles()))  # imports Lightning, which takes 100 MB
-    print(
-        f"reading a frame: {peak_bytes(lambda: read_panel(wide, Roles())) / size:.1f} x the values"
+    results["reading a frame, times the values"] = (
+        peak_bytes(lambda: read_panel(wide, Roles())) / whole.values.nbytes
     )
-    peak = peak_bytes(lambda: fitted.fit_panel(whole))
-    print(f"fitting a panel: {peak / size:.1f} x the values, beside them")
+    long = read_panel(long_frame(500, 4000), Roles())
+    for name, data, stateful in (
+        ("one series", whole, 0),
+        ("500 items", long, 0),
+        ("500 items, stateful", long, 1),
+    ):
+        small = TitansForecaster(
+            24,
+            48,
+            d_model=16,
+            n_heads=2,
+            n_layers=0,
+            max_epochs=1,
+            stateful_windows=stateful,
+            random_state=0,
+            progress_bar=False,
+            training_options={"max_steps_per_epoch": 1},
+        )
+        small.fit_panel(read_panel(wide.head(1000), Roles()))  # importing Lightning takes 100 MB
+        peak = peak_bytes(lambda: small.fit_panel(data))  # noqa: B023
+        results[f"fitting {name}, times the values"] = peak / data.values.nbytes
+    return results
+
+
+SECTIONS = {"forecasting": forecasting}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS), help="default: all")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    arguments = parser.parse_args()
+    results = {name: SECTIONS[name]() for name in arguments.sections}
+    for name, section in results.items():
+        for what, value in section.items():
+            print(f"{name}: {what}: {value:.2f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class SlidingWindows:
 
     All stride-1 windows of a ``[T, C]`` series would take ``context_length +
     prediction_length`` times its memory; here one float32 array is kept and an index copies only
-    the windows asked for. The last whole window is always included.
+    the requested windows. The last whole window is always included.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def run_forecast(
 def write_forecast(
     job: ForecastJob, folder: str | Path, report: str | Path | None = None
 ) -> list[Path]:
-    """Write `forecast.csv`, `forecast.png` and, if asked for, an HTML report.
+    """Write `forecast.csv`, `forecast.png` and, with `--report`, an HTML report.
 
     Returns
     -------

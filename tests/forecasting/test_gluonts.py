@@ -239,5 +239,7 @@ def test_times_mean_to_gluonts_what_they_did_when_fitted(freq):
 
 def test_what_a_data_set_says_itself_is_no_parameter():
     for name in ("target", "freq", "static_covariates"):
-        with pytest.raises(ValueError, match=f"{name} is 'x', but a GluonTS data set says itself"):
+        with pytest.raises(
+            ValueError, match=f"{name} is 'x', but the fields of a GluonTS data set"
+        ):
             TitansEstimator(4, **{name: "x"})

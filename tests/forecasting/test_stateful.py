@@ -160,9 +160,9 @@ def test_bad_updates(case):
     fitted, X = case
     before = ahead(fitted, X, 200)
     if isinstance(X, (pd.DataFrame, pd.Series)):
-        with pytest.raises(ValueError, match="of the series have .* where .* comes next"):
+        with pytest.raises(ValueError, match="of the series have .* where .* is expected"):
             fitted.update(X[201:])
-        with pytest.raises(ValueError, match="have .* where .* comes next"):
+        with pytest.raises(ValueError, match="have .* where .* is expected"):
             fitted.update(X[199:])
     with pytest.raises(ValueError, match="infinite"):
         fitted.update(X[200:210] * np.inf)
@@ -179,7 +179,7 @@ def test_an_update_at_another_frequency_is_refused(form):
         X, new = (f[["y0"]].reset_index(names="timestamp").assign(item_id="a") for f in (X, new))
     fitted = small().fit(X)
     expected = fitted.predict()
-    with pytest.raises(ValueError, match="where .* comes next"):
+    with pytest.raises(ValueError, match="where .* is expected"):
         fitted.update(new)
     pd.testing.assert_frame_equal(fitted.predict(), expected)
 
@@ -240,7 +240,7 @@ def test_bad_updates_of_a_panel():
     fitted = small().fit(panel(frame))
     with pytest.raises(ValueError, match="item 'new' is not one of the series"):
         fitted.update(panel(frame, (9,)).assign(item_id="new"))
-    with pytest.raises(ValueError, match="new rows of item 'i150' have .* where .* comes next"):
+    with pytest.raises(ValueError, match="new rows of item 'i150' have .* where .* is expected"):
         fitted.update(panel(frame[:160], (160,)).iloc[151:].assign(item_id="i150"))
     with pytest.raises(ValueError, match="X is a frame, but a panel was fitted"):
         fitted.update(frame[["y0"]])

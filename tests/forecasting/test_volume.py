@@ -8,9 +8,10 @@ import pytest
 
 from tests.forecasting.cases import H, L, small
 from tests.support import rounding
-from titans_ts.forecasting.backtest import baselines
+from titans_ts.forecasting.backtest import baselines, seasonal_errors
 from titans_ts.forecasting.baselines import drift, seasonal_naive
 from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.metrics import seasonal_error
 from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.nn import TitansBackbone
@@ -48,6 +49,22 @@ def test_baselines_of_all_windows_are_those_of_each(season, missing):
             }
             for name, forecast in forecasts.items():
                 np.testing.assert_array_equal(forecast[window, item], expected[name], name)
+
+
+@pytest.mark.parametrize("n_variates", [1, 2])
+@pytest.mark.parametrize("season", [1, 24])
+def test_seasonal_errors_of_all_items_are_those_of_each(season, n_variates):
+    lengths = (60, 17, 9, 41, 60, 500, 4)
+    panel = read_panel(ragged(lengths, n_variates), Roles())
+    cuts = cutoffs(panel, 6, H, 3)
+    expected = np.full((len(lengths), n_variates), np.nan)
+    for item, first in enumerate(panel.starts[:-1]):
+        own = cuts[cuts[:, item] >= 0, item]
+        if len(own):
+            past = panel.values[first : own.min()]
+            expected[item] = seasonal_error(past, season if len(past) > season else 1)
+    assert np.isnan(expected).any()
+    np.testing.assert_array_equal(seasonal_errors(panel, cuts, season), expected)
 
 
 @pytest.mark.parametrize("freq", ["h", "2h", "5h", "D", "W", "MS", "ME", "QE", "B"])

@@ -33,6 +33,8 @@ __all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2",
 
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
+_BLOCK = 2**20
+"""Values of histories that :func:`seasonal_errors` reads at a time."""
 
 METRICS = (
     "mae",
@@ -339,12 +341,20 @@ def _carried(values: Array, group: NDArray[np.int64]) -> Array:
 
 
 def seasonal_errors(panel: Panel, cuts: NDArray[np.int64], season: int) -> Array:
-    """Mean absolute seasonal difference of every item before its first window, `[I, C]`."""
-    C = panel.n_targets
-    scale = np.full((panel.n_items, C), np.nan)
-    for item, first in enumerate(panel.starts[:-1]):
-        own = cuts[cuts[:, item] >= 0, item]
-        if len(own):
-            past = panel.values[first : own.min(), :C]
-            scale[item] = seasonal_error(past, season if len(past) > season else 1)
+    """Mean absolute seasonal difference of every item before its first window, `[I, C]`.
+
+    For a history that is not longer than a season, it is the mean difference of neighbouring rows. It is
+    NaN for an item without a window.
+    """
+    scale = np.full((panel.n_items, panel.n_targets), np.nan)
+    first = panel.starts[:-1]
+    rows = np.where(cuts >= 0, cuts, len(panel.values) + 1).min(0) - first
+    rows[(cuts < 0).all(0)] = 0
+    for length in np.unique(rows[rows > 0]):  # items of one length together
+        items = np.flatnonzero(rows == length)
+        size = max(1, _BLOCK // (int(length) * panel.n_targets))
+        for start in range(0, len(items), size):
+            block = items[start : start + size]
+            past = panel.values[first[block, None] + np.arange(length), : panel.n_targets]
+            scale[block] = seasonal_error(past, season if length > season else 1, axis=1)
     return scale

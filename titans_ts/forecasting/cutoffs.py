@@ -53,23 +53,39 @@ def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
 
 def validation_cutoffs(
     panel: Panel, config: ForecasterConfig, border: NDArray[np.int64], max_windows: int
-) -> tuple[Panel, NDArray[np.int64]]:
-    """Some cutoffs at or after the rows `border` `[I]`, and a panel of the items they belong to.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose about `max_windows` cutoffs of held-out rows, at even distances.
 
-    At max_windows about `max_windows` of them over all items, at even distances.
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    config : ForecasterConfig
+        Of the forecaster.
+    border : ndarray
+        `[I]`, the first held-out row of every item; its end if none is held out.
+    max_windows : int
+        Cutoffs over all items, approximately.
+
+    Returns
+    -------
+    tuple of ndarray
+        `ends` `[I]`, so that ``panel.head(ends)`` has the J chosen items; the cutoffs `[W, J]` in it.
     """
-    first, end = panel.spans.T
+    first, ends = panel.spans.T.copy()
     if panel.items is not None:
-        held = np.flatnonzero(border < end)
-        kept = held[np.linspace(0, len(held) - 1, min(len(held), max_windows)).astype(int)]
-        ends = first.copy()
-        ends[kept] = end[kept]
-        panel, rows = panel.head(ends), (end - border)[kept]
+        held = np.flatnonzero(border < ends)
+        chosen = held[np.linspace(0, len(held) - 1, min(len(held), max_windows)).astype(int)]
+        rows = (ends - border)[chosen]
+        left_out = np.ones(len(ends), bool)
+        left_out[chosen] = False
+        ends = np.where(left_out, first, ends)
+        panel = panel.head(ends)
         border = panel.spans[:, 1] - rows
     windows = int((panel.spans[:, 1] - border).max(initial=0)) - config.prediction_length + 1
     if windows < 1:
-        return panel, np.empty((0, panel.n_items), np.int64)
+        return ends, np.empty((0, panel.n_items), np.int64)
     cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, windows)
     cuts = np.where(cuts >= border, cuts, -1)
     count = min(len(cuts), max(1, max_windows // panel.n_items))
-    return panel, cuts[np.linspace(0, len(cuts) - 1, count).astype(int)]
+    return ends, cuts[np.linspace(0, len(cuts) - 1, count).astype(int)]

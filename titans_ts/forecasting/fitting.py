@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
 from titans_ts.forecasting.cutoffs import validation_cutoffs
-from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.panel import Panel, rows_within
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
 from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
 from titans_ts.forecasting.stateful import STREAMS
@@ -40,13 +40,14 @@ class FittedForecaster:
     """Losses of every epoch."""
     border: NDArray[np.int64]
     """The first held-out row of every item, `[I]`; its end if none is held out."""
+    scaled: Panel
+    """The fitted panel with its rows scaled, in float32."""
 
     def calibration(self, panel: Panel) -> Calibration | None:
-        """Errors of forecasts of the held-out rows; None if there are none."""
+        """Errors of forecasts of the held-out rows of the fitted panel; None if there are none."""
         config = self.predictor.config
-        return self.predictor.calibration(
-            *validation_cutoffs(panel, config, self.border, n_scores(config))
-        )
+        ends, cuts = validation_cutoffs(panel, config, self.border, n_scores(config))
+        return self.predictor.calibration(panel.head(ends), cuts, self.scaled.head(ends).values)
 
 
 def fit_forecaster(
@@ -89,7 +90,7 @@ def fit_forecaster(
     first, end = panel.spans.T
     fraction = training.validation_fraction if validation is None else 0
     border = end - validation_rows(panel, config, fraction)
-    train_rows = np.arange(len(panel.values)) < np.repeat(border, end - first)  # [N]
+    train_rows = rows_within(first, border, len(panel.values))  # [N]
     network = ForecastingModel(config)
     if network.output.counts:
         _check_counts(panel, config)
@@ -117,7 +118,8 @@ def fit_forecaster(
         progress_bar=progress_bar,
         trainer_kwargs=trainer_kwargs,
     )
-    return FittedForecaster(predictor, history, border)
+    scaled: Any = values  # float32, where a panel that was read has float64
+    return FittedForecaster(predictor, history, border, dataclasses.replace(panel, values=scaled))
 
 
 def _training_batches(

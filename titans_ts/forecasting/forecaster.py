@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from titans_ts.config import (
-    BackboneConfig,
-    ForecasterConfig,
-    ModelOptions,
-    TrainingConfig,
-    TrainingOptions,
-    from_dict,
-)
-from titans_ts.estimator import TitansEstimator
-from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
-from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
+from titans_ts.config import ForecasterConfig, from_dict
 from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster
-from titans_ts.forecasting.frequency import CYCLES, usual_season
 from titans_ts.forecasting.intervals import dependent_levels, margin
-from titans_ts.forecasting.panel import Panel, Roles
-from titans_ts.forecasting.parse import column_names, read_panel
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.parameters import check_positive
+from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
 from titans_ts.nn.series.model import ForecastingModel
@@ -40,64 +27,65 @@ __all__ = ["TitansForecaster"]
 Array = NDArray[np.float64]
 
 
-@dataclass(eq=False, repr=False)
-class TitansForecaster(TitansEstimator):
+class TitansForecaster(ForecasterEvaluation):
     """Forecast a multivariate series with a Titans backbone.
 
     Parameters
     ----------
     prediction_length : int
-        H, steps to forecast.
+        H, number of steps to forecast (default 24).
     context_length : int
-        L, steps of history a forecast reads.
+        L, number of steps before the forecast that the model reads (default 96).
     variant : {"mac", "mag", "mal", "lmm", "swa"}
-        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
+        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_layers, n_heads : int
-        Width of a token, number of blocks, and of heads.
+        Width of a token, number of blocks, and number of heads.
     patch_length, patch_stride : int
-        Steps in a token, and between the starts of two.
+        Number of steps in a token (default 16), and between the starts of two tokens (default 8).
     tokens : {"patch", "joint", "variate", "mixed"}
-        What a token is. "patch": some steps of one variate, and every variate is a stream of its own.
-        "joint": some steps of all variates. "variate": a whole window of one variate, whatever
-        `patch_length`; the stream goes from variate to variate, and surprise is one value a window.
-        "mixed": as "patch", and the variates see one another after the backbone.
+        The content of a token. "patch" (default): steps of one variate; every variate is a separate
+        stream. "joint": steps of all variates. "variate": a whole window of one variate, whatever
+        `patch_length`; the stream goes from variate to variate, and surprise is one value per window.
+        "mixed": as "patch", with attention between the variates after the backbone.
     stateful_windows : int
-        0 forecasts every window with an empty memory. A model trained with more reads what came before
-        the window first, and its memory goes on learning with every :meth:`update`. It is trained on
-        streams: a step goes on where the one before stopped, and gradients reach so many windows back.
+        Number of windows to back-propagate through. 0 (default): every window starts with an empty
+        memory. If positive, the memory's state is carried from window to window in training (truncated
+        back-propagation through time), and :meth:`update` continues it after the fit.
     scaler : {"standard", "robust", "mean", "asinh", "none"}
-        How every window is normalised by itself, and the forecast restored: by its mean and deviation, by
-        its median and quartiles, by its mean size, as "standard" and drawn in far from the mean, not at
-        all.
+        Normalisation of every window, undone in the forecast: by mean and standard deviation (default),
+        by median and quartiles, by the mean absolute value, as "standard" followed by asinh, or none.
     season_length : int
-        Steps of a season, such as 24 for hours of the day, whose course is learned as persistent memory
-        and taken out of what the model reads. Where a step stands in it is counted by its time, or by the
-        whole number that is its index. 0: none.
+        Number of steps in a learned season, such as 24 for hourly data with a daily course; 0 (default):
+        none. One value per step of the season and variate is learned as persistent memory and subtracted
+        from the model's input. A row's place in the season follows from its time or its integer index.
     quantile_levels : tuple of float
-        Levels of the quantiles forecast beside the mean.
+        Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
-        What training fits: the mean and the quantiles themselves, or a distribution that has them;
-        "student_t" for heavy tails, "negative_binomial" for counts.
+        What training fits: the mean and the quantiles (default), or a distribution: "student_t" for
+        heavy tails, "negative_binomial" for counts.
     target : column or sequence of columns, optional
-        The variates to forecast, columns of X (their numbers, for an array). Default: all that are not
-        named below.
+        The variates to forecast, as columns of X (column numbers for an array). Default: all columns
+        without another role.
     past_covariates, known_covariates, static_covariates : column or sequence of columns
-        Covariates known up to the present; those known for the steps to forecast too, which
-        :meth:`predict` is given; what is constant for an item of a long frame, text or numbers.
+        Covariates known only up to the present; covariates also known for the steps to forecast, which
+        :meth:`predict` needs; text or numbers that are constant for an item of a long frame. Default:
+        none.
     calendar : bool or sequence of str
-        Whether the model is told where in the hour, day, week, month and year a step stands; or in which
-        of them, for instance ``["day", "week"]``. What the frequency cannot tell is left out.
+        Add calendar features, the position in the hour, day, week, month and year: all of them, none
+        (default), or those listed, for instance ``["day", "week"]``. Cycles that are not longer than a
+        step are left out.
     item_id, timestamp : str
-        A frame with these two columns is long: many items, a row for every item and time.
+        Names of the columns of a long frame: it has many items, and one row for every item and time.
     freq : str, optional
-        The frequency (of pandas) to bring a frame to: rows within a step are averaged, and a step
-        without a row is missing. "irregular" reads rows as they come, and tells the model the time since
-        the row before; a forecast is of the next rows, at their usual distance. Default: times must be
-        regular already.
+        A pandas frequency to resample a frame to: rows within a step are averaged, and a step without a
+        row is missing. "irregular" keeps the rows as they are, adds the time since the previous row as a
+        covariate, and forecasts the next rows at their usual distance. Default: times must be regular.
     max_epochs : int or None
-        Passes over the training windows at most; None makes about 640 steps, in 10 to 400 passes.
+        Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
+        400 passes.
     batch_size : int
-        Windows in a step; memory grows with it times the number of variates.
+        Number of windows in a training step (default 64); memory use grows with it times the number of
+        variates.
     learning_rate : float
         Peak learning rate of AdamW's one-cycle schedule (default 0.001).
     model_options : ModelOptions or dict, optional
@@ -109,11 +97,11 @@ class TitansForecaster(TitansEstimator):
         `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
         and `trainer_kwargs` for Lightning. Default: those of the class.
     device : str
-        "auto", or a torch device.
+        "auto" (default; a GPU if there is one), or a torch device.
     random_state : int, RandomState or None
-        Seed; with an int, CPU runs repeat exactly.
+        Seed; with an int, runs on a CPU are reproducible.
     progress_bar : bool
-        Whether to show one while fitting.
+        Whether to show a progress bar while fitting (default True).
 
     Attributes
     ----------
@@ -150,43 +138,11 @@ class TitansForecaster(TitansEstimator):
     (8, 1, 3)
     """
 
-    prediction_length: int = ForecasterConfig.prediction_length
-    context_length: int = ForecasterConfig.context_length
-    _: KW_ONLY
-    variant: str = BackboneConfig.variant
-    d_model: int = BackboneConfig.d_model
-    n_layers: int = BackboneConfig.n_layers
-    n_heads: int = BackboneConfig.n_heads
-    patch_length: int = ForecasterConfig.patch_length
-    patch_stride: int = ForecasterConfig.patch_stride
-    tokens: str = ForecasterConfig.tokens
-    stateful_windows: int = ForecasterConfig.stateful_windows
-    scaler: str = ForecasterConfig.scaler
-    season_length: int = ForecasterConfig.season_length
-    quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
-    output: str = ForecasterConfig.output
-    target: Any = None
-    past_covariates: Any = ()
-    known_covariates: Any = ()
-    static_covariates: Any = ()
-    calendar: Any = False
-    item_id: str = "item_id"
-    timestamp: str = "timestamp"
-    freq: str | None = None
-    max_epochs: int | None = TrainingConfig.max_epochs
-    batch_size: int = TrainingConfig.batch_size
-    learning_rate: float = TrainingConfig.learning_rate
-    model_options: ModelOptions | dict[str, Any] | None = None
-    training_options: TrainingOptions | dict[str, Any] | None = None
-    device: str = "auto"
-    random_state: int | np.random.RandomState | None = None
-    progress_bar: bool = True
-
-    model_: ForecastingModel = field(init=False)
-    _predictor: PanelPredictor = field(init=False)
-    _tail: Panel = field(init=False)
-    _state: Any = field(init=False)
-    _calibration: Calibration | None = field(init=False)
+    model_: ForecastingModel
+    _predictor: PanelPredictor
+    _tail: Panel
+    _state: Any
+    _calibration: Calibration | None
 
     def __sklearn_tags__(self) -> Tags:
         """NaN is missing data; there is no y."""
@@ -238,7 +194,7 @@ class TitansForecaster(TitansEstimator):
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
-        self._remember(panel)
+        self._remember(panel, scaled=fitted.scaled.values)
         return self
 
     def predict(self, X: Any = None, known_covariates: Any = None) -> Any:
@@ -361,7 +317,7 @@ class TitansForecaster(TitansEstimator):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        _check_positive("n_samples", n_samples)
+        check_positive("n_samples", n_samples)
         panel, known = self._read(X, known_covariates)
         config = self.model_.config
         if config.output == "quantiles" and len(config.quantile_levels) < 2:
@@ -397,21 +353,6 @@ class TitansForecaster(TitansEstimator):
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
         return self
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """R^2 of the forecasts of every window of X, averaged over the variates and items.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            At least `context_length + prediction_length` rows.
-        y : None
-            Ignored.
-        """
-        check_is_fitted(self, "model_")
-        config = self.model_.config
-        min_rows = config.context_length + config.prediction_length
-        return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
 
     def update(self, X: Any) -> TitansForecaster:
         """Append the next rows of the series; forecasts continue after them.
@@ -462,162 +403,6 @@ class TitansForecaster(TitansEstimator):
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
         return self
 
-    def backtest(
-        self,
-        X: Any,
-        *,
-        stride: int | None = None,
-        n_windows: int | None = None,
-        season_length: int | None = None,
-        refit: int | None = None,
-        progress_bar: bool | None = None,
-    ) -> Backtest:
-        """Rolling forecasts of a series, compared with the observed values and with baselines.
-
-        Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
-        the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
-        and drift forecasts. Without `refit`, rows used for training are not out-of-sample: pass new rows
-        preceded by one context window.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        stride : int, optional
-            Rows between two forecasts (default: `prediction_length`).
-        n_windows : int, optional
-            Number of forecasts, the last ones (default: all).
-        season_length : int, optional
-            Steps in a season, for the seasonal naive forecast and the MASE (default: the usual one of
-            the frequency).
-        refit : int, optional
-            Fit again before each group of that many forecasts, on the rows before the earliest of them
-            (default: never).
-        progress_bar : bool, optional
-            Whether to show one (default: as given to the estimator).
-
-        Returns
-        -------
-        Backtest
-            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
-
-        Raises
-        ------
-        NotFittedError
-            If it is not fitted, and `refit` is not given.
-        TypeError, ValueError
-            If X or a parameter cannot be used.
-        """
-        numbers = {"stride": stride, "n_windows": n_windows}
-        for name, value in (numbers | {"season_length": season_length, "refit": refit}).items():
-            if value is not None:
-                _check_positive(name, value)
-        if refit is None:
-            check_is_fitted(self, "model_")
-            config, roles, like = self.model_.config, self.predictor.roles, self._tail
-        else:
-            config, roles, like = self._forecaster_config(), self.roles, None
-        L, H = config.context_length, config.prediction_length
-        panel = read_panel(X, roles, min_rows=L + H, like=like)
-        min_history = L if refit is None else L + H  # a window to train on
-        cuts = cutoffs(panel, min_history, H, stride or H, n_windows)
-        timed = isinstance(panel.freq, pd.offsets.BaseOffset)
-        show = self.progress_bar if progress_bar is None else progress_bar
-
-        def forecast(some: NDArray[np.int64]) -> tuple[Array, Array]:
-            if refit is None:
-                return self.predictor.rolling(panel, some, progress_bar=show)
-            bar.update()
-            fresh = clone(self).set_params(progress_bar=False).fit_panel(panel.before(some[0]))
-            return fresh.predictor.rolling(panel, some)
-
-        with tqdm(desc="backtest", disable=not show or refit is None) as bar:
-            return rolling_backtest(
-                panel,
-                cuts,
-                config,
-                forecast,
-                season=season_length or usual_season(panel.freq if timed else None),
-                stride=stride or H,
-                refit=refit,
-            )
-
-    def surprise(self, X: Any) -> Any:
-        """The memory's surprise at every value of a series, read from the beginning.
-
-        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
-        loss, averaged over blocks, heads and the patches that contain a step. Patches are scaled by their
-        window, so that rows up to one window later have an influence.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, of any length.
-
-        Returns
-        -------
-        array, Series or DataFrame
-            `[T, C]` in the form of X; NaN where a whole patch is missing.
-        """
-        check_is_fitted(self, "model_")
-        panel = self.predictor.read(X, 1, self._tail)
-        return panel.format_rows(self.predictor.surprise(panel))
-
-    def detect_anomalies(
-        self,
-        X: Any,
-        *,
-        score: str = "error",
-        risk: float = 1e-3,
-        method: str = "quantile",
-        reference: Any = None,
-    ) -> pd.DataFrame:
-        """Find unusual values of a series.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        score : {"error", "surprise"}
-            The absolute error of the forecast one step ahead, in deviations of the fitted rows (default);
-            or the memory's :meth:`surprise`, which needs no forecast and marks unusual shapes more than
-            unusual values.
-        risk : float
-            Share of usual values that may be called anomalies (default 0.001).
-        method : {"quantile", "evt"}
-            How the threshold follows from the risk; "evt" (extreme value theory) is for small risks.
-        reference : array, Series or DataFrame, optional
-            A usual series to compute each variate's threshold from (default: X itself).
-
-        Returns
-        -------
-        DataFrame
-            A row per value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
-            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
-            no error, and a missing value has no score.
-        """
-        check_is_fitted(self, "model_")
-        if score not in ("error", "surprise"):
-            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
-        panel, scores = self._scores(X, score)
-        if np.isnan(scores).all():
-            raise ValueError(
-                f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
-                "history before it"
-            )
-        usual = scores if reference is None else self._scores(reference, score)[1]
-        thresholds = [score_threshold(column, risk, method) for column in usual.T]
-        return anomaly_frame(panel, scores, thresholds)
-
-    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
-        """Anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
-        config = self.model_.config
-        panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
-        if score == "error":
-            return panel, self.predictor.one_step_errors(panel)
-        missing = np.isnan(panel.values[:, : config.n_variates])
-        return panel, np.where(missing, np.nan, self.predictor.surprise(panel))
-
     @property
     def predictor(self) -> PanelPredictor:
         """The trained network with the scaling of its inputs and outputs."""
@@ -640,46 +425,15 @@ class TitansForecaster(TitansEstimator):
         """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
         return self._tail.freq
 
-    @property
-    def roles(self) -> Roles:
-        """The roles of the columns, from the parameters."""
-        length = self.season_length
-        if length and self.freq == "irregular":
-            raise ValueError(
-                f"season_length is {length}, but freq is 'irregular', so that steps cannot be counted; "
-                "use calendar, for instance ['day']"
-            )
-        return Roles(
-            None if self.target is None else column_names(self.target),
-            column_names(self.past_covariates),
-            column_names(self.known_covariates),
-            column_names(self.static_covariates),
-            self.item_id,
-            self.timestamp,
-            self.freq,
-            _cycles(self.calendar),
-            # json takes no number of numpy's
-            int(length) if isinstance(length, np.integer) else length,
-        )
-
-    def _forecaster_config(self) -> ForecasterConfig:
-        levels: Any = self.quantile_levels
-        if isinstance(levels, (list, tuple, np.ndarray)):
-            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
-        config: ForecasterConfig = self._config(
-            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
-        )
-        return config
-
     def _read(self, X: Any, known_covariates: Any = None) -> tuple[Panel, Tensor | None]:
         """Read and check all that a forecast needs, before anything is computed."""
         check_is_fitted(self, "model_")
         panel = self.predictor.read_history(X, self._tail)
         return panel, self.predictor.read_known(known_covariates, panel)
 
-    def _remember(self, panel: Panel, state: Any = None) -> None:
-        """Keep what forecasting from the end of a series needs, whose rows follow a state."""
-        self._state, keep = self.predictor.consume(panel, state)
+    def _remember(self, panel: Panel, state: Any = None, scaled: Any = None) -> None:
+        """Keep the memory's state and the last rows of a series that begins at a state."""
+        self._state, keep = self.predictor.consume(panel, state, scaled)
         self._tail = panel.tail(keep)
         self._name_features(panel)
 
@@ -716,18 +470,3 @@ class TitansForecaster(TitansEstimator):
         self._predictor, self._tail = parts.predictor, parts.tail
         self._state, self._calibration = parts.state, parts.calibration
         self._name_features(self._tail)
-
-
-def _check_positive(name: str, value: Any) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
-
-
-def _cycles(calendar: Any) -> tuple[str, ...]:
-    if isinstance(calendar, bool):
-        return tuple(CYCLES) if calendar else ()
-    names = column_names(calendar)
-    if not all(isinstance(name, str) and name in CYCLES for name in names):
-        raise ValueError(f"calendar is {calendar!r}; give True, False or some of {list(CYCLES)}")
-    return tuple(name for name in CYCLES if name in names)

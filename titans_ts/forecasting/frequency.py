@@ -1,4 +1,4 @@
-"""How often a series is observed, and how long its season usually is."""
+"""The frequency of a series, its usual season, and the position of times in cycles."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ CYCLES = {
 def calendar_features(
     index: pd.Index, freq: str | pd.offsets.BaseOffset | None, cycles: Sequence[str] = tuple(CYCLES)
 ) -> NDArray[np.float64]:
-    """Where in the hour, day, week, month and year a time stands, as far as the frequency can tell.
+    """Position of times in the hour, day, week, month and year, for cycles longer than a step.
 
     Parameters
     ----------
     index : DatetimeIndex or PeriodIndex
         T times.
     freq : str, offset or None
-        Their frequency: what is no longer than its step is left out; None keeps all.
+        Their frequency: cycles that are not longer than its step are left out; None keeps all.
     cycles : sequence of str
         Keys of :data:`CYCLES`.
 

@@ -1,8 +1,8 @@
 """Titans in GluonTS: an estimator that trains on its data sets, and a predictor for its evaluation.
 
-A data set becomes a panel (`target` the variates, `feat_dynamic_real` the known-future covariates,
-`past_feat_dynamic_real` the past-only ones, `feat_static_cat` and `feat_static_real` what is constant for
-an item), and :class:`titans_ts.TitansForecaster` does the rest: one model, and one way to train it.
+A data set becomes a panel (`target`: the variates, `feat_dynamic_real`: the known covariates,
+`past_feat_dynamic_real`: the past covariates, `feat_static_cat` and `feat_static_real`: the static ones),
+which a :class:`titans_ts.TitansForecaster` is fitted to.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.columns import column_names
+from titans_ts.forecasting.covariates import with_times
 from titans_ts.forecasting.panel import Panel, Roles, category
-from titans_ts.forecasting.parse import column_names, read_panel, with_times
+from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.scaling import StaticEncoder
 from titans_ts.forecasting.stateful import STREAMS
 
@@ -44,7 +46,7 @@ _STATIC = {"static_cat": "feat_static_cat", "static_real": "feat_static_real"}
 class TitansEstimator(Estimator):
     """Train a Titans forecaster on a GluonTS data set.
 
-    Which fields an entry has decides what the model is given.
+    The covariates of the model follow from the fields of an entry.
 
     Parameters
     ----------
@@ -83,8 +85,8 @@ class TitansEstimator(Estimator):
         ):
             if name in params:
                 raise ValueError(
-                    f"{name} is {params[name]!r}, but a GluonTS data set says itself what its fields "
-                    "are; leave it out"
+                    f"{name} is {params[name]!r}, but the fields of a GluonTS data set have fixed "
+                    "roles; leave it out"
                 )
         levels = params.pop("quantile_levels", tuple(np.arange(1, 10) / 10))
         self.forecaster = TitansForecaster(prediction_length, quantile_levels=levels, **params)
@@ -142,7 +144,7 @@ class TitansPredictor(Predictor):
         Parameters
         ----------
         dataset : Dataset
-            Entries; with known-future covariates, `feat_dynamic_real` reaches to the forecast's end.
+            Entries; with known covariates, `feat_dynamic_real` reaches to the forecast's end.
         num_samples : int, optional
             Ignored: forecasts are quantiles, and not samples.
         """
@@ -168,7 +170,7 @@ class TitansPredictor(Predictor):
                 )
 
     def serialize(self, path: Path) -> None:
-        """Write it to a folder: the forecaster's own directory, beside GluonTS' note of the class."""
+        """Write it to a folder: the saved forecaster, and GluonTS' record of the class."""
         super().serialize(Path(path))
         self.forecaster.save(Path(path) / "forecaster")
 
@@ -280,13 +282,15 @@ def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
             raise ValueError(f"{what} has an empty target; drop it")
         columns = [target]
         for name, key in _DYNAMIC.items():
-            wanted = len(getattr(roles, name))
+            n_columns = len(getattr(roles, name))
             values = np.asarray(entry.get(key, np.empty((0, length))), dtype=np.float64)
-            if wanted and (values.ndim != 2 or len(values) < wanted or values.shape[1] < length):
+            if n_columns and (
+                values.ndim != 2 or len(values) < n_columns or values.shape[1] < length
+            ):
                 raise ValueError(
-                    f"{what} has {key} of shape {values.shape}; give [{wanted}, {length}]"
+                    f"{what} has {key} of shape {values.shape}; give [{n_columns}, {length}]"
                 )
-            columns.append(values[:wanted, :length])
+            columns.append(values[:n_columns, :length])
             if np.isinf(columns[-1]).any():
                 raise ValueError(f"{what} has an infinite value in {key}; replace it by NaN")
         if np.isinf(target).any():
@@ -324,7 +328,7 @@ def _stamping(start: pd.Period, fitted: Any) -> Any:
 
 
 def _names(entries: list[Entry]) -> pd.Index:
-    """A name an entry, by which its scale is found again; one without a name of its own is a new item."""
+    """A name for each entry, the key of its fitted scale; entries without a unique name are new items."""
     ids = [entry.get("item_id") for entry in entries]
     known = pd.Index(ids, dtype=object)
     unique = ~known.duplicated(keep=False) & ~known.isna()

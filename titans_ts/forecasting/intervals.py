@@ -1,4 +1,4 @@
-"""Intervals that hold what they promise: split-conformal calibration of forecast quantiles.
+"""Split-conformal calibration of intervals between forecast quantiles.
 
 A model's interval between two quantiles is widened (or narrowed) by a margin, the quantile of how far
 outside it past values fell (Romano, Patterson and Candes, "Conformalized Quantile Regression", 2019).
@@ -22,7 +22,7 @@ def conformity(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 
 
 def margin(scores: ArrayLike, coverage: float) -> Array:
-    """What to add to both ends of an interval, so that it holds a share `coverage` of new values.
+    """The margin to add to both ends of an interval so that it contains `coverage` of new values.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
     -------
     ndarray
         `[...]`, the score of rank ceil((N + 1) coverage): if new values are exchangeable with these, an
-        interval holds at least that share of them. 0 without a score; the largest, with too few.
+        interval contains at least that share of them. It is 0 without a score, and the largest score if
+        there are too few.
 
     Examples
     --------
@@ -48,14 +49,14 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
     n = (~np.isnan(ordered)).sum(0)
     rank = np.clip(np.ceil((n + 1) * coverage).astype(int), 1, np.maximum(n, 1)) - 1
     chosen = np.take_along_axis(ordered, rank[None], 0)[0]
-    found: Array = np.where(n > 0, chosen, 0.0)
-    return found
+    margins: Array = np.where(n > 0, chosen, 0.0)
+    return margins
 
 
 def dependent_levels(
     errors: ArrayLike, n_samples: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Levels of a forecast's distribution that hang together as past errors did.
+    """Levels of a forecast's distribution, with the dependence of past errors.
 
     The ranks of a past forecast's errors, over its steps and variates, are those of a sample (Clark et
     al., "The Schaake Shuffle", Journal of Hydrometeorology, 2004): each level by itself is uniform.
@@ -81,7 +82,7 @@ def dependent_levels(
     rank = np.where(missing, 0, past.argsort(0).argsort(0) + 0.5) / np.maximum(seen, 1)
     order = np.where(missing, generator.random(past.shape), rank)
     ranks = order.argsort(0).argsort(0)
-    # every past forecast as often as any other, as far as that goes
+    # every past forecast equally often, or once more than another
     rounds = [generator.permutation(len(past)) for _ in range(-(-n_samples // len(past)))]
     chosen = np.concatenate(rounds)[:n_samples]
     within = generator.uniform(1e-6, 1 - 1e-6, (n_samples, *past.shape[1:]))

@@ -27,6 +27,7 @@ __all__ = [
     "Roles",
     "category",
     "holds_numbers",
+    "rows_within",
 ]
 
 Array = NDArray[np.float64]
@@ -45,6 +46,22 @@ def holds_numbers(column: pd.Series) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype)) and column.dtype.kind != "b"
 
 
+def rows_within(first: NDArray[np.int64], end: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
+    """Whether each of `n_rows` rows lies in one of the spans from `first` `[I]` to before `end` `[I]`.
+
+    The spans do not overlap. No temporary array has more than a byte a row.
+
+    Examples
+    --------
+    >>> rows_within(np.array([0, 3]), np.array([2, 4]), 5)
+    array([ True,  True, False,  True, False])
+    """
+    change = np.zeros(n_rows + 1, np.int8)
+    np.add.at(change, first, 1)
+    np.subtract.at(change, end, 1)
+    return np.cumsum(change[:-1], dtype=np.int8).astype(bool)
+
+
 @dataclass(frozen=True)
 class Roles:
     """What the columns of a frame are; for an array, their numbers."""
@@ -56,16 +73,16 @@ class Roles:
     known_covariates: tuple[Any, ...] = ()
     """Covariates known for the steps to forecast, too."""
     static_covariates: tuple[Any, ...] = ()
-    """What is constant for an item."""
+    """Covariates that are constant for an item."""
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
     freq: str | None = None
     """The frequency that rows are brought to; None: their own, which must be regular; "irregular": none,
     and the time since the row before is the first covariate."""
     calendar: tuple[str, ...] = ()
-    """In which cycles a time's place is known too: keys of `titans_ts.forecasting.frequency.CYCLES`."""
+    """Cycles whose position is a known covariate: keys of `titans_ts.forecasting.frequency.CYCLES`."""
     season_length: int = 0
-    """Steps of a season in which a time's place is known too, as the last column; 0: none."""
+    """Steps of a season whose position is the last known covariate; 0: none."""
 
     @property
     def irregular(self) -> bool:
@@ -80,12 +97,12 @@ class Roles:
     @property
     def timed(self) -> str | None:
         """The parameter that needs times, if any."""
-        wanted = {
+        parameters = {
             "calendar": self.calendar,
             "season_length": self.season_length,
             "freq": self.irregular,
         }
-        return next((name for name, value in wanted.items() if value), None)
+        return next((name for name, value in parameters.items() if value), None)
 
     @property
     def covariates(self) -> tuple[Any, ...]:
@@ -95,7 +112,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Panel:
-    """Items with what is needed to answer in the form they came in."""
+    """Items, with all that is needed to return a result in the form of the input."""
 
     values: Array
     """`[N, F]` float64, NaN is missing."""
@@ -152,14 +169,16 @@ class Panel:
 
     def head(self, ends: NDArray[np.int64]) -> Panel:
         """The rows of every item before `ends` `[I]`; an item with none is left out."""
-        first, _ = self.spans.T
+        first, end = self.spans.T
+        if (ends >= end).all():
+            return self
         counts = np.maximum(ends - first, 0)
         if self.items is None:
             index = None if self.index is None else self.index[: counts[0]]
             return replace(self, values=self.values[: counts[0]], index=index)
         assert self.index is not None
         kept = counts > 0
-        rows = np.arange(len(self.values)) < np.repeat(first + counts, np.diff(self.starts))
+        rows = rows_within(first, first + counts, len(self.values))
         return replace(
             self,
             values=self.values[rows],
@@ -308,11 +327,11 @@ class Panel:
         return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
 
 
-def _check_next(found: pd.Index, expected: pd.Index, what: str) -> None:
-    odd = np.flatnonzero(np.asarray(found != expected))
+def _check_next(index: pd.Index, expected: pd.Index, what: str) -> None:
+    odd = np.flatnonzero(np.asarray(index != expected))
     if len(odd):
         raise ValueError(
-            f"the new rows of {what} have {found[odd[0]]} where {expected[odd[0]]} comes next; give the "
+            f"the new rows of {what} have {index[odd[0]]} where {expected[odd[0]]} is expected; give the "
             "rows that follow (NaN where they are missing)"
         )
 

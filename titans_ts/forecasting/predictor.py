@@ -15,12 +15,13 @@ from tqdm.auto import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
+from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs, targets
 from titans_ts.forecasting.intervals import conformity
 from titans_ts.forecasting.panel import Panel, Roles
-from titans_ts.forecasting.parse import read_known, read_panel, read_windows
+from titans_ts.forecasting.parse import read_panel, read_windows
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
-from titans_ts.forecasting.stateful import STREAMS, advance, read_in_pieces, row_surprise
+from titans_ts.forecasting.stateful import STREAMS, advance_state, iter_readings, row_surprise
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
@@ -93,13 +94,30 @@ class PanelPredictor:
         """The network in evaluation mode; visiting all its modules takes as long as a block's forward."""
         return self.network.eval() if self.network.training else self.network
 
-    def consume(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
-        """The memory's state before the last window, and how many rows of every item are left."""
+    def consume(
+        self, panel: Panel, state: Any = None, scaled: NDArray[Any] | None = None
+    ) -> tuple[Any, Any]:
+        """Read all rows that lie before the last windows of a panel.
+
+        Parameters
+        ----------
+        panel : Panel
+            The series.
+        state : tuple, optional
+            The memory's state before its rows (default: empty).
+        scaled : ndarray, optional
+            Its scaled rows `[N, F]`, if they were computed before.
+
+        Returns
+        -------
+        tuple
+            The memory's state before the last windows, and how many rows of every item are left.
+        """
         if not self.config.stateful_windows:
             return None, self.config.context_length
-        rows, static = self.scaled(panel)
+        rows = self.scaled(panel)[0] if scaled is None else scaled
         with torch.inference_mode():
-            return advance(self._evaluating(), rows, panel.spans, static, state)
+            return advance_state(self._evaluating(), rows, panel.spans, self._static(panel), state)
 
     def surprise(self, panel: Panel) -> Array:
         """The memory's surprise at every row, `[N, C]`."""
@@ -122,13 +140,18 @@ class PanelPredictor:
         scores[cuts[known]] = error[known]
         return scores
 
-    def calibration(self, panel: Panel, cuts: NDArray[np.int64]) -> Calibration | None:
-        """Errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value."""
+    def calibration(
+        self, panel: Panel, cuts: NDArray[np.int64], scaled: NDArray[Any] | None = None
+    ) -> Calibration | None:
+        """Errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value.
+
+        `scaled` are the panel's scaled rows `[N, F]`, if they were computed before.
+        """
         config = self.config
         H, C = config.prediction_length, config.n_variates
         if cuts.size == 0:
             return None
-        point, quantiles = self.rolling(panel, cuts)
+        point, quantiles = self.rolling(panel, cuts, scaled=scaled)
         actual = targets(panel, cuts, H)
         _, spread = self.scales.of(panel)
         errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)
@@ -165,10 +188,27 @@ class PanelPredictor:
         *,
         progress_bar: bool = False,
         steps: int | None = None,
+        scaled: NDArray[Any] | None = None,
     ) -> tuple[Array, Array]:
-        """Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]` from rows `cuts` `[W, I]` on.
+        """Forecast from the rows `cuts` `[W, I]` of a panel.
 
-        With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
+        Parameters
+        ----------
+        panel : Panel
+            The series.
+        cuts : ndarray
+            `[W, I]`, the first row of every forecast; -1 for none.
+        progress_bar : bool
+            Whether to show one (default: no).
+        steps : int, optional
+            Steps to return (default: all H). Covariates of later steps may lie beyond the end.
+        scaled : ndarray, optional
+            The panel's scaled rows `[N, F]`, if they were computed before.
+
+        Returns
+        -------
+        tuple of ndarray
+            Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]`; NaN where there is no forecast.
         """
         config, model = self.config, self._evaluating()
         L, H, C = config.context_length, config.prediction_length, config.n_variates
@@ -176,25 +216,26 @@ class PanelPredictor:
         # the scale of an item that was not fitted: from the rows before its first forecast
         before = np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1)
         mean, spread = self.scales.of(panel, before)
-        # carried states read every row; windows alone are scaled when they are read
-        values = self.scales.panel_rows(panel, mean, spread) if config.stateful_windows else None
+        if scaled is None and config.stateful_windows:  # a carried state reads every row
+            scaled = self.scales.panel_rows(panel, mean, spread)
         constant = self._static(panel)
         at_once = 1 if config.stateful_windows else max(1, STREAMS // (C * panel.n_items))
         state, place = None, first
         points, quantiles = [], []
         for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
             some = cuts[start : start + at_once]
-            if values is not None:
+            if config.stateful_windows:
+                assert scaled is not None
                 reached = np.maximum(some[0], place)
                 with torch.inference_mode():
-                    state, left = advance(
-                        model, values, np.stack([place, reached], 1), constant, state
+                    state, left = advance_state(
+                        model, scaled, np.stack([place, reached], 1), constant, state
                     )
                 place = reached - left
             at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
-            if values is not None:
-                windows = gather_rows(values, at, first, end)
-            else:
+            if scaled is not None:
+                windows = gather_rows(scaled, at, first, end)
+            else:  # only the windows are scaled
                 raw = gather_rows(panel.values, at, first, end)  # [w, I, L + H, F]
                 windows = self.scales.rows(raw, mean[:, None], spread[:, None])
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
@@ -240,7 +281,7 @@ class PanelPredictor:
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> Iterator[tuple[slice, Tensor]]:
         """Which windows, and the output's parameters `[.., H, C, 1 + E]`, a bounded number at a time."""
-        for some, reading in read_in_pieces(self._evaluating(), past, static, state):
+        for some, reading in iter_readings(self._evaluating(), past, static, state):
             ahead = None if known is None else known[some].to(reading.y.device)
             yield some, self.network.parameters_after(reading, ahead)
 

@@ -1,4 +1,4 @@
-"""Level and spread of every item's variates, and what is constant for an item as numbers."""
+"""Level and spread of every item's variates, and static covariates as numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from titans_ts.forecasting.panel import Panel, category, holds_numbers
 __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
-_BLOCK = 2**20
+_BLOCK = 2**17
 """Values that are reduced or scaled at a time, so that temporary copies stay small."""
 
 
@@ -121,7 +121,7 @@ def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], le
     """Mean distance of a season's steps from the moving mean of a season around them, `[length, C]`.
 
     As far as it stands out of the noise: it is drawn towards 0 by the share of the means' variance that
-    their own errors explain. Of very many items, a thousand are asked.
+    their own errors explain. With more than a thousand items, a thousand of them are used.
 
     Parameters
     ----------
@@ -134,9 +134,9 @@ def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], le
     length : int
         Steps in a season; one that was seen less than twice is 0.
     """
-    few = np.linspace(0, len(spans) - 1, min(len(spans), 1000)).astype(int)
+    chosen = np.linspace(0, len(spans) - 1, min(len(spans), 1000)).astype(int)
     apart = []
-    for first, end in spans[few]:
+    for first, end in spans[chosen]:
         item = pd.DataFrame(values[first:end], index=phase[first:end])
         item -= item.rolling(length, center=True, min_periods=-(-length // 2)).mean()
         half = length // 2  # a mean over less than a season is no level
@@ -145,8 +145,8 @@ def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], le
     mean, count = steps.mean(), steps.count()
     errors, size = (steps.var() / count)[count > 1].mean(), (mean**2)[count > 1].mean()
     share = (1 - errors / size).clip(lower=0)
-    found = (share * mean)[count > 1].reindex(range(length))
-    return found.fillna(0).to_numpy()
+    means = (share * mean)[count > 1].reindex(range(length))
+    return means.fillna(0).to_numpy()
 
 
 @dataclass(frozen=True)

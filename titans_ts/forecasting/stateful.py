@@ -15,7 +15,7 @@ from titans_ts.datasets import gather_rows
 from titans_ts.nn.series.model import ForecastingModel, WindowReading
 from titans_ts.nn.state import flatten_state, map_state, unflatten_state
 
-__all__ = ["STREAMS", "advance", "read_in_pieces", "row_surprise"]
+__all__ = ["STREAMS", "advance_state", "iter_readings", "row_surprise"]
 
 Static = tuple[Tensor, Tensor] | None
 State = tuple[Any, ...] | None
@@ -24,7 +24,7 @@ STREAMS = 1024
 """Windows times variates read at a time: about 0.3 GB with the default model."""
 
 
-def read_in_pieces(
+def iter_readings(
     model: ForecastingModel, past: Tensor, static: Static = None, state: State = None
 ) -> Iterator[tuple[slice, WindowReading]]:
     """Read windows `[n, L, F]`, a bounded number at a time.
@@ -57,7 +57,7 @@ def read_in_pieces(
         yield some, model.read(past[some].to(device), constant, part)
 
 
-def advance(
+def advance_state(
     model: ForecastingModel,
     rows: NDArray[np.float32],
     spans: NDArray[np.int64],
@@ -92,9 +92,7 @@ def advance(
         windows = gather_rows(
             rows, place[:, None] + np.arange(length), place, np.where(ready, end, place)
         )
-        parts = [
-            r.state for _, r in read_in_pieces(model, torch.from_numpy(windows), static, state)
-        ]
+        parts = [r.state for _, r in iter_readings(model, torch.from_numpy(windows), static, state)]
         state = _joined(parts)
         place += length * ready
     return state, end - place
@@ -106,14 +104,14 @@ def row_surprise(
     spans: NDArray[np.int64],
     static: Static,
 ) -> NDArray[np.float64]:
-    """How much every row surprised the memory, `[N, C]`, as it read its item from the beginning.
+    """The memory's surprise at every row, `[N, C]`, reading each item from its beginning.
 
     The mean over blocks, heads, and the patches that hold the row; NaN where no patch was present. With
     "joint" tokens all variates have the same.
     """
     config = model.config
     length, tokenizer = config.context_length, model.tokenizer
-    found = np.full((len(rows), config.n_variates), np.nan)
+    surprise = np.full((len(rows), config.n_variates), np.nan)
     first, end = spans.T
     windows_of = -(-(end - first) // length)  # the first is filled in front
     state: State = None
@@ -122,16 +120,16 @@ def row_surprise(
         inside = (chosen >= first[:, None]) & (chosen < end[:, None])
         windows = gather_rows(rows, chosen, first, end)
         parts = []
-        for some, reading in read_in_pieces(model, torch.from_numpy(windows), static, state):
+        for some, reading in iter_readings(model, torch.from_numpy(windows), static, state):
             parts.append(reading.state)
             tokens = reading.surprise.mean((2, 3)).double().cpu().numpy()  # [n streams, P]
             steps = tokenizer.spread(tokens)  # [n streams, L, 1 or C]
             values = steps.reshape(-1, config.streams, *steps.shape[1:]).swapaxes(1, 2)
             values = values.reshape(len(values), length, -1)
             at = chosen[some][inside[some]]
-            found[at] = values[inside[some]]
+            surprise[at] = values[inside[some]]
         state = _joined(parts)
-    return found
+    return surprise
 
 
 def _joined(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:

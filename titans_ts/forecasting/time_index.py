@@ -1,4 +1,4 @@
-"""Indices of series: made regular, continued into the future, described for json."""
+"""Indices of series: checked for one frequency, and continued into the future."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
     """
     stamps = _stamps(index)
     for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
-        found = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
+        place = "twice" if index[i] == index[i + 1] else f"before {index[i + 1]}"
         raise ValueError(
-            f"the index of X has {index[i]} {found}; sort it and drop duplicates "
+            f"the index of X has {index[i]} {place}; sort it and drop duplicates "
             "(X[~X.index.duplicated()].sort_index())"
         )
     if isinstance(index, pd.DatetimeIndex):
@@ -109,10 +109,10 @@ def regular_items(
         odd = inside & (np.diff(places) != step)
     else:
         grid = pd.date_range(index.min(), index.max(), freq=freq)
-        found = grid.get_indexer(index)
+        place = grid.get_indexer(index)
         none = f"has {{0}}, which is no time of frequency {freq.freqstr!r}"
-        _check_items(index, offsets, items, found < 0, none)
-        odd = inside & (np.diff(found) != 1)
+        _check_items(index, offsets, items, place < 0, none)
+        odd = inside & (np.diff(place) != 1)
     _check_items(
         index, offsets, items, odd, f"has {{1}} after {{0}}; the frequency is {freq.freqstr!r}"
     )
@@ -173,7 +173,9 @@ def rising_items(
     if fitted is not None:
         return fitted
     if not len(steps):
-        raise ValueError("X has one row an item, which tells no usual step; give more")
+        raise ValueError(
+            "X has one row per item, so that the usual step is unknown; give more rows"
+        )
     usual = steps.sort_values()[len(steps) // 2]
     return to_offset(usual) if times else int(usual)
 
@@ -181,7 +183,7 @@ def rising_items(
 def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:
     """Logarithm of the time since the row before, in usual steps, `[N]`; 0 for the first row.
 
-    Where another item begins it means nothing.
+    The value at the first row of a later item has no meaning.
     """
     step = pd.Timedelta(usual) if isinstance(index, pd.DatetimeIndex) else usual
     gaps = np.asarray((index[1:] - index[:-1]) / step, dtype=np.float64)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import SlidingWindows
-from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.panel import Panel, rows_within
 
 __all__ = ["PanelWindows", "validation_rows"]
 
 
 class PanelWindows:
-    """Windows of a panel as tensors, a batch at a time, with what is constant for their items."""
+    """Windows of a panel as tensors, a batch at a time, with the static covariates of their items."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class PanelWindows:
         return past, future, tuple(s[item] for s in self._static)
 
     def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
-        """The windows that begin so many rows after the last one of each ends, `[B]`; -1: none."""
+        """The windows that begin `skipped` rows after the ends of `indices`, `[B]`; -1: none."""
         after = indices + self._rows + skipped
         inside = torch.clamp(after, max=len(self) - 1)
         items = self._windows.items
@@ -71,6 +71,6 @@ def validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> 
     rows[end - first - rows < needed] = 0
     if fraction == 0:
         rows[:] = 0
-    held_out = np.arange(len(panel.values)) >= np.repeat(end - rows, end - first)
+    held_out = rows_within(end - rows, end, len(panel.values))
     targets = panel.values[held_out, : panel.n_targets]
     return np.zeros_like(rows) if np.isnan(targets).all() else rows

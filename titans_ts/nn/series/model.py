@@ -19,7 +19,7 @@ __all__ = ["ForecastingModel", "StaticEmbedding", "WindowReading"]
 
 
 class WindowReading(NamedTuple):
-    """What reading windows came to."""
+    """The result of reading windows."""
 
     y: Tensor
     """What the head takes: `[B C, P, D]`, or `[B, P, D]` with "joint" tokens."""
@@ -107,8 +107,8 @@ class ForecastingModel(nn.Module):
         static : tuple[Tensor, Tensor], optional
             Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
         state : tuple, optional
-            Where the streams stand before the windows, as :meth:`read` returns it; default: at their
-            beginning.
+            The streams' state before the windows, as :meth:`read` returns it; default: the initial
+            state.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class ForecastingModel(nn.Module):
         return self.output.mean(parameters), self.output.quantiles(parameters)
 
     def parameters_after(self, reading: WindowReading, known: Tensor | None = None) -> Tensor:
-        """What :attr:`output` makes of the head's numbers after what was read, `[B, H, C, 1 + E]`."""
+        """Parameters `[B, H, C, 1 + E]` of :attr:`output` after what was read."""
         C, scale = self.config.n_variates, reading.scale
         if self.cycle is not None:
             assert known is not None
@@ -176,13 +176,13 @@ class ForecastingModel(nn.Module):
         return self.output.parameters(point, extra, scale)
 
     def _season(self, covariates: Tensor) -> Tensor:
-        """What is learned of the season for every step, `[B, T, C]`."""
+        """The learned season at every step, `[B, T, C]`."""
         assert self.cycle is not None
         return self.cycle[covariates[..., -1].nan_to_num().long()]
 
 
 class StaticEmbedding(nn.Module):
-    """One vector from what is constant for an item.
+    """One vector from the static covariates of an item.
 
     Parameters
     ----------

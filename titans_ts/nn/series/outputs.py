@@ -32,7 +32,7 @@ class Output(ABC):
     Parameters
     ----------
     levels : tuple of float
-        Levels of the quantiles asked for, increasing.
+        Levels of the quantiles to forecast, increasing.
     """
 
     counts = False
@@ -59,7 +59,7 @@ class Output(ABC):
         """The values below which shares `level` `[B, H, C, S]` lie, same shape."""
 
     def quantiles(self, parameters: Tensor) -> Tensor:
-        """The quantiles `[B, H, C, Q]` at the levels asked for."""
+        """The quantiles `[B, H, C, Q]` at :attr:`levels`."""
         level = torch.as_tensor(self.levels, dtype=parameters.dtype, device=parameters.device)
         return self.inverse(parameters, level.expand(*parameters.shape[:-1], -1))
 

@@ -1,0 +1,96 @@
+"""Columns of frames and arrays: their names, and their values as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+__all__ = [
+    "check_columns",
+    "check_finite",
+    "check_no_repeated",
+    "column_names",
+    "numeric_array",
+    "numeric_column",
+]
+
+Array = NDArray[np.float64]
+
+
+def column_names(columns: Any) -> tuple[Any, ...]:
+    """One column or several, as a tuple."""
+    if isinstance(columns, (list, tuple, pd.Index, np.ndarray)):
+        return tuple(c.item() if isinstance(c, np.generic) else c for c in columns)
+    return (columns.item() if isinstance(columns, np.generic) else columns,)
+
+
+def check_columns(
+    frame: pd.DataFrame, names: list[Any], what: str, fitted: tuple[Any, ...] | None = None
+) -> None:
+    """Raise a ValueError if a frame, called `what` in the message, lacks one of the columns."""
+    for name in names:
+        if name not in frame.columns:
+            has = f"fit saw {list(fitted)}" if fitted else f"it has {list(frame.columns)}"
+            raise ValueError(f"{what} lacks the column {name!r}; {has}")
+
+
+def check_no_repeated(frame: pd.DataFrame) -> None:
+    """Raise a ValueError if two columns of a frame have one name."""
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(f"X has the column {repeated[0]!r} more than once; rename or drop one")
+
+
+def numeric_array(X: Any, name: str = "X") -> Array:
+    """Convert an array, a list or a masked array (masked values become NaN) to float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is sparse, complex or not numeric.
+    """
+    if isinstance(X, (str, bytes)) or X is None:
+        raise TypeError(f"{name} is {X!r}; give an array [T, C], a Series or a wide DataFrame")
+    if issparse(X):
+        raise TypeError(f"{name} is sparse; give {name}.toarray()")
+    try:
+        values = np.ma.filled(X.astype(float), np.nan) if np.ma.isMaskedArray(X) else np.asarray(X)
+        if values.dtype.kind == "O":  # numbers that were stored together with text
+            values = values.astype(float)
+        if values.dtype.kind not in "fiubc":
+            raise TypeError(f"dtype {values.dtype}")
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is a {type(X).__name__} that is not numeric ({error}); "
+            "give an array [T, C], a Series or a wide DataFrame of numbers"
+        ) from error
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"{name} is complex. Complex data not supported; give its parts as variates"
+        )
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def numeric_column(column: pd.Series) -> Array:
+    """The values of a numeric column as float64; a TypeError for any other column."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    raise TypeError(
+        f"column {column.name!r} has dtype {column.dtype}; convert it to numbers, "
+        "set it as the index if it holds the time, or drop it"
+    )
+
+
+def check_finite(values: Array, columns: tuple[Any, ...] | None, what: str) -> None:
+    """Raise a ValueError that names the first infinite value `[N, F]`; NaN is allowed."""
+    infinite = np.isinf(values)
+    if infinite.any():
+        row, column = np.unravel_index(int(infinite.argmax()), values.shape)
+        name = column if columns is None else columns[column]
+        raise ValueError(
+            f"{what} is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
+        )

@@ -1,0 +1,214 @@
+"""Methods of a forecaster that judge a series: backtests, scores, surprise and anomalies."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
+from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
+from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.frequency import usual_season
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.parameters import ForecasterParameters, check_positive
+from titans_ts.forecasting.parse import read_panel
+from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.nn.series.model import ForecastingModel
+
+__all__ = ["ForecasterEvaluation"]
+
+Array = NDArray[np.float64]
+
+
+class ForecasterEvaluation(ForecasterParameters):
+    """The evaluation methods of :class:`TitansForecaster`."""
+
+    model_: ForecastingModel
+    _tail: Panel
+
+    @property
+    @abstractmethod
+    def predictor(self) -> PanelPredictor:
+        """The trained network with the scaling of its inputs and outputs."""
+
+    @abstractmethod
+    def fit_panel(self, panel: Panel, validation: Panel | None = None) -> Any:
+        """Train on the windows of a panel."""
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """R^2 of the forecasts of every window of X, averaged over the variates and items.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            At least `context_length + prediction_length` rows.
+        y : None
+            Ignored.
+        """
+        check_is_fitted(self, "model_")
+        config = self.model_.config
+        min_rows = config.context_length + config.prediction_length
+        return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
+
+    def backtest(
+        self,
+        X: Any,
+        *,
+        stride: int | None = None,
+        n_windows: int | None = None,
+        season_length: int | None = None,
+        refit: int | None = None,
+        progress_bar: bool | None = None,
+    ) -> Backtest:
+        """Rolling forecasts of a series, compared with the observed values and with baselines.
+
+        Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
+        the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
+        and drift forecasts. Without `refit`, rows used for training are not out-of-sample: pass new rows
+        preceded by one context window.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        stride : int, optional
+            Rows between two forecasts (default: `prediction_length`).
+        n_windows : int, optional
+            Number of forecasts, the last ones (default: all).
+        season_length : int, optional
+            Steps in a season, for the seasonal naive forecast and the MASE (default: the usual one of
+            the frequency).
+        refit : int, optional
+            Fit again before each group of that many forecasts, on the rows before the earliest of them
+            (default: never).
+        progress_bar : bool, optional
+            Whether to show one (default: as given to the estimator).
+
+        Returns
+        -------
+        Backtest
+            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted, and `refit` is not given.
+        TypeError, ValueError
+            If X or a parameter cannot be used.
+        """
+        numbers = {"stride": stride, "n_windows": n_windows}
+        for name, value in (numbers | {"season_length": season_length, "refit": refit}).items():
+            if value is not None:
+                check_positive(name, value)
+        if refit is None:
+            check_is_fitted(self, "model_")
+            config, roles, like = self.model_.config, self.predictor.roles, self._tail
+        else:
+            config, roles, like = self._forecaster_config(), self.roles, None
+        L, H = config.context_length, config.prediction_length
+        panel = read_panel(X, roles, min_rows=L + H, like=like)
+        min_history = L if refit is None else L + H  # a window to train on
+        cuts = cutoffs(panel, min_history, H, stride or H, n_windows)
+        timed = isinstance(panel.freq, pd.offsets.BaseOffset)
+        show = self.progress_bar if progress_bar is None else progress_bar
+
+        def forecast(some: NDArray[np.int64]) -> tuple[Array, Array]:
+            if refit is None:
+                return self.predictor.rolling(panel, some, progress_bar=show)
+            bar.update()
+            fresh = clone(self).set_params(progress_bar=False).fit_panel(panel.before(some[0]))
+            return fresh.predictor.rolling(panel, some)
+
+        with tqdm(desc="backtest", disable=not show or refit is None) as bar:
+            return rolling_backtest(
+                panel,
+                cuts,
+                config,
+                forecast,
+                season=season_length or usual_season(panel.freq if timed else None),
+                stride=stride or H,
+                refit=refit,
+            )
+
+    def surprise(self, X: Any) -> Any:
+        """The memory's surprise at every value of a series, read from the beginning.
+
+        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
+        loss, averaged over blocks, heads and the patches that contain a step. Patches are scaled by their
+        window, so that rows up to one window later have an influence.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, of any length.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[T, C]` in the form of X; NaN where a whole patch is missing.
+        """
+        check_is_fitted(self, "model_")
+        panel = self.predictor.read(X, 1, self._tail)
+        return panel.format_rows(self.predictor.surprise(panel))
+
+    def detect_anomalies(
+        self,
+        X: Any,
+        *,
+        score: str = "error",
+        risk: float = 1e-3,
+        method: str = "quantile",
+        reference: Any = None,
+    ) -> pd.DataFrame:
+        """Find unusual values of a series.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        score : {"error", "surprise"}
+            The absolute error of the forecast one step ahead, in deviations of the fitted rows (default);
+            or the memory's :meth:`surprise`, which needs no forecast and marks unusual shapes more than
+            unusual values.
+        risk : float
+            Share of usual values that may be called anomalies (default 0.001).
+        method : {"quantile", "evt"}
+            How the threshold follows from the risk; "evt" (extreme value theory) is for small risks.
+        reference : array, Series or DataFrame, optional
+            A usual series to compute each variate's threshold from (default: X itself).
+
+        Returns
+        -------
+        DataFrame
+            A row per value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
+            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
+            no error, and a missing value has no score.
+        """
+        check_is_fitted(self, "model_")
+        if score not in ("error", "surprise"):
+            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
+        panel, scores = self._scores(X, score)
+        if np.isnan(scores).all():
+            raise ValueError(
+                f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
+                "history before it"
+            )
+        usual = scores if reference is None else self._scores(reference, score)[1]
+        thresholds = [score_threshold(column, risk, method) for column in usual.T]
+        return anomaly_frame(panel, scores, thresholds)
+
+    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
+        """Anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
+        config = self.model_.config
+        panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
+        if score == "error":
+            return panel, self.predictor.one_step_errors(panel)
+        missing = np.isnan(panel.values[:, : config.n_variates])
+        return panel, np.where(missing, np.nan, self.predictor.surprise(panel))

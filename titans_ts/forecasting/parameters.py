@@ -1,0 +1,106 @@
+"""The parameters of a forecaster, and the configuration and roles that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+
+from titans_ts.config import (
+    BackboneConfig,
+    ForecasterConfig,
+    ModelOptions,
+    TrainingConfig,
+    TrainingOptions,
+)
+from titans_ts.estimator import TitansEstimator
+from titans_ts.forecasting.columns import column_names
+from titans_ts.forecasting.frequency import CYCLES
+from titans_ts.forecasting.panel import Roles
+
+__all__ = ["ForecasterParameters", "check_positive"]
+
+
+@dataclass(eq=False, repr=False)
+class ForecasterParameters(TitansEstimator):
+    """The constructor of :class:`TitansForecaster`, whose docstring describes the parameters."""
+
+    prediction_length: int = ForecasterConfig.prediction_length
+    context_length: int = ForecasterConfig.context_length
+    _: KW_ONLY
+    variant: str = BackboneConfig.variant
+    d_model: int = BackboneConfig.d_model
+    n_layers: int = BackboneConfig.n_layers
+    n_heads: int = BackboneConfig.n_heads
+    patch_length: int = ForecasterConfig.patch_length
+    patch_stride: int = ForecasterConfig.patch_stride
+    tokens: str = ForecasterConfig.tokens
+    stateful_windows: int = ForecasterConfig.stateful_windows
+    scaler: str = ForecasterConfig.scaler
+    season_length: int = ForecasterConfig.season_length
+    quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
+    output: str = ForecasterConfig.output
+    target: Any = None
+    past_covariates: Any = ()
+    known_covariates: Any = ()
+    static_covariates: Any = ()
+    calendar: Any = False
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    freq: str | None = None
+    max_epochs: int | None = TrainingConfig.max_epochs
+    batch_size: int = TrainingConfig.batch_size
+    learning_rate: float = TrainingConfig.learning_rate
+    model_options: ModelOptions | dict[str, Any] | None = None
+    training_options: TrainingOptions | dict[str, Any] | None = None
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    progress_bar: bool = True
+
+    @property
+    def roles(self) -> Roles:
+        """The roles of the columns, from the parameters."""
+        length = self.season_length
+        if length and self.freq == "irregular":
+            raise ValueError(
+                f"season_length is {length}, but freq is 'irregular', so that steps cannot be counted; "
+                "use calendar, for instance ['day']"
+            )
+        return Roles(
+            None if self.target is None else column_names(self.target),
+            column_names(self.past_covariates),
+            column_names(self.known_covariates),
+            column_names(self.static_covariates),
+            self.item_id,
+            self.timestamp,
+            self.freq,
+            _cycles(self.calendar),
+            # json takes no number of numpy's
+            int(length) if isinstance(length, np.integer) else length,
+        )
+
+    def _forecaster_config(self) -> ForecasterConfig:
+        levels: Any = self.quantile_levels
+        if isinstance(levels, (list, tuple, np.ndarray)):
+            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
+        config: ForecasterConfig = self._config(
+            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
+        )
+        return config
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise a ValueError unless a parameter is an integer of at least 1."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+
+
+def _cycles(calendar: Any) -> tuple[str, ...]:
+    if isinstance(calendar, bool):
+        return tuple(CYCLES) if calendar else ()
+    names = column_names(calendar)
+    if not all(isinstance(name, str) and name in CYCLES for name in names):
+        raise ValueError(f"calendar is {calendar!r}; give True, False or some of {list(CYCLES)}")
+    return tuple(name for name in CYCLES if name in names)
