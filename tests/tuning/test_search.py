@@ -591,7 +591,7 @@ def test_progress_is_shown(capsys):
             ValueError,
             r"space has 'width', which is no parameter of Probe; choose from \['hold', 'log', 'x'\]",
         ),
-        ({"space": None}, TypeError, "space is None, but of a Probe it is not known what to try"),
+        ({"space": None}, TypeError, "space is None, but there is no default space for Probe"),
         ({"scoring": "niceness"}, ValueError, "'scoring' parameter .* Got 'niceness'"),
         ({"scoring": ["r2"]}, ValueError, r"scoring is \['r2'\]; give the name of one scorer"),
         (

@@ -123,5 +123,7 @@ def test_a_pipelines_space_is_that_of_its_last_step():
 
 
 def test_of_other_estimators_nothing_is_known():
-    with pytest.raises(TypeError, match="space is None, but of a LogisticRegression"):
+    with pytest.raises(
+        TypeError, match="space is None, but there is no default space for Logistic"
+    ):
         default_space(LogisticRegression(), np.zeros((3, 1)))
