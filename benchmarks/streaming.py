@@ -116,7 +116,7 @@ def step_seconds() -> list[float]:
 def errors(forecaster: TitansForecaster, values: Any, first: Any, name: str) -> dict[str, float]:
     """Errors of forecasts that begin at rows `first`, from all rows before them."""
     panel = read_panel(values[: first[-1] + HORIZON])
-    point, _ = forecaster.engine.rolling(panel, first[:, None])
+    point, _ = forecaster.predictor.rolling(panel, first[:, None])
     return compare(forecaster, point[:, 0], values, first, name)
 
 

@@ -5,10 +5,11 @@ This package stands alone: it imports nothing of the rest of titans_ts.
 
 from __future__ import annotations
 
+from titans_ts.datasets.alphabet import reverse_complement
 from titans_ts.datasets.check import check_frame
 from titans_ts.datasets.demo import DEMO_SEASON_LENGTH, load_demo
 from titans_ts.datasets.fetch import load_dataset
-from titans_ts.datasets.genome import Genome, reverse_complement
+from titans_ts.datasets.genome import Genome
 from titans_ts.datasets.genomic_benchmarks import (
     GENOMIC_BENCHMARKS,
     GenomicBenchmark,

@@ -6,13 +6,13 @@ import gzip
 import hashlib
 import io
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from titans_ts.datasets._atomic import atomic_path
 from titans_ts.datasets._messages import unknown_name
 from titans_ts.datasets.registry import DATASETS, Dataset
 
@@ -96,20 +96,13 @@ def _cached(dataset: Dataset) -> bytes:
     path = cache / dataset.url.rsplit("/", 1)[-1]
     if path.is_file():
         return _verified(path, dataset, "delete it and it is downloaded afresh")
-    cache.mkdir(parents=True, exist_ok=True)
-    # Written aside, checked, then renamed: the cache only ever holds whole files. pooch's own
-    # check would hash the bytes on the wire, gzipped or not; ours is on the content.
-    descriptor, aside = tempfile.mkstemp(dir=cache, prefix=f"{dataset.name}-", suffix=".part")
-    os.close(descriptor)
-    try:
-        _download(dataset, aside)
-        content = _verified(
-            Path(aside), dataset, f"it came from {dataset.url}; try again or get it elsewhere"
+    # Checked before it is renamed: the cache only ever holds whole files. pooch's own check would
+    # hash the bytes on the wire, gzipped or not; ours is on the content.
+    with atomic_path(path) as aside:
+        _download(dataset, str(aside))
+        return _verified(
+            aside, dataset, f"it came from {dataset.url}; try again or get it elsewhere"
         )
-        os.replace(aside, path)
-    finally:
-        Path(aside).unlink(missing_ok=True)
-    return content
 
 
 def _download(dataset: Dataset, target: str) -> None:

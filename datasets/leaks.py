@@ -9,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from titans_ts.datasets.genome import reverse_complement
+from titans_ts.datasets.alphabet import CODES, reverse_complement
 
 __all__ = ["check_splits"]
 
 Hashes = npt.NDArray[np.uint64]
 
-_CODE = np.full(256, 255, np.uint8)
-for _i, _letters in enumerate(("Aa", "Cc", "Gg", "TtUu")):
-    _CODE[[ord(letter) for letter in _letters]] = _i
 _COLUMNS = ("kind", "part", "count", "share", "first", "detail")
 
 
@@ -195,7 +192,7 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
 
 def _words(sequence: str, k: int) -> Hashes:
     """Different words of k letters of a sequence, each the lesser of both strands, scrambled."""
-    codes = _CODE[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
+    codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:
         return np.empty(0, np.uint64)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import file_kind, open_text
-from titans_ts.datasets.genome import Genome, reverse_complement
+from titans_ts.datasets.alphabet import reverse_complement
+from titans_ts.datasets.genome import Genome
 
 __all__ = ["FastaRegions", "read_regions"]
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from titans_ts.datasets._files import file_kind, open_text
 from titans_ts.datasets._messages import unknown_name
-from titans_ts.datasets.genome import _OTHER, Genome
+from titans_ts.datasets.alphabet import NOT_IUPAC
+from titans_ts.datasets.genome import Genome
 from titans_ts.datasets.regions import FastaRegions
 
 __all__ = ["read_sequences"]
@@ -187,7 +188,7 @@ def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
         raise ValueError(
             f"{name} has an empty sequence in row {int(empty.argmax())}; give invalid='drop'"
         )
-    wrong = empty | frame["sequence"].str.contains(_OTHER)
+    wrong = empty | frame["sequence"].str.contains(NOT_IUPAC)
     if not wrong.any():
         return frame
     if invalid == "drop":
@@ -195,10 +196,10 @@ def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
             raise ValueError(f"{name} has no sequence of IUPAC letters alone; give invalid='pad'")
         return frame[~wrong]
     if invalid == "pad":
-        frame["sequence"] = frame["sequence"].str.replace(_OTHER, "-", regex=True)
+        frame["sequence"] = frame["sequence"].str.replace(NOT_IUPAC, "-", regex=True)
         return frame
     row = int(wrong.argmax())
-    found = _OTHER.search(frame["sequence"].iloc[row])
+    found = NOT_IUPAC.search(frame["sequence"].iloc[row])
     assert found is not None
     raise ValueError(
         f"{name} has {found.group()!r} at position {found.start()} of row {row} (and letters outside "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from io import TextIOWrapper
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from titans_ts.datasets._atomic import atomic_path
 from titans_ts.datasets.regions import _columns, _refuse
 
 __all__ = ["write_track"]
@@ -92,16 +92,11 @@ def write_track(
                 "strand (frame[frame['strand'] == '+'])"
             )
         places = _pieces(places)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with atomic_path(path) as aside:
         if kind == "bigWig":
-            _write_bigwig(places, aside, lengths or {})
+            _write_bigwig(places, aside, lengths or {}, path.name)
         else:
             _write_text(places, aside, compressed)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFrame:
@@ -196,7 +191,7 @@ def _write_text(places: pd.DataFrame, path: Path, compressed: bool) -> None:
         )  # fmt: skip
 
 
-def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int]) -> None:
+def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int], name: str) -> None:
     try:
         import pyBigWig
     except ModuleNotFoundError as error:
@@ -204,9 +199,9 @@ def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int]) 
             f"a bigWig file needs pyBigWig ({error}): pip install 'titans-ts[genomics]'"
         ) from error
     with pyBigWig.open(str(path), "w") as file:
-        file.addHeader([(name, int(length)) for name, length in lengths.items()])
-        chrom, start, end, score = (places[name].tolist() for name in places)
+        file.addHeader([(contig, int(length)) for contig, length in lengths.items()])
+        chrom, start, end, score = (places[column].tolist() for column in places)
         file.addEntries(chrom, start, ends=end, values=score)  # lists: not every build knows numpy
     with pyBigWig.open(str(path)) as file:  # closing a file on a full disk raises nothing
         if file.header()["nBasesCovered"] != sum(end) - sum(start):
-            raise OSError(f"{path.name} could not be written whole; look whether the disk is full")
+            raise OSError(f"{name} could not be written whole; check whether the disk is full")

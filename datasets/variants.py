@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import open_text
+from titans_ts.datasets.alphabet import IUPAC
 
 __all__ = ["read_variants"]
 
 _COLUMNS = ("chrom", "start", "ref", "alt", "id", "record")
-_IUPAC = "[ACGTURYSWKMBDHVNacgturyswkmbdhvn]+"
+_IUPAC = f"[{IUPAC}{IUPAC.lower()}]+"
 _LETTERS = re.compile(_IUPAC)
 # <DEL>, both kinds of breakends (G]17:198], .A, A.), an allele deleted by another record, none at all
 _NO_LETTERS = re.compile(rf"<\S+>|\S*[\[\]]\S*|\.{_IUPAC}|{_IUPAC}\.|\*|\.")

@@ -27,7 +27,7 @@ LAYERS = {  # a package may import these and itself; datasets and kernels stand 
     "datasets": set(),
     "kernels": set(),
     "nn": {"config", "datasets", "kernels"},
-    "training": {"config", "nn"},
+    "training": {"config", "datasets", "nn"},
     "estimator": {"config", "nn"},
     "forecasting": {"config", "datasets", "estimator", "nn", "training"},
     "genomics": {"config", "datasets", "estimator", "nn", "training"},

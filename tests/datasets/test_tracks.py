@@ -230,7 +230,7 @@ write_track(frame, sys.argv[1], {"a": 50_000})
 """
     command = [sys.executable, "-c", code, str(path)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert "OSError: .a.bw-" in result.stderr
+    assert "OSError: a.bw could not be written whole" in result.stderr
     assert "could not be written whole" in result.stderr
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.bw"]

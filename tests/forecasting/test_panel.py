@@ -284,7 +284,9 @@ def test_times_are_told_in_the_zone_that_was_fitted():
     pd.testing.assert_frame_equal(fitted.update(elsewhere[80:90]).predict(), expected)
     with pytest.raises(ValueError, match="X has no time zone, but the fitted one Asia/Tokyo"):
         fitted.predict(frame.tz_localize(None))
-    with pytest.raises(ValueError, match="frequency <2 \\* Hours>, but <Hour> was fitted"):
+    with pytest.raises(
+        ValueError, match="frequency <2 \\* Hours>, but the fitted series has <Hour>"
+    ):
         fitted.predict(frame[::2])
 
 
@@ -443,7 +445,7 @@ def test_a_fit_whose_calibration_fails_leaves_the_model(frame, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("titans_ts.forecasting.predictor.PanelModel.calibration", fail)
+    monkeypatch.setattr("titans_ts.forecasting.predictor.PanelPredictor.calibration", fail)
     with pytest.raises(MemoryError):
         fitted.fit(frame.assign(target=frame["target"] + 5))
     pd.testing.assert_frame_equal(fitted.predict(), expected)

@@ -194,10 +194,10 @@ def test_an_update_in_another_form_is_refused():
 def test_validation_counts_the_last_window_alone():
     frame = wide()
     fitted = small(stateful_windows=2).fit(frame)
-    panel = fitted.engine.read(frame, 1, fitted._tail)
-    rows, static = fitted.engine.rows(panel)
-    windows = PanelWindows(panel, rows, fitted.engine.config, panel.spans, static, in_a_row=3)
-    batch, model = windows[[0, 5]], fitted.engine.model
+    panel = fitted.predictor.read(frame, 1, fitted._tail)
+    rows, static = fitted.predictor.scaled(panel)
+    windows = PanelWindows(panel, rows, fitted.predictor.config, panel.spans, static, in_a_row=3)
+    batch, model = windows[[0, 5]], fitted.predictor.network
     in_training, count = forecast_loss(model.train(), batch)
     assert count == 3 * 2 * H * 2  # three windows in a row, two samples, two variates
     held_out, count = forecast_loss(model.eval(), batch)

@@ -193,7 +193,7 @@ class Stopped(Exception):
 def counted(estimator, monkeypatch, stop_at=None):
     """Sequences answered for in every call from now on; the call number `stop_at` fails."""
     calls = []
-    answer = type(estimator)._answer
+    answer = type(estimator)._logits_of_codes
 
     def count(self, sequences):
         if len(calls) == stop_at:
@@ -201,7 +201,7 @@ def counted(estimator, monkeypatch, stop_at=None):
         calls.append(len(sequences))
         return answer(self, sequences)
 
-    monkeypatch.setattr(type(estimator), "_answer", count)
+    monkeypatch.setattr(type(estimator), "_logits_of_codes", count)
     return calls
 
 

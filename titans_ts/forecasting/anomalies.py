@@ -1,13 +1,37 @@
-"""From scores to anomalies: where to draw the line."""
+"""Anomalies: thresholds of scores, and the frame of results."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["peaks_over_threshold", "score_threshold"]
+from titans_ts.forecasting.panel import Panel
+
+__all__ = ["anomaly_frame", "peaks_over_threshold", "score_threshold"]
 
 _FEWEST_PEAKS = 20
+
+
+def anomaly_frame(
+    panel: Panel, scores: NDArray[np.float64], thresholds: list[float]
+) -> pd.DataFrame:
+    """A row per value of a panel with its score `[N, C]` and its variate's threshold `[C]`."""
+    C = panel.n_targets
+    places = np.arange(len(scores)) if panel.index is None else panel.index
+    frame = pd.DataFrame(
+        {
+            panel.roles.timestamp: places.repeat(C),
+            "variate": np.tile(np.array(panel.columns or range(C), dtype=object), len(scores)),
+            "value": panel.values[:, :C].ravel(),
+            "score": scores.ravel(),
+            "threshold": np.tile(thresholds, len(scores)),
+        }
+    )
+    frame["anomaly"] = frame["score"] > frame["threshold"]
+    if panel.items is not None:
+        frame.insert(0, panel.roles.item_id, panel.items.repeat(np.diff(panel.starts) * C))
+    return frame
 
 
 def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") -> float:

@@ -1,7 +1,8 @@
-"""What a forecaster would have forecast, window after window, beside forecasts that need no model."""
+"""Rolling forecasts of a forecaster and of baselines, and their errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.forecasting.baselines import drift, seasonal_naive
+from titans_ts.config import ForecasterConfig
+from titans_ts.forecasting.baselines import seasonal_naive
+from titans_ts.forecasting.cutoffs import cutoffs, targets
 from titans_ts.forecasting.intervals import conformity, rolling_margins
 from titans_ts.forecasting.metrics import (
     continuous_ranked_probability_score,
@@ -22,9 +25,11 @@ from titans_ts.forecasting.metrics import (
     symmetric_mean_absolute_percentage_error,
     weighted_quantile_loss,
 )
-from titans_ts.forecasting.panel import Panel, Roles
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.stateful import STREAMS
 
-__all__ = ["METRICS", "Backtest", "baselines", "cutoffs", "seasonal_errors", "targets"]
+__all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2", "seasonal_errors"]
 
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
@@ -45,7 +50,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Backtest:
-    """Forecasts of W windows of I items, and what came.
+    """Forecasts of W windows of I items, and the values that were observed then.
 
     Attributes
     ----------
@@ -59,8 +64,8 @@ class Backtest:
         Their levels.
     scale : ndarray
         `[I, C]`, mean absolute seasonal difference before the first window, for the MASE.
-    panel, cutoffs, roles
-        The series, the row that every window forecasts first `[W, I]` (-1: none), and its columns.
+    panel, cutoffs
+        The series, and the first row that every window forecasts, `[W, I]` (-1: none).
     stride : int
         Rows between two windows.
     """
@@ -72,7 +77,6 @@ class Backtest:
     scale: Array
     panel: Panel = field(repr=False)
     cutoffs: NDArray[np.int64] = field(repr=False)
-    roles: Roles = field(repr=False)
     stride: int = 1
 
     @property
@@ -197,12 +201,12 @@ class Backtest:
         else:
             places = self.panel.index[np.clip(rows, 0, len(self.panel.index) - 1).ravel()]
             places = places.repeat(n_variates)
-        frame.insert(3, self.roles.timestamp, places)
+        frame.insert(3, self.panel.roles.timestamp, places)
         known = (self.cutoffs >= 0).repeat(frame.shape[0] // self.cutoffs.size)
         frame = frame[known].reset_index(drop=True)
         if self.panel.items is None:
             return frame.drop(columns="item")
-        return frame.rename(columns={"item": self.roles.item_id})
+        return frame.rename(columns={"item": self.panel.roles.item_id})
 
     def _labels(self) -> dict[str, Any]:
         windows, items, steps, variates = self.actual.shape
@@ -215,84 +219,132 @@ class Backtest:
         }
 
 
-def cutoffs(
-    panel: Panel, least: int, horizon: int, stride: int, n_windows: int | None = None
-) -> NDArray[np.int64]:
-    """The row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
+def rolling_backtest(
+    panel: Panel,
+    cuts: NDArray[np.int64],
+    config: ForecasterConfig,
+    forecast: Callable[[NDArray[np.int64]], tuple[Array, Array]],
+    *,
+    season: int,
+    stride: int,
+    refit: int | None = None,
+) -> Backtest:
+    """Compare forecasts, and those of the baselines, with the observed values.
 
-    The last window ends with the item's last row. Before each are at least `least` rows; an item of a
-    long frame that is too short for one such window has its last alone, if a row is before it. As many
-    windows as there are, or `n_windows` of them, the last.
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    cuts : ndarray
+        First rows to forecast, `[W, I]`.
+    config : ForecasterConfig
+        Of the forecaster.
+    forecast : callable
+        Returns means `[w, I, H, C]` and quantiles `[w, I, H, C, Q]` from cutoffs `[w, I]`.
+    season, stride : int
+        Steps in a season, and rows between two windows.
+    refit : int, optional
+        Windows for each call of `forecast`; default: all.
+    """
+    size = len(cuts) if refit is None else refit
+    parts = [forecast(cuts[start : start + size]) for start in range(0, len(cuts), size)]
+    points, quantiles = zip(*parts, strict=True)
+    H = config.prediction_length
+    return Backtest(
+        targets(panel, cuts, H),
+        {"titans": np.concatenate(points), **baselines(panel, cuts, H, season)},
+        np.concatenate(quantiles),
+        config.quantile_levels,
+        seasonal_errors(panel, cuts, season),
+        panel,
+        cuts,
+        stride,
+    )
+
+
+def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
+    """R^2 of the forecasts of every window of a panel, averaged over variates and items.
 
     Raises
     ------
     ValueError
-        If no item has room for a window.
+        If no value was observed.
     """
-    first, end = panel.spans.T
-    rows = end - first - horizon  # before the last window
-    count = np.maximum((rows - least) // stride + 1, 0)
-    if panel.items is not None:
-        count = np.where((count == 0) & (rows >= 1), 1, count)
-    most = int(count.max())
-    if most < 1:
-        raise ValueError(
-            f"X has {int((end - first).max())} rows; a window needs {least} rows and {horizon} to "
-            "compare with; give more"
-        )
-    windows = most if n_windows is None else min(n_windows, most)
-    number = np.arange(windows)[::-1, None]  # from the end
-    return np.where(number < count, end - horizon - number * stride, -1)
+    config = predictor.config
+    L, H = config.context_length, config.prediction_length
+    cuts = cutoffs(panel, L, H, 1)
+    size = len(cuts) if config.stateful_windows else STREAMS
+    shape = (panel.n_items, config.n_variates)
+    count, total, squares, residual = (np.zeros(shape) for _ in range(4))
+    for start in range(0, len(cuts), size):
+        some = cuts[start : start + size]
+        point, _ = predictor.rolling(panel, some)
+        future = targets(panel, some, H)
+        error = future - point  # [W, I, H, C]
+        seen = ~np.isnan(error)
+        actual = np.where(seen, future, 0)
+        count += seen.sum((0, 2))
+        total += actual.sum((0, 2))
+        squares += (actual**2).sum((0, 2))
+        residual += np.where(seen, error**2, 0).sum((0, 2))
+    if not count.any():
+        raise ValueError("X has no observed value to compare forecasts with")
+    seen = count > 0
+    variance = squares[seen] - total[seen] ** 2 / count[seen]
+    # a variate that never moves: 1 if it is hit exactly, else 0, as scikit-learn's r2_score
+    flat = variance <= 1e-12 * np.maximum(squares[seen], 1)
+    r2 = 1 - residual[seen] / np.where(flat, 1, variance)
+    return float(np.where(flat, residual[seen] == 0, r2).mean())
 
 
-def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
-    """What came from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
-    ahead = np.clip(rows[..., None] + np.arange(horizon), 0, len(panel.values) - 1)
-    actual: Array = panel.values[ahead][..., : panel.n_targets]
-    actual[rows < 0] = np.nan
-    return actual
+def baselines(panel: Panel, cuts: NDArray[np.int64], horizon: int, season: int) -> dict[str, Array]:
+    """Naive, seasonal naive and drift forecasts from `cuts` `[W, I]`, `[W, I, H, C]` each.
 
-
-def baselines(panel: Panel, rows: NDArray[np.int64], horizon: int, season: int) -> dict[str, Array]:
-    """Forecasts without a model, `[W, I, H, C]` each, that begin at `rows` `[W, I]`."""
+    The definitions of :mod:`titans_ts.forecasting.baselines`, for all windows at once. A history
+    shorter than a season repeats all it has.
+    """
     C = panel.n_targets
-    shape = (*rows.shape, horizon, C)
-    found = {name: np.full(shape, np.nan) for name in ("naive", "seasonal_naive", "drift")}
-    starts = panel.starts[:-1]
-    for item in range(rows.shape[1]):
-        first = starts[item]
-        for window in np.flatnonzero(rows[:, item] >= 0):
-            cut = rows[window, item]
-            past = panel.values[first:cut, :C]
-            found["naive"][window, item] = seasonal_naive(_latest(past, 1), horizon, 1)
-            # a history shorter than a season repeats what it has
-            length = min(season, len(past))
-            found["seasonal_naive"][window, item] = seasonal_naive(
-                _latest(past, length), horizon, length
-            )
-            found["drift"][window, item] = drift(past, horizon)
-    return found
+    starts, known = panel.starts[:-1], cuts >= 0
+    values = panel.values[:, :C]
+    row = np.arange(len(values))
+    item = np.repeat(np.arange(panel.n_items), np.diff(panel.starts))
+    last = np.clip(cuts - 1, 0, None)  # the last row of every history
+    latest = _carried(values, item)
+    forecasts = {"naive": np.repeat(latest[last][:, :, None], horizon, 2)}
+    place = item * season + (row - starts[item]) % season
+    steps = np.clip(cuts[..., None] - season + np.arange(horizon) % season, 0, None)
+    repeated = _carried(values, place)[np.minimum(steps, len(values) - 1)]
+    short = known & (cuts - starts < season)
+    for window, i in np.argwhere(short):
+        past = values[starts[i] : cuts[window, i]]
+        repeated[window, i] = seasonal_naive(past, horizon, len(past))
+    forecasts["seasonal_naive"] = repeated
+    # the line through the first and the last observed value
+    seen = ~np.isnan(values)
+    at = np.where(seen, row[:, None], np.nan)
+    end = _carried(at, item)[last]  # [W, I, C], NaN where nothing was observed
+    begin = np.minimum.reduceat(np.where(seen, row[:, None], len(values) - 1), starts)  # [I, C]
+    rise = latest[last] - np.take_along_axis(values, begin, 0)
+    slope = rise / np.maximum(end - begin, 1)
+    ahead = (cuts[..., None] - end)[:, :, None] + np.arange(horizon)[:, None]
+    forecasts["drift"] = latest[last][:, :, None] + slope[:, :, None] * ahead
+    for forecast in forecasts.values():
+        forecast[~known] = np.nan
+    return forecasts
 
 
-def _latest(past: Array, season: int) -> Array:
-    """The last seasons `[.., C]`, as many as hold a value for every place of one, if any do."""
-    rows = season
-    while rows < len(past):
-        part = past[-rows:]
-        seen = ~np.isnan(part[len(part) % season :]).reshape(-1, season, part.shape[1])
-        if seen.any(0).all():
-            break
-        rows *= 2
-    return past[-rows:]
+def _carried(values: Array, group: NDArray[np.int64]) -> Array:
+    """The latest observed value up to every row `[N, C]`, within rows of one group."""
+    return pd.DataFrame(values).groupby(group, sort=False).ffill().to_numpy()
 
 
-def seasonal_errors(panel: Panel, rows: NDArray[np.int64], season: int) -> Array:
+def seasonal_errors(panel: Panel, cuts: NDArray[np.int64], season: int) -> Array:
     """Mean absolute seasonal difference of every item before its first window, `[I, C]`."""
     C = panel.n_targets
     scale = np.full((panel.n_items, C), np.nan)
     for item, first in enumerate(panel.starts[:-1]):
-        cuts = rows[rows[:, item] >= 0, item]
-        if len(cuts):
-            past = panel.values[first : cuts.min(), :C]
+        own = cuts[cuts[:, item] >= 0, item]
+        if len(own):
+            past = panel.values[first : own.min(), :C]
             scale[item] = seasonal_error(past, season if len(past) > season else 1)
     return scale

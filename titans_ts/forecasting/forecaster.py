@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import trange
+from tqdm.auto import tqdm
 
 from titans_ts.config import (
     BackboneConfig,
@@ -25,30 +23,21 @@ from titans_ts.config import (
     from_dict,
 )
 from titans_ts.estimator import TitansEstimator
-from titans_ts.forecasting.anomalies import score_threshold
-from titans_ts.forecasting.backtest import Backtest, baselines, cutoffs, seasonal_errors, targets
+from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
+from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
+from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.fitting import fit_forecaster
 from titans_ts.forecasting.frequency import CYCLES, usual_season
 from titans_ts.forecasting.intervals import dependent_levels, margin
-from titans_ts.forecasting.panel import Panel, Roles, describe_panel, plain_items, rebuild_panel
+from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import column_names, read_panel
-from titans_ts.forecasting.predictor import Calibration, PanelModel, n_scores
-from titans_ts.forecasting.scaling import Scales, StaticEncoder
-from titans_ts.forecasting.stateful import STREAMS
-from titans_ts.forecasting.windows import PanelWindows, validation_rows
+from titans_ts.forecasting.persistence import FittedParts, pack, unpack
+from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
 from titans_ts.nn.series.model import ForecastingModel
-from titans_ts.nn.series.tokenizers import n_patches
-from titans_ts.nn.state import flatten_state, unflatten_state
-from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
 
 __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
-
-_CHECKED = 16
-"""Windows in a row that validation reads, the last of them forecast from, if the memory is carried."""
-
-_FEWEST = 64
-"""Windows of the longest item that validation counts, if it has as many."""
 
 
 @dataclass(eq=False, repr=False)
@@ -194,7 +183,7 @@ class TitansForecaster(TitansEstimator):
     progress_bar: bool = True
 
     model_: ForecastingModel = field(init=False)
-    _engine: PanelModel = field(init=False)
+    _predictor: PanelPredictor = field(init=False)
     _tail: Panel = field(init=False)
     _state: Any = field(init=False)
     _calibration: Calibration | None = field(init=False)
@@ -208,353 +197,47 @@ class TitansForecaster(TitansEstimator):
     def fit(self, X: Any, y: Any = None) -> TitansForecaster:
         """Train on the windows of a series, or of the items of a long frame.
 
-        The last `validation_fraction` of the rows (at least `prediction_length`) choose the best
-        epoch; the level and deviation of the rows before scale the variates, item by item. A series too
-        short to hold a validation part out trains for all its epochs. An item of a long frame that is
-        shorter than a window is filled in front with missing values.
+        The last rows (`validation_fraction` of `training_options`, at least `prediction_length`) choose
+        the best epoch. The level and deviation of the rows before them scale the variates, item by item.
+        A series too short for a validation part trains for all its epochs. An item of a long frame that
+        is shorter than a window is filled in front with missing values.
 
         Parameters
         ----------
         X : array [T, C] or [T], Series, wide or long DataFrame
-            Rows in time order (a long frame: in any); NaN is missing. Times must be regular, unless
-            `freq` is given.
+            Rows in time order (a long frame: in any order); NaN is missing. Times must be regular,
+            unless `freq` is given.
         y : None
             Ignored.
 
         Raises
         ------
         TypeError, ValueError
-            If X or a parameter cannot be used; the message names it and how to mend it.
+            If X or a parameter cannot be used; the message names it and how to fix it.
         """
-        roles, config = self.roles, self._forecaster_config()
-        panel = read_panel(X, roles, min_rows=config.context_length + config.prediction_length)
-        return self.fit_panel(panel, roles)
+        config = self._forecaster_config()
+        min_rows = config.context_length + config.prediction_length
+        return self.fit_panel(read_panel(X, self.roles, min_rows=min_rows))
 
-    def fit_panel(
-        self, panel: Panel, roles: Roles, validation: Panel | None = None
-    ) -> TitansForecaster:
-        """As :meth:`fit`, of a panel already read; the last steps of `validation` choose the epoch."""
+    def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
+        """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
         config, training = self._forecaster_config(), self._training_config()
-        length = config.context_length
-        if np.isnan(panel.values[:, : panel.n_targets]).all():
-            raise ValueError("X has no observed value; there is nothing to learn from")
-        encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
-        config = _for_panel(config, panel, roles, encoder, self.options("model_options"))
-        first, end = panel.spans.T
-        fraction = training.validation_fraction if validation is None else 0
-        border = end - validation_rows(panel, config, fraction)
-        use = np.arange(len(panel.values)) < np.repeat(border, end - first)
         with self._seeded() as generator:
-            network = ForecastingModel(config)
-            counts = network.output.counts
-            if counts:
-                _check_counts(panel, config)
-            scales = Scales.fit(
+            fitted = fit_forecaster(
                 panel,
-                use,
-                identity=counts,
-                level=config.scaler != "mean",
-                n_raw=int(config.season_length > 0),
-            )
-            model = PanelModel(network, roles, scales, encoder)
-            values, static = model.rows(panel)
-            model.learn_season(panel, values, use)
-            in_a_row = 1 + config.stateful_windows
-            spans = np.stack([first, border], 1)
-            windows = PanelWindows(panel, values, config, spans, static, in_a_row=in_a_row)
-            # a stream is longer than what gradients reach back, in validation too
-            checked = max(in_a_row, _CHECKED) if config.stateful_windows else 1
-            held = int((end - border).max()) - config.prediction_length + 1
-            before = length * checked
-            options = {"in_a_row": checked, "stride": min(checked, max(1, held // _FEWEST))}
-            held_out = None
-            if validation is not None:
-                start, stop = validation.spans.T
-                start = np.maximum(start, stop - before - config.prediction_length)
-                rows, constant = model.rows(validation)
-                spans = np.stack([start, stop], 1)
-                held_out = PanelWindows(validation, rows, config, spans, constant, **options)
-            elif (border < end).any():
-                start = np.where(border < end, np.maximum(border - before, first), end)
-                spans = np.stack([start, end], 1)
-                held_out = PanelWindows(panel, values, config, spans, static, **options)
-            at_once = max(1, STREAMS // config.n_variates)
-            size = max(1, training.batch_size // in_a_row)
-            carried = config.stateful_windows > 0
-            most = training.samples_per_epoch
-            n_batches = -(-len(windows) // (size * in_a_row))
-            n_batches = min(n_batches, training.max_steps_per_epoch)
-            history = train(
-                model.model,
-                StreamLoss() if carried else forecast_loss,
-                # as at prediction, where up to a window's length of rows waits to be read
-                stream_batches(windows, size, generator, n_batches, skip=length)
-                if carried
-                else batches(windows, size, generator, max_samples=most),
-                None
-                if held_out is None
-                else batches(held_out, at_once, max_samples=max(1, most // checked)),
+                config,
+                self.options("model_options"),
                 training,
+                generator,
+                validation=validation,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
             )
-        model.model.to(self._device())
-        calibration = model.calibration(*_validation_cuts(panel, config, border))
+        fitted.predictor.network.to(self._device())
+        calibration = fitted.calibration(panel)
         # only now: a fit that fails leaves the estimator as it was
-        self.model_, self.history_, self._engine = model.model, history, model
-        self._calibration = calibration
-        self._remember(panel)
-        return self
-
-    def update(self, X: Any) -> TitansForecaster:
-        """Take in the next rows; forecasts go on from there.
-
-        With `stateful_windows`, the memory reads the rows before the window that a forecast reads, a
-        window's length at a time (so up to as many wait), and learns from them; the weights stay.
-        Without, the window moves on. What is kept does not grow, is saved with the model, and is the
-        same however the rows are cut.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            In the form that was fitted, beginning where the series ended; of a long frame, any of its
-            items.
-
-        Raises
-        ------
-        NotFittedError
-            If it is not fitted.
-        TypeError, ValueError
-            If X cannot be used, or does not follow.
-        """
-        check_is_fitted(self, "model_")
-        self._remember(self._tail.followed_by(self.engine.read(X, 1, self._tail)), self._state)
-        return self
-
-    def reset_memory(self) -> TitansForecaster:
-        """Empty the memory; the rows that a forecast reads stay."""
-        check_is_fitted(self, "model_")
-        self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
-        return self
-
-    def backtest(
-        self,
-        X: Any,
-        *,
-        stride: int | None = None,
-        n_windows: int | None = None,
-        season_length: int | None = None,
-        refit: int | None = None,
-        progress_bar: bool | None = None,
-    ) -> Backtest:
-        """Forecast from one row after the other of a series, and compare with what came.
-
-        Every forecast sees the rows before it alone, its memory goes on learning from them (with
-        `stateful_windows`), and the weights stay, unless `refit` says otherwise. Naive, seasonal-naive
-        and drift forecasts stand beside. Without `refit`, rows that the weights were fitted on are not
-        held out: give the fitted series' continuation, with a context before it.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        stride : int, optional
-            Rows between two forecasts; default: `prediction_length`.
-        n_windows : int, optional
-            Forecasts to make, the last ones; default: all.
-        season_length : int, optional
-            Steps in a season, for the seasonal-naive forecast and the MASE; default: what is usual at
-            the frequency.
-        refit : int, optional
-            Fit anew before every so many forecasts, on the rows before the earliest of them (of all
-            items); default: never.
-        progress_bar : bool, optional
-            Whether to show one; default: as given to the estimator.
-
-        Returns
-        -------
-        Backtest
-            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
-
-        Raises
-        ------
-        NotFittedError
-            If it is not fitted, and `refit` is not given.
-        TypeError, ValueError
-            If X or a parameter cannot be used.
-        """
-        config = self._forecaster_config()
-        for name, value in (
-            *(("stride", stride), ("n_windows", n_windows)),
-            *(("season_length", season_length), ("refit", refit)),
-        ):
-            if value is not None:
-                _check_positive(name, value)
-        roles = self.roles
-        if refit is None:
-            check_is_fitted(self, "model_")
-            roles, config = self.engine.roles, self.model_.config
-        L, H = config.context_length, config.prediction_length
-        panel = read_panel(X, roles, min_rows=L + H, like=self._tail if refit is None else None)
-        least = L if refit is None else L + H  # a window to train on
-        rows = cutoffs(panel, least, H, stride or H, n_windows)
-        timed = isinstance(panel.freq, pd.offsets.BaseOffset)
-        season = season_length or usual_season(panel.freq if timed else None)
-        every = len(rows) if refit is None else refit
-        points, quantiles = [], []
-        show = self.progress_bar if progress_bar is None else progress_bar
-        for start in trange(
-            0, len(rows), every, desc="backtest", disable=not show or refit is None
-        ):
-            some, forecaster = rows[start : start + every], self
-            if refit is not None:
-                forecaster = clone(self).set_params(progress_bar=False)
-                forecaster.fit_panel(panel.before(some[0]), roles)
-            point, quantile = forecaster.engine.rolling(
-                panel, some, progress_bar=show and refit is None
-            )
-            points.append(point)
-            quantiles.append(quantile)
-        return Backtest(
-            targets(panel, rows, H),
-            {"titans": np.concatenate(points), **baselines(panel, rows, H, season)},
-            np.concatenate(quantiles),
-            config.quantile_levels,
-            seasonal_errors(panel, rows, season),
-            panel,
-            rows,
-            roles,
-            stride or H,
-        )
-
-    def surprise(self, X: Any) -> Any:
-        """How unexpected every value of a series is to the memory as it reads it from the beginning.
-
-        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
-        loss, averaged over blocks, heads and the patches that hold a step. Patches are scaled by the
-        window they lie in, so that rows up to a window later have a part in it.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, of any length.
-
-        Returns
-        -------
-        array, Series or DataFrame
-            `[T, C]` in the form of X; NaN where a whole patch is missing.
-        """
-        check_is_fitted(self, "model_")
-        panel = self.engine.read(X, 1, self._tail)
-        return panel.answer_rows(self.engine.surprise(panel), self.engine.roles)
-
-    def detect_anomalies(
-        self,
-        X: Any,
-        *,
-        score: str = "error",
-        risk: float = 1e-3,
-        method: str = "quantile",
-        reference: Any = None,
-    ) -> pd.DataFrame:
-        """Find the values of a series that were not to be expected.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        score : {"error", "surprise"}
-            The absolute error of the forecast one step ahead, in deviations of the fitted rows; or the
-            memory's :meth:`surprise`, which needs no forecast, and marks unusual shapes more than
-            values.
-        risk : float
-            Share of usual values that may be called anomalies.
-        method : {"quantile", "evt"}
-            How the threshold follows from the risk; "evt" (extreme value theory) for small ones.
-        reference : array, Series or DataFrame, optional
-            A usual series to take the threshold from, for every variate; default: X itself.
-
-        Returns
-        -------
-        DataFrame
-            A row a value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
-            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
-            no error, and a missing value has no score.
-        """
-        if score not in ("error", "surprise"):
-            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
-        panel, scores = self._scores(X, score)
-        if np.isnan(scores).all():
-            raise ValueError(
-                f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
-                "history before it"
-            )
-        usual = scores if reference is None else self._scores(reference, score)[1]
-        thresholds = [score_threshold(column, risk, method) for column in usual.T]
-        C, roles = panel.n_targets, self.engine.roles
-        places = np.arange(len(scores)) if panel.index is None else panel.index
-        frame = pd.DataFrame(
-            {
-                roles.timestamp: places.repeat(C),
-                "variate": np.tile(np.array(panel.columns or range(C), dtype=object), len(scores)),
-                "value": panel.values[:, :C].ravel(),
-                "score": scores.ravel(),
-                "threshold": np.tile(thresholds, len(scores)),
-            }
-        )
-        frame["anomaly"] = frame["score"] > frame["threshold"]
-        if panel.items is not None:
-            items = panel.items.repeat(np.diff(panel.starts) * C)
-            frame.insert(0, roles.item_id, items)
-        return frame
-
-    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
-        """Scores `[N, C]` of the rows of X; NaN where a value is missing."""
-        check_is_fitted(self, "model_")
-        config, engine = self.model_.config, self.engine
-        panel = engine.read(X, config.context_length + config.prediction_length, self._tail)
-        if score == "error":
-            return panel, engine.one_step_errors(panel)
-        missing = np.isnan(panel.values[:, : config.n_variates])
-        return panel, np.where(missing, np.nan, engine.surprise(panel))
-
-    @property
-    def engine(self) -> PanelModel:
-        """The trained model with what it takes to forecast panels."""
-        return self._engine
-
-    @property
-    def mean_(self) -> Array:
-        """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self.engine.scales
-        return scales.mean[0] if scales.items is None else scales.mean
-
-    @property
-    def scale_(self) -> Array:
-        """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self.engine.scales
-        return scales.spread[0] if scales.items is None else scales.spread
-
-    @property
-    def freq_(self) -> Any:
-        """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
-        return self._tail.freq
-
-    def set_history(self, X: Any) -> TitansForecaster:
-        """Forecast from the end of another series from now on; nothing is learned from it.
-
-        Parameters
-        ----------
-        X : array, Series or DataFrame
-            As for :meth:`predict`, at least `context_length` rows.
-        """
-        panel, _ = self._read(X)
-        if panel is None:
-            raise ValueError("X is a batch of windows; give one series")
-        if panel.kind != self._tail.kind:
-            raise ValueError(
-                f"X is a {panel.kind}, but a {self._tail.kind} was fitted; give the same"
-            )
+        self.model_, self.history_ = fitted.predictor.network, fitted.history
+        self._predictor, self._calibration = fitted.predictor, calibration
         self._remember(panel)
         return self
 
@@ -565,17 +248,17 @@ class TitansForecaster(TitansEstimator):
         ----------
         X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
             History of at least `context_length` rows, of which the last are read; or a batch of
-            windows. Default: the series that was fitted. With covariates, X has their columns too (an
-            array: a window its C targets, then `past`, then `known_covariates`).
+            windows. Default: the fitted series. With covariates, X needs their columns too (an array:
+            the C targets, then the past covariates, then the known ones).
         known_covariates : DataFrame or array [H, K] or [N, H, K], optional
-            The known-future covariates of the steps to forecast, if the model was fitted with any: a
-            frame in the form of X with their columns (later steps are left out), or an array.
+            The known covariates of the steps to forecast, if the model was fitted with any: a frame in
+            the form of X with their columns (later steps are ignored), or an array.
 
         Returns
         -------
         array, Series or DataFrame
-            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch;
-            a long frame for a long one. A variate never observed in the fitted series is NaN.
+            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch of
+            windows; a long frame for a long one. A variate never observed in the fitted series is NaN.
 
         Raises
         ------
@@ -584,9 +267,9 @@ class TitansForecaster(TitansEstimator):
         TypeError, ValueError
             If X or known_covariates cannot be used.
         """
-        panel, windows = self._read(X)
-        point, _ = self._forecast(panel, windows, known_covariates)
-        return point if panel is None else panel.answer(point, self.engine.roles)
+        panel, known = self._read(X, known_covariates)
+        point, _ = self.predictor.forecast(panel, known, self._state_before(panel))
+        return panel.format_forecast(point)
 
     def predict_quantiles(self, X: Any = None, known_covariates: Any = None) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
@@ -600,58 +283,50 @@ class TitansForecaster(TitansEstimator):
         -------
         array or DataFrame
             `[H, C, Q]` for an array, columns (variate, quantile) for a frame (a long one: its items and
-            times are the index), `[N, H, C, Q]` for a batch. Quantiles never cross.
+            times are the index), `[N, H, C, Q]` for a batch of windows. Quantiles never cross.
         """
-        panel, windows = self._read(X)
-        _, quantiles = self._forecast(panel, windows, known_covariates)
-        levels = self.model_.config.quantile_levels
-        return (
-            quantiles
-            if panel is None
-            else panel.answer_levels(quantiles, levels, self.engine.roles)
-        )
+        panel, known = self._read(X, known_covariates)
+        _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
     def predict_interval(
         self, X: Any = None, coverage: float = 0.9, known_covariates: Any = None
     ) -> Any:
-        """Forecast an interval for every step that holds the given share of what comes.
+        """Forecast an interval for every step that contains the given share of future values.
 
-        The interval between the outermost quantiles, widened or narrowed by how far outside it values
-        fell on the validation part, or on what :meth:`calibrate` was given, step by step and variate by
-        variate. Without either, no calibration is possible.
+        The interval between the outermost quantiles, widened or narrowed by the errors on the validation
+        part, or on the rows given to :meth:`calibrate`, separately for every step and variate.
 
         Parameters
         ----------
         X, known_covariates : optional
             As for :meth:`predict`.
         coverage : float
-            Between 0 and 1.
+            Between 0 and 1 (default 0.9).
 
         Returns
         -------
         array or DataFrame
             Lower and upper ends: `[H, C, 2]` for an array, columns (variate, "lower" or "upper") for a
-            frame (a long one: its items and times are the index), `[N, H, C, 2]` for a batch.
+            frame (a long one: its items and times are the index), `[N, H, C, 2]` for a batch of windows.
 
         Raises
         ------
         ValueError
             If the model has fewer than two quantiles, or was never calibrated.
         """
-        panel, windows = self._read(X)
+        panel, known = self._read(X, known_covariates)
         if len(self.model_.config.quantile_levels) < 2:
             raise ValueError(
                 "an interval needs two quantiles; fit with two or more quantile_levels"
             )
         added = margin(self._calibrated().scores, coverage)  # [H, C]
-        _, quantiles = self._forecast(panel, windows, known_covariates)
-        _, spread = self.engine.scales.of(panel, windows)
+        _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        _, spread = self.predictor.scales.of(panel)
         low, high = quantiles[..., 0], quantiles[..., -1]
         added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
         ends = np.stack([low - added, high + added], -1)
-        if panel is None:
-            return ends
-        return panel.answer_levels(ends, ("lower", "upper"), self.engine.roles, "bound")
+        return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def sample(
         self,
@@ -660,26 +335,26 @@ class TitansForecaster(TitansEstimator):
         known_covariates: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> Any:
-        """Draw whole futures, whose steps and variates hang together as they did; items do not.
+        """Draw sample paths. Steps and variates are correlated as in past forecast errors.
 
-        Every step by itself is distributed as forecast (between the quantiles, and beyond the
-        outermost, as a normal distribution through them). What goes together with what is taken from
-        the errors of past forecasts, on the validation part or what :meth:`calibrate` was given.
+        Every step has the forecast distribution (between the quantiles, and beyond the outermost ones as
+        a normal distribution through them). The dependence of steps and variates comes from the errors on
+        the validation part, or on the rows given to :meth:`calibrate`; items are independent.
 
         Parameters
         ----------
         X, known_covariates : optional
             As for :meth:`predict`.
         n_samples : int
-            S.
+            S, number of paths (default 100).
         random_state : int, RandomState or None
-            Seed; None draws anew every time.
+            Seed; None draws other paths every time.
 
         Returns
         -------
         array or DataFrame
             `[S, H, C]` for an array, columns (variate, sample) for a frame (a long one: its items and
-            times are the index), `[N, S, H, C]` for a batch.
+            times are the index), `[N, S, H, C]` for a batch of windows.
 
         Raises
         ------
@@ -687,7 +362,7 @@ class TitansForecaster(TitansEstimator):
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
         _check_positive("n_samples", n_samples)
-        panel, windows = self._read(X)
+        panel, known = self._read(X, known_covariates)
         config = self.model_.config
         if config.output == "quantiles" and len(config.quantile_levels) < 2:
             raise ValueError(
@@ -695,31 +370,29 @@ class TitansForecaster(TitansEstimator):
             )
         seed = check_random_state(random_state).randint(2**31 - 1)
         generator = np.random.default_rng(int(seed))
-        n = panel.n_items if panel is not None else len(windows)
         errors = self._calibrated().errors
-        level = np.stack([dependent_levels(errors, n_samples, generator) for _ in range(n)])
-        drawn = self.engine.sample(panel, windows, known_covariates, self._state_of(panel), level)
-        if panel is None:
-            return drawn
-        if panel.kind in ("array", "vector"):
-            return drawn[0] if panel.kind == "array" else drawn[0, :, :, 0]
+        level = [dependent_levels(errors, n_samples, generator) for _ in range(panel.n_items)]
+        drawn = self.predictor.sample(panel, known, self._state_before(panel), np.stack(level))
         labels = tuple(range(n_samples))
-        return panel.answer_levels(np.moveaxis(drawn, 1, -1), labels, self.engine.roles, "sample")
+        paths = panel.format_levels(np.moveaxis(drawn, 1, -1), labels, "sample")
+        if isinstance(paths, np.ndarray):
+            return np.moveaxis(paths, -1, 1 if panel.kind == "windows" else 0)
+        return paths
 
     def calibrate(self, X: Any) -> TitansForecaster:
-        """Let :meth:`predict_interval` and :meth:`sample` learn from a series' latest forecasts.
+        """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
 
         Parameters
         ----------
         X : array, Series or DataFrame
-            As for :meth:`fit`; rows that were not fitted, with a context before them. The last few
-            hundred forecasts count, so that calling it again as rows come adapts the intervals.
+            As for :meth:`fit`: rows that were not fitted, preceded by one context window. The last 500
+            forecasts count, so that repeated calls adapt the intervals.
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
-        panel = self.engine.read(X, L + H, self._tail)
-        calibration = self.engine.calibration(panel, cutoffs(panel, L, H, 1, n_scores(config)))
+        panel = self.predictor.read(X, L + H, self._tail)
+        calibration = self.predictor.calibration(panel, cutoffs(panel, L, H, 1, n_scores(config)))
         if calibration is None:
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
@@ -737,44 +410,239 @@ class TitansForecaster(TitansEstimator):
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
-        panel = self.engine.read(X, config.context_length + config.prediction_length, self._tail)
-        L, H = config.context_length, config.prediction_length
-        cuts = cutoffs(panel, L, H, 1)
-        at_once = len(cuts) if config.stateful_windows else STREAMS
-        shape = (panel.n_items, config.n_variates)
-        count, total, squares, residual = (np.zeros(shape) for _ in range(4))
-        for start in range(0, len(cuts), at_once):
-            some = cuts[start : start + at_once]
-            point, _ = self.engine.rolling(panel, some)
-            future = targets(panel, some, H)
-            error = future - point  # [W, I, H, C]
-            seen = ~np.isnan(error)
-            actual = np.where(seen, future, 0)
-            count += seen.sum((0, 2))
-            total += actual.sum((0, 2))
-            squares += (actual**2).sum((0, 2))
-            residual += np.where(seen, error**2, 0).sum((0, 2))
-        if not count.any():
-            raise ValueError("X has no observed value to compare forecasts with")
-        seen = count > 0
-        variance = squares[seen] - total[seen] ** 2 / count[seen]
-        # a variate that never moves: 1 if it is hit exactly, else 0, as scikit-learn's r2_score
-        flat = variance <= 1e-12 * np.maximum(squares[seen], 1)
-        r2 = 1 - residual[seen] / np.where(flat, 1, variance)
-        return float(np.where(flat, residual[seen] == 0, r2).mean())
+        min_rows = config.context_length + config.prediction_length
+        return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
 
-    def _forecaster_config(self) -> ForecasterConfig:
-        levels: Any = self.quantile_levels
-        if isinstance(levels, (list, tuple, np.ndarray)):
-            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
-        config: ForecasterConfig = self._config(
-            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
-        )
-        return config
+    def update(self, X: Any) -> TitansForecaster:
+        """Append the next rows of the series; forecasts continue after them.
+
+        With `stateful_windows`, the memory reads the rows before the window that a forecast reads, one
+        window's length at a time, and learns from them; the weights do not change. Otherwise the window
+        only moves. The size of what is kept is constant, it is saved with the model, and it does not
+        depend on how the rows are split over several calls.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            In the form of the fitted series, beginning where it ended; of a long frame, any of its items.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used, or does not follow the series.
+        """
+        check_is_fitted(self, "model_")
+        new = self.predictor.read(X, 1, self._tail)
+        self._remember(self._tail.followed_by(new), self._state)
+        return self
+
+    def set_history(self, X: Any) -> TitansForecaster:
+        """Forecast from the end of another series from now on; the weights do not change.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`predict`, at least `context_length` rows.
+        """
+        panel, _ = self._read(X)
+        if panel.kind == "windows":
+            raise ValueError("X is a batch of windows; give one series")
+        if panel.kind != self._tail.kind:
+            raise ValueError(
+                f"X is a {panel.kind}, but a {self._tail.kind} was fitted; give the same"
+            )
+        self._remember(panel)
+        return self
+
+    def reset_memory(self) -> TitansForecaster:
+        """Empty the memory; the rows that the next forecast reads stay."""
+        check_is_fitted(self, "model_")
+        self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
+        return self
+
+    def backtest(
+        self,
+        X: Any,
+        *,
+        stride: int | None = None,
+        n_windows: int | None = None,
+        season_length: int | None = None,
+        refit: int | None = None,
+        progress_bar: bool | None = None,
+    ) -> Backtest:
+        """Rolling forecasts of a series, compared with the observed values and with baselines.
+
+        Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
+        the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
+        and drift forecasts. Without `refit`, rows used for training are not out-of-sample: pass new rows
+        preceded by one context window.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        stride : int, optional
+            Rows between two forecasts (default: `prediction_length`).
+        n_windows : int, optional
+            Number of forecasts, the last ones (default: all).
+        season_length : int, optional
+            Steps in a season, for the seasonal naive forecast and the MASE (default: the usual one of
+            the frequency).
+        refit : int, optional
+            Fit again before each group of that many forecasts, on the rows before the earliest of them
+            (default: never).
+        progress_bar : bool, optional
+            Whether to show one (default: as given to the estimator).
+
+        Returns
+        -------
+        Backtest
+            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted, and `refit` is not given.
+        TypeError, ValueError
+            If X or a parameter cannot be used.
+        """
+        numbers = {"stride": stride, "n_windows": n_windows}
+        for name, value in (numbers | {"season_length": season_length, "refit": refit}).items():
+            if value is not None:
+                _check_positive(name, value)
+        if refit is None:
+            check_is_fitted(self, "model_")
+            config, roles, like = self.model_.config, self.predictor.roles, self._tail
+        else:
+            config, roles, like = self._forecaster_config(), self.roles, None
+        L, H = config.context_length, config.prediction_length
+        panel = read_panel(X, roles, min_rows=L + H, like=like)
+        min_history = L if refit is None else L + H  # a window to train on
+        cuts = cutoffs(panel, min_history, H, stride or H, n_windows)
+        timed = isinstance(panel.freq, pd.offsets.BaseOffset)
+        show = self.progress_bar if progress_bar is None else progress_bar
+
+        def forecast(some: NDArray[np.int64]) -> tuple[Array, Array]:
+            if refit is None:
+                return self.predictor.rolling(panel, some, progress_bar=show)
+            bar.update()
+            fresh = clone(self).set_params(progress_bar=False).fit_panel(panel.before(some[0]))
+            return fresh.predictor.rolling(panel, some)
+
+        with tqdm(desc="backtest", disable=not show or refit is None) as bar:
+            return rolling_backtest(
+                panel,
+                cuts,
+                config,
+                forecast,
+                season=season_length or usual_season(panel.freq if timed else None),
+                stride=stride or H,
+                refit=refit,
+            )
+
+    def surprise(self, X: Any) -> Any:
+        """The memory's surprise at every value of a series, read from the beginning.
+
+        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
+        loss, averaged over blocks, heads and the patches that contain a step. Patches are scaled by their
+        window, so that rows up to one window later have an influence.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, of any length.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[T, C]` in the form of X; NaN where a whole patch is missing.
+        """
+        check_is_fitted(self, "model_")
+        panel = self.predictor.read(X, 1, self._tail)
+        return panel.format_rows(self.predictor.surprise(panel))
+
+    def detect_anomalies(
+        self,
+        X: Any,
+        *,
+        score: str = "error",
+        risk: float = 1e-3,
+        method: str = "quantile",
+        reference: Any = None,
+    ) -> pd.DataFrame:
+        """Find unusual values of a series.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            As for :meth:`fit`, at least `context_length + prediction_length` rows.
+        score : {"error", "surprise"}
+            The absolute error of the forecast one step ahead, in deviations of the fitted rows (default);
+            or the memory's :meth:`surprise`, which needs no forecast and marks unusual shapes more than
+            unusual values.
+        risk : float
+            Share of usual values that may be called anomalies (default 0.001).
+        method : {"quantile", "evt"}
+            How the threshold follows from the risk; "evt" (extreme value theory) is for small risks.
+        reference : array, Series or DataFrame, optional
+            A usual series to compute each variate's threshold from (default: X itself).
+
+        Returns
+        -------
+        DataFrame
+            A row per value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
+            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
+            no error, and a missing value has no score.
+        """
+        check_is_fitted(self, "model_")
+        if score not in ("error", "surprise"):
+            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
+        panel, scores = self._scores(X, score)
+        if np.isnan(scores).all():
+            raise ValueError(
+                f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
+                "history before it"
+            )
+        usual = scores if reference is None else self._scores(reference, score)[1]
+        thresholds = [score_threshold(column, risk, method) for column in usual.T]
+        return anomaly_frame(panel, scores, thresholds)
+
+    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
+        """Anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
+        config = self.model_.config
+        panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
+        if score == "error":
+            return panel, self.predictor.one_step_errors(panel)
+        missing = np.isnan(panel.values[:, : config.n_variates])
+        return panel, np.where(missing, np.nan, self.predictor.surprise(panel))
+
+    @property
+    def predictor(self) -> PanelPredictor:
+        """The trained network with the scaling of its inputs and outputs."""
+        return self._predictor
+
+    @property
+    def mean_(self) -> Array:
+        """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
+        scales = self.predictor.scales
+        return scales.mean[0] if scales.items is None else scales.mean
+
+    @property
+    def scale_(self) -> Array:
+        """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
+        scales = self.predictor.scales
+        return scales.spread[0] if scales.items is None else scales.spread
+
+    @property
+    def freq_(self) -> Any:
+        """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
+        return self._tail.freq
 
     @property
     def roles(self) -> Roles:
-        """What the parameters say of the columns."""
+        """The roles of the columns, from the parameters."""
         length = self.season_length
         if length and self.freq == "irregular":
             raise ValueError(
@@ -794,9 +662,24 @@ class TitansForecaster(TitansEstimator):
             int(length) if isinstance(length, np.integer) else length,
         )
 
+    def _forecaster_config(self) -> ForecasterConfig:
+        levels: Any = self.quantile_levels
+        if isinstance(levels, (list, tuple, np.ndarray)):
+            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
+        config: ForecasterConfig = self._config(
+            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
+        )
+        return config
+
+    def _read(self, X: Any, known_covariates: Any = None) -> tuple[Panel, Tensor | None]:
+        """Read and check all that a forecast needs, before anything is computed."""
+        check_is_fitted(self, "model_")
+        panel = self.predictor.read_history(X, self._tail)
+        return panel, self.predictor.read_known(known_covariates, panel)
+
     def _remember(self, panel: Panel, state: Any = None) -> None:
         """Keep what forecasting from the end of a series needs, whose rows follow a state."""
-        self._state, keep = self.engine.absorb(panel, state)
+        self._state, keep = self.predictor.consume(panel, state)
         self._tail = panel.tail(keep)
         self._name_features(panel)
 
@@ -808,21 +691,11 @@ class TitansForecaster(TitansEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _read(self, X: Any) -> tuple[Panel | None, Any]:
-        check_is_fitted(self, "model_")
-        return self.engine.read_history(X, self._tail)
-
-    def _forecast(
-        self, panel: Panel | None, windows: Any, known_covariates: Any
-    ) -> tuple[Array, Array]:
-        """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        return self.engine.forecast(panel, windows, known_covariates, self._state_of(panel))
-
-    def _state_of(self, panel: Panel | None) -> Any:
-        """The memory before the last window of a panel."""
-        if panel is None:
-            return None
-        return self._state if panel is self._tail else self.engine.absorb(panel)[0]
+    def _state_before(self, panel: Panel) -> Any:
+        """The memory's state before the last window of a panel."""
+        if panel is self._tail:
+            return self._state
+        return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
 
     def _calibrated(self) -> Calibration:
         if self._calibration is None:
@@ -833,46 +706,15 @@ class TitansForecaster(TitansEstimator):
         return self._calibration
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tail, tensors = describe_panel(self._tail)
-        scales, encoder = self.engine.scales, self.engine.encoder
-        fitted: dict[str, Any] = {
-            "roles": dataclasses.asdict(self.engine.roles),
-            "tail": tail,
-            "items": None if scales.items is None else plain_items(scales.items),
-            "static": None if encoder is None else encoder.columns,
-        }
-        for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
-            tensors[name] = torch.from_numpy(getattr(scales, name))
-        if self._calibration is not None:
-            for name, part in self._calibration._asdict().items():
-                tensors[f"calibration.{name}"] = torch.from_numpy(part)
-        if self._state is not None:
-            state = flatten_state(self._state)
-            tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
-        return fitted, tensors
+        return pack(FittedParts(self.predictor, self._tail, self._state, self._calibration))
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
         self.model_ = ForecastingModel(from_dict(ForecasterConfig, model))
-        roles: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
-        names = ("mean", "spread", "covariate_mean", "covariate_spread")
-        scales: Any = {name: tensors[name].numpy() for name in names}
-        items = None if fitted["items"] is None else pd.Index(fitted["items"])
-        encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
-        levels = self.model_.config.scaler != "mean"
-        known = Scales(**scales, items=items, identity=self.model_.output.counts, level=levels)
-        self._engine = PanelModel(self.model_, Roles(**roles), known, encoder)
-        parts = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
-        known_parts = [part.numpy() for part in parts if part is not None]
-        self._calibration = Calibration(*known_parts) if known_parts else None
-        self._tail = rebuild_panel(fitted["tail"], tensors)
-        self._state = None
-        state = {k.removeprefix("state."): v for k, v in tensors.items() if k[:6] == "state."}
-        if state:
-            device = self._device()
-            like = self.model_.backbone.initial_state(1)
-            self._state = unflatten_state({k: v.to(device) for k, v in state.items()}, like)
+        parts = unpack(self.model_, fitted, tensors, self._device())
+        self._predictor, self._tail = parts.predictor, parts.tail
+        self._state, self._calibration = parts.state, parts.calibration
         self._name_features(self._tail)
 
 
@@ -889,70 +731,3 @@ def _cycles(calendar: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name in CYCLES for name in names):
         raise ValueError(f"calendar is {calendar!r}; give True, False or some of {list(CYCLES)}")
     return tuple(name for name in CYCLES if name in names)
-
-
-def _check_counts(panel: Panel, config: ForecasterConfig) -> None:
-    if config.scaler == "none":
-        raise ValueError(
-            "scaler is 'none' and output 'negative_binomial', but counts are not scaled elsewhere; "
-            "choose another scaler, for instance 'mean'"
-        )
-    values = panel.values[:, : panel.n_targets]
-    wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"output is 'negative_binomial', but X has {values[row, column]:g} in row {row}; "
-            "counts are whole numbers of at least 0"
-        )
-
-
-def _validation_cuts(
-    panel: Panel, config: ForecasterConfig, border: NDArray[np.int64]
-) -> tuple[Panel, NDArray[np.int64]]:
-    """Some forecasts that begin at or after the rows `border` `[I]`, and the items they are of."""
-    first, end = panel.spans.T
-    most = n_scores(config)
-    if panel.items is not None:
-        held = np.flatnonzero(border < end)
-        kept = held[np.linspace(0, len(held) - 1, min(len(held), most)).astype(int)]
-        ends = first.copy()
-        ends[kept] = end[kept]
-        panel, rows = panel.head(ends), (end - border)[kept]
-        border = panel.spans[:, 1] - rows
-    windows = int((panel.spans[:, 1] - border).max(initial=0)) - config.prediction_length + 1
-    if windows < 1:
-        return panel, np.empty((0, panel.n_items), np.int64)
-    cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, windows)
-    cuts = np.where(cuts >= border, cuts, -1)
-    count = min(len(cuts), max(1, most // panel.n_items))
-    return panel, cuts[np.linspace(0, len(cuts) - 1, count).astype(int)]
-
-
-def _for_panel(
-    config: ForecasterConfig,
-    panel: Panel,
-    roles: Roles,
-    encoder: StaticEncoder | None,
-    options: ModelOptions,
-) -> ForecasterConfig:
-    """The configuration with the panel's numbers of columns; unless given, windows are MAC's segments."""
-    categories, n_static = ((), 0) if encoder is None else encoder.sizes
-    config = dataclasses.replace(
-        config,
-        n_variates=panel.n_targets,
-        n_past=roles.n_past,
-        n_known=panel.values.shape[1] - panel.n_targets - roles.n_past,
-        static_categories=categories,
-        n_static=n_static,
-    )
-    backbone, variates = config.backbone, config.tokens == "variate"
-    if (config.stateful_windows or variates) and options.segment_length is None:
-        # a segment of MAC's that straddled two windows would hide a window's own beginning
-        n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
-        if variates:
-            n_tokens = config.n_covariates + 2 * config.n_variates
-        backbone = dataclasses.replace(backbone, segment_length=n_tokens)
-        if variates and options.window is None:  # every variate sees all others
-            backbone = dataclasses.replace(backbone, window=max(backbone.window, n_tokens))
-    return dataclasses.replace(config, backbone=backbone)

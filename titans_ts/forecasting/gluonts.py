@@ -116,7 +116,7 @@ class TitansEstimator(Estimator):
         validation = None if validation_data is None else _panel(list(validation_data), roles)
         # a new one for every call: what was trained before stays as it was
         forecaster = TitansForecaster(**self.forecaster.get_params(deep=False))
-        forecaster.fit_panel(_panel(entries, roles), roles, validation)
+        forecaster.fit_panel(_panel(entries, roles), validation)
         return TitansPredictor(forecaster)
 
 
@@ -146,15 +146,16 @@ class TitansPredictor(Predictor):
         num_samples : int, optional
             Ignored: forecasts are quantiles, and not samples.
         """
-        engine = self.forecaster.engine
-        roles, config = engine.roles, engine.config
+        predictor = self.forecaster.predictor
+        roles, config = predictor.roles, predictor.config
         keys = ["mean", *(f"{q:g}" for q in config.quantile_levels)]
         entries = iter(dataset)
         while some := list(islice(entries, max(1, STREAMS // config.n_variates))):
             panel = _panel(some, roles, self.forecaster.freq_)
-            state, _ = engine.absorb(panel)
-            known = _future(some, self.prediction_length, len(roles.known_covariates))
-            point, quantiles = engine.forecast(panel, None, known, state)
+            future = _future(some, self.prediction_length, len(roles.known_covariates))
+            known = predictor.read_known(future, panel)
+            state, _ = predictor.consume(panel)
+            point, quantiles = predictor.forecast(panel, known, state)
             arrays = np.concatenate([point[..., None], quantiles], -1)  # [n, H, C, 1 + Q]
             for entry, values in zip(some, np.moveaxis(arrays, -1, 1), strict=True):
                 target = np.asarray(entry["target"])
@@ -305,8 +306,9 @@ def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
         _names(entries),
         step,
         _static_frame(static, roles) if roles.static_covariates else None,
+        roles=roles,
     )
-    return with_times(panel, roles)
+    return with_times(panel)
 
 
 def _stamping(start: pd.Period, fitted: Any) -> Any:

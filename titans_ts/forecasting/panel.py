@@ -1,30 +1,24 @@
-"""One series or many, read from what a user calls a series, and answered in the same form.
+"""A panel: one series, many series or a batch of windows, and forecasts in the form of the input.
 
 A panel holds I items one after the other: rows `[N, F]`, whose F columns are the C targets, then the
-past-only, then the known-future covariates, of which those that the time tells come last. A single series
-is a panel of one item.
+past-only, then the known covariates, of which those computed from the time come last. A single series
+is a panel of one item; each window of a batch is an item.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from pandas.tseries.frequencies import to_offset
-from torch import Tensor
 
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.time_index import (
     continued,
-    describe,
     extended,
     item_at,
-    rebuild,
-    step_of,
     time_gaps,
 )
 
@@ -32,13 +26,11 @@ __all__ = [
     "Panel",
     "Roles",
     "category",
-    "describe_panel",
     "holds_numbers",
-    "plain_items",
-    "rebuild_panel",
 ]
 
 Array = NDArray[np.float64]
+_ARRAYS = ("array", "vector", "windows")
 
 
 def category(value: Any) -> str:
@@ -110,7 +102,8 @@ class Panel:
     n_targets: int
     """C."""
     kind: str
-    """"panel" (a long frame), "frame", "series" (pandas), "array", or "vector" (a 1-D array)."""
+    """"panel" (a long frame), "frame", "series" (pandas), "array", "vector" (a 1-D array), or "windows"
+    (an array of windows of equal length)."""
     columns: tuple[Any, ...] | None = None
     """Names of the targets; None for an array."""
     index: pd.Index | None = None
@@ -126,6 +119,8 @@ class Panel:
     """A row an item."""
     irregular: bool = False
     """Whether rows come at any time; their first covariate is :func:`time_gaps` then."""
+    roles: Roles = field(default_factory=Roles)
+    """What the columns are, and the names of a long frame's columns of items and times."""
 
     @property
     def spans(self) -> NDArray[np.int64]:
@@ -266,20 +261,26 @@ class Panel:
         places = ends.get_indexer(last)[:, None] * steps + ahead - 1
         return after[0].append(after[1:])[places.ravel()].rename(self.index.name)
 
-    def answer(self, values: Array, roles: Roles) -> Any:
+    def format_forecast(self, values: Array) -> Any:
         """A forecast `[I, H, C]` in the form of the panel."""
-        if self.kind in ("array", "vector"):
-            return values[0] if self.kind == "array" else values[0, :, 0]
+        if self.kind in _ARRAYS:
+            return self._as_array(values)
         steps = values.shape[1]
-        return self._formed(values.reshape(-1, values.shape[2]), self.future(steps), steps, roles)
+        return self._formed(values.reshape(-1, values.shape[2]), self.future(steps), steps)
 
-    def answer_rows(self, values: Array, roles: Roles) -> Any:
+    def format_rows(self, values: Array) -> Any:
         """Values `[N, C]` of the rows in the form of the panel."""
-        if self.kind in ("array", "vector"):
-            return values if self.kind == "array" else values[:, 0]
-        return self._formed(values, self.index, np.diff(self.starts), roles)
+        if self.kind in _ARRAYS:
+            return values[:, 0] if self.kind == "vector" else values
+        return self._formed(values, self.index, np.diff(self.starts))
 
-    def _formed(self, values: Array, index: pd.Index | None, counts: Any, roles: Roles) -> Any:
+    def _as_array(self, values: Array) -> Array:
+        """Forecasts `[I, ..., H, C, ...]` of an array: without the item, and a vector's variate."""
+        if self.kind == "windows":
+            return values
+        return values[0] if self.kind == "array" else values[0, :, 0]
+
+    def _formed(self, values: Array, index: pd.Index | None, counts: Any) -> Any:
         """Values `[n, C]` at the places `index` in pandas' form, `counts` of them for every item."""
         assert self.columns is not None
         if self.kind == "series":
@@ -287,21 +288,20 @@ class Panel:
         if self.kind == "frame":
             return pd.DataFrame(values, index, pd.Index(self.columns))
         assert self.items is not None
-        frame = pd.DataFrame({roles.item_id: self.items.repeat(counts), roles.timestamp: index})
+        names = self.roles.item_id, self.roles.timestamp
+        frame = pd.DataFrame({names[0]: self.items.repeat(counts), names[1]: index})
         for i, column in enumerate(self.columns):
             frame[column] = values[:, i]
         return frame
 
-    def answer_levels(
-        self, values: Array, labels: tuple[Any, ...], roles: Roles, level: str = "quantile"
-    ) -> Any:
+    def format_levels(self, values: Array, labels: tuple[Any, ...], level: str = "quantile") -> Any:
         """Values `[I, H, C, Q]` as an array, or a frame with columns (variate, label)."""
-        if self.kind in ("array", "vector"):
-            return values[0] if self.kind == "array" else values[0, :, 0]
+        if self.kind in _ARRAYS:
+            return self._as_array(values)
         columns = pd.MultiIndex.from_product([self.columns, labels], names=["variate", level])
         index = self.future(values.shape[1])
         if self.items is not None:
-            names = [roles.item_id, roles.timestamp]
+            names = [self.roles.item_id, self.roles.timestamp]
             index = pd.MultiIndex.from_arrays(
                 [self.items.repeat(values.shape[1]), index], names=names
             )
@@ -323,86 +323,3 @@ def _check_later(first: pd.Index, last: pd.Index, names: list[str]) -> None:
             f"the new rows of {names[i]} begin at {first[i]}, which does not come after {last[i]}; give "
             "the rows that follow"
         )
-
-
-def describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A panel as what json can hold, and tensors.
-
-    Raises
-    ------
-    ValueError
-        If a column, an item or the frequency has a name that json cannot hold.
-    """
-    plain: dict[str, Any] = {"kind": panel.kind, "n_targets": panel.n_targets}
-    tensors = {"tail": torch.from_numpy(panel.values)}
-    if panel.columns is not None:
-        if not all(c is None or isinstance(c, (str, int, np.integer)) for c in panel.columns):
-            raise ValueError(
-                f"the columns {list(panel.columns)} cannot be saved; rename them to strings"
-            )
-        plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
-    if panel.items is None and not panel.irregular:
-        if panel.index is not None:
-            plain["index"] = describe(panel.index)
-        return plain, tensors
-    assert panel.index is not None
-    index = panel.index
-    times = isinstance(index, pd.DatetimeIndex)
-    plain["items"] = None if panel.items is None else plain_items(panel.items)
-    plain["irregular"] = panel.irregular
-    plain["name"] = None if index.name is None else str(index.name)
-    plain["freq"] = panel.freq.freqstr if times else int(panel.freq)
-    plain["unit"] = index.unit if times else None
-    plain["zone"] = str(index.tz) if times and index.tz is not None else None
-    if panel.static is not None:
-        plain["static"] = [[name, _plain_static(panel.static[name])] for name in panel.static]
-    tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
-    tensors["tail_offsets"] = torch.from_numpy(panel.starts)
-    return plain, tensors
-
-
-def rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
-    """Undo :func:`describe_panel`."""
-    values = tensors["tail"].numpy()
-    columns = tuple(plain["columns"]) if "columns" in plain else None
-    panel = Panel(values, plain["n_targets"], plain["kind"], columns)
-    if "items" not in plain:
-        index = rebuild(plain["index"], len(values)) if "index" in plain else None
-        return replace(panel, index=index, freq=None if index is None else step_of(index))
-    places, freq = tensors["tail_places"].numpy(), plain["freq"]
-    index = pd.Index(places)
-    if plain["unit"] is not None:
-        index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
-        if plain["zone"] is not None:
-            index = index.tz_localize("UTC").tz_convert(plain["zone"])
-    panel = replace(panel, freq=freq, irregular=plain["irregular"])
-    if plain["items"] is None:
-        return replace(panel, index=index.rename(plain["name"]))
-    return replace(
-        panel,
-        index=index,
-        offsets=tensors["tail_offsets"].numpy(),
-        items=pd.Index(plain["items"]),
-        static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
-    )
-
-
-def _plain_static(column: pd.Series) -> list[Any]:
-    """A static column as json holds it: numbers, or the names of categories; None is missing."""
-    convert: Any = float if holds_numbers(column) else category
-    return [None if pd.isna(value) else convert(value) for value in column]
-
-
-def plain_items(items: pd.Index) -> list[Any]:
-    """Names as json holds them.
-
-    Raises
-    ------
-    ValueError
-        If one is neither text nor a number.
-    """
-    names = items.tolist()
-    for name in names:
-        if not (name is None or isinstance(name, (str, int, float))):
-            raise ValueError(f"the item {name!r} cannot be saved; use text or whole numbers")
-    return names

@@ -22,7 +22,7 @@ from titans_ts.forecasting.time_index import (
     time_gaps,
 )
 
-__all__ = ["column_names", "read_future", "read_panel", "read_windows", "with_times"]
+__all__ = ["column_names", "read_known", "read_panel", "read_windows", "with_times"]
 
 Array = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def read_panel(
         panel = _read_array(X, roles, like)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
     _check_finite(panel.values, columns, "X")
-    panel = with_times(panel, roles)
+    panel = with_times(replace(panel, roles=roles))
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
@@ -87,13 +87,13 @@ def read_panel(
     return panel
 
 
-def with_times(panel: Panel, roles: Roles) -> Panel:
-    """The panel with what its times tell, if anything is asked, where :class:`Roles` says."""
-    features = _told_by_time(panel.index, panel, roles)
+def with_times(panel: Panel) -> Panel:
+    """The panel with the covariates that its roles compute from the time, if any."""
+    features = _time_features(panel.index, panel)
     if features is None:
         return panel
     C, parts = panel.n_targets, [panel.values, features]
-    if roles.irregular:
+    if panel.roles.irregular:
         assert panel.index is not None
         gaps = time_gaps(panel.index, panel.freq)
         gaps[panel.starts[:-1]] = 0
@@ -101,34 +101,41 @@ def with_times(panel: Panel, roles: Roles) -> Panel:
     return replace(panel, values=np.concatenate(parts, 1))
 
 
-def read_windows(X: Any, context_length: int, n_columns: int, name: str = "X") -> Array:
-    """Read a batch of windows `[N, context_length, F]`."""
+def read_windows(
+    X: Any, context_length: int, n_targets: int, n_columns: int, roles: Roles
+) -> Panel:
+    """Read a batch of windows `[N, context_length, F]`: a panel whose items are the windows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X is not numeric, of another shape or infinite, or the roles need times.
+    """
+    if roles.timed is not None:
+        raise ValueError(f"X is a batch of windows, which has no times; {roles.timed} needs them")
     values = _array(X)
     if values.ndim != 3 or values.shape[1:] != (context_length, n_columns) or len(values) == 0:
         raise ValueError(
-            f"{name} has shape {values.shape}; "
-            f"a batch of windows is [N, {context_length}, {n_columns}]"
+            f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_columns}]"
         )
-    _check_finite(values.reshape(-1, n_columns), None, name)
-    return values
+    rows = values.reshape(-1, n_columns)
+    _check_finite(rows, None, "X")
+    offsets = np.arange(len(values) + 1) * context_length
+    return Panel(rows, n_targets, "windows", offsets=offsets, roles=roles)
 
 
-def read_future(
-    known_covariates: Any, panel: Panel | None, n: int, steps: int, roles: Roles
-) -> Array | None:
-    """Read the known-future covariates of the steps to forecast, `[n, steps, K]`; None without any.
+def read_known(known_covariates: Any, panel: Panel, steps: int) -> Array | None:
+    """Read the known covariates of the steps to forecast, `[I, steps, K]`; None without any.
 
     Parameters
     ----------
-    known_covariates : array [H, K] or [n, H, K], or DataFrame
+    known_covariates : array [H, K] or [I, H, K], or DataFrame
         A frame has the covariates as columns, and the next steps of the panel as its times; a long one
-        for every item. Later steps are left out.
-    panel : Panel, optional
-        What they continue; None for a batch of windows.
-    n, steps : int
-        Items (or windows), and steps H.
-    roles : Roles
-        What the columns are.
+        for every item. Later steps are ignored.
+    panel : Panel
+        The history that they continue.
+    steps : int
+        H.
 
     Raises
     ------
@@ -136,20 +143,19 @@ def read_future(
         If it is missing, of another form, or lacks a step.
     """
     parts = []
-    if roles.known_covariates:
-        parts.append(_read_known(known_covariates, panel, n, steps, roles))
+    if panel.roles.known_covariates:
+        parts.append(_given_known(known_covariates, panel, steps))
     elif known_covariates is not None:
         raise ValueError("known_covariates is given, but the model was fitted without such columns")
-    if panel is not None:
-        ahead = _told_by_time(panel.future(steps), panel, roles)
-        if ahead is not None and ahead.shape[1]:
-            parts.append(ahead.reshape(n, steps, -1))
+    ahead = _time_features(panel.future(steps), panel)
+    if ahead is not None and ahead.shape[1]:
+        parts.append(ahead.reshape(panel.n_items, steps, -1))
     return np.concatenate(parts, -1) if parts else None
 
 
-def _read_known(
-    known_covariates: Any, panel: Panel | None, n: int, steps: int, roles: Roles
-) -> Array:
+def _given_known(known_covariates: Any, panel: Panel, steps: int) -> Array:
+    """The known covariates that the user gives, `[I, steps, K]`."""
+    roles, n = panel.roles, panel.n_items
     names, n_known = list(roles.known_covariates), len(roles.known_covariates)
     if known_covariates is None:
         raise ValueError(
@@ -168,7 +174,7 @@ def _read_known(
             )
         _check_finite(values.reshape(-1, n_known), None, "known_covariates")
         return np.ascontiguousarray(values[:, :steps])
-    if panel is None or panel.index is None:
+    if panel.index is None:
         raise TypeError("known_covariates is a frame, but X is an array; give an array [N, H, K]")
     if panel.irregular:
         raise TypeError(
@@ -186,19 +192,19 @@ def _read_known(
             "the same"
         )
     _check_columns(frame, names, "known_covariates")
-    wanted = panel.future(steps)
-    assert wanted is not None
+    future = panel.future(steps)
+    assert future is not None
     if long:
         assert panel.items is not None
         frame = frame.set_index([roles.item_id, roles.timestamp])
-        wanted = pd.MultiIndex.from_arrays([panel.items.repeat(steps), wanted])
+        future = pd.MultiIndex.from_arrays([panel.items.repeat(steps), future])
     if frame.index.has_duplicates:
         twice = frame.index[frame.index.duplicated()][0]
         raise ValueError(f"known_covariates has {twice} twice; drop one")
-    places = frame.index.get_indexer(wanted)
+    places = frame.index.get_indexer(future)
     if (places < 0).any():
         raise ValueError(
-            f"known_covariates lacks {wanted[int((places < 0).argmax())]}; "
+            f"known_covariates lacks {future[int((places < 0).argmax())]}; "
             f"give the {steps} steps after the end of the series"
         )
     values = np.column_stack([_numeric(frame[c]) for c in names])[places]
@@ -206,15 +212,16 @@ def _read_known(
     return np.ascontiguousarray(values.reshape(n, steps, n_known))
 
 
-def _told_by_time(index: pd.Index | None, panel: Panel, roles: Roles) -> Array | None:
-    """What the times of rows tell `[N, F]`; None if nothing is asked."""
+def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
+    """Covariates computed from the times of rows, `[N, F]`; None if the roles name none."""
+    roles = panel.roles
     if roles.timed is None:
         return None
     times = isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
     if index is None or (roles.calendar and not times):
-        wanted = getattr(roles, roles.timed)
         raise ValueError(
-            f"{roles.timed} is {wanted!r}, but X has no times; give a frame with a DatetimeIndex"
+            f"{roles.timed} is {getattr(roles, roles.timed)!r}, but X has no times; give a frame with a "
+            "DatetimeIndex"
         )
     parts = [np.empty((len(index), 0))]
     if roles.calendar:
@@ -305,14 +312,36 @@ def _resampled(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     # steps are counted from one fixed time, and not from each frame's own beginning
     if not long:
         return timed.resample(roles.freq, origin="epoch").agg(how)
-    even = []
-    for item, part in timed.groupby(roles.item_id, sort=False, observed=True):
-        steps = part.resample(roles.freq, origin="epoch").agg(how)
-        steps = steps.rename_axis(roles.timestamp).reset_index()
-        for name in static:  # a step without a row has the item's
-            steps[name] = steps[name].ffill()
-        even.append(steps.assign(**{roles.item_id: item}))
-    return pd.concat(even, ignore_index=True)
+    return _resampled_items(timed, roles, how, static)
+
+
+def _resampled_items(
+    timed: pd.DataFrame, roles: Roles, how: dict[Any, str], static: list[Any]
+) -> pd.DataFrame:
+    """All items of a long frame at `roles.freq`, by one grouped operation."""
+    codes, items = pd.factorize(timed[roles.item_id])
+    step = pd.Grouper(freq=roles.freq, origin="epoch")
+    groups = [pd.Series(codes, timed.index, name=roles.item_id), step]
+    seen = timed[list(how)].groupby(groups, sort=True).agg(how)
+    item, place = seen.index.get_level_values(0).to_numpy(), seen.index.get_level_values(1)
+    first = np.flatnonzero(np.diff(item, prepend=-1))
+    last = np.append(first[1:], len(item)) - 1
+    # every step from an item's first to its last: the ranges that pandas' own resampling makes
+    steps = pd.Series(0, timed.index).resample(roles.freq, origin="epoch").size().index
+    start, stop = steps.get_indexer(place[first]), steps.get_indexer(place[last])
+    counts = stop - start + 1
+    offsets = np.cumsum(counts) - counts
+    within = np.arange(counts.sum()) - np.repeat(offsets, counts)
+    even = np.repeat(start, counts) + within  # place in `steps` of every row of the result
+    rows = np.repeat(np.arange(len(first)), counts)
+    order = np.full(len(even), -1)
+    order[offsets[item] + steps.get_indexer(place) - start[item]] = np.arange(len(item))
+    frame = seen.reset_index(drop=True).reindex(order).reset_index(drop=True)
+    frame.insert(0, roles.timestamp, steps[even])
+    frame[roles.item_id] = items.take(rows)
+    for name in static:  # a step without a row has the item's
+        frame[name] = frame.groupby(rows)[name].ffill()
+    return frame
 
 
 def _no_nameless(frame: pd.DataFrame, roles: Roles) -> None:

@@ -1,4 +1,4 @@
-"""A trained model with what it takes to forecast panels in their own units."""
+"""Predictions of a trained network for panels, in the units of the data."""
 
 from __future__ import annotations
 
@@ -15,50 +15,45 @@ from tqdm.auto import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
-from titans_ts.forecasting.backtest import cutoffs, targets
+from titans_ts.forecasting.cutoffs import cutoffs, targets
 from titans_ts.forecasting.intervals import conformity
 from titans_ts.forecasting.panel import Panel, Roles
-from titans_ts.forecasting.parse import read_future, read_panel, read_windows
-from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
+from titans_ts.forecasting.parse import read_known, read_panel, read_windows
+from titans_ts.forecasting.scaling import Scales, StaticEncoder
 from titans_ts.forecasting.stateful import STREAMS, advance, read_in_pieces, row_surprise
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
-__all__ = ["Calibration", "PanelModel", "n_scores"]
+__all__ = ["Calibration", "PanelPredictor", "n_scores"]
 
 Array = NDArray[np.float64]
 
 
 class Calibration(NamedTuple):
-    """How past forecasts fared, `[N, H, C]` each, in deviations of what was fitted; NaN is missing."""
+    """Errors of past forecasts, `[N, H, C]` each, in deviations of the fitted rows; NaN is missing."""
 
     scores: NDArray[np.float32]
-    """How far outside the interval between the outermost quantiles values fell."""
+    """How far outside the interval between the outermost quantiles the values fell."""
     errors: NDArray[np.float32]
-    """Values less their means."""
+    """Values less their forecast means."""
 
 
 @dataclass(frozen=True)
-class PanelModel:
-    """A model, what its columns are, and how their values are scaled."""
+class PanelPredictor:
+    """A trained network, the roles of its columns, and the scaling of their values."""
 
-    model: ForecastingModel
+    network: ForecastingModel
     roles: Roles
     scales: Scales
     encoder: StaticEncoder | None
 
     @property
-    def ready(self) -> ForecastingModel:
-        """The model in evaluation; going through all its modules takes as long as a block's forward."""
-        return self.model.eval() if self.model.training else self.model
-
-    @property
     def config(self) -> ForecasterConfig:
-        """The model's."""
-        return self.model.config
+        """The network's configuration."""
+        return self.network.config
 
     def read(self, X: Any, min_rows: int, like: Panel) -> Panel:
-        """Read a series in the form that was fitted, `like`."""
+        """Read a series in the form of the fitted one, `like`."""
         panel = read_panel(X, self.roles, min_rows=min_rows, like=like)
         if panel.n_targets != self.config.n_variates:
             raise ValueError(
@@ -67,59 +62,50 @@ class PanelModel:
             )
         if self.roles.season_length and panel.freq != like.freq:
             raise ValueError(
-                f"X has frequency {panel.freq}, but {like.freq} was fitted; the season that was learned "
-                "(season_length) needs the same"
+                f"X has frequency {panel.freq}, but the fitted series has {like.freq}; the learned "
+                "season (season_length) needs the same"
             )
         return panel
 
-    def read_history(self, X: Any, tail: Panel) -> tuple[Panel | None, Array | None]:
-        """The panel to answer for, or a batch of windows `[N, L, F]`; the other is None."""
+    def read_history(self, X: Any, tail: Panel) -> Panel:
+        """The history to forecast from: X, a batch of windows `[N, L, F]`, or `tail` if X is None."""
         config = self.config
         if X is None:
-            return tail, None
+            return tail
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
-            if self.roles.timed is not None:
-                raise ValueError(
-                    f"X is a batch of windows, which has no times; {self.roles.timed} needs them"
-                )
             n_columns = config.n_variates + config.n_past + config.n_known
-            return None, read_windows(X, config.context_length, n_columns)
-        return self.read(X, config.context_length, tail), None
+            return read_windows(X, config.context_length, config.n_variates, n_columns, self.roles)
+        return self.read(X, config.context_length, tail)
 
-    def rows(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
+    def read_known(self, known_covariates: Any, panel: Panel) -> Tensor | None:
+        """The known covariates of the steps after a panel `[I, H, K]`, scaled; None without any."""
+        known = read_known(known_covariates, panel, self.config.prediction_length)
+        if known is None:
+            return None
+        return torch.from_numpy(self.scales.covariates(known).astype(np.float32))
+
+    def scaled(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
         """Rows `[N, F]` scaled, and static covariates as tensors."""
-        return self._scaled(panel, *self.scales.of(panel)), self._static(panel, panel.n_items)
+        values = self.scales.panel_rows(panel, *self.scales.of(panel))
+        return values, self._static(panel)
 
-    def learn_season(self, panel: Panel, rows: NDArray[np.float32], use: NDArray[np.bool_]) -> None:
-        """Let the learned season, if any, begin at that of scaled rows `[N, F]`, those in `use`."""
-        cycle = self.model.cycle
-        if cycle is None:
-            return
-        values = np.where(use[:, None], rows[:, : self.config.n_variates], np.nan)
-        found = season(values.astype(np.float64), rows[:, -1].astype(int), panel.spans, len(cycle))
-        with torch.no_grad():
-            cycle.copy_(torch.from_numpy(found))
+    def _evaluating(self) -> ForecastingModel:
+        """The network in evaluation mode; visiting all its modules takes as long as a block's forward."""
+        return self.network.eval() if self.network.training else self.network
 
-    def _scaled(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
-        """Rows `[N, F]` by the levels and spreads of their items `[I, C]`."""
-        counts = np.diff(panel.starts)
-        return self.scales.rows(
-            panel.values, np.repeat(mean, counts, 0), np.repeat(spread, counts, 0)
-        )
-
-    def absorb(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
-        """The state after the rows before the last window, and how many rows of every item are left."""
+    def consume(self, panel: Panel, state: Any = None) -> tuple[Any, Any]:
+        """The memory's state before the last window, and how many rows of every item are left."""
         if not self.config.stateful_windows:
             return None, self.config.context_length
-        rows, static = self.rows(panel)
+        rows, static = self.scaled(panel)
         with torch.inference_mode():
-            return advance(self.ready, rows, panel.spans, static, state)
+            return advance(self._evaluating(), rows, panel.spans, static, state)
 
     def surprise(self, panel: Panel) -> Array:
-        """How much every row surprised the memory, `[N, C]`."""
-        rows, static = self.rows(panel)
+        """The memory's surprise at every row, `[N, C]`."""
+        rows, static = self.scaled(panel)
         with torch.inference_mode():
-            return row_surprise(self.ready, rows, panel.spans, static)
+            return row_surprise(self._evaluating(), rows, panel.spans, static)
 
     def one_step_errors(self, panel: Panel) -> Array:
         """Absolute error of the forecast one step ahead, in deviations of what was fitted, `[N, C]`."""
@@ -137,7 +123,7 @@ class PanelModel:
         return scores
 
     def calibration(self, panel: Panel, cuts: NDArray[np.int64]) -> Calibration | None:
-        """How rolling forecasts from `cuts` `[W, I]` on fared; None without a value to compare with."""
+        """Errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value."""
         config = self.config
         H, C = config.prediction_length, config.n_variates
         if cuts.size == 0:
@@ -156,12 +142,20 @@ class PanelModel:
             scores = outside.reshape(-1, H, C)
         return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
-    def forecast(
-        self, panel: Panel | None, windows: Array | None, known_covariates: Any, state: Any
-    ) -> tuple[Array, Array]:
-        """Mean `[n, H, C]` and quantiles `[n, H, C, Q]`, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, windows, known_covariates)
-        point, quantiles = self.forecast_scaled(past, known, static, state)
+    def forecast(self, panel: Panel, known: Tensor | None, state: Any) -> tuple[Array, Array]:
+        """Mean `[I, H, C]` and quantiles `[I, H, C, Q]` after a panel, in the units of the data.
+
+        Parameters
+        ----------
+        panel : Panel
+            The history.
+        known : Tensor, optional
+            As :meth:`read_known` returns them.
+        state : tuple, optional
+            The memory's state before the last window of the panel.
+        """
+        past, mean, spread = self._last_windows(panel)
+        point, quantiles = self._forecast_scaled(past, known, self._static(panel), state)
         return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
 
     def rolling(
@@ -176,20 +170,21 @@ class PanelModel:
 
         With `steps`, the first ones alone; covariates of later steps may then lie beyond the end.
         """
-        config, model = self.config, self.ready
+        config, model = self.config, self._evaluating()
         L, H, C = config.context_length, config.prediction_length, config.n_variates
         first, end = panel.spans.T
-        # the scale of an item that was not fitted: without what is still to come
-        past = panel.head(np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1))
-        mean, spread = self.scales.of(past)
-        values = self._scaled(panel, mean, spread)
-        constant = self._static(panel, panel.n_items)
+        # the scale of an item that was not fitted: from the rows before its first forecast
+        before = np.maximum(np.where(cuts >= 0, cuts, end).min(0), first + 1)
+        mean, spread = self.scales.of(panel, before)
+        # carried states read every row; windows alone are scaled when they are read
+        values = self.scales.panel_rows(panel, mean, spread) if config.stateful_windows else None
+        constant = self._static(panel)
         at_once = 1 if config.stateful_windows else max(1, STREAMS // (C * panel.n_items))
         state, place = None, first
         points, quantiles = [], []
         for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
             some = cuts[start : start + at_once]
-            if config.stateful_windows:
+            if values is not None:
                 reached = np.maximum(some[0], place)
                 with torch.inference_mode():
                     state, left = advance(
@@ -197,11 +192,15 @@ class PanelModel:
                     )
                 place = reached - left
             at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
-            windows = gather_rows(values, at, first, end)
+            if values is not None:
+                windows = gather_rows(values, at, first, end)
+            else:
+                raw = gather_rows(panel.values, at, first, end)  # [w, I, L + H, F]
+                windows = self.scales.rows(raw, mean[:, None], spread[:, None])
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
             _, known = split_known(flat[:, L:], config)
             tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
-            point, quantile = self.forecast_scaled(flat[:, :L], known, tiled, state)
+            point, quantile = self._forecast_scaled(flat[:, :L], known, tiled, state)
             shape = (*some.shape, H, C)
             point = point.reshape(shape)[:, :, :steps]
             levels = quantile.reshape(*shape, -1)[:, :, :steps]
@@ -212,30 +211,25 @@ class PanelModel:
         return point, quantile
 
     def sample(
-        self,
-        panel: Panel | None,
-        windows: Array | None,
-        known_covariates: Any,
-        state: Any,
-        level: NDArray[np.float64],
+        self, panel: Panel, known: Tensor | None, state: Any, level: NDArray[np.float64]
     ) -> Array:
-        """Values `[n, S, H, C]` below which shares `level`, same shape, lie, in the series' own units."""
-        past, known, static, mean, spread = self._inputs(panel, windows, known_covariates)
-        found = []
+        """Values `[I, S, H, C]` at the quantile levels `level`, same shape, in the units of the data."""
+        past, mean, spread = self._last_windows(panel)
+        parts = []
         with torch.inference_mode():
-            for some, parameters in self._parameters(past, known, static, state):
+            for some, parameters in self._parameters(past, known, self._static(panel), state):
                 parameters = parameters.cpu().double()  # a level close to 1 is 1 in float32
-                wanted = torch.from_numpy(level[some]).movedim(1, -1)
-                found.append(self.model.output.inverse(parameters, wanted).numpy())
-        drawn = np.moveaxis(np.concatenate(found), -1, 1)  # [n, S, H, C]
+                levels = torch.from_numpy(level[some]).movedim(1, -1)
+                parts.append(self.network.output.inverse(parameters, levels).numpy())
+        drawn = np.moveaxis(np.concatenate(parts), -1, 1)  # [I, S, H, C]
         return drawn * spread[:, None] + mean[:, None]
 
-    def forecast_scaled(
+    def _forecast_scaled(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> tuple[Array, Array]:
         """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, L, F]`."""
         points, quantiles = [], []
-        output = self.model.output
+        output = self.network.output
         with torch.inference_mode():
             for _, parameters in self._parameters(past, known, static, state):
                 points.append(output.mean(parameters).cpu().double().numpy())
@@ -246,36 +240,24 @@ class PanelModel:
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> Iterator[tuple[slice, Tensor]]:
         """Which windows, and the output's parameters `[.., H, C, 1 + E]`, a bounded number at a time."""
-        for some, reading in read_in_pieces(self.ready, past, static, state):
+        for some, reading in read_in_pieces(self._evaluating(), past, static, state):
             ahead = None if known is None else known[some].to(reading.y.device)
-            yield some, self.model.parameters_after(reading, ahead)
+            yield some, self.network.parameters_after(reading, ahead)
 
-    def _inputs(
-        self, panel: Panel | None, windows: Array | None, known_covariates: Any
-    ) -> tuple[Tensor, Tensor | None, Any, Array, Array]:
-        """Past, known and static inputs of the model; level and spread `[n, 1, C]`."""
-        mean, spread = (s[:, None] for s in self.scales.of(panel, windows))
-        windows = panel.windows(self.config.context_length) if panel is not None else windows
-        assert windows is not None
-        past = torch.from_numpy(self.scales.rows(windows, mean, spread))
-        known = self._known(panel, len(windows), known_covariates)
-        return past, known, self._static(panel, len(windows)), mean, spread
+    def _last_windows(self, panel: Panel) -> tuple[Tensor, Array, Array]:
+        """The last window of every item, scaled `[I, L, F]`; level and spread `[I, 1, C]`."""
+        mean, spread = (s[:, None] for s in self.scales.of(panel))
+        windows = panel.windows(self.config.context_length)
+        return torch.from_numpy(self.scales.rows(windows, mean, spread)), mean, spread
 
-    def _known(self, panel: Panel | None, n: int, known_covariates: Any) -> Tensor | None:
-        """The covariates of the steps ahead `[n, H, K]`, scaled."""
-        known = read_future(known_covariates, panel, n, self.config.prediction_length, self.roles)
-        if known is None:
-            return None
-        return torch.from_numpy(self.scales.covariates(known).astype(np.float32))
-
-    def _static(self, panel: Panel | None, n: int) -> Any:
+    def _static(self, panel: Panel) -> Any:
         if self.encoder is None:
             return None
-        codes, numbers = self.encoder(None if panel is None else panel.static, n)
+        codes, numbers = self.encoder(panel.static, panel.n_items)
         return torch.from_numpy(codes), torch.from_numpy(numbers)
 
 
 def n_scores(config: ForecasterConfig) -> int:
-    """Forecasts to calibrate with: 500, or fewer where their steps and variates are very many."""
+    """Forecasts to calibrate with: 500, or fewer (at least 50) where each has very many values."""
     numbers = config.prediction_length * config.n_variates
     return min(500, max(50, 2**22 // numbers))

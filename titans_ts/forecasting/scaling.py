@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from titans_ts.forecasting.panel import Panel, category, holds_numbers
 __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
+_BLOCK = 2**20
+"""Values that are reduced or scaled at a time, so that temporary copies stay small."""
 
 
 def level_and_spread(
@@ -40,26 +43,78 @@ def level_and_spread(
     tuple of ndarray
         A column never observed has no level: NaN.
     """
-    starts, counts = offsets[:-1], np.diff(offsets)
+    shape = len(offsets) - 1, values.shape[1]
     if values.shape[1] == 0:
-        return np.empty((len(starts), 0)), np.empty((len(starts), 0))
-    seen = ~np.isnan(values)
-    if use is not None:
-        known = seen & use[:, None]
-        any_known = np.logical_or.reduceat(known, starts)
-        unknown = np.repeat(~any_known, counts, 0) if not any_known.all() else False
-        seen = known | (seen & unknown)
+        return np.empty(shape), np.empty(shape)
+    total, known = np.zeros(shape, np.int64), np.zeros(shape, bool)
+    first, row = np.zeros(shape), np.full(shape, len(values))  # the first value that counts
+    for part in _blocks(offsets, values.shape[1]):
+        seen = ~np.isnan(values[part.rows])
+        if use is not None:
+            known[part.items] |= part.reduce(np.logical_or, seen & use[part.rows, None])
+    for part in _blocks(offsets, values.shape[1]):
+        seen = _counted(values, part, use, known)
+        total[part.items] += part.reduce(np.add, seen, dtype=np.int64)
+        place = np.where(seen, np.arange(part.rows.start, part.rows.stop)[:, None], len(values))
+        row[part.items] = np.minimum(row[part.items], part.reduce(np.minimum, place))
+    first = np.take_along_axis(values, np.minimum(row, len(values) - 1), 0)
     # From the first value on: a column that does not move has a spread of exactly 0.
-    row = np.where(seen, np.arange(len(values))[:, None], len(values) - 1)
-    first = np.take_along_axis(values, np.minimum.reduceat(row, starts), 0)
-    total = np.add.reduceat(seen, starts, dtype=np.int64)
-    moved = np.where(seen, values - np.repeat(first, counts, 0), 0)
-    shift = np.add.reduceat(moved, starts) / np.maximum(total, 1)
-    rest = np.where(seen, moved - np.repeat(shift, counts, 0), 0)
-    spread = np.sqrt(np.add.reduceat(rest**2, starts) / np.maximum(total, 1))
+    shift, square = np.zeros(shape), np.zeros(shape)
+    for part in _blocks(offsets, values.shape[1]):
+        seen = _counted(values, part, use, known)
+        moved = np.where(seen, values[part.rows] - part.repeat(first), 0)
+        shift[part.items] += part.reduce(np.add, moved)
+    shift /= np.maximum(total, 1)
+    for part in _blocks(offsets, values.shape[1]):
+        seen = _counted(values, part, use, known)
+        moved = np.where(seen, values[part.rows] - part.repeat(first), 0)
+        rest = np.where(seen, moved - part.repeat(shift), 0)
+        square[part.items] += part.reduce(np.add, rest**2)
+    spread = np.sqrt(square / np.maximum(total, 1))
     level = np.where(total > 0, first + shift, np.nan)
     moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
     return level, np.where(moves, spread, still)
+
+
+class _Block(NamedTuple):
+    """Consecutive rows of a panel, and the items that they belong to."""
+
+    rows: slice
+    items: slice
+    starts: NDArray[np.int64]
+    """Where the items begin within the rows."""
+
+    def reduce(self, function: np.ufunc, values: NDArray[Any], **options: Any) -> NDArray[Any]:
+        """Reduce rows `[n, F]` item by item, `[I, F]`."""
+        reduced: NDArray[Any] = function.reduceat(values, self.starts, **options)
+        return reduced
+
+    def repeat(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of values `[I, F]` of all items, those of every row `[n, F]`."""
+        counts = np.diff(self.starts, append=self.rows.stop - self.rows.start)
+        return np.repeat(values[self.items], counts, 0)
+
+
+def _blocks(offsets: NDArray[np.int64], n_columns: int) -> Iterator[_Block]:
+    """A panel's rows, a bounded number of values at a time: temporary copies stay small."""
+    size = max(1, _BLOCK // max(1, n_columns))
+    for start in range(0, int(offsets[-1]), size):
+        stop = min(start + size, int(offsets[-1]))
+        first = int(np.searchsorted(offsets, start, side="right")) - 1
+        last = int(np.searchsorted(offsets, stop, side="left"))
+        starts = np.maximum(offsets[first:last], start) - start
+        yield _Block(slice(start, stop), slice(first, last), starts)
+
+
+def _counted(
+    values: Array, part: _Block, use: NDArray[np.bool_] | None, known: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which values of a block count: observed ones in `use`, or all of a column with none of these."""
+    seen = ~np.isnan(values[part.rows])
+    if use is None:
+        return seen
+    counted: NDArray[np.bool_] = seen & (use[part.rows, None] | ~part.repeat(known))
+    return counted
 
 
 def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], length: int) -> Array:
@@ -152,34 +207,39 @@ class Scales:
             level,
         )
 
-    def of(self, panel: Panel | None, windows: Array | None = None) -> tuple[Array, Array]:
-        """Level and spread `[n, C]` for the targets of a panel's items, or else of windows `[n, L, F]`.
+    def of(self, panel: Panel, ends: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+        """Level and spread `[I, C]` for the targets of a panel's items.
 
         Those of the same item in what was fitted; of a single series, if that was fitted. An item that
-        was not fitted, and a variate never observed then, have those of the history given.
+        was not fitted, and a variate never observed then, have those of the history in the panel, before
+        the rows `ends` `[I]` if given.
         """
-        C = self.mean.shape[1]
-        if panel is not None:
-            n, rows, starts = panel.n_items, panel.values, panel.starts
-        else:
-            assert windows is not None
-            n, length, _ = windows.shape
-            rows, starts = windows.reshape(n * length, -1), np.arange(n + 1) * length
+        n, C = panel.n_items, self.mean.shape[1]
         if self.identity:
             return np.zeros((n, C)), np.ones((n, C))
         if self.items is None:
             mean, spread = np.repeat(self.mean, n, 0), np.repeat(self.spread, n, 0)
         else:
-            none = pd.Index([None] * n) if panel is None or panel.items is None else panel.items
-            place = self.items.get_indexer(none)
+            names = pd.Index([None] * n) if panel.items is None else panel.items
+            place = self.items.get_indexer(names)
             mean, spread = self.mean[place], self.spread[place]
             mean[place < 0] = np.nan
         new = np.isnan(mean)
         if new.any():
-            level, deviation = level_and_spread(rows[:, :C], starts)
+            history = panel if ends is None else panel.head(ends)
+            level, deviation = level_and_spread(history.values[:, :C], history.starts)
             level = level if self.level else np.where(np.isnan(level), np.nan, 0.0)
             mean, spread = np.where(new, level, mean), np.where(new, deviation, spread)
         return mean, spread
+
+    def panel_rows(self, panel: Panel, mean: Array, spread: Array) -> NDArray[np.float32]:
+        """A panel's rows `[N, F]` scaled, by levels and spreads of its items `[I, C]`."""
+        scaled = np.empty(panel.values.shape, np.float32)
+        for part in _blocks(panel.starts, panel.values.shape[1]):
+            scaled[part.rows] = self.rows(
+                panel.values[part.rows], part.repeat(mean), part.repeat(spread)
+            )
+        return scaled
 
     def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:
         """Rows or windows `[..., F]` scaled, the targets by levels and spreads `[..., C]`."""

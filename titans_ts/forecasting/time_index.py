@@ -13,10 +13,8 @@ from titans_ts.forecasting.frequency import guess_frequency
 
 __all__ = [
     "continued",
-    "describe",
     "extended",
     "item_at",
-    "rebuild",
     "regular",
     "regular_items",
     "rising_items",
@@ -264,50 +262,3 @@ def extended(index: pd.Index, steps: int) -> pd.Index:
         return pd.date_range(index[0], periods=n, freq=index.freq, name=index.name)
     assert isinstance(index, pd.RangeIndex)
     return pd.RangeIndex(index.start, index.start + n * index.step, index.step, name=index.name)
-
-
-def describe(index: pd.Index) -> dict[str, Any]:
-    """What json needs to hold of a regular index.
-
-    Raises
-    ------
-    ValueError
-        If its frequency has no name from which pandas could make it again.
-    """
-    description = _describe(index)
-    try:
-        again = rebuild(description, len(index))
-        faithful = again.equals(index) and continued(again, 3).equals(continued(index, 3))
-    except ValueError:
-        faithful = False
-    if not faithful:
-        raise ValueError(
-            f"the frequency {index.freq!r} of the index cannot be saved; use one that pandas has a "
-            "name for, such as 'D' or 'B'"
-        )
-    return description
-
-
-def _describe(index: pd.Index) -> dict[str, Any]:
-    name = None if index.name is None else str(index.name)
-    if isinstance(index, pd.PeriodIndex):
-        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
-    if isinstance(index, pd.DatetimeIndex):
-        zone = None if index.tz is None else str(index.tz)
-        start = index[0].isoformat()
-        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
-    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
-
-
-def rebuild(description: dict[str, Any], length: int) -> pd.Index:
-    """Undo :func:`describe`, for an index of `length` rows."""
-    kind, start, name = (description[key] for key in ("kind", "start", "name"))
-    if kind == "period":
-        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
-    if kind == "time":
-        stamp = pd.Timestamp(start)
-        if description["zone"] is not None:
-            stamp = stamp.tz_convert(description["zone"])
-        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
-    step = description["step"]
-    return pd.RangeIndex(start, start + length * step, step, name=name)

@@ -230,7 +230,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         X : list, array or Series of str
             Sequences.
         """
-        answers = self._answers(X)
+        answers = self._logits(X)
         labels = self.model_.config.output == "labels"
         probabilities: NDArray[np.float64] = expit(answers) if labels else softmax(answers, 1)
         return probabilities

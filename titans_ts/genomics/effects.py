@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _ALLELE = set(LETTERS + LETTERS.lower() + "Uu") - {"-"}
 class EffectMethods(ABC):
     """Methods of the estimators for DNA: variants, substitutions, gradients.
 
-    The estimator has `_answer` (of codes), `_read_fitted`, `_column` (of a label) and `_score` (of
+    The estimator has `_logits_of_codes`, `_read_fitted`, `_column` (of a label) and `_score` (of
     answers).
     """
 
@@ -133,7 +133,8 @@ class EffectMethods(ABC):
                             encode_stretch(s[:window], lower_case, where) for s in (letters, other)
                         ]
                 matched = first + np.flatnonzero(match[first : first + size])
-                scores[matched] = self._scores_of(pairs, column).reshape(-1, 2)
+                windows = np.array(pairs, np.uint8).reshape(-1, window)
+                scores[matched] = self._scores_of(windows, column).reshape(-1, 2)
                 bar.update(min(size, len(frame) - first))
         return given.assign(
             ref_match=match,
@@ -170,7 +171,7 @@ class EffectMethods(ABC):
         there = (upper[:, None] != np.arange(4)) & (codes != ABSENT)[:, None]
         place, letter = np.nonzero(there)
         found = np.zeros((len(codes), 4))
-        usual = self._scores_of([codes], column)
+        usual = self._scores_of(codes[None], column)
         size = max(1, MOST_LETTERS // len(codes))
         for i in range(0, len(place), size):
             at, to = place[i : i + size], letter[i : i + size]
@@ -247,14 +248,18 @@ class EffectMethods(ABC):
         self._check_one_answer()
         return self._scores_of(self._read_fitted(X), self._column(label))
 
-    def _scores_of(self, sequences: Iterable[Codes], column: int) -> NDArray[np.float64]:
-        """As :meth:`_scores`, of codes; NaN where no letter is known."""
-        sequences = list(sequences)
-        known = [i for i, codes in enumerate(sequences) if KNOWN[codes].any()]
-        scores = np.full(len(sequences), np.nan)
-        if known:
-            answers = torch.from_numpy(self._answer([sequences[i] for i in known]))
-            scores[known] = self._score(answers, column).numpy()
+    def _scores_of(self, codes: Codes | list[Codes], column: int) -> NDArray[np.float64]:
+        """As :meth:`_scores`, of codes `[N, T]` or N arrays `[T]`; NaN where no letter is known."""
+        if isinstance(codes, np.ndarray):
+            known = KNOWN[codes].any(1)
+            some = codes if known.all() else codes[known]
+        else:
+            known = np.array([KNOWN[sequence].any() for sequence in codes], bool)
+            some = [codes[i] for i in np.flatnonzero(known)]
+        scores = np.full(len(codes), np.nan)
+        if known.any():
+            logits = torch.from_numpy(self._logits_of_codes(some))
+            scores[known] = self._score(logits, column).numpy()
         return scores
 
     def _codes(self, sequence: str) -> Codes:
@@ -276,7 +281,7 @@ class EffectMethods(ABC):
         return tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, disable=not show)
 
     @abstractmethod
-    def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
+    def _logits_of_codes(self, codes: Codes | list[Codes]) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]` for codes."""
 
     @abstractmethod

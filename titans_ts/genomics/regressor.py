@@ -132,7 +132,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
 
     def _values(self, X: Any) -> NDArray[np.float64]:
         """As :meth:`predict`, `[N, n]` where that is `[N]`."""
-        values: NDArray[np.float64] = self._answers(X) * self.scale_ + self.mean_
+        values: NDArray[np.float64] = self._logits(X) * self.scale_ + self.mean_
         return values
 
     def _column(self, label: Any) -> int:

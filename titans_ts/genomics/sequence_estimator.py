@@ -30,6 +30,7 @@ from titans_ts.config import (
 from titans_ts.datasets import FastaRegions, Genome
 from titans_ts.estimator import TitansEstimator
 from titans_ts.genomics.genome_methods import GenomeMethods
+from titans_ts.genomics.inference import network_logits
 from titans_ts.genomics.kmer_model import CountedWords, learn_words
 from titans_ts.genomics.kmers import KmerCounts, telling_words
 from titans_ts.genomics.pretraining import (
@@ -324,7 +325,7 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
             counter,
             (some.sequences, some.wanted),
             (others.sequences, others.wanted),
-            self._network_answer(model, others.sequences),
+            network_logits(model, others.sequences),
             model.config.output,
             weight,
             refit=refit,
@@ -361,38 +362,17 @@ class SequenceEstimator(GenomeMethods, TitansEstimator):
         )
         model.tokenizer.begin_with(words)
 
-    def _answers(self, X: Any) -> NDArray[np.float64]:
-        """The model's outputs `[N, ...]`; what is too long for a batch is read in pieces."""
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        """The model's outputs `[N, ...]`; a sequence too long for a batch is read in pieces."""
         check_is_fitted(self, "model_")
-        return self._answer(self._read_fitted(X))
+        return self._logits_of_codes(self._read_fitted(X))
 
-    def _answer(self, sequences: list[Codes]) -> NDArray[np.float64]:
-        """As :meth:`_answers`, for codes."""
+    def _logits_of_codes(self, codes: Codes | list[Codes]) -> NDArray[np.float64]:
+        """As :meth:`_logits`, for codes `[N, T]`, or N arrays `[T]`."""
         if self.model_.config.n_bins:
-            check_lengths(sequences, self.model_.config.length)
-        answers = self._network_answer(self.model_, sequences)
-        return answers if self.words_ is None else self.words_.beside(answers, sequences)
-
-    @staticmethod
-    def _network_answer(model: SequenceModel, sequences: list[Codes]) -> NDArray[np.float64]:
-        """The answers of the network alone."""
-        model.eval()
-        device = next(model.parameters()).device
-        stride = model.config.stride
-        order = np.argsort([len(s) for s in sequences], kind="stable")  # little padding in a batch
-        lengths = [-(-len(sequences[i]) // stride) for i in order]
-        found: list[Any] = [None] * len(sequences)
-        with torch.inference_mode():
-            for cut in cut_by_length(lengths, 128, _TOKENS):
-                some = order[cut.start : cut.stop]
-                if lengths[cut.start] > _TOKENS and model.config.n_bins == 0:
-                    answers = [model.read(sequences[i], _TOKENS * stride) for i in some]
-                else:
-                    codes, n = pad_codes([sequences[i] for i in some])
-                    answers = list(model(codes.to(device), n.to(device)))
-                for i, answer in zip(some, answers, strict=True):
-                    found[i] = answer.cpu().double().numpy()
-        return np.stack(found)
+            check_lengths(codes, self.model_.config.length)
+        logits = network_logits(self.model_, codes)
+        return logits if self.words_ is None else self.words_.beside(logits, list(codes))
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What was fitted beside the network, and the words that are counted, if any."""
@@ -582,7 +562,7 @@ def encode_sequences(X: Any, lower_case: str = "same", name: str = "X") -> list[
     return sequences
 
 
-def check_lengths(sequences: list[Codes], length: int) -> None:
+def check_lengths(sequences: Codes | list[Codes], length: int) -> None:
     """Raise ValueError unless all sequences have this length, as the bins of a track need."""
     for i, sequence in enumerate(sequences):
         if len(sequence) != length:

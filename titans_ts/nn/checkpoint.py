@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +14,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets._atomic import atomic_directory, replace_file
 from titans_ts.nn.migration import FORMAT, upgrade
 from titans_ts.nn.state import flatten_state, unflatten_state
 
@@ -60,19 +58,9 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     check_replaceable(path)
     payload = _serialise(tensors)
     header = {"format": FORMAT, "sha256": _digest(config, payload)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        (aside / "new").mkdir()
-        (aside / "new" / _TENSORS).write_bytes(payload)
-        (aside / "new" / _CONFIG).write_text(json.dumps(header | config, indent=2) + "\n")
-        if path.exists():
-            path.rename(aside / "old")
-        (aside / "new").rename(path)
-    finally:
-        if not path.exists() and (aside / "old").exists():
-            (aside / "old").rename(path)
-        shutil.rmtree(aside)
+    with atomic_directory(path) as folder:
+        (folder / _TENSORS).write_bytes(payload)
+        (folder / _CONFIG).write_text(json.dumps(header | config, indent=2) + "\n")
 
 
 def check_replaceable(path: str | Path) -> None:

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from titans_ts.datasets._atomic import atomic_path
 from titans_ts.training.module import TrainingModule
 
 __all__ = ["BestWeights", "EpochCheckpoint", "ReportEpochs"]
@@ -112,9 +113,8 @@ class EpochCheckpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the checkpoint to a file beside it, and rename that."""
-        unfinished = self.path.with_suffix(".new")
-        trainer.save_checkpoint(unfinished)
-        unfinished.replace(self.path)
+        with atomic_path(self.path) as unfinished:
+            trainer.save_checkpoint(unfinished)
 
 
 class ReportEpochs(pl.Callback):

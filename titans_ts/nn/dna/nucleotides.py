@@ -14,6 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from titans_ts.datasets.alphabet import (
+    ABSENT,
+    COMPLEMENT,
+    LETTERS,
+    LOWER,
+    LOWER_CASE,
+    SHARES,
+    encode_letters,
+)
 from titans_ts.nn.packing import prefix_mask
 
 __all__ = [
@@ -31,36 +40,6 @@ __all__ = [
     "present",
 ]
 
-_BASES = {
-    **{"A": "A", "C": "C", "G": "G", "T": "T", "N": "ACGT", "-": ""},
-    **{"R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
-    **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG"},
-}
-
-LETTERS = "".join(_BASES)
-"""Every letter, in the order of the codes (IUPAC); "-" is a place that is not there."""
-
-ABSENT = LETTERS.index("-")
-"""The code of a place that is not there."""
-
-LOWER = len(LETTERS)
-"""What the code of a lower-case letter is more than its upper-case one's."""
-
-SHARES = np.array(
-    [[bases.count(b) / max(1, len(bases)) for b in "ACGT"] for bases in _BASES.values()], np.float32
-)
-"""`[16, 4]`: a letter as shares of the nucleotides that it may stand for."""
-
-LOWER_CASE = ("same", "marked", "absent")
-"""What a lower-case letter (soft-masked, a repeat) is: the same as an upper-case one; the same with a
-mark that tokens see; a place that is not there."""
-
-_CODES = np.full(256, 255, np.uint8)
-for _code, _letter in enumerate(LETTERS):
-    _CODES[[ord(_letter), ord(_letter.lower())]] = _code
-_CODES[[ord("U"), ord("u")]] = LETTERS.index("T")
-_PAIR = LETTERS.translate(str.maketrans("ACGTRYKMBVDH", "TGCAYRMKVBHD"))
-_COMPLEMENT = np.array([LETTERS.index(c) + lower for lower in (0, LOWER) for c in _PAIR], np.uint8)
 _WRITTEN = np.frombuffer((LETTERS + LETTERS.lower()).encode(), np.uint8)
 
 
@@ -100,18 +79,7 @@ def encode_nucleotides(sequence: str, lower_case: str = "same") -> NDArray[np.ui
     """
     if not sequence:
         raise ValueError("the sequence is empty; drop it, or give at least one nucleotide")
-    letters = np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)
-    codes = _CODES[letters]
-    bad = np.flatnonzero(codes == 255)
-    if len(bad):
-        raise ValueError(
-            f"the sequence has {sequence[bad[0]]!r} at position {bad[0]}; "
-            f'use the IUPAC letters {LETTERS.replace("-", "")}, U, or "-"'
-        )
-    if lower_case != "same":
-        lower = letters >= ord("a")
-        codes = np.where(lower, ABSENT if lower_case == "absent" else codes + LOWER, codes)
-        codes = codes.astype(np.uint8)
+    codes = encode_letters(sequence, lower_case)
     if (codes == ABSENT).all():
         what = '"-"' if lower_case != "absent" else '"-" and lower case'
         raise ValueError(f"the sequence is nothing but {what}; drop it")
@@ -137,7 +105,7 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     >>> decode_nucleotides(complement_codes(encode_nucleotides("AcN-R", "marked")))
     'Y-NgT'
     """
-    return _COMPLEMENT[codes[::-1]]
+    return COMPLEMENT[codes[::-1]]
 
 
 def gapped_places(k: int, gaps: int) -> list[tuple[int, ...]]:
@@ -169,5 +137,5 @@ def other_strand(codes: Tensor, lengths: Tensor) -> Tensor:
     """As :func:`complement_codes`, of padded sequences `[B, T]`, the padding still at the end."""
     place = torch.arange(codes.shape[1], device=codes.device)
     back = lengths[:, None] - 1 - place
-    complement = torch.tensor(_COMPLEMENT, dtype=codes.dtype, device=codes.device)
+    complement = torch.tensor(COMPLEMENT, dtype=codes.dtype, device=codes.device)
     return complement[codes.gather(1, torch.where(back >= 0, back, place))]

@@ -1,0 +1,75 @@
+"""The rows at which rolling forecasts begin, and the values that they are compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_ts.config import ForecasterConfig
+from titans_ts.forecasting.panel import Panel
+
+__all__ = ["cutoffs", "targets", "validation_cutoffs"]
+
+Array = NDArray[np.float64]
+
+
+def cutoffs(
+    panel: Panel, least: int, horizon: int, stride: int, n_windows: int | None = None
+) -> NDArray[np.int64]:
+    """The row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
+
+    The last window ends with the item's last row. Before each are at least `least` rows; an item of a
+    long frame that is too short for one such window has its last alone, if a row is before it. As many
+    windows as there are, or `n_windows` of them, the last.
+
+    Raises
+    ------
+    ValueError
+        If no item has room for a window.
+    """
+    first, end = panel.spans.T
+    rows = end - first - horizon  # before the last window
+    count = np.maximum((rows - least) // stride + 1, 0)
+    if panel.items is not None:
+        count = np.where((count == 0) & (rows >= 1), 1, count)
+    most = int(count.max())
+    if most < 1:
+        raise ValueError(
+            f"X has {int((end - first).max())} rows; a window needs {least} rows and {horizon} to "
+            "compare with; give more"
+        )
+    windows = most if n_windows is None else min(n_windows, most)
+    number = np.arange(windows)[::-1, None]  # from the end
+    return np.where(number < count, end - horizon - number * stride, -1)
+
+
+def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
+    """What came from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
+    ahead = np.clip(rows[..., None] + np.arange(horizon), 0, len(panel.values) - 1)
+    actual: Array = panel.values[ahead][..., : panel.n_targets]
+    actual[rows < 0] = np.nan
+    return actual
+
+
+def validation_cutoffs(
+    panel: Panel, config: ForecasterConfig, border: NDArray[np.int64], max_windows: int
+) -> tuple[Panel, NDArray[np.int64]]:
+    """Some cutoffs at or after the rows `border` `[I]`, and a panel of the items they belong to.
+
+    At max_windows about `max_windows` of them over all items, at even distances.
+    """
+    first, end = panel.spans.T
+    if panel.items is not None:
+        held = np.flatnonzero(border < end)
+        kept = held[np.linspace(0, len(held) - 1, min(len(held), max_windows)).astype(int)]
+        ends = first.copy()
+        ends[kept] = end[kept]
+        panel, rows = panel.head(ends), (end - border)[kept]
+        border = panel.spans[:, 1] - rows
+    windows = int((panel.spans[:, 1] - border).max(initial=0)) - config.prediction_length + 1
+    if windows < 1:
+        return panel, np.empty((0, panel.n_items), np.int64)
+    cuts = cutoffs(panel, config.context_length, config.prediction_length, 1, windows)
+    cuts = np.where(cuts >= border, cuts, -1)
+    count = min(len(cuts), max(1, max_windows // panel.n_items))
+    return panel, cuts[np.linspace(0, len(cuts) - 1, count).astype(int)]

@@ -1,0 +1,242 @@
+"""Fitting a forecaster: from a panel to a trained predictor."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
+from titans_ts.forecasting.cutoffs import validation_cutoffs
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
+from titans_ts.forecasting.stateful import STREAMS
+from titans_ts.forecasting.windows import PanelWindows, validation_rows
+from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.nn.series.tokenizers import n_patches
+from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
+
+__all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
+
+_VALIDATION_WINDOWS = 16
+"""Consecutive windows that validation reads if the state is carried; it forecasts from the last one."""
+
+_MIN_VALIDATION_WINDOWS = 64
+"""Windows of the longest item that validation uses, if it has as many."""
+
+
+@dataclass(frozen=True)
+class FittedForecaster:
+    """The result of :func:`fit_forecaster`."""
+
+    predictor: PanelPredictor
+    history: list[dict[str, float]]
+    """Losses of every epoch."""
+    border: NDArray[np.int64]
+    """The first held-out row of every item, `[I]`; its end if none is held out."""
+
+    def calibration(self, panel: Panel) -> Calibration | None:
+        """Errors of forecasts of the held-out rows; None if there are none."""
+        config = self.predictor.config
+        return self.predictor.calibration(
+            *validation_cutoffs(panel, config, self.border, n_scores(config))
+        )
+
+
+def fit_forecaster(
+    panel: Panel,
+    config: ForecasterConfig,
+    options: ModelOptions,
+    training: TrainingConfig,
+    generator: torch.Generator,
+    *,
+    validation: Panel | None = None,
+    progress_bar: bool = True,
+    trainer_kwargs: dict[str, Any] | None = None,
+) -> FittedForecaster:
+    """Train a network on the windows of a panel.
+
+    Parameters
+    ----------
+    panel : Panel
+        What to fit.
+    config : ForecasterConfig
+        The network, but for the panel's numbers of columns.
+    options : ModelOptions
+        What the user set, see :func:`resolve_config`.
+    training : TrainingConfig
+        How to train.
+    generator : torch.Generator
+        Draws the batches; the network's initial weights come from torch's own generator.
+    validation : Panel, optional
+        Its last steps choose the epoch. Default: the last rows of `panel` are held out.
+
+    Raises
+    ------
+    ValueError
+        If no value is observed, or counts are needed and a value is none.
+    """
+    if np.isnan(panel.values[:, : panel.n_targets]).all():
+        raise ValueError("X has no observed value; there is nothing to learn from")
+    encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
+    config = resolve_config(config, panel, encoder, options)
+    first, end = panel.spans.T
+    fraction = training.validation_fraction if validation is None else 0
+    border = end - validation_rows(panel, config, fraction)
+    train_rows = np.arange(len(panel.values)) < np.repeat(border, end - first)  # [N]
+    network = ForecastingModel(config)
+    if network.output.counts:
+        _check_counts(panel, config)
+    scales = Scales.fit(
+        panel,
+        train_rows,
+        identity=network.output.counts,
+        level=config.scaler != "mean",
+        n_raw=int(config.season_length > 0),
+    )
+    predictor = PanelPredictor(network, panel.roles, scales, encoder)
+    values, static = predictor.scaled(panel)
+    _initialise_season(network, panel, values, train_rows)
+    n_consecutive = 1 + config.stateful_windows
+    windows = PanelWindows(
+        panel, values, config, np.stack([first, border], 1), static, in_a_row=n_consecutive
+    )
+    held_out = _validation_batches(predictor, panel, values, static, border, validation, training)
+    history = train(
+        network,
+        StreamLoss() if config.stateful_windows else forecast_loss,
+        _training_batches(windows, config, training, generator),
+        held_out,
+        training,
+        progress_bar=progress_bar,
+        trainer_kwargs=trainer_kwargs,
+    )
+    return FittedForecaster(predictor, history, border)
+
+
+def _training_batches(
+    windows: PanelWindows,
+    config: ForecasterConfig,
+    training: TrainingConfig,
+    generator: torch.Generator,
+) -> DataLoader[Any]:
+    n_consecutive = 1 + config.stateful_windows
+    size = max(1, training.batch_size // n_consecutive)
+    if not config.stateful_windows:
+        return batches(windows, size, generator, max_samples=training.samples_per_epoch)
+    n_batches = -(-len(windows) // (size * n_consecutive))
+    n_batches = min(n_batches, training.max_steps_per_epoch)
+    # as at prediction, where up to a window's length of rows waits to be read
+    return stream_batches(windows, size, generator, n_batches, skip=config.context_length)
+
+
+def _validation_batches(
+    predictor: PanelPredictor,
+    panel: Panel,
+    values: NDArray[np.float32],
+    static: Any,
+    border: NDArray[np.int64],
+    validation: Panel | None,
+    training: TrainingConfig,
+) -> DataLoader[Any] | None:
+    """Batches of the held-out rows, or of a panel of their own; None without any."""
+    config = predictor.config
+    first, end = panel.spans.T
+    # a stream is longer than what gradients reach back, in validation too
+    n_consecutive = 1
+    if config.stateful_windows:
+        n_consecutive = max(1 + config.stateful_windows, _VALIDATION_WINDOWS)
+    before = config.context_length * n_consecutive
+    held = int((end - border).max()) - config.prediction_length + 1
+    stride = min(n_consecutive, max(1, held // _MIN_VALIDATION_WINDOWS))
+    if validation is not None:
+        panel = validation
+        values, static = predictor.scaled(panel)
+        start, end = panel.spans.T
+        start = np.maximum(start, end - before - config.prediction_length)
+    elif (border < end).any():
+        start = np.where(border < end, np.maximum(border - before, first), end)
+    else:
+        return None
+    windows = PanelWindows(
+        panel,
+        values,
+        config,
+        np.stack([start, end], 1),
+        static,
+        in_a_row=n_consecutive,
+        stride=stride,
+    )
+    size = max(1, STREAMS // config.n_variates)
+    return batches(windows, size, max_samples=max(1, training.samples_per_epoch // n_consecutive))
+
+
+def _initialise_season(
+    network: ForecastingModel,
+    panel: Panel,
+    values: NDArray[np.float32],
+    train_rows: NDArray[np.bool_],
+) -> None:
+    """Set the learned season, if there is one, to the season of the scaled training rows `[N, F]`."""
+    table = network.cycle
+    if table is None:
+        return
+    targets = np.where(train_rows[:, None], values[:, : network.config.n_variates], np.nan)
+    phase = values[:, -1].astype(int)
+    means = season(targets.astype(np.float64), phase, panel.spans, len(table))
+    with torch.no_grad():
+        table.copy_(torch.from_numpy(means))
+
+
+def resolve_config(
+    config: ForecasterConfig,
+    panel: Panel,
+    encoder: StaticEncoder | None,
+    options: ModelOptions,
+) -> ForecasterConfig:
+    """Return the configuration with the panel's numbers of columns.
+
+    Where the state is carried, or a token is a variate, MAC's segments become the tokens of a window,
+    unless `options` set them: a segment that straddled two windows would hide a window's own beginning.
+    """
+    categories, n_static = ((), 0) if encoder is None else encoder.sizes
+    n_past = panel.roles.n_past
+    config = dataclasses.replace(
+        config,
+        n_variates=panel.n_targets,
+        n_past=n_past,
+        n_known=panel.values.shape[1] - panel.n_targets - n_past,
+        static_categories=categories,
+        n_static=n_static,
+    )
+    backbone, variates = config.backbone, config.tokens == "variate"
+    if (config.stateful_windows or variates) and options.segment_length is None:
+        n_tokens = n_patches(config.context_length, config.patch_length, config.patch_stride)
+        if variates:
+            n_tokens = config.n_covariates + 2 * config.n_variates
+        backbone = dataclasses.replace(backbone, segment_length=n_tokens)
+        if variates and options.window is None:  # every variate sees all others
+            backbone = dataclasses.replace(backbone, window=max(backbone.window, n_tokens))
+    return dataclasses.replace(config, backbone=backbone)
+
+
+def _check_counts(panel: Panel, config: ForecasterConfig) -> None:
+    if config.scaler == "none":
+        raise ValueError(
+            "scaler is 'none' and output 'negative_binomial', but counts are not scaled elsewhere; "
+            "choose another scaler, for instance 'mean'"
+        )
+    values = panel.values[:, : panel.n_targets]
+    wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"output is 'negative_binomial', but X has {values[row, column]:g} in row {row}; "
+            "counts are whole numbers of at least 0"
+        )

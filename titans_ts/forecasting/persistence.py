@@ -1,0 +1,225 @@
+"""A fitted forecaster as what json can hold, and tensors; and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pandas.tseries.frequencies import to_offset
+from torch import Tensor
+
+from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
+from titans_ts.forecasting.predictor import Calibration, PanelPredictor
+from titans_ts.forecasting.scaling import Scales, StaticEncoder
+from titans_ts.forecasting.time_index import continued, step_of
+from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.nn.state import flatten_state, unflatten_state
+
+__all__ = ["FittedParts", "describe_index", "pack", "rebuild_index", "unpack"]
+
+_SCALES = ("mean", "spread", "covariate_mean", "covariate_spread")
+
+
+@dataclass(frozen=True)
+class FittedParts:
+    """What a fitted forecaster consists of."""
+
+    predictor: PanelPredictor
+    tail: Panel
+    """The rows that the next forecast reads."""
+    state: Any
+    """The memory's state before them; None for an empty memory."""
+    calibration: Calibration | None
+
+
+def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The parts as what json can hold, and tensors; the network's weights are not included.
+
+    Raises
+    ------
+    ValueError
+        If a column, an item or the frequency has a name that json cannot hold.
+    """
+    tail, tensors = _describe_panel(parts.tail)
+    scales, encoder = parts.predictor.scales, parts.predictor.encoder
+    fitted: dict[str, Any] = {
+        "roles": dataclasses.asdict(parts.predictor.roles),
+        "tail": tail,
+        "items": None if scales.items is None else _plain_items(scales.items),
+        "static": None if encoder is None else encoder.columns,
+    }
+    for name in _SCALES:
+        tensors[name] = torch.from_numpy(getattr(scales, name))
+    if parts.calibration is not None:
+        for name, part in parts.calibration._asdict().items():
+            tensors[f"calibration.{name}"] = torch.from_numpy(part)
+    if parts.state is not None:
+        state = flatten_state(parts.state)
+        tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
+    return fitted, tensors
+
+
+def unpack(
+    network: ForecastingModel,
+    fitted: dict[str, Any],
+    tensors: dict[str, Tensor],
+    device: torch.device,
+) -> FittedParts:
+    """Undo :func:`pack` for a network of the same configuration; the state is put on the device."""
+    names: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
+    roles = Roles(**names)
+    arrays: Any = {name: tensors[name].numpy() for name in _SCALES}
+    scales = Scales(
+        **arrays,
+        items=None if fitted["items"] is None else pd.Index(fitted["items"]),
+        identity=network.output.counts,
+        level=network.config.scaler != "mean",
+    )
+    encoder = None if fitted["static"] is None else StaticEncoder(fitted["static"])
+    calibration = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
+    known = [part.numpy() for part in calibration if part is not None]
+    state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+    return FittedParts(
+        PanelPredictor(network, roles, scales, encoder),
+        _rebuild_panel(fitted["tail"], tensors, roles),
+        unflatten_state(
+            {k: v.to(device) for k, v in state.items()}, network.backbone.initial_state(1)
+        )
+        if state
+        else None,
+        Calibration(*known) if known else None,
+    )
+
+
+def _describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A panel as what json can hold, and tensors.
+
+    Raises
+    ------
+    ValueError
+        If a column, an item or the frequency has a name that json cannot hold.
+    """
+    plain: dict[str, Any] = {"kind": panel.kind, "n_targets": panel.n_targets}
+    tensors = {"tail": torch.from_numpy(panel.values)}
+    if panel.columns is not None:
+        if not all(c is None or isinstance(c, (str, int, np.integer)) for c in panel.columns):
+            raise ValueError(
+                f"the columns {list(panel.columns)} cannot be saved; rename them to strings"
+            )
+        plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
+    if panel.items is None and not panel.irregular:
+        if panel.index is not None:
+            plain["index"] = describe_index(panel.index)
+        return plain, tensors
+    assert panel.index is not None
+    index = panel.index
+    times = isinstance(index, pd.DatetimeIndex)
+    plain["items"] = None if panel.items is None else _plain_items(panel.items)
+    plain["irregular"] = panel.irregular
+    plain["name"] = None if index.name is None else str(index.name)
+    plain["freq"] = panel.freq.freqstr if times else int(panel.freq)
+    plain["unit"] = index.unit if times else None
+    plain["zone"] = str(index.tz) if times and index.tz is not None else None
+    if panel.static is not None:
+        plain["static"] = [[name, _plain_static(panel.static[name])] for name in panel.static]
+    tensors["tail_places"] = torch.from_numpy((index.asi8 if times else index.to_numpy()).copy())
+    tensors["tail_offsets"] = torch.from_numpy(panel.starts)
+    return plain, tensors
+
+
+def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Roles) -> Panel:
+    """Undo :func:`_describe_panel`."""
+    values = tensors["tail"].numpy()
+    columns = tuple(plain["columns"]) if "columns" in plain else None
+    panel = Panel(values, plain["n_targets"], plain["kind"], columns, roles=roles)
+    if "items" not in plain:
+        index = rebuild_index(plain["index"], len(values)) if "index" in plain else None
+        return replace(panel, index=index, freq=None if index is None else step_of(index))
+    places, freq = tensors["tail_places"].numpy(), plain["freq"]
+    index = pd.Index(places)
+    if plain["unit"] is not None:
+        index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
+        if plain["zone"] is not None:
+            index = index.tz_localize("UTC").tz_convert(plain["zone"])
+    panel = replace(panel, freq=freq, irregular=plain["irregular"])
+    if plain["items"] is None:
+        return replace(panel, index=index.rename(plain["name"]))
+    return replace(
+        panel,
+        index=index,
+        offsets=tensors["tail_offsets"].numpy(),
+        items=pd.Index(plain["items"]),
+        static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
+    )
+
+
+def _plain_static(column: pd.Series) -> list[Any]:
+    """A static column as json holds it: numbers, or the names of categories; None is missing."""
+    convert: Any = float if holds_numbers(column) else category
+    return [None if pd.isna(value) else convert(value) for value in column]
+
+
+def _plain_items(items: pd.Index) -> list[Any]:
+    """Names as json holds them.
+
+    Raises
+    ------
+    ValueError
+        If one is neither text nor a number.
+    """
+    names = items.tolist()
+    for name in names:
+        if not (name is None or isinstance(name, (str, int, float))):
+            raise ValueError(f"the item {name!r} cannot be saved; use text or whole numbers")
+    return names
+
+
+def describe_index(index: pd.Index) -> dict[str, Any]:
+    """What json needs to hold of a regular index.
+
+    Raises
+    ------
+    ValueError
+        If its frequency has no name from which pandas could make it again.
+    """
+    description = _describe_index(index)
+    try:
+        again = rebuild_index(description, len(index))
+        faithful = again.equals(index) and continued(again, 3).equals(continued(index, 3))
+    except ValueError:
+        faithful = False
+    if not faithful:
+        raise ValueError(
+            f"the frequency {index.freq!r} of the index cannot be saved; use one that pandas has a "
+            "name for, such as 'D' or 'B'"
+        )
+    return description
+
+
+def _describe_index(index: pd.Index) -> dict[str, Any]:
+    name = None if index.name is None else str(index.name)
+    if isinstance(index, pd.PeriodIndex):
+        return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
+    if isinstance(index, pd.DatetimeIndex):
+        zone = None if index.tz is None else str(index.tz)
+        start = index[0].isoformat()
+        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
+    return {"kind": "number", "start": index.start, "step": index.step, "name": name}
+
+
+def rebuild_index(description: dict[str, Any], length: int) -> pd.Index:
+    """Undo :func:`describe_index`, for an index of `length` rows."""
+    kind, start, name = (description[key] for key in ("kind", "start", "name"))
+    if kind == "period":
+        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
+    if kind == "time":
+        stamp = pd.Timestamp(start)
+        if description["zone"] is not None:
+            stamp = stamp.tz_convert(description["zone"])
+        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
+    step = description["step"]
+    return pd.RangeIndex(start, start + length * step, step, name=name)
