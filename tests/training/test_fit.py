@@ -49,7 +49,7 @@ def test_any_number_of_steps_trains(steps):
     assert [row["epoch"] for row in history] == list(range(steps))
 
 
-def test_a_step_without_a_finite_gradient_is_left_out():
+def test_a_step_without_a_finite_gradient_is_skipped():
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)
     seen = itertools.count()
@@ -80,7 +80,7 @@ def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     assert kept == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_random_order_is_the_generators():
+def test_the_generator_decides_the_random_order():
     order = [
         torch.cat([x[:, 0] for x, _ in batches(Line(10), 3, torch.Generator().manual_seed(s))])
         for s in (0, 0, 1)
@@ -99,7 +99,7 @@ class Indices:
         return torch.tensor(indices)
 
 
-def test_batches_of_about_one_length():
+def test_buckets_hold_sequences_of_similar_length():
     lengths = torch.randint(1, 1000, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
     loader = bucketed_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
     assert len(loader) == 125
@@ -116,7 +116,7 @@ def test_batches_of_about_one_length():
 
 
 @pytest.mark.parametrize(("most", "n_batches"), [(None, 33), (10_000, 33), (64, 8), (8, 1)])
-def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_batches):
+def test_long_samples_come_in_small_batches(most, n_batches):
     class Indices:
         def __len__(self):
             return 200
@@ -134,7 +134,7 @@ def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_bat
         assert max(map(len, seen)) <= 8
 
 
-def test_a_pass_over_very_many_samples_takes_some_of_them():
+def test_an_epoch_of_a_large_data_set_is_subsampled():
     every = batches(Line(100), 4, max_samples=30)
     assert len(every) == 7
     kept = torch.cat([x[:, 0] for x, _ in every])
@@ -191,7 +191,7 @@ class Numbers:
         return torch.where(after < end, after, -1)
 
 
-def test_streams_go_on_where_they_stopped():
+def test_streams_continue_in_the_next_batch():
     loader = stream_batches(Numbers(), 5, torch.Generator().manual_seed(0), 40)
     assert len(loader) == 40
     batches = list(loader)
