@@ -38,10 +38,10 @@ import torch
 from record import data_file, record
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from titans_ts import TitansClassifier, letter_surprise
+from titans_ts import TitansClassifier, nucleotide_surprisal
 from titans_ts.datasets import Genome, read_regions
 from titans_ts.genomics.baselines import kmer_classifier
-from titans_ts.genomics.surprisal import bin_means, memory_surprise
+from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.nn.checkpoint import load_model
 from titans_ts.nn.dna.language_model import LetterModel
 
@@ -229,10 +229,10 @@ def novelty(args: argparse.Namespace) -> Any:
             genomes = [data_file(g) for g in BACTERIA.values()]
             history = model.pretrain(genomes, letters, window=LONGEST)
             yield {"nats_a_letter": round(history[-1]["validation_loss"], 4)}
-        frame = letter_surprise(letters, genome, bin=size, contigs=[name], progress_bar=False)
+        frame = nucleotide_surprisal(letters, genome, bin=size, contigs=[name], progress_bar=False)
         body = load_model(letters, LetterModel).body
-        options = {"bin": size, "contigs": [name], "out": None, "bar": False}
-        memory = bin_means(genome, "same", memory_surprise(body), **options)["score"]
+        options = {"bin": size, "contigs": [name], "progress_bar": False}
+        memory = memory_surprise(body, genome, **options)["score"]
     bins = [text[s : s + size] for s in frame["start"]]
     few = [-(part.count("G") + part.count("C")) / len(part) for part in bins]
     features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from titans_ts.datasets._atomic import atomic_paths
 from titans_ts.datasets._files import is_compressed
+from titans_ts.datasets.atomic import atomic_paths
 
 __all__ = ["IndexedFasta"]
 

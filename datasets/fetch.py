@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from titans_ts.datasets._atomic import atomic_path
 from titans_ts.datasets._messages import unknown_name
+from titans_ts.datasets.atomic import atomic_path
 from titans_ts.datasets.registry import DATASETS, Dataset
 
 __all__ = ["load_dataset"]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.datasets._atomic import atomic_path
+from titans_ts.datasets.atomic import atomic_path
 from titans_ts.datasets.regions import _columns, _refuse
 
 __all__ = ["write_track"]
@@ -58,8 +58,8 @@ def write_track(
     ModuleNotFoundError
         If pyBigWig is not installed, for bigWig alone.
     ValueError
-        If the name says no format, a column is missing, a place or score cannot be written, no place
-        has a score, or bedGraph or bigWig would mix both strands.
+        If the name has the ending of no format, a column is missing, a place or score cannot be
+        written, no place has a score, or bedGraph or bigWig would mix both strands.
 
     Examples
     --------
@@ -77,8 +77,8 @@ def write_track(
     kind = _KINDS.get((Path(path.stem) if compressed else path).suffix.lower())
     if kind is None or (compressed and kind == "bigWig"):
         raise ValueError(
-            f"path {str(path)!r} says no format; its name must end in .bed, .bedgraph or .bg (or these "
-            "and .gz), .bw or .bigwig"
+            f"path is {str(path)!r}, whose ending is no known format; give a name that ends in .bed, "
+            ".bedgraph or .bg (these also with .gz), .bw or .bigwig"
         )
     if kind == "bigWig" and lengths is None:
         raise ValueError(

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from titans_ts.datasets import check_splits
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets.atomic import replace_file
 from titans_ts.genomics import TitansClassifier
 from titans_ts.genomics.baselines import kmer_classifier
 

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from titans_ts.pipelines import dna
+from titans_ts.pipelines.dna.classify import classify
+from titans_ts.pipelines.dna.pretrain import pretrain
+from titans_ts.pipelines.dna.scan import scan
+from titans_ts.pipelines.dna.surprise import surprisal, surprise
+from titans_ts.pipelines.dna.variants import variants
 from titans_ts.pipelines.options import (
     Columns,
     ContextLength,
@@ -124,11 +128,12 @@ def demo(
 
 
 for command, short_help in (
-    (dna.classify, "Classify the DNA sequences of a file."),
-    (dna.pretrain, "Learn from genomes, before there are labels."),
-    (dna.scan, "Answer for windows along a genome."),
-    (dna.variants, "Say what variants change."),
-    (dna.surprise, "Write what surprises a memory along a genome."),
+    (classify, "Classify the DNA sequences of a file."),
+    (pretrain, "Train a language model on genomes without labels."),
+    (scan, "Score windows along a genome."),
+    (variants, "Score the effects of variants."),
+    (surprise, "Write a memory's surprise along a genome."),
+    (surprisal, "Write the surprisal of a genome's nucleotides."),
     (tune, "Search for good parameters."),
 ):
     app.command(short_help=short_help)(command)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets.atomic import replace_file
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.frequency import usual_season
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets.atomic import replace_file
 from titans_ts.pipelines.options import (
     Columns,
     ContextLength,

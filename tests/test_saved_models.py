@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, letter_surprise
+from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, nucleotide_surprisal
 from titans_ts.nn import TitansBackbone, load_model, load_state
 
 SAVED = Path(__file__).parent / "saved_models"
@@ -99,7 +99,7 @@ def test_a_saved_estimator_predicts_as_before(name, tmp_path):
 def test_a_saved_language_model_predicts_as_before(tmp_path):
     genome = tmp_path / "genome.fa"
     genome.write_bytes((SAVED / "genome.fa").read_bytes())  # its index is written beside it
-    found = letter_surprise(SAVED / "letter_model", genome, bin=50, progress_bar=False)
+    found = nucleotide_surprisal(SAVED / "letter_model", genome, bin=50, progress_bar=False)
     assert_same("letter_model", nats=found["score"])
 
 

@@ -1,7 +1,7 @@
 """Forecasting and sequence classification on Titans backbones, whose memory learns while it reads.
 
 `TitansForecaster`, `TitansClassifier` and `TitansRegressor` are estimators with scikit-learn's interface,
-and `letter_surprise` tells what a genome's letters have of the unforeseen;
+and `nucleotide_surprisal` tells what a genome's letters have of the unforeseen;
 `titans_ts.nn` holds the layers, `titans_ts.kernels` the memory as pure functions,
 `titans_ts.datasets` the data, `titans_ts.tuning` the search for parameters and `titans_ts.pipelines`
 the command line.
@@ -17,7 +17,7 @@ from titans_ts.config import MemoryConfig, ModelOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from titans_ts.forecasting import TitansForecaster
-    from titans_ts.genomics import TitansClassifier, TitansRegressor, letter_surprise
+    from titans_ts.genomics import TitansClassifier, TitansRegressor, nucleotide_surprisal
     from titans_ts.tuning import TitansSearch
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "TitansSearch",
     "TrainingOptions",
     "__version__",
-    "letter_surprise",
+    "nucleotide_surprisal",
 ]
 
 if find_spec("optuna") is None:  # the extra `tuning`
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
         import titans_ts.forecasting
 
         return titans_ts.forecasting.TitansForecaster
-    if name in ("TitansClassifier", "TitansRegressor", "letter_surprise"):
+    if name in ("TitansClassifier", "TitansRegressor", "nucleotide_surprisal"):
         import titans_ts.genomics
 
         return getattr(titans_ts.genomics, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from titans_ts.datasets._atomic import atomic_directory, atomic_path, atomic_paths, replace_file
+from titans_ts.datasets.atomic import atomic_directory, atomic_path, atomic_paths, replace_file
 
 
 def names(folder):

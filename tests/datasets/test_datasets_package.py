@@ -12,11 +12,11 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("_atomic", "_files", "_messages", "alphabet", "check", "demo", "fasta_index", "fetch"),
+    *("atomic", "_files", "_messages", "alphabet", "check", "demo", "fasta_index", "fetch"),
     *("genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences", "splits"),
     *("synthetic", "tracks", "variants", "windows"),
 )
-INTERNAL = ("_atomic", "_files", "_messages", "alphabet", "fasta_index")
+INTERNAL = ("atomic", "_files", "_messages", "alphabet", "fasta_index")
 """Modules whose names other packages import from them, and users do not need."""
 
 

@@ -178,7 +178,7 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match=r"frame lacks the column 'score'; it has \['chrom'"):
         write_track(places().drop(columns="score"), tmp_path / "a.bed")
     for name in ("a.wig", "a.bw.gz", "bed", "a.gz"):
-        with pytest.raises(ValueError, match=f"{name}' says no format; its name must end in .bed"):
+        with pytest.raises(ValueError, match=f"{name}', whose ending is no known format"):
             write_track(places(), tmp_path / name, LENGTHS)
     with pytest.raises(ValueError, match="lengths is None, and bigWig needs it"):
         write_track(places(), tmp_path / "a.bw")

@@ -11,11 +11,11 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
-from titans_ts import TitansClassifier, TitansRegressor, letter_surprise
+from titans_ts import TitansClassifier, TitansRegressor, nucleotide_surprisal
 from titans_ts.datasets import Genome, reverse_complement
-from titans_ts.genomics import effects, scanning
-from titans_ts.genomics import genome_methods as genomics
-from titans_ts.genomics import surprisal as surprise
+from titans_ts.genomics import attribution, part_cache, surprisal, variant_effect
+from titans_ts.genomics import scan as scan_module
+from titans_ts.genomics.scorer import score_known
 from titans_ts.nn import load_model
 from titans_ts.nn.dna.language_model import LetterModel
 from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER, encode_nucleotides
@@ -64,40 +64,50 @@ def motif_finder():
     return fitted.fit(sequences, np.arange(900) % 2)
 
 
+def score_of(estimator, X, label=None):
+    """Scores of sequences, together if they are of one length."""
+    codes, scorer = estimator._read_fitted(X), estimator.scorer(label)
+    if len({len(c) for c in codes}) == 1:
+        return score_known(scorer, np.stack(codes))
+    return np.array([score_known(scorer, c[None])[0] for c in codes])
+
+
 # scores
 
 
 def test_a_score_is_the_log_odds_of_the_label(classifier):
     probabilities = classifier.predict_proba(SEQUENCES)
     for label, p in zip("ab", probabilities.T, strict=True):
-        np.testing.assert_allclose(classifier._scores(SEQUENCES, label), logit(p), atol=1e-9)
+        np.testing.assert_allclose(score_of(classifier, SEQUENCES, label), logit(p), atol=1e-9)
     np.testing.assert_array_equal(
-        classifier._scores(SEQUENCES, None), classifier._scores(SEQUENCES, "b")
+        score_of(classifier, SEQUENCES, None), score_of(classifier, SEQUENCES, "b")
     )
     with pytest.raises(ValueError, match=r"label is 'c'; choose one of \['a', 'b'\]"):
-        classifier._scores(SEQUENCES, "c")
+        score_of(classifier, SEQUENCES, "c")
     certain = torch.tensor([[0.0, 800.0, 3.0]]).double()  # a probability of 1 has no logit left
-    assert classifier._score(certain, 1).item() == pytest.approx(800 - np.log(1 + np.exp(3)))
+    assert classifier._score_function("b")(certain).item() == pytest.approx(
+        800 - np.log(1 + np.exp(3))
+    )
 
 
 def test_scores_of_more_classes_of_labels_and_of_values(regressor):
     several = small().fit(SEQUENCES, list("xyz") * 8)
     with pytest.raises(ValueError, match=r"label is None; choose one of \['x', 'y', 'z'\]"):
-        several._scores(SEQUENCES, None)
+        score_of(several, SEQUENCES, None)
     p = several.predict_proba(SEQUENCES)[:, 2]
-    np.testing.assert_allclose(several._scores(SEQUENCES, "z"), logit(p), atol=1e-9)
+    np.testing.assert_allclose(score_of(several, SEQUENCES, "z"), logit(p), atol=1e-9)
     flags = pd.DataFrame({"u": [0, 1] * 12, "v": [0, 0, 1, 1] * 6})
     labels = small().fit(SEQUENCES, flags)
     p = labels.predict_proba(SEQUENCES)
-    np.testing.assert_allclose(labels._scores(SEQUENCES, "v"), logit(p[:, 1]), atol=1e-9)
+    np.testing.assert_allclose(score_of(labels, SEQUENCES, "v"), logit(p[:, 1]), atol=1e-9)
     with pytest.raises(ValueError, match=r"label is None; choose one of \['u', 'v'\]"):
-        labels._scores(SEQUENCES, None)
-    np.testing.assert_allclose(regressor._scores(SEQUENCES, None), regressor.predict(SEQUENCES))
+        score_of(labels, SEQUENCES, None)
+    np.testing.assert_allclose(score_of(regressor, SEQUENCES, None), regressor.predict(SEQUENCES))
     two = small(TitansRegressor).fit(SEQUENCES, np.stack([COUNTS, -COUNTS], 1))
-    np.testing.assert_allclose(two._scores(SEQUENCES, 1), two.predict(SEQUENCES)[:, 1])
+    np.testing.assert_allclose(score_of(two, SEQUENCES, 1), two.predict(SEQUENCES)[:, 1])
     for label in (None, 2, -1, "G"):
         with pytest.raises(ValueError, match=r"label is .*; give the number of a value, 0 to 1"):
-            two._scores(SEQUENCES, label)
+            score_of(two, SEQUENCES, label)
 
 
 # scan
@@ -141,7 +151,7 @@ def by_hand(estimator, window, stride, strands):
 def test_a_scan_is_the_answer_for_every_window(
     classifier, genome, monkeypatch, window, stride, letters_at_once
 ):
-    monkeypatch.setattr(genomics, "MOST_LETTERS", letters_at_once)
+    monkeypatch.setattr(scan_module, "MAX_LETTERS", letters_at_once)
     found = classifier.scan(genome, window=window, stride=stride, strand="both")
     expected = by_hand(classifier, window, stride or window, "+-")
     # float32 sums in another order, because windows are batched otherwise
@@ -206,7 +216,7 @@ def counted(estimator, monkeypatch, stop_at=None):
 
 
 def test_a_scan_goes_on_where_it_stopped(classifier, genome, tmp_path, monkeypatch):
-    monkeypatch.setattr(genomics, "MOST_LETTERS", 60)  # 3 windows of 20
+    monkeypatch.setattr(scan_module, "MAX_LETTERS", 60)  # 3 windows of 20
     out, parts = tmp_path / "x.bed", tmp_path / "x.bed.parts"
     options = {"window": 20, "strand": "both", "out": out}
     whole = classifier.scan(genome, **options)
@@ -223,7 +233,7 @@ def test_a_scan_goes_on_where_it_stopped(classifier, genome, tmp_path, monkeypat
             return None, calls
 
     run(stop_at=5)  # in the midst of the third piece
-    assert sorted(p.name for p in parts.iterdir()) == ["asked.json", "part-0.npy", "part-1.npy"]
+    assert sorted(p.name for p in parts.iterdir()) == ["part-0.npy", "part-1.npy", "request.json"]
     assert not out.exists()
     (parts / ".aside-7-part-2.npy").write_text("half of it")  # as a kill may leave
     (_, all_calls), n_parts = run(out=tmp_path / "other.bed"), 2
@@ -253,23 +263,23 @@ def test_a_scan_goes_on_where_it_stopped(classifier, genome, tmp_path, monkeypat
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path):
-    kept = scanning.KeptParts(tmp_path / "x.parts", {"a": 1})
+    kept = part_cache.PartCache(tmp_path / "x.parts", {"a": 1})
     kept.put(3, np.arange(4.0))
     (tmp_path / "x.parts" / "notes.txt").write_text("mine")
     np.testing.assert_array_equal(kept.get(3), np.arange(4.0))
     assert kept.get(2) is None
-    assert json.loads((tmp_path / "x.parts" / "asked.json").read_text()) == {"a": 1}
-    assert scanning.KeptParts(tmp_path / "x.parts", {"a": 2}).get(3) is None
+    assert json.loads((tmp_path / "x.parts" / "request.json").read_text()) == {"a": 1}
+    assert part_cache.PartCache(tmp_path / "x.parts", {"a": 2}).get(3) is None
     kept.remove()
     assert [p.name for p in (tmp_path / "x.parts").iterdir()] == ["notes.txt"]
 
 
 def test_the_digest_is_of_every_weight(classifier):
     model = small().fit(SEQUENCES, ["a", "b"] * 12).model_
-    assert scanning.model_digest(model) == scanning.model_digest(classifier.model_)
+    assert part_cache.model_digest(model) == part_cache.model_digest(classifier.model_)
     with torch.no_grad():
         model.head[1].bias[0] += 1e-6
-    assert scanning.model_digest(model) != scanning.model_digest(classifier.model_)
+    assert part_cache.model_digest(model) != part_cache.model_digest(classifier.model_)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +291,8 @@ def test_the_digest_is_of_every_weight(classifier):
         ({"strand": "."}, ValueError, r"strand is '.'; choose one of \['\+', '-', 'both'\]"),
         ({"label": "c"}, ValueError, "label is 'c'; choose one of"),
         ({"contigs": ["three"]}, KeyError, "three"),
-        ({"contigs": []}, ValueError, r"contigs is \[\], which has no letter"),
-        ({"out": "scores.txt"}, ValueError, "out is 'scores.txt', whose name says no format"),
+        ({"contigs": []}, ValueError, r"contigs is \[\], none of which has a letter"),
+        ({"out": "scores.txt"}, ValueError, "out is 'scores.txt', whose ending is no known format"),
     ],
 )
 def test_scans_that_cannot_be(classifier, genome, options, error, message):
@@ -303,9 +313,9 @@ def test_tracks_and_unfitted_models_are_refused(genome):
         lambda e: e.variant_effect(genome, variants(("two", 3, "A", "C")), window=30),
         lambda e: e.mutagenesis(SEQUENCES[0]),
         lambda e: e.saliency(SEQUENCES[0]),
-        lambda e: e._scores(SEQUENCES),
+        lambda e: e.scorer(),
     ):
-        with pytest.raises(ValueError, match="answers for a track of 3 bins"):
+        with pytest.raises(ValueError, match="predicts a track of 3 bins"):
             call(track)
         with pytest.raises(NotFittedError):
             call(small())
@@ -341,7 +351,7 @@ def test_windows_of_variants_are_those_built_by_hand(classifier, tmp_path):
     pd.testing.assert_frame_equal(found[frame.columns], frame)
     assert found["ref_match"].all()
     for i, name in ((1, "ref_score"), (2, "alt_score")):
-        expected = classifier._scores([case[i] for case in cases.values()], None)
+        expected = score_of(classifier, [case[i] for case in cases.values()], None)
         np.testing.assert_allclose(found[name], expected, atol=1e-6)
     np.testing.assert_array_equal(found["effect"], found["alt_score"] - found["ref_score"])
     assert (found["effect"].abs() > 1e-6).all()
@@ -365,7 +375,7 @@ def test_a_batch_at_a_time_and_references_that_differ(classifier, regressor, tmp
     assert scores.loc[161].isna().all()  # nothing is known
     assert scores.loc[163].isna().tolist() == [True, False, True]
     assert (whole.loc[100:159, "effect"][(frame["ref"] == "A") & match] == 0).all()
-    monkeypatch.setattr(effects, "MOST_LETTERS", 40)
+    monkeypatch.setattr(variant_effect, "MAX_LETTERS", 40)
     pieces = regressor.variant_effect(path, frame, window=8, rename={"1": "chr1", "2": "chr2"})
     pd.testing.assert_frame_equal(pieces, whole, atol=1e-4)  # values of about 170, in float32
     with pytest.raises(KeyError, match="contig '1' is not in v.fa, which has 'chr1'"):
@@ -389,7 +399,9 @@ def test_a_batch_at_a_time_and_references_that_differ(classifier, regressor, tmp
     ):
         classifier.variant_effect(odd, asked, window=6)
     padded = classifier.variant_effect(Genome(odd, pad_invalid=True), asked, window=6)
-    np.testing.assert_allclose(padded["ref_score"][1], classifier._scores(["CGTAC-"])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        padded["ref_score"][1], score_of(classifier, ["CGTAC-"])[0], atol=1e-6
+    )
 
 
 def test_variants_of_a_vcf_file(classifier, tmp_path):
@@ -402,7 +414,7 @@ def test_variants_of_a_vcf_file(classifier, tmp_path):
         *("ref_match", "ref_score", "alt_score", "effect"),
     ]
     assert found["ref_match"].tolist() == [True, True, False]
-    expected = classifier._scores(["ACGT", "ACAT", "ACGT", "ACGT"])  # window 4: 2 before it
+    expected = score_of(classifier, ["ACGT", "ACAT", "ACGT", "ACGT"])  # window 4: 2 before it
     np.testing.assert_allclose(found["ref_score"][:2], expected[[0, 2]], atol=1e-6)
     np.testing.assert_allclose(found["alt_score"][:2], expected[[1, 3]], atol=1e-6)
 
@@ -411,7 +423,7 @@ def test_an_alternative_has_the_case_of_the_genome(tmp_path):
     fitted = small(lower_case="marked").fit(SEQUENCES + [s.lower() for s in SEQUENCES], [0, 1] * 24)
     path = write(tmp_path / "v.fa", I="ACGTacgtACGT")
     found = fitted.variant_effect(path, variants(("I", 5, "C", "T"), ("I", 1, "c", "t")), window=4)
-    expected = fitted._scores(["Tatg", "-ATG"])
+    expected = score_of(fitted, ["Tatg", "-ATG"])
     np.testing.assert_allclose(found["alt_score"], expected, atol=1e-6)
 
 
@@ -421,7 +433,10 @@ def test_an_alternative_has_the_case_of_the_genome(tmp_path):
         (variants().drop(columns="alt"), r"variants lack the column 'alt'; they have \['chrom'"),
         (variants(("I", 1, "A", "<DEL>")), "variant 0 has alt '<DEL>'; give its letters"),
         (variants(("I", 1, "A", "C"), ("I", 1, None, "C")), "variant 1 has ref None"),
-        (variants(("I", 1, "A", "-")), "variant 0 has alt '-'; give its letters, and '' for none"),
+        (
+            variants(("I", 1, "A", "-")),
+            "variant 0 has alt '-'; give its letters, or '' for no letter",
+        ),
         (variants(("I", 1.5, "A", "C")), "column 'start' has dtype float64"),
     ],
 )
@@ -435,15 +450,15 @@ def test_variants_that_cannot_be(classifier, tmp_path, frame, message):
 
 @pytest.mark.parametrize("letters_at_once", [30, 2**20])
 def test_mutagenesis_is_every_substitution(classifier, regressor, monkeypatch, letters_at_once):
-    monkeypatch.setattr(effects, "MOST_LETTERS", letters_at_once)
+    monkeypatch.setattr(attribution, "MAX_LETTERS", letters_at_once)
     sequence = "ACG-NRtA"
     for estimator, atol in ((classifier, 1e-6), (regressor, 1e-3)):  # of values of 170, in float32
         found = estimator.mutagenesis(sequence)
-        usual = estimator._scores([sequence])
+        usual = score_of(estimator, [sequence])
         for place, letter in enumerate(sequence):
             for column, other in enumerate("ACGT"):
                 changed = sequence[:place] + other + sequence[place + 1 :]
-                expected = estimator._scores([changed]) - usual
+                expected = score_of(estimator, [changed]) - usual
                 expected = 0 if letter in (other, "-") else expected
                 np.testing.assert_allclose(found[place, column], expected, atol=atol)
         assert (found[[0, 1, 2], [0, 1, 2]] == 0).all()
@@ -480,7 +495,7 @@ def test_the_gradient_is_that_of_the_one_hot_letters(kind, params):
                 before = table.clone()
                 table[LETTERS.index(letter), column] += change
                 table[LETTERS.index(complement), 3 - column] += change  # on the other strand
-                numeric[column] += fitted._scores([sequence])[0] / (2 * change)
+                numeric[column] += score_of(fitted, [sequence])[0] / (2 * change)
                 table.copy_(before)
         mine = found[sequence.index(letter)]
         # central differences err by step ** 2, and rounding by 1e-16 / step
@@ -491,7 +506,7 @@ def test_the_gradient_is_that_of_the_one_hot_letters(kind, params):
 def test_a_planted_motif_stands_out(motif_finder):
     for motif in (MOTIF, reverse_complement(MOTIF)):
         sequence = dna(12, 7) + motif + dna(12, 8)
-        assert motif_finder._scores([sequence])[0] > 1
+        assert score_of(motif_finder, [sequence])[0] > 1
         place = np.zeros(30, bool)
         place[12:18] = True
         found = motif_finder.mutagenesis(sequence)
@@ -550,7 +565,7 @@ def test_surprise_is_the_mean_over_the_letters_of_a_bin(params, tmp_path, monkey
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
     unknown = found["score"].isna().to_numpy()
     np.testing.assert_array_equal(np.flatnonzero(unknown), [5, 6, 13])
-    monkeypatch.setattr(surprise, "_TOKENS", 16)  # pieces of a contig carry the memory on
+    monkeypatch.setattr(surprisal, "_PIECE_TOKENS", 16)  # pieces of a contig carry the memory on
     again = fitted.surprise(path, bin=20, out=tmp_path / "s.bedgraph")
     pd.testing.assert_frame_equal(again, found, rtol=1e-4)
     alone = fitted.surprise(path, bin=20, contigs=["two"])  # nothing of the contig before is known
@@ -590,7 +605,7 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
     contigs = {"one": dna(95, 1) + "N" * 60 + dna(30, 2), "two": dna(41, 3).lower(), "gap": "NNN"}
     path = write(tmp_path / "s.fa", **contigs)
     small(**params, position=False).pretrain(path, tmp_path / "p", window=32)
-    found = letter_surprise(tmp_path / "p", path, bin=20, progress_bar=False)
+    found = nucleotide_surprisal(tmp_path / "p", path, bin=20, progress_bar=False)
     model = load_model(tmp_path / "p", LetterModel)
     stride = model.config.stride
     expected = []
@@ -612,8 +627,8 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
             expected.append((chrom, start, min(start + 20, len(sequence)), score))
     expected = pd.DataFrame(expected, columns=["chrom", "start", "end", "score"])
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
-    monkeypatch.setattr(surprise, "_TOKENS", 16)
-    again = letter_surprise(
+    monkeypatch.setattr(surprisal, "_PIECE_TOKENS", 16)
+    again = nucleotide_surprisal(
         tmp_path / "p", path, bin=20, out=tmp_path / "s.bw.bedgraph", progress_bar=False
     )
     pd.testing.assert_frame_equal(again, found, rtol=1e-4)
@@ -626,15 +641,15 @@ def test_letters_that_are_not_foreseen(params, tmp_path, monkeypatch):
         (
             {"position": False},
             "masked",
-            "was pretrained to tell hidden letters .objective 'masked'.",
+            "was pretrained to predict hidden letters .objective 'masked'.",
         ),
-        ({}, "causal", "knows the place of a letter .* pretrain one with position=False"),
+        ({}, "causal", "uses positional encodings .* pretrain one with position=False"),
     ],
 )
 def test_letters_that_cannot_be_foreseen(params, objective, message, genome, tmp_path):
     small(**params).pretrain(genome, tmp_path / "p", objective=objective, window=64)
     with pytest.raises(ValueError, match=message):
-        letter_surprise(tmp_path / "p", genome)
+        nucleotide_surprisal(tmp_path / "p", genome)
 
 
 def test_surprise_that_cannot_be(classifier, genome):
@@ -643,17 +658,17 @@ def test_surprise_that_cannot_be(classifier, genome):
         fitted.surprise(genome)
     with pytest.raises(ValueError, match="bin is 0; give a whole number of letters"):
         classifier.surprise(genome, bin=0)
-    with pytest.raises(ValueError, match="out is .*, whose name says no format"):
+    with pytest.raises(ValueError, match="out is .*, whose ending is no known format"):
         classifier.surprise(genome, out="surprise")
 
 
 def test_surprise_of_words(genome):
     pytest.importorskip("tokenizers")
     fitted = small(tokenizer="bpe", n_merges=5).fit(SEQUENCES, ["a", "b"] * 12)
-    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose words have no fixed place"):
+    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens have no fixed place"):
         fitted.surprise(genome)
     assert fitted.scan(genome, window=30)["score"].notna().any()
-    assert expit(fitted._scores(SEQUENCES[:1])) == pytest.approx(
+    assert expit(score_of(fitted, SEQUENCES[:1])) == pytest.approx(
         fitted.predict_proba(SEQUENCES[:1])[:, 1]
     )
 

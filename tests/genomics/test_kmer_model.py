@@ -13,6 +13,7 @@ from sklearn.preprocessing import Normalizer
 
 from titans_ts import TitansClassifier, TitansRegressor
 from titans_ts.datasets import Genome, reverse_complement
+from titans_ts.genomics.inference import network_logits
 from titans_ts.genomics.kmer_model import CountedWords, learn_words
 from titans_ts.genomics.kmers import KmerCounts
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
@@ -179,7 +180,7 @@ def test_a_classifier_answers_by_both(fitted, tmp_path):
     classifier, sequences = fitted
     found = classifier.predict_proba(sequences)
     words = classifier.words_
-    network = classifier._network_answer(classifier.model_, codes(sequences))
+    network = network_logits(classifier.model_, codes(sequences))
     by_words = words.answers(codes(sequences))
     assert words.counter.get_params() == {"k": 3, "gaps": 1, "both_strands": True}
     assert words.shares.shape == (2, 2)

@@ -74,7 +74,7 @@ def test_classify_compares_with_words_and_writes_what_it_says(folder, tmp_path):
         *(folder / "train.csv", folder / "test.csv"),
         *("--out", tmp_path, "--save", tmp_path / "m", *TINY),
     )
-    assert "60 sequences of 30 to 36 letters" in output
+    assert "60 training sequences of 30 to 36 letters" in output
     assert "on 20 test sequences" in output
     assert "length" in output  # six letters more: it is said that the length tells the class
     for row in ("titans", "k-mers", "commonest class"):
@@ -156,13 +156,13 @@ def test_places_beyond_their_contig(folder, tmp_path):
     for outside, n in (("pad", 61), ("drop", 60)):
         more = ["--outside", outside, "--out", tmp_path, "--max-epochs", 1, "--quiet"]
         output = run("classify", tmp_path / "p.bed", tmp_path / "p.bed", *genome, *more)
-        assert f"{n} sequences of 30 to 30 letters" in output
+        assert f"{n} training sequences of 30 to 30 letters" in output
 
 
 def test_a_classifier_begins_with_what_was_pretrained(folder, tmp_path):
     sizes = ["--d-model", 16, "--n-layers", 1, "--window", 64]
     output = run("pretrain", folder / "g.fa", "--out", tmp_path / "p", *sizes, *TINY)
-    assert "2 passes" in output
+    assert "2 epochs" in output
     more = ["--pretrained", tmp_path / "p", "--save", tmp_path / "m", "--out", tmp_path]
     run("classify", folder / "train.csv", *more, *TINY)
     config = TitansClassifier.load(tmp_path / "m").model_.config
@@ -275,15 +275,20 @@ def test_contigs_of_other_names_and_some_of_them(folder, tmp_path):
     assert set(pd.read_csv(tmp_path / "s.bed", sep="\t", header=None)[0]) == {"chr2", "chr4"}
 
 
-def test_surprise_of_letters_that_were_learned(folder, tmp_path):
+def test_surprisal_of_the_nucleotides_of_a_genome(folder, tmp_path):
     sizes = ["--window", 64, "--d-model", 16, "--n-layers", 1, "--no-position"]
     run("pretrain", folder / "five.fa", "--out", tmp_path / "p", *sizes, *TINY)
     model = ["--model", tmp_path / "p", "--bin", 50, "--contigs", "chr2", "--quiet"]
-    output = run("surprise", folder / "five.fa", *model, "--out", tmp_path / "s.bedgraph")
+    out = ["--out", tmp_path / "s.bedgraph"]
+    output = run("surprisal", folder / "five.fa", *model, *out)
     assert "bins of five.fa" in output
-    found = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
-    assert set(found[0]) == {"chr2"}
-    assert found[3].between(0.5, 3).all()  # nats
+    track = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
+    assert set(track[0]) == {"chr2"}
+    assert track[3].between(0.5, 3).all()  # nats
+    with pytest.raises(AssertionError, match="holds a LetterModel; give a saved TitansClassifier"):
+        run("surprise", folder / "five.fa", *model, *out)
+    with pytest.raises(AssertionError, match="holds a TitansClassifier; give a model that"):
+        run("surprisal", folder / "five.fa", "--model", folder / "m", *out)
 
 
 def test_rename_says_how_contigs_are_called():
@@ -344,7 +349,7 @@ ASK = ["--model", "m", "--window", "9", "--out", "x.bed"]
         (["classify", "none.csv"], "path 'none.csv' is no file"),
         (
             ["scan", "g.fa", "--model", "m", "--window", "9", "--out", "x.bed", "--label", "maybe"],
-            r"label is 'maybe'; the classes are ['no', 'yes']",
+            r"label is 'maybe'; choose one of ['no', 'yes']",
         ),
         (
             ["surprise", "g.fa", "--model", ".", "--out", "x.bed"],

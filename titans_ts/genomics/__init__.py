@@ -2,6 +2,6 @@
 
 from titans_ts.genomics.classifier import TitansClassifier
 from titans_ts.genomics.regressor import TitansRegressor
-from titans_ts.genomics.surprisal import letter_surprise
+from titans_ts.genomics.surprisal import nucleotide_surprisal
 
-__all__ = ["TitansClassifier", "TitansRegressor", "letter_surprise"]
+__all__ = ["TitansClassifier", "TitansRegressor", "nucleotide_surprisal"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -235,23 +236,27 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         probabilities: NDArray[np.float64] = expit(answers) if labels else softmax(answers, 1)
         return probabilities
 
-    def _column(self, label: Any) -> int:
-        """The place of a label in `classes_`; None is the second of two classes."""
+    def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
+        """A function of logits `[N, n]` that returns the log-odds `[N]` of a class or label.
+
+        None is the second of two classes.
+        """
         labels = self.model_.config.output == "labels"
         if label is None and not labels and len(self.classes_) == 2:
-            return 1
-        place = -1 if label is None else int(pd.Index(self.classes_).get_indexer([label])[0])
-        if place < 0:
+            column = 1
+        else:
+            column = -1 if label is None else int(pd.Index(self.classes_).get_indexer([label])[0])
+        if column < 0:
             raise ValueError(f"label is {label!r}; choose one of {self.classes_.tolist()}")
-        return place
 
-    def _score(self, answers: Tensor, column: int) -> Tensor:
-        """The log-odds `[N]` of a class, or of a label, from answers `[N, n]`."""
-        own = answers[:, column]
-        if self.model_.config.output == "labels":
-            return own
-        others = torch.cat([answers[:, :column], answers[:, column + 1 :]], 1)
-        return own - others.logsumexp(1)
+        def log_odds(logits: Tensor) -> Tensor:
+            own = logits[:, column]
+            if labels:
+                return own
+            others = torch.cat([logits[:, :column], logits[:, column + 1 :]], 1)
+            return own - others.logsumexp(1)
+
+        return log_odds
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind

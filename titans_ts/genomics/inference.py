@@ -48,8 +48,12 @@ def network_logits(
     model.eval()
     logits: NDArray[np.float64] | None = None
     with torch.inference_mode():
-        equal = isinstance(codes, np.ndarray) and codes.ndim == 2
-        for rows, batch in (_equal_batches if equal else _batches)(model, codes):
+        batches: Iterator[tuple[Any, Tensor]]
+        if isinstance(codes, np.ndarray):
+            batches = _equal_batches(model, codes)
+        else:
+            batches = _batches(model, codes)
+        for rows, batch in batches:
             answer = batch.cpu().numpy()
             if logits is None:
                 logits = np.empty((len(codes), *answer.shape[1:]))

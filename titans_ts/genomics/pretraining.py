@@ -18,9 +18,9 @@ from torch import Tensor
 
 from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
-from titans_ts.datasets._atomic import replace_file
+from titans_ts.datasets.atomic import replace_file
 from titans_ts.estimator import model_weights
-from titans_ts.genomics.scanning import ContigCodes
+from titans_ts.genomics.contigs import ContigCodes
 from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
 from titans_ts.nn.dna.language_model import OBJECTIVES, LetterModel, letter_loss
 from titans_ts.nn.dna.model import SequenceModel

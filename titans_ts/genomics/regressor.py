@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,18 +136,17 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         values: NDArray[np.float64] = self._logits(X) * self.scale_ + self.mean_
         return values
 
-    def _column(self, label: Any) -> int:
-        """The number of a value; None is the only one."""
-        n = len(self.mean_)
-        if label is None and n == 1:
-            return 0
-        if not isinstance(label, numbers.Integral) or not 0 <= int(label) < n:
-            raise ValueError(f"label is {label!r}; give the number of a value, 0 to {n - 1}")
-        return int(label)
+    def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
+        """A function of outputs `[N, n]` that returns values `[N]` in their own unit.
 
-    def _score(self, answers: Tensor, column: int) -> Tensor:
-        """A value `[N]` in its own unit, from answers `[N, n]`."""
-        return answers[:, column] * float(self.scale_[column]) + float(self.mean_[column])
+        A label is the number of a value; None is the only one.
+        """
+        n = len(self.mean_)
+        column = 0 if label is None and n == 1 else label
+        if not isinstance(column, numbers.Integral) or not 0 <= int(column) < n:
+            raise ValueError(f"label is {label!r}; give the number of a value, 0 to {n - 1}")
+        scale, mean = float(self.scale_[column]), float(self.mean_[column])
+        return lambda outputs: outputs[:, int(column)] * scale + mean
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R squared of the predictions, the mean over values; a bin of a track is a value of its own.

@@ -29,7 +29,7 @@ from titans_ts.config import (
 )
 from titans_ts.datasets import FastaRegions, Genome
 from titans_ts.estimator import TitansEstimator
-from titans_ts.genomics.genome_methods import GenomeMethods
+from titans_ts.genomics.genome_tools import GenomeTools
 from titans_ts.genomics.inference import network_logits
 from titans_ts.genomics.kmer_model import CountedWords, learn_words
 from titans_ts.genomics.kmers import KmerCounts, telling_words
@@ -69,7 +69,7 @@ _TOKENS = 32_768
 
 
 @dataclass(eq=False, repr=False)
-class SequenceEstimator(GenomeMethods, TitansEstimator):
+class SequenceEstimator(GenomeTools, TitansEstimator):
     """Base of the estimators for DNA; the parameters are described where they are used."""
 
     tokenizer: str = SequenceConfig.tokenizer

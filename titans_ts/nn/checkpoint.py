@@ -14,7 +14,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
-from titans_ts.datasets._atomic import atomic_directory, replace_file
+from titans_ts.datasets.atomic import atomic_directory, replace_file
 from titans_ts.nn.migration import FORMAT, upgrade
 from titans_ts.nn.state import flatten_state, unflatten_state
 

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from titans_ts.datasets._atomic import atomic_path
+from titans_ts.datasets.atomic import atomic_path
 from titans_ts.training.module import TrainingModule
 
 __all__ = ["BestWeights", "EpochCheckpoint", "ReportEpochs"]

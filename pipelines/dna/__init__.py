@@ -1,0 +1,3 @@
+"""The commands for DNA, one module each."""
+
+__all__: list[str] = []

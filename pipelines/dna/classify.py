@@ -1,0 +1,174 @@
+"""The command `classify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from titans_ts.config import SequenceConfig
+from titans_ts.pipelines.dna.options import LowerCase
+from titans_ts.pipelines.options import (
+    GroupsColumn,
+    LabelColumn,
+    Labels,
+    MaxEpochs,
+    Quiet,
+    Rename,
+    Seed,
+    SequenceColumn,
+    Threads,
+    contig_names,
+)
+
+__all__ = ["classify"]
+
+
+def classify(
+    train: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRAIN",
+            help="A .csv, .tsv, .parquet or FASTA file; or a .bed, .gff or .gtf file with --genome.",
+        ),
+    ],
+    test: Annotated[
+        Path | None,
+        typer.Argument(metavar="[TEST]", help="The same, to predict.  [default: a part of TRAIN]"),
+    ] = None,
+    sequence_column: SequenceColumn = "sequence",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
+    test_labels: Annotated[Path | None, typer.Option(help="The same, for a TEST in FASTA.")] = None,
+    genome: Annotated[
+        Path | None,
+        typer.Option(metavar="FASTA", help="The genome that places (.bed, .gff, .gtf) are in."),
+    ] = None,
+    outside: Annotated[
+        str,
+        typer.Option(help="Places beyond their contig: error, pad (with absent letters) or drop."),
+    ] = "error",
+    rename: Rename = None,
+    invalid: Annotated[
+        str,
+        typer.Option(help="Letters outside IUPAC: error, pad (as absent) or drop the sequence."),
+    ] = "error",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="nucleotide, conv, kmer or bpe.  [default: nucleotide]")
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(help="Letters for each token; more for long sequences.", min=1)
+    ] = SequenceConfig.stride,
+    rc: Annotated[
+        str, typer.Option(help="The other strand: none, augment, average, equivariant or auto.")
+    ] = SequenceConfig.rc,
+    bidirectional: Annotated[
+        str, typer.Option(help="Also read backwards: none, shared or separate.")
+    ] = SequenceConfig.bidirectional,
+    read_out: Annotated[
+        str, typer.Option(help="Tokens to one answer: attention, max, mean, last or flatten.")
+    ] = SequenceConfig.read_out,
+    counted_words: Annotated[
+        int,
+        typer.Option(help="Letters of words to count beside the network, 6 for instance.", min=0),
+    ] = 0,
+    counted_gaps: Annotated[
+        int, typer.Option(help="Letters that these may leave out, 2 for instance.", min=0)
+    ] = 0,
+    lower_case: LowerCase = SequenceConfig.lower_case,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest length in training; longer sequences are cropped at random.  [default: none]",
+            min=1,
+        ),
+    ] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Initialise from this model (of `pretrain`, or of --save).")
+    ] = None,
+    freeze: Annotated[
+        str, typer.Option(help="Pretrained parts to freeze: none, tokenizer or backbone.")
+    ] = "none",
+    groups_column: GroupsColumn = None,
+    max_epochs: MaxEpochs = None,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
+    save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier of DNA sequences and compare it with a k-mer baseline.
+
+    The predictions for TEST, or for a fifth of TRAIN that is held out, are compared with their labels.
+    Possible data leakage (duplicates, near-duplicates, lengths) is reported.
+
+    The letters of places (BED, GFF) are read from --genome, on their strand; their labels are in the
+    column --label-column (name or score of BED, feature of GFF), and --groups-column chrom holds out
+    whole chromosomes.
+    """
+    import torch
+
+    from titans_ts.datasets import read_sequences
+    from titans_ts.genomics import TitansClassifier
+    from titans_ts.nn.checkpoint import check_replaceable
+    from titans_ts.pipelines.classify import run_classify, write_classify
+
+    if save is not None:
+        check_replaceable(save)
+    files = [(train, labels)] if test is None else [(train, labels), (test, test_labels)]
+    if test is None and test_labels is not None:
+        raise ValueError(f"test-labels is {str(test_labels)!r}, but there is no TEST; give one")
+    names = contig_names(rename)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(threads)
+    parts = [
+        read_sequences(
+            path,
+            sequence_column=sequence_column,
+            label_column=label_column,
+            labels=table,
+            invalid=invalid,
+            genome=genome,
+            outside=outside,
+            rename=names,
+        )
+        for path, table in files
+    ]
+    lengths = parts[0]["sequence"].str.len()
+    typer.echo(f"{len(parts[0])} training sequences of {lengths.min()} to {lengths.max()} letters")
+    classifier = TitansClassifier(
+        stride=stride,
+        rc=rc,
+        bidirectional=bidirectional,
+        read_out=read_out,
+        counted_words=counted_words,
+        counted_gaps=counted_gaps,
+        lower_case=lower_case,
+        max_length=max_length,
+        pretrained=pretrained,
+        freeze=freeze,
+        max_epochs=max_epochs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    if tokenizer is not None:
+        classifier.set_params(tokenizer=tokenizer)
+    other = parts[1] if test else None
+    if test is not None and "label" not in parts[1]:
+        typer.echo(
+            f"{test.name} has no labels (see --label-column, and --test-labels of FASTA): it is "
+            "predicted, but not scored"
+        )
+    job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed, save=save)
+    if job.findings is not None and len(job.findings):
+        typer.echo("\npossible data-leakage problems (interpret the scores with care):\n")
+        shown = job.findings[["kind", "part", "count", "share", "detail"]]
+        typer.echo(shown.to_string(index=False, float_format="{:.1%}".format))
+    if job.scores is not None:
+        where = "held-out" if job.held_out else "test"
+        typer.echo(f"\non {len(job.predictions)} {where} sequences:\n")
+        typer.echo(job.scores.to_string(float_format="{:.3f}".format))
+    typer.echo(f"\nwrote {write_classify(job, out)}")
+    if save is not None:
+        typer.echo(f"wrote {save}/")

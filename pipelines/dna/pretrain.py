@@ -1,0 +1,90 @@
+"""The command `pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from titans_ts.config import SequenceConfig
+from titans_ts.pipelines.dna.options import LowerCase, Window
+from titans_ts.pipelines.options import PadInvalid, Quiet, Seed, Threads
+
+__all__ = ["pretrain"]
+
+
+def pretrain(
+    genomes: Annotated[
+        list[Path], typer.Argument(metavar="FASTA...", help="Genomes, plain or bgzipped.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to save the model to.")],
+    objective: Annotated[
+        str,
+        typer.Option(help="Letters to predict: causal (the next ones) or masked (hidden ones)."),
+    ] = "causal",
+    window: Window = 1024,
+    pad_invalid: PadInvalid = False,
+    validation_contigs: Annotated[
+        str | None,
+        typer.Option(help="Contigs to hold out, comma-separated.  [default: small ones]"),
+    ] = None,
+    bidirectional: Annotated[
+        str, typer.Option(help="Also read backwards (masked only): none, shared or separate.")
+    ] = SequenceConfig.bidirectional,
+    lower_case: LowerCase = SequenceConfig.lower_case,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="nucleotide, conv or kmer.  [default: nucleotide]")
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(help="Letters for each token.", min=1)
+    ] = SequenceConfig.stride,
+    position: Annotated[
+        bool,
+        typer.Option(help="Positional encodings of tokens; `surprisal` needs a model without."),
+    ] = SequenceConfig.position,
+    d_model: Annotated[
+        int | None, typer.Option(help="Width of a token.  [default: 64]", min=2)
+    ] = None,
+    n_layers: Annotated[
+        int | None, typer.Option(help="Number of blocks.  [default: 2]", min=1)
+    ] = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Maximum number of epochs.  [default: by the size]", min=1),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a language model on genomes, for `classify --pretrained` and `surprisal`.
+
+    Windows of both strands are read. After an interruption, the same command resumes after the last
+    complete epoch.
+    """
+    import torch
+
+    from titans_ts.datasets import Genome
+    from titans_ts.genomics import TitansClassifier
+
+    torch.set_num_threads(threads)
+    estimator = TitansClassifier(
+        stride=stride,
+        position=position,
+        rc="augment",
+        bidirectional=bidirectional,
+        lower_case=lower_case,
+        max_epochs=max_epochs,
+        random_state=seed,
+        progress_bar=not quiet,
+    )
+    sizes = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}
+    estimator.set_params(**{k: v for k, v in sizes.items() if v is not None})
+    contigs = None if validation_contigs is None else validation_contigs.split(",")
+    opened = [Genome(path, pad_invalid=pad_invalid) for path in genomes]
+    history = estimator.pretrain(
+        opened, out, objective=objective, window=window, validation_contigs=contigs
+    )
+    best = min(row.get("validation_loss", row["train_loss"]) for row in history)
+    typer.echo(f"{len(history)} epochs, {best:.4f} nats a letter (1.3863 at random)")
+    typer.echo(f"wrote {out}/")

@@ -1,0 +1,61 @@
+"""The command `scan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from titans_ts.pipelines.dna.options import (
+    GenomeFile,
+    Label,
+    Model,
+    Track,
+    Window,
+    class_of_name,
+    load_estimator,
+)
+from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads
+
+__all__ = ["scan"]
+
+
+def scan(
+    genome: GenomeFile,
+    model: Model,
+    out: Track,
+    window: Window,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="Letters between the starts of two windows.  [default: a window]", min=1),
+    ] = None,
+    strand: Annotated[
+        str, typer.Option(help="Strand that windows are read on: +, - or both.")
+    ] = "+",
+    contigs: Contigs = None,
+    pad_invalid: PadInvalid = False,
+    label: Label = None,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Slide a window along a genome, and write the score of each.
+
+    The score is the probability of a class, or a regressor's value. After an interruption, the same
+    command resumes.
+    """
+    from titans_ts.datasets import Genome
+
+    estimator = load_estimator(model, threads, quiet)
+    frame = estimator.scan(
+        Genome(genome, pad_invalid=pad_invalid),
+        window=window,
+        stride=stride,
+        strand=strand,
+        contigs=contigs or None,
+        label=class_of_name(estimator, label),
+        out=out,
+        progress_bar=not quiet,
+    )
+    typer.echo(f"{len(frame)} windows of {genome.name}")
+    best = frame.nlargest(5, "score")
+    typer.echo(best.to_string(index=False, float_format="{:.4g}".format))

@@ -1,0 +1,62 @@
+"""The command `variants`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from titans_ts.pipelines.dna.options import (
+    GenomeFile,
+    Label,
+    Model,
+    Window,
+    class_of_name,
+    load_estimator,
+)
+from titans_ts.pipelines.options import PadInvalid, Quiet, Rename, Threads, contig_names
+
+__all__ = ["variants"]
+
+
+def variants(
+    genome: GenomeFile,
+    vcf: Annotated[Path, typer.Argument(metavar="VCF", help="Variants, plain or gzipped.")],
+    model: Model,
+    out: Annotated[Path, typer.Option(help="A .csv file.")],
+    window: Window,
+    outside: Annotated[
+        str, typer.Option(help="Variants whose contig is not in the genome: error or drop.")
+    ] = "error",
+    rename: Rename = None,
+    pad_invalid: PadInvalid = False,
+    label: Label = None,
+    threads: Threads = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Score how much each variant of a VCF file changes the prediction of a model.
+
+    Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
+    the alternative; ref_match is whether the genome has the reference there.
+    """
+    from titans_ts.datasets import Genome, read_variants
+    from titans_ts.datasets.atomic import replace_file
+
+    estimator, alleles = load_estimator(model, threads, quiet), read_variants(vcf)
+    effects = estimator.variant_effect(
+        Genome(genome, pad_invalid=pad_invalid),
+        alleles,
+        window=window,
+        outside=outside,
+        label=class_of_name(estimator, label),
+        rename=contig_names(rename),
+    )
+    replace_file(out, effects.to_csv(index=False, float_format="%.6g").encode())
+    mismatch = int((~effects["ref_match"]).sum())
+    more = f", {mismatch} of which do not match the genome" if mismatch else ""
+    if alleles.attrs["left_out"]:
+        more += f"; {alleles.attrs['left_out']} alleles without letters (such as <DEL>) left out"
+    if dropped := len(alleles) - len(effects):
+        more += f"; {dropped} on contigs that {genome.name} lacks left out"
+    typer.echo(f"{len(effects)} variants{more}\nwrote {out}")

@@ -1,0 +1,345 @@
+"""The genome tools as methods of the estimators for DNA; the work is done by functions of a scorer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from titans_ts.datasets import Genome
+from titans_ts.genomics.attribution import mutagenesis, saliency
+from titans_ts.genomics.part_cache import model_digest
+from titans_ts.genomics.scan import scan
+from titans_ts.genomics.scorer import Codes, Scorer
+from titans_ts.genomics.surprisal import memory_surprise
+from titans_ts.genomics.variant_effect import variant_effect
+from titans_ts.nn.dna.model import SequenceModel
+
+__all__ = ["GenomeTools"]
+
+
+class GenomeTools(ABC):
+    """Methods of the estimators for DNA that read genomes, variants and single letters.
+
+    All of them need one thing of an estimator, its :meth:`scorer`, except for :meth:`saliency` and
+    :meth:`surprise`, which need its network.
+    """
+
+    model_: SequenceModel
+    progress_bar: bool
+
+    def scorer(self, label: Any = None) -> Scorer:
+        """A function of codes `[N, T]` that returns the N scores of a label, for the genome tools.
+
+        Parameters
+        ----------
+        label : object, optional
+            One of `classes_`; default: the second of two classes. For a regressor, the number of the
+            value; default: the only one.
+
+        Returns
+        -------
+        Scorer
+            Log-odds of the label, or values in their own unit
+            (:data:`titans_ts.genomics.scorer.Scorer`).
+
+        Raises
+        ------
+        ValueError
+            If there is no such label, or the model predicts a track.
+        """
+        score = self._score_function(label)
+        return lambda codes: score(torch.from_numpy(self._logits_of_codes(codes))).numpy()
+
+    def scan(
+        self,
+        genome: str | Path | Genome,
+        *,
+        window: int,
+        stride: int | None = None,
+        label: Any = None,
+        strand: str = "+",
+        contigs: Sequence[str] | None = None,
+        out: str | Path | None = None,
+        progress_bar: bool | None = None,
+    ) -> pd.DataFrame:
+        """Score sliding windows along a genome (:func:`titans_ts.genomics.scan.scan`).
+
+        With `out`, finished parts are stored in a folder beside it (its name and ".parts"), and the same
+        call resumes after an interruption. Parts of another genome, model or call are computed again. The
+        folder is removed at the end.
+
+        Parameters
+        ----------
+        genome : str, Path or Genome
+            A FASTA file. It is read a piece at a time.
+        window : int
+            Letters of a window; a shorter contig is a single shorter one.
+        stride : int, optional
+            Letters between the starts of two windows; default: `window`. The last window of a contig ends
+            at its end, so that no letter is left out (except between windows, where `stride` is larger).
+        label : object, optional
+            As for :meth:`scorer`.
+        strand : {"+", "-", "both"}
+            Strand that windows are read on; on "-", they are the reverse complement. A model that
+            averages both strands has one score for both.
+        contigs : list of str, optional
+            Contigs to read; default: all.
+        out : str or Path, optional
+            A file to write the scores to, as :func:`titans_ts.datasets.write_track` does: BED, bedGraph
+            or bigWig by its name. In the latter two, both strands are two files, x.plus.bw and
+            x.minus.bw for x.bw.
+        progress_bar : bool, optional
+            Whether to show a progress bar; default: the estimator's.
+
+        Returns
+        -------
+        DataFrame
+            `chrom`, `start`, `end`, `strand` and `score`, one row for each window and strand: the
+            probability of the label, or the value. It is NaN where no letter is known (all are N or "-").
+
+        Raises
+        ------
+        KeyError
+            If a contig is not in the genome.
+        ValueError
+            If an argument cannot be used, or the model predicts a track.
+        """
+        scorer, config = self.scorer(label), self.model_.config
+        probabilities = config.output != "values"
+        return scan(
+            (lambda codes: expit(scorer(codes))) if probabilities else scorer,
+            genome,
+            window=window,
+            stride=stride,
+            strand=strand,
+            contigs=contigs,
+            lower_case=config.lower_case,
+            symmetric=config.rc in ("average", "equivariant"),
+            out=out,
+            fingerprint=None if out is None else self._fingerprint(label),
+            progress_bar=self._show(progress_bar),
+        )
+
+    def variant_effect(
+        self,
+        genome: str | Path | Genome,
+        variants: str | Path | pd.DataFrame,
+        *,
+        window: int,
+        label: Any = None,
+        outside: str = "error",
+        rename: Mapping[str, str] | Callable[[str], str] | None = None,
+        progress_bar: bool | None = None,
+    ) -> pd.DataFrame:
+        """Score the window around each variant with the reference and with the alternative allele.
+
+        The first letter of the variant is at place ``window // 2`` of the window; insertions and
+        deletions keep its length (:func:`titans_ts.genomics.variant_effect.variant_effect`).
+
+        Parameters
+        ----------
+        genome : str, Path or Genome
+            A FASTA file.
+        variants : str, Path or DataFrame
+            A VCF file, or a frame with `chrom`, `start` (0-based), `ref` and `alt`, as
+            :func:`titans_ts.datasets.read_variants` returns it.
+        window : int
+            Letters of a window.
+        label : object, optional
+            As for :meth:`scorer`.
+        outside : {"error", "drop"}
+            What to do with variants whose contig is not in the genome: raise an error, or leave them out.
+        rename : mapping or callable, optional
+            The genome's name of each contig of the variants.
+        progress_bar : bool, optional
+            Whether to show a progress bar; default: the estimator's.
+
+        Returns
+        -------
+        DataFrame
+            The columns of the variants, and `ref_match` (whether the genome has `ref` there, in any
+            case), `ref_score`, `alt_score` and `effect`, their difference: log-odds of the label, or
+            units of the value. They are NaN where `ref_match` is False, or no letter is known.
+
+        Raises
+        ------
+        KeyError
+            If a contig is not in the genome, unless `outside` is "drop".
+        ValueError
+            If an argument cannot be used, a window has a letter outside IUPAC, or the model predicts a
+            track.
+        """
+        return variant_effect(
+            self.scorer(label),
+            genome,
+            variants,
+            window=window,
+            outside=outside,
+            rename=rename,
+            lower_case=self.model_.config.lower_case,
+            progress_bar=self._show(progress_bar),
+        )
+
+    def mutagenesis(self, sequence: str, *, label: Any = None) -> NDArray[np.float64]:
+        """Score every single substitution of a sequence.
+
+        Parameters
+        ----------
+        sequence : str
+            T letters.
+        label : object, optional
+            As for :meth:`scorer`.
+
+        Returns
+        -------
+        NDArray
+            `[T, 4]`, columns A, C, G, T: the score with that letter minus the score of the sequence. 0
+            for the letter that is there, and where no letter is ("-"). A substitute has the case of the
+            letter that it replaces.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the sequence or label cannot be used, or the model predicts a track.
+        """
+        scorer = self.scorer(label)
+        return mutagenesis(scorer, self._codes(sequence))
+
+    def saliency(self, sequence: str, *, label: Any = None) -> NDArray[np.float64]:
+        """The gradient of the score with respect to the letters of a sequence.
+
+        At every place its mean over the four letters is subtracted
+        (:func:`titans_ts.genomics.attribution.saliency`).
+
+        Parameters
+        ----------
+        sequence : str
+            T letters, which are read as a whole.
+        label : object, optional
+            As for :meth:`scorer`.
+
+        Returns
+        -------
+        NDArray
+            `[T, 4]`, columns A, C, G, T; 0 where no letter is ("-").
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the sequence or label cannot be used, the model predicts a track, its tokenizer has no
+            letters to take a gradient of ("kmer", "bpe"), or a k-mer model is combined with the network.
+        """
+        score = self._score_function(label)
+        if self._saved()[1]:
+            raise ValueError(
+                "the estimator combines the network with a k-mer model, whose counts have no gradient of "
+                "single letters; use mutagenesis"
+            )
+        return saliency(self.model_, score, self._codes(sequence))
+
+    def surprise(
+        self,
+        genome: str | Path | Genome,
+        *,
+        bin: int = 1000,
+        contigs: Sequence[str] | None = None,
+        out: str | Path | None = None,
+        progress_bar: bool | None = None,
+    ) -> pd.DataFrame:
+        """The surprise of the memory along each contig: the gradient norm of the memory's loss.
+
+        A contig is read forwards, in constant memory; the model's memory is empty at its beginning and
+        learns on the way. Unknown letters (N) are skipped, and leave the memory as it was. The surprise
+        also depends on composition and position. To find horizontally acquired regions, use
+        :func:`titans_ts.nucleotide_surprisal`.
+
+        Parameters
+        ----------
+        genome : str, Path or Genome
+            A FASTA file.
+        bin : int
+            Letters of a bin (default 1000); the last one of a contig may be shorter.
+        contigs : list of str, optional
+            Contigs to read; default: all.
+        out : str or Path, optional
+            A file to write the scores to, as for :meth:`scan`.
+        progress_bar : bool, optional
+            Whether to show a progress bar; default: the estimator's.
+
+        Returns
+        -------
+        DataFrame
+            `chrom`, `start`, `end` and `score`: the mean surprise of the tokens over the known letters of
+            the bin (itself the mean over blocks and heads of the memory); NaN where no letter is known.
+
+        Raises
+        ------
+        KeyError
+            If a contig is not in the genome.
+        ValueError
+            If an argument cannot be used, the model has no memory, or its tokenizer is "bpe", whose
+            tokens have no fixed place.
+        """
+        check_is_fitted(self, "model_")
+        return memory_surprise(
+            self.model_,
+            genome,
+            bin=bin,
+            contigs=contigs,
+            out=out,
+            progress_bar=self._show(progress_bar),
+        )
+
+    def _codes(self, sequence: str) -> Codes:
+        """Codes `[T]` of one sequence."""
+        if not isinstance(sequence, str):
+            raise TypeError(f"sequence is a {type(sequence).__name__}; give one str")
+        return self._read_fitted([sequence], "sequence")[0]
+
+    def _fingerprint(self, label: Any) -> dict[str, Any]:
+        """All that scores depend on, as json holds it."""
+        n = self.model_.config.n_outputs
+        logits = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
+        return {
+            "model": model_digest(self.model_, self._saved()[1]),
+            "scores": self._score_function(label)(logits).tolist(),
+        }
+
+    def _show(self, progress_bar: bool | None) -> bool:
+        return self.progress_bar if progress_bar is None else progress_bar
+
+    def _score_function(self, label: Any) -> Callable[[Tensor], Tensor]:
+        """A function of logits `[N, n]` that returns the N scores of a label, checked."""
+        check_is_fitted(self, "model_")
+        n_bins = self.model_.config.n_bins
+        if n_bins:
+            raise ValueError(
+                f"the model predicts a track of {n_bins} bins; fit one value for each sequence instead"
+            )
+        return self._label_score(label)
+
+    @abstractmethod
+    def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
+        """As :meth:`_score_function`, for a model without bins."""
+
+    @abstractmethod
+    def _logits_of_codes(self, codes: Codes | list[Codes]) -> NDArray[np.float64]:
+        """The model's outputs `[N, ...]` for codes `[N, T]`, or N arrays `[T]`."""
+
+    @abstractmethod
+    def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
+        """Codes of sequences."""
+
+    @abstractmethod
+    def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What was fitted beside the network, and tensors of the k-mer model, if there is one."""

@@ -1,0 +1,81 @@
+"""Parts of a long computation in a folder, so that the same call can resume after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from titans_ts.datasets.atomic import ASIDE, atomic_path, replace_file
+
+__all__ = ["PartCache", "model_digest"]
+
+_REQUEST = "request.json"
+
+
+class PartCache:
+    """Arrays that were computed already, by number.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The folder; parts of another computation are removed from it. None stores nothing.
+    request : mapping
+        All that the parts depend on, as json holds it.
+    """
+
+    def __init__(self, folder: Path | None, request: Mapping[str, Any]) -> None:
+        self._folder = folder
+        if folder is None:
+            return
+        text, path = json.dumps(request, sort_keys=True), folder / _REQUEST
+        if not (path.is_file() and path.read_text(encoding="utf-8") == text):
+            self.remove()
+            replace_file(path, text.encode())
+
+    def get(self, number: int) -> NDArray[Any] | None:
+        """A part, or None if it is not there."""
+        path = None if self._folder is None else self._folder / f"part-{number}.npy"
+        return np.load(path) if path is not None and path.is_file() else None
+
+    def put(self, number: int, part: NDArray[Any]) -> None:
+        """Store a part, whole or not at all."""
+        if self._folder is not None:
+            with atomic_path(self._folder / f"part-{number}.npy") as path:
+                np.save(path, part)
+
+    def remove(self) -> None:
+        """Remove all parts, and the folder if nothing else is in it."""
+        if self._folder is None or not self._folder.is_dir():
+            return
+        # first the request: after a kill in between, no part can be mistaken for another's
+        for pattern in (_REQUEST, "part-*.npy", f"{ASIDE}*"):
+            for path in self._folder.glob(pattern):
+                path.unlink()
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+
+def model_digest(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> str:
+    """A digest of a model's configuration and weights, and of further tensors.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model with a `config`.
+    tensors : mapping, optional
+        More tensors that its scores depend on, by name.
+    """
+    digest = hashlib.sha256(repr(model.config).encode())
+    for name, tensor in (model.state_dict() | dict(tensors or {})).items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

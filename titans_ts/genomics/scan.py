@@ -1,0 +1,150 @@
+"""Slide a window along a genome and score every window, with any scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from titans_ts.datasets import Genome
+from titans_ts.datasets.alphabet import COMPLEMENT
+from titans_ts.genomics.contigs import ContigCodes, place_frame, select_contigs, window_starts
+from titans_ts.genomics.part_cache import PartCache
+from titans_ts.genomics.score_tracks import check_track_path, write_scores
+from titans_ts.genomics.scorer import MAX_LETTERS, Scorer, check_letters, progress, score_known
+
+__all__ = ["scan"]
+
+_SPAN = 2**24
+"""Largest number of letters of a contig in memory, where windows are far apart."""
+
+
+def scan(
+    scorer: Scorer,
+    genome: str | Path | Genome,
+    *,
+    window: int,
+    stride: int | None = None,
+    strand: str = "+",
+    contigs: Sequence[str] | None = None,
+    lower_case: str = "same",
+    symmetric: bool = False,
+    out: str | Path | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    r"""Score sliding windows along a genome.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        A function of codes `[N, window]` that returns N scores
+        (:data:`titans_ts.genomics.scorer.Scorer`).
+    genome : str, Path or Genome
+        A FASTA file. It is read a piece at a time.
+    window : int
+        Letters of a window; a shorter contig is a single shorter one.
+    stride : int, optional
+        Letters between the starts of two windows; default: `window`. The last window of a contig ends at
+        its end, so that no letter is left out (except between windows, where `stride` is larger).
+    strand : {"+", "-", "both"}
+        Strand that windows are read on; on "-", they are the reverse complement.
+    contigs : list of str, optional
+        Contigs to read; default: all.
+    lower_case : {"same", "marked", "absent"}
+        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.LOWER_CASE`.
+    symmetric : bool
+        Whether the scorer gives both strands of a sequence the same score; then only one is computed.
+    out : str or Path, optional
+        A file to write the scores to, as :func:`titans_ts.datasets.write_track` does: BED, bedGraph or
+        bigWig by its name. In the latter two, both strands are two files, x.plus.bw and x.minus.bw.
+    fingerprint : mapping, optional
+        Whatever identifies the scorer, as json holds it (a name and a version, a digest of weights). With
+        it and `out`, finished parts are stored in a folder beside `out` (its name and ".parts"), and the
+        same call resumes after an interruption. The folder is removed at the end.
+    progress_bar : bool
+        Whether to show a progress bar (default True).
+
+    Returns
+    -------
+    DataFrame
+        `chrom`, `start`, `end`, `strand` and `score`, one row for each window and strand. The score is
+        NaN where no letter is known (all are N or "-").
+
+    Raises
+    ------
+    KeyError
+        If a contig is not in the genome.
+    ValueError
+        If an argument cannot be used, or the scorer returns another shape than `[N]`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "small.fa"
+    >>> _ = path.write_text(">one\nGGCCATATNNNN\n")
+    >>> gc = lambda codes: ((codes == 1) | (codes == 2)).mean(1)
+    >>> scan(gc, path, window=4, progress_bar=False)["score"].tolist()
+    [1.0, 0.0, nan]
+    """
+    genome, contigs = select_contigs(genome, contigs)
+    window = check_letters("window", window)
+    stride = window if stride is None else check_letters("stride", stride)
+    if strand not in ("+", "-", "both"):
+        raise ValueError(f"strand is {strand!r}; choose one of ['+', '-', 'both']")
+    strands = ("+", "-") if strand == "both" else (strand,)
+    if out is not None:
+        check_track_path(out, genome.lengths)
+    starts = {c: window_starts(genome.lengths[c], window, stride) for c in contigs}
+    size = max(1, min(MAX_LETTERS // window, _SPAN // stride))  # windows of a part
+    parts = [(c, s[i : i + size]) for c, s in starts.items() for i in range(0, len(s), size)]
+    cache = PartCache(None, {})
+    if out is not None and fingerprint is not None:
+        file = genome.path.stat()
+        request = {
+            "genome": [str(genome.path), file.st_size, file.st_mtime_ns, genome.pad_invalid],
+            "scorer": dict(fingerprint),
+            "windows": [window, stride, size, strand, contigs, lower_case, symmetric],
+        }
+        cache = PartCache(Path(f"{out}.parts"), request)
+    scores = []  # of every part, [n, strands]
+    with progress("scan", "windows", sum(map(len, starts.values())), progress_bar) as bar:
+        for number, (chrom, some) in enumerate(parts):
+            part = cache.get(number)
+            if part is None:
+                codes = ContigCodes(genome, chrom, lower_case)
+                part = _score_windows(scorer, codes, some, window, strands, symmetric)
+                cache.put(number, part)
+            scores.append(part)
+            bar.update(len(some))
+    frame = place_frame(starts, window, genome.lengths, strands)
+    frame["score"] = np.concatenate(scores).ravel()
+    if out is not None:
+        write_scores(frame, Path(out), genome.lengths)
+        cache.remove()
+    return frame
+
+
+def _score_windows(
+    scorer: Scorer,
+    contig: ContigCodes,
+    starts: NDArray[np.int64],
+    window: int,
+    strands: Sequence[str],
+    symmetric: bool,
+) -> NDArray[np.float64]:
+    """Scores `[n, strands]` of the windows of a part."""
+    first = starts[0]
+    codes = contig[first : starts[-1] + window]
+    views = np.lib.stride_tricks.sliding_window_view(codes, min(window, len(codes)))
+    windows = views[starts - first]  # [n, window]
+    read, times = (strands[:1], len(strands)) if symmetric else (strands, 1)
+    scores = [
+        score_known(scorer, windows if strand == "+" else COMPLEMENT[windows[:, ::-1]])
+        for strand in read
+    ]
+    return np.stack(scores * times, 1)
