@@ -67,6 +67,42 @@ def test_a_step_without_a_finite_gradient_is_skipped():
     assert torch.isfinite(model.weight).all()
 
 
+def test_gradients_are_clipped_by_their_norm_and_left_alone_below_it():
+    from titans_ts.training.module import TrainingModule
+
+    model = torch.nn.Linear(2, 1, bias=False)
+    module = TrainingModule(model, squared, TrainingConfig())
+    optimizer = torch.optim.SGD(model.parameters())
+    for gradient, expected in (([3.0, 4.0], [0.6, 0.8]), ([0.3, 0.4], [0.3, 0.4])):
+        model.weight.grad = torch.tensor([gradient])
+        module.configure_gradient_clipping(optimizer, gradient_clip_val=1.0)
+        torch.testing.assert_close(model.weight.grad, torch.tensor([expected]))
+    assert module.n_skipped == 0
+    model.weight.grad = torch.tensor([[float("nan"), 1.0]])
+    module.configure_gradient_clipping(optimizer, gradient_clip_val=1.0)
+    assert model.weight.grad is None
+    assert module.n_skipped == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"gradient_clip_val": None}, {"gradient_clip_algorithm": "value"}]
+)
+def test_other_ways_to_clip_are_passed_on(options):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    config = TrainingConfig(max_epochs=20, learning_rate=0.1)
+    history = train(
+        model,
+        squared,
+        batches(Line(8), 4),
+        None,
+        config,
+        progress_bar=False,
+        trainer_kwargs=options,
+    )
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
 def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)
