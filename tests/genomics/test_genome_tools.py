@@ -11,6 +11,7 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
+from tests.support import small_settings
 from titans_ts import TitansClassifier, TitansRegressor, nucleotide_surprisal
 from titans_ts.datasets import Genome, reverse_complement
 from titans_ts.genomics import attribution, part_cache, surprisal, variant_effect
@@ -22,12 +23,11 @@ from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER, encode_nucleoti
 
 pytest.importorskip("pyfaidx")
 
-SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "random_state": 0, "progress_bar": False}
 MOTIF = "TATAAT"
 
 
 def small(kind=TitansClassifier, **params):
-    return kind(**(SMALL | {"max_epochs": 1} | params))
+    return kind(**small_settings(**params))
 
 
 def dna(n, seed=0, shares=None):

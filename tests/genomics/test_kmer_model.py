@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
+from tests.support import random_dna, small_settings
 from titans_ts import TitansClassifier, TitansRegressor
 from titans_ts.datasets import Genome, reverse_complement
 from titans_ts.genomics.inference import network_logits
@@ -18,14 +19,12 @@ from titans_ts.genomics.kmer_model import CountedWords, learn_words
 from titans_ts.genomics.kmers import KmerCounts
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
-TINY = {"d_model": 16, "n_heads": 2, "n_layers": 1, "progress_bar": False, "random_state": 0}
-TINY |= {"max_epochs": 2, "counted_words": 3}
+TINY = small_settings(max_epochs=2, counted_words=3)
 COUNTER = KmerCounts(3, 1)
 
 
 def random_sequences(n, seed=0, length=40):
-    rng = np.random.default_rng(seed)
-    return ["".join(rng.choice(list("ACGT"), length)) for _ in range(n)]
+    return random_dna(n, length, seed=seed)
 
 
 def codes(sequences):

@@ -10,6 +10,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from typer.testing import CliRunner
 
+from tests.support import random_dna
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
 from titans_ts.datasets import make_series
 from titans_ts.pipelines.cli import app, main
@@ -57,10 +58,9 @@ def test_a_search_writes_a_report_resumes_and_saves_the_best(csv, tmp_path):
 
 
 def test_sequences_are_tuned(tmp_path):
-    rng = np.random.default_rng(0)
     rows = [
-        {"sequence": "".join(rng.choice(list("ACGT"), 12)), "label": "ab"[i % 2], "chrom": i % 4}
-        for i in range(40)
+        {"sequence": letters, "label": "ab"[i % 2], "chrom": i % 4}
+        for i, letters in enumerate(random_dna(40, 12))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     command = ["tune", str(tmp_path / "train.csv"), "--groups-column", "chrom", *SMALL]
