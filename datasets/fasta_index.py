@@ -58,7 +58,7 @@ class IndexedFasta:
                 hint = (
                     "give a FASTA file"
                     if built
-                    else f"or its index {self._index[0].name!r} is cut off"
+                    else f"or its index {self._index[0].name!r} is truncated"
                 )
                 raise ValueError(f"{str(path)!r} has no sequence; {hint}")
             self._check_index(built, allow_invalid)
@@ -99,7 +99,7 @@ class IndexedFasta:
         return records
 
     def _check_index(self, built: bool, allow_invalid: bool) -> None:
-        """The index is of this file, and of all of it: between the contigs stand their headers alone."""
+        """Raise ValueError unless the index is of this whole file: between contigs are only headers."""
         records = sorted(self._records.items(), key=lambda item: item[1].offset)
         some = set(np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int).tolist())
         before, at, odd = None, "", False
@@ -131,13 +131,13 @@ class IndexedFasta:
             raise ValueError(f"{str(self.path)!r} cannot be read as FASTA: {why}")
         raise ValueError(
             f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date (at contig "
-            f"{at!r}); delete it, and it is built anew (or link the file from another folder)"
+            f"{at!r}); delete it to rebuild it (or link the file from another folder)"
         )
 
     def _follows(self, before: Any, name: str | None, record: Any) -> bool:
-        """Whether this contig follows another in the file (or its beginning), or the end (None) does.
+        """Whether this contig, or the end (None), follows the one before (or the beginning) in the file.
 
-        Headers of contigs without a letter, which some indices leave out, may stand between.
+        Headers of contigs without a letter, which some indices leave out, may be between them.
         """
         start = 0
         if before is not None:
@@ -172,7 +172,7 @@ class IndexedFasta:
         return self.read(name, max(0, record.rlen - 200), record.rlen) if record.rlen else b""
 
     def _bytes(self, start: int, n: int) -> bytes:
-        """What stands at a place of the file, without compression."""
+        """`n` bytes of the uncompressed file, from a place on."""
         faidx = self._open().faidx
         with faidx.lock:
             if is_compressed(self.path):
@@ -189,7 +189,7 @@ class IndexedFasta:
 
 
 def _place(record: Any, i: int) -> int:
-    """Where the i-th letter of a contig stands in its file."""
+    """The byte of the file that holds the i-th letter of a contig."""
     return int(record.offset + i + i // record.lenc * (record.lenb - record.lenc))
 
 
@@ -228,7 +228,7 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
         ) from error
     except pyfaidx.UnsupportedCompressionFormat as error:
         raise ValueError(
-            f"{str(path)!r} is compressed, but not by bgzip; compress it anew (gunzip, then bgzip)"
+            f"{str(path)!r} is compressed, but not by bgzip; compress it again (gunzip, then bgzip)"
         ) from error
     except (
         pyfaidx.FastaIndexingError,
@@ -241,23 +241,23 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
             try:
                 why = _fault(path) or error
             except EOFError:
-                why = "it is cut off; fetch or compress it anew"
+                why = "it is truncated; download or compress it again"
             raise ValueError(f"{str(path)!r} cannot be read as FASTA: {why}") from error
         raise ValueError(
-            f"{str(path)!r} cannot be read with its index {index.name!r} ({error}); delete that (and a "
-            ".gzi beside it), and it is built anew"
+            f"{str(path)!r}: its index {index.name!r} is unusable ({error}); delete it (and the "
+            ".gzi file, if there is one) to rebuild it"
         ) from error
     except OSError as error:
         if "EOF marker" not in str(error):
             raise
         raise ValueError(
-            f"{str(path)!r} lacks the block that ends a bgzipped file: it is cut off; fetch or compress "
-            "it anew"
+            f"{str(path)!r} lacks the block that ends a bgzipped file: it is truncated; download or "
+            "compress it again"
         ) from error
 
 
 def _fault(path: Path) -> str | None:
-    """What of a file is no FASTA, and the mend."""
+    """Why a file is no FASTA, and how to fix it; None if it is one."""
     names: set[str] = set()
     width = odd = 0  # bytes of a contig's first line; number of one of other length, or blank
     before = ""
@@ -294,11 +294,11 @@ def _fault(path: Path) -> str | None:
 
 
 def _index_paths(path: Path) -> tuple[Path, Path]:
-    """Where the two indices are, or are to be built."""
+    """Where the two index files are, or will be built."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
     there = [at.is_file() for at in (beside if is_compressed(path) else beside[:1])]
     if all(there) or (not any(there) and _writable(path.parent)):
-        return beside  # one without the other is of who knows what, and stays as it is
+        return beside  # one without the other may belong to another file, and is left alone
     import pooch
 
     stat = path.stat()

@@ -15,25 +15,26 @@ __all__ = ["Genome"]
 class Genome:
     r"""The contigs of a FASTA file, fetched by place.
 
-    An index beside the file (`.fai`, and `.gzi` of a bgzipped one) is used as it is, and never written
-    over; without one it is built once, beside the file or, where nothing can be written there or one of
-    the two is missing, in the user's cache. A copy of the object, in another process or after a fork,
-    opens the file for itself.
+    An index beside the file (`.fai`, and `.gzi` for a bgzipped file) is used as it is, and never
+    overwritten. Without one, it is built once: beside the file, or in the user's cache if that folder is
+    read-only or only one of the two index files is there. A copy of the object, in another process or
+    after a fork, opens the file for itself.
 
     Parameters
     ----------
     path : str or Path
         The file: FASTA, plain or compressed by bgzip.
     in_memory : bool
-        Whether to hold all contigs in memory, a byte a nucleotide.
+        Whether to hold all contigs in memory, one byte for each nucleotide (default False).
     pad_invalid : bool
-        Whether letters outside IUPAC become "-", which models do not see; otherwise a model refuses them.
+        Whether letters outside IUPAC become "-" (no letter). By default they stay, and a model raises an
+        error for them.
 
     Attributes
     ----------
     lengths : dict
-        Nucleotides of each contig, in the order of the index, which is that of the file where it was
-        built here.
+        Nucleotides of each contig, in the order of the index (an index built here has the order of the
+        file).
     path : Path
         Where the file is.
     pad_invalid : bool
@@ -48,7 +49,7 @@ class Genome:
     PermissionError
         If an index can be written neither beside it nor in the cache.
     ValueError
-        If it is no FASTA file, is compressed otherwise, or its index is of another file, or not of all.
+        If it is no FASTA file, has another compression, or its index does not fit the file.
 
     Examples
     --------
@@ -78,7 +79,7 @@ class Genome:
             }
 
     def fetch(self, chrom: str, start: int, end: int, strand: str = "+") -> str:
-        """The sequence of a place, as it is in the file, or its reverse complement for strand "-".
+        """The sequence of a place as it is in the file; for strand "-", its reverse complement.
 
         Parameters
         ----------
@@ -87,7 +88,7 @@ class Genome:
         start, end : int
             0-based and half-open, `0 <= start < end <= length`.
         strand : {"+", "-", "."}
-            "." is "+".
+            "." is the same as "+".
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Genome:
         return complement_bytes(letters) if strand == "-" else letters
 
     def no_contig(self, chrom: object) -> str:
-        """What to say of a contig that is not in the file."""
+        """The error message for a contig that is not in the file."""
         other = str(chrom).removeprefix("chr") if str(chrom).startswith("chr") else f"chr{chrom}"
         if other in self.lengths:
             return (

@@ -1,4 +1,4 @@
-"""What is wrong with two parts of DNA: repeats, relatives, labels at odds, tell-tale lengths."""
+"""Data leakage between training and test sequences: duplicates, relatives, conflicts, lengths."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ def check_splits(
     k: int = 16,
     similarity: float = 0.7,
 ) -> pd.DataFrame:
-    """Report what would make a test part say more, or less, than it should; nothing is changed.
+    """Report problems that bias the score on a test set, in either direction; nothing is changed.
 
-    Both strands of a sequence count as the same one.
+    A sequence and its reverse complement count as the same.
 
     Parameters
     ----------
     train, test : sequence of str
-        DNA; or a frame of one column.
+        DNA sequences, or a frame of one column.
     train_labels, test_labels : array
-        A class each.
+        The class of each sequence.
     k : int
-        Length of the words that relatives share, at most 31.
+        Length of the k-mers that relatives share (default 16), at most 31.
     similarity : float
-        Share of a test sequence's words in one training sequence, from which on it is a near-duplicate.
+        Minimum share of a test sequence's k-mers that one training sequence has for it to be a
+        near-duplicate (default 0.7).
 
     Returns
     -------
     DataFrame
-        A row a finding, empty if there is none: `kind`, `part` ("train", "test"), `count`, `share` of the
-        part, `first` (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a
-        part), "in both" (a test sequence that is in train), "near-duplicate" (one with a relative in
-        train; the ten that share most sampled words, rare ones above all, are asked, and duplicates not
-        counted), "conflict" (the same sequence under several labels), "imbalance" (a class with less than
-        a tenth of the commonest's sequences), "unseen class" (of test, not in train) and "length" (how
-        many of the test part its length alone classifies rightly, where that is more than the commonest
-        class).
+        One row for each problem: `kind`, `part` ("train", "test"), `count`, `share` of the part, `first`
+        (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a part), "in
+        both" (a test sequence that is also in train), "near-duplicate" (a test sequence with a relative
+        in train, without duplicates; the ten training sequences that share the most sampled k-mers,
+        weighted by rarity, are compared), "conflict" (one sequence with several labels), "imbalance" (a
+        class with less than a tenth of the sequences of the most common one), "unseen class" (a class
+        of test that is not in train) and "length" (how many test sequences their length alone classifies
+        correctly, if that is more than the most common class).
 
     Raises
     ------
     TypeError, ValueError
-        If a part has another number of labels than sequences, a label is missing, or a sequence no str;
-        or a frame has several columns.
+        If a part has another number of labels than of sequences, a label is missing, a sequence is no
+        str, or a frame has several columns.
 
     Examples
     --------
@@ -114,10 +115,10 @@ def _finding(kind: str, part: str, concerned: npt.NDArray[np.bool_], detail: str
 def _repeats(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[Any]:
     for name, (sequences, _) in parts.items():
         again = pd.Series(sequences).duplicated().to_numpy()
-        yield from _finding("duplicate", name, again, "the same sequence came before in this part")
+        yield from _finding("duplicate", name, again, "the same sequence is in this part before")
     train = set(parts["train"][0])
     both = np.array([s in train for s in parts["test"][0]], dtype=bool)
-    yield from _finding("in both", "test", both, "drop them from one part: they test memory")
+    yield from _finding("in both", "test", both, "drop them from one part: they only test memory")
     whole = pd.DataFrame(
         {
             "sequence": [s for sequences, _ in parts.values() for s in sequences],
@@ -162,7 +163,7 @@ def _relatives(
             for candidate in candidates[np.argsort(-shared, kind="stable")[:10]]:
                 common = np.isin(own, words[candidate], assume_unique=True).mean()
                 near[i] |= common >= similarity
-    detail = f"at least {similarity:.0%} of their words of {k} are in one training sequence"
+    detail = f"at least {similarity:.0%} of their {k}-mers are in one training sequence"
     yield from _finding("near-duplicate", "test", near, detail)
 
 
@@ -187,7 +188,7 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
     told = pd.Series(np.searchsorted(edges, asked, side="right")).map(usual).fillna(commonest)
     right = told.to_numpy() == wanted
     if right.mean() > (wanted == commonest).mean() + max(0.05, 2 / np.sqrt(len(wanted))):
-        yield from _finding("length", "test", right, "rightly classified by their length alone")
+        yield from _finding("length", "test", right, "classified correctly by their length alone")
 
 
 def _words(sequence: str, k: int) -> Hashes:

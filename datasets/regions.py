@@ -1,4 +1,4 @@
-"""Places in a genome: BED and GFF files, and their sequences as one lazy list."""
+"""Places in a genome: BED and GFF files, and the sequences of places as one lazy list."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import file_kind, open_text
+from titans_ts.datasets._places import check_places, refuse_places
 from titans_ts.datasets.alphabet import reverse_complement
 from titans_ts.datasets.genome import Genome
 
@@ -26,19 +27,20 @@ def read_regions(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file; one whose name ends in .gff, .gff3 or .gtf (.gz) is GFF, every other one BED.
+        The file. A name that ends in .gff, .gff3 or .gtf (also with .gz) is read as GFF, any other as
+        BED.
 
     Returns
     -------
     DataFrame
-        `chrom`, `start`, `end` (0-based, half-open), `strand` ("." if the file has none), and what the
-        file has besides: `name` and `score`, or `source`, `feature`, `score`, `frame` and `attributes`;
-        further columns of BED as `column_6`, ....
+        `chrom`, `start`, `end` (0-based, half-open), `strand` ("." if the file has none), and the other
+        columns of the file: `name` and `score`, or `source`, `feature`, `score`, `frame` and
+        `attributes`; further columns of BED are `column_6`, ....
 
     Raises
     ------
     ValueError
-        If a line has too few columns, or places that are no whole numbers; it names the line.
+        If a line has too few columns, or places that are no whole numbers; the message names the line.
     """
     path = Path(path)
     gff = file_kind(path) in (".gff", ".gff3", ".gtf")
@@ -54,7 +56,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
             fields = line.rstrip("\r\n").split("\t")
             if len(fields) < least:
                 raise ValueError(
-                    f"line {number} of {path.name} has {len(fields)} columns, parted by tabs; "
+                    f"line {number} of {path.name} has {len(fields)} columns separated by tabs; "
                     f"{'GFF' if gff else 'BED'} has at least {least}"
                 )
             start, end = fields[3:5] if gff else fields[1:3]
@@ -82,7 +84,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
 
 
 class FastaRegions(Sequence[str]):
-    r"""The sequences of places in a genome, fetched when they are asked for.
+    r"""The sequences of places in a genome; each is read from the file when it is used.
 
     Parameters
     ----------
@@ -90,25 +92,25 @@ class FastaRegions(Sequence[str]):
         A FASTA file.
     regions : str, Path or DataFrame
         A BED or GFF file, or a frame with `chrom`, `start`, `end` (0-based, half-open) and perhaps
-        `strand`; of a place on strand "-", the sequence is the reverse complement.
+        `strand`. The sequence of a place on strand "-" is the reverse complement.
     outside : {"error", "pad", "drop"}
-        What to do with places that reach beyond their contig, or whose contig is not there: refuse;
-        fill up with "-", which models do not see (a missing contig is refused); leave out.
+        What to do with places that reach beyond their contig, or whose contig is missing: raise an error
+        (default); fill with "-" (no letter; a missing contig is still an error); leave them out.
     rename : mapping or callable, optional
         The genome's name of each contig of the regions, for instance ``lambda c: c.removeprefix("chr")``.
 
     Attributes
     ----------
     frame : DataFrame
-        The places, in order. Its index are their numbers in what was given: with
-        ``outside="drop"``, ``np.asarray(labels)[regions.frame.index]`` are theirs.
+        The places, in order. Its index has the row numbers of the input: with ``outside="drop"``, the
+        labels of the places are ``np.asarray(labels)[regions.frame.index]``.
     lengths : ndarray
-        `[N]`, nucleotides of each.
+        `[N]`, nucleotides of each place.
 
     Raises
     ------
     KeyError, ValueError
-        If a place cannot be had; it names the first one, and how many there are.
+        If a place cannot be read; the message names the first one, and how many there are.
 
     Examples
     --------
@@ -131,7 +133,9 @@ class FastaRegions(Sequence[str]):
         if outside not in _OUTSIDE:
             raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")
         self.genome = genome if isinstance(genome, Genome) else Genome(genome)
-        frame = _columns(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
+        frame = (
+            check_places(regions) if isinstance(regions, pd.DataFrame) else read_regions(regions)
+        )
         frame = frame.reset_index(drop=True)
         frame["chrom"] = self.renamed(frame["chrom"], rename)
         self.frame = self._within(frame, outside)
@@ -144,7 +148,7 @@ class FastaRegions(Sequence[str]):
     def renamed(
         chroms: pd.Series, rename: Mapping[str, str] | Callable[[str], str] | None
     ) -> pd.Series:
-        """The genome's names of contigs, by what the parameter `rename` may be."""
+        """The genome's names of contigs, given the parameter `rename`."""
         if rename is None:
             return chroms
         named = {c: rename(c) if callable(rename) else rename.get(c, c) for c in chroms.unique()}
@@ -174,7 +178,7 @@ class FastaRegions(Sequence[str]):
             (end <= start, "is empty or ends before it begins"),
             (~frame["strand"].isin(["+", "-", "."]).to_numpy(), "is on no strand '+', '-' or '.'"),
         ):
-            _refuse(frame, wrong, what)
+            refuse_places(frame, wrong, what)
         length = frame["chrom"].map(self.genome.lengths)
         missing = length.isna().to_numpy()
         beyond = ~missing & ((start < 0) | (end > length.fillna(0).to_numpy()))
@@ -188,37 +192,5 @@ class FastaRegions(Sequence[str]):
         if missing.any():
             raise KeyError(self.genome.no_contig(frame["chrom"][int(missing.argmax())]))
         if outside == "error":
-            _refuse(frame, beyond, "reaches beyond its contig; outside='pad' or 'drop' mends it")
+            refuse_places(frame, beyond, "reaches beyond its contig; give outside='pad' or 'drop'")
         return frame
-
-
-def _columns(regions: pd.DataFrame) -> pd.DataFrame:
-    for name in ("chrom", "start", "end"):
-        if name not in regions:
-            raise ValueError(f"regions lack the column {name!r}; they have {list(regions.columns)}")
-    frame = regions.copy()
-    for name in ("chrom", "start", "end"):
-        if frame[name].isna().any():
-            row = int(frame[name].isna().to_numpy().argmax())
-            raise ValueError(f"place {row} has no {name!r}; drop it")
-    for name in ("start", "end"):
-        if frame[name].dtype.kind not in "iu":
-            raise ValueError(
-                f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
-            )
-        frame[name] = frame[name].astype(np.int64)  # of others, differences may wrap
-    frame["chrom"] = frame["chrom"].astype(str)
-    strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
-    frame["strand"] = strand.fillna(".").astype(str)
-    return frame
-
-
-def _refuse(frame: pd.DataFrame, wrong: Any, what: str) -> None:
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        place = frame.iloc[row]
-        more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
-        raise ValueError(
-            f"place {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
-            f"{what}{more}"
-        )

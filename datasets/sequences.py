@@ -32,44 +32,44 @@ def read_sequences(
     outside: str = "error",
     rename: Mapping[str, str] | Callable[[str], str] | None = None,
 ) -> pd.DataFrame:
-    r"""Read sequences, and their labels where there are some.
+    r"""Read sequences, and their labels if the file has them.
 
     Parameters
     ----------
     path : str or Path
-        A table (.csv, .tsv, .parquet, also .gz), a row a sequence; or FASTA, a record a sequence, plain
-        or gzipped; or BED or GFF (.bed, .narrowPeak, .broadPeak, .gff, .gff3, .gtf, also .gz), a place
-        in `genome` a sequence. "NA" is a name or a sequence, and not missing.
+        A table (.csv, .tsv, .parquet, also .gz) with a sequence in each row; or FASTA, plain or gzipped,
+        with a sequence in each record; or BED or GFF (.bed, .narrowPeak, .broadPeak, .gff, .gff3, .gtf,
+        also .gz), whose places in `genome` are the sequences. "NA" is text, not a missing value.
     sequence_column, label_column : str
-        Columns of a table. Of places, `label_column` is one of those that
-        :func:`titans_ts.datasets.read_regions` gives (`name`, `score`, `feature`, ...).
+        Columns of a table. For places, `label_column` is a column of
+        :func:`titans_ts.datasets.read_regions` (`name`, `score`, `feature`, ...).
     labels : str or Path, optional
-        Of FASTA: a table with the columns `id` (first word of a record's header) and `label_column`, and
-        perhaps others.
+        Only for FASTA: a table with the columns `id` (first word of a record's header) and
+        `label_column`, and perhaps others.
     invalid : {"error", "pad", "drop"}
-        What to do with letters outside IUPAC: refuse; put "-" there, which models do not see; leave the
-        sequence out.
+        What to do with letters outside IUPAC: raise an error (default); replace them by "-" (no letter);
+        leave the sequence out.
     genome : str, Path or Genome, optional
-        Of BED and GFF: the FASTA file that the places lie in. Of one on strand "-", the sequence is the
-        reverse complement. Files with sequences of their own do not need it.
+        Only for BED and GFF: the FASTA file that the places are in. The sequence of a place on strand "-"
+        is the reverse complement.
     outside : {"error", "pad", "drop"}
-        Of BED and GFF: what to do with places that reach beyond their contig, as for
+        Only for BED and GFF: what to do with places that reach beyond their contig, as for
         :class:`titans_ts.datasets.FastaRegions`.
     rename : mapping or callable, optional
-        Of BED and GFF: the genome's name of each contig of the places.
+        Only for BED and GFF: the genome's name of each contig of the places.
 
     Returns
     -------
     DataFrame
-        `sequence`, `label` if there is one, and the other columns as they are (of FASTA `id`; of places
-        `chrom`, `start`, `end`, `strand` and the rest). The index are the numbers in the file, so that
-        it shows what was left out.
+        `sequence`, `label` if there is one, and the other columns as they are (for FASTA `id`; for places
+        `chrom`, `start`, `end`, `strand` and the rest). The index has the row numbers of the file, so
+        that it shows which rows were left out.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is none of these, lacks a column, holds no sequence, or one that cannot be used; or
-        it holds places and there is no genome.
+        If the file is none of these, lacks a column, has no sequence, or has one that cannot be used; or
+        it has places and `genome` is None.
     KeyError
         If the contig of a place is not in the genome.
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from titans_ts.datasets._places import check_places, refuse_places
 from titans_ts.datasets.atomic import atomic_path
-from titans_ts.datasets.regions import _columns, _refuse
 
 __all__ = ["write_track"]
 
@@ -32,31 +32,31 @@ _COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
 def write_track(
     frame: pd.DataFrame, path: str | Path, lengths: Mapping[str, int] | None = None
 ) -> None:
-    r"""Write places and their scores to the format that the file's name says.
+    r"""Write places and their scores in the format of the file's ending.
 
-    A place without a score (NaN) is left out. Places are sorted by contig and start. A number has six
+    A place without a score (NaN) is left out. Places are sorted by contig and start. Scores have six
     digits as text, and 32 bits in bigWig.
 
-    bedGraph and bigWig have one score a nucleotide. Where places overlap, as sliding windows do, they
-    are cut where one begins or ends, and each piece has the mean of the scores that cover it; BED keeps
-    the places as they are.
+    bedGraph and bigWig have one score for each nucleotide. Where places overlap, as sliding windows do,
+    they are cut at every start and end, and each piece has the mean of the scores that cover it. BED
+    keeps the places as they are.
 
     Parameters
     ----------
     frame : DataFrame
         `chrom`, `start`, `end` (0-based, half-open), `score`, and perhaps `name` and `strand`, which
-        BED alone holds ("." where they are missing).
+        only BED holds ("." where they are missing).
     path : str or Path
         The file, named .bed, .bedgraph, .bg (plain or .gz), .bw or .bigwig; a former one is replaced
         when the new one is complete, and its folder is made if it is missing.
     lengths : mapping, optional
-        Nucleotides of each contig, such as :attr:`Genome.lengths`; contigs are written in its order
-        (else as they first appear), and no place may reach beyond its own. bigWig needs it.
+        Nucleotides of each contig, such as :attr:`Genome.lengths`. Contigs are written in this order
+        (default: as they first appear), and no place may reach beyond its contig. Required for bigWig.
 
     Raises
     ------
     ModuleNotFoundError
-        If pyBigWig is not installed, for bigWig alone.
+        If pyBigWig is not installed (for bigWig only).
     ValueError
         If the name has the ending of no format, a column is missing, a place or score cannot be
         written, no place has a score, or bedGraph or bigWig would mix both strands.
@@ -108,7 +108,7 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
         raise ValueError(
             f"column 'score' has dtype {frame['score'].dtype}; scores are numbers (astype(float))"
         )
-    places = _columns(frame).reset_index(drop=True)
+    places = check_places(frame).reset_index(drop=True)
     places["score"] = places["score"].astype(np.float64)
     names = places["name"].astype(object) if "name" in places else pd.Series(".", places.index)
     places["name"] = names.fillna(".").astype(str).replace("", ".")
@@ -122,10 +122,10 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
         (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line's end in its name"),
         (~places["chrom"].isin(contigs), "is on a contig that lengths lacks"),
     ):
-        _refuse(places, wrong, what)
+        refuse_places(places, wrong, what)
     if lengths is not None:
         length = places["chrom"].map(dict(lengths)).to_numpy(np.int64)
-        _refuse(places, end > length, "reaches beyond its contig, whose end lengths gives")
+        refuse_places(places, end > length, "reaches beyond its contig, whose end lengths gives")
     places["chrom"] = pd.Categorical(places["chrom"], contigs)
     places = places.loc[places["score"].notna(), _COLUMNS]
     if places.empty:

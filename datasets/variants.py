@@ -1,4 +1,4 @@
-"""Variants: what a VCF file says to stand in place of the reference, an allele a row."""
+"""Variants of a VCF file, one row for each alternative allele."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file. Of its columns, the first five are read (CHROM, POS, ID, REF, ALT, parted by tabs);
-        the header may be missing.
+        The file. Its first five columns are read (CHROM, POS, ID, REF, ALT, separated by tabs); the
+        header may be missing.
 
     Returns
     -------
     DataFrame
-        A row an alternative allele: `chrom`, `start` (0-based), `ref`, `alt` and `id` as they are
-        written, and `record`, the number of its line among the file's records, from 0. Alleles that are
-        no letters (symbolic ones such as <DEL>, breakends, "*" and ".") are left out;
+        One row for each alternative allele: `chrom`, `start` (0-based), `ref`, `alt` and `id` as they are
+        written, and `record`, the number of its line among the file's records, from 0. Alleles without
+        letters (symbolic ones such as <DEL>, breakends, "*" and ".") are left out;
         ``frame.attrs["left_out"]`` is their number.
 
     Raises
     ------
     ValueError
-        If a line is malformed (it names the line), or there is no allele of letters.
+        If a line is malformed (the message names it), or there is no allele of letters.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def read_variants(path: str | Path) -> pd.DataFrame:
 def _check_line(fields: list[str], where: str) -> None:
     if len(fields) < 5:
         raise ValueError(
-            f"{where} has {len(fields)} columns, parted by tabs; VCF has at least 5 "
+            f"{where} has {len(fields)} columns separated by tabs; VCF has at least 5 "
             "(CHROM, POS, ID, REF, ALT)"
         )
     _, position, _, ref, alts = fields[:5]
@@ -96,5 +96,5 @@ def _check_line(fields: list[str], where: str) -> None:
         if not (_LETTERS.fullmatch(alt) or _NO_LETTERS.fullmatch(alt)):
             raise ValueError(
                 f"{where} has ALT {alts!r}, of which {alt!r} is neither IUPAC letters nor what VCF "
-                "writes otherwise (<...>, a breakend, '*', '.'); part alleles by single commas"
+                "writes otherwise (<...>, a breakend, '*', '.'); separate alleles by single commas"
             )

@@ -12,11 +12,11 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("atomic", "_files", "_messages", "alphabet", "check", "demo", "fasta_index", "fetch"),
-    *("genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences", "splits"),
-    *("synthetic", "tracks", "variants", "windows"),
+    *("_files", "_messages", "_places", "alphabet", "atomic", "check", "demo", "fasta_index"),
+    *("fetch", "genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences"),
+    *("splits", "synthetic", "tracks", "variants", "windows"),
 )
-INTERNAL = ("atomic", "_files", "_messages", "alphabet", "fasta_index")
+INTERNAL = ("_files", "_messages", "_places", "alphabet", "atomic", "fasta_index")
 """Modules whose names other packages import from them, and users do not need."""
 
 

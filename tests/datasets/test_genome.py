@@ -156,7 +156,7 @@ def test_an_index_that_lacks_contigs_is_refused(tmp_path, ending):
         with pytest.raises(ValueError, match="is not of 'many.fa.*, or out of date"):
             Genome(path)
     index.write_text("")
-    with pytest.raises(ValueError, match="no sequence; or its index 'many.fa.*fai' is cut off"):
+    with pytest.raises(ValueError, match="no sequence; or its index 'many.fa.*fai' is truncated"):
         Genome(path)
 
 
@@ -266,7 +266,7 @@ def test_odd_contigs_are_no_fault_of_the_index(fasta, tmp_path):
     twice.write_text(">a\nACGT\n>b\nCCCC\n")  # mended
     assert list(Genome(twice).lengths) == ["a", "b"]
     Path(f"{twice}.fai").write_text("a\tfour\t3\t4\t5\n")
-    with pytest.raises(ValueError, match="cannot be read with its index 'twice.fa.fai'"):
+    with pytest.raises(ValueError, match="its index 'twice.fa.fai' is unusable"):
         Genome(twice)
 
 
@@ -319,11 +319,11 @@ def test_no_index_is_left_of_a_file_that_cannot_be_read(tmp_path):
         Genome(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
-    with pytest.raises(ValueError, match="it is cut off; fetch or compress it anew"):
+    with pytest.raises(ValueError, match="it is truncated; download or compress it again"):
         Genome(path)
     path.write_bytes(whole[:-28])  # without the block that marks the end
     with pytest.raises(
-        ValueError, match="lacks the block that ends a bgzipped file: it is cut off"
+        ValueError, match="lacks the block that ends a bgzipped file: it is truncated"
     ):
         Genome(path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -394,7 +394,7 @@ def test_bed_and_gff(tmp_path):
     with pytest.raises(ValueError, match="begins at 0; GFF counts from 1, BED from 0"):
         read_regions(gff)
     for text, message in (
-        ("chr1\t0\n", "line 1 of places.bed has 2 columns, parted by tabs; BED has at least 3"),
+        ("chr1\t0\n", "line 1 of places.bed has 2 columns separated by tabs; BED has at least 3"),
         ("chr1 0 10\n", "line 1 of places.bed has 1 columns"),
         ("chr1\t-1\t10\n", "line 1 of places.bed goes from '-1' to '10'"),
         ("# nothing\n", "places.bed has no place"),
@@ -413,7 +413,7 @@ def test_places_that_cannot_be_had(fasta):
         (
             {"end": [4, 11]},
             ValueError,
-            r"place 1, chr2:2-11 \(\.\), reaches beyond its contig; outside=",
+            r"place 1, chr2:2-11 \(\.\), reaches beyond its contig; give outside=",
         ),
         ({"start": [-3, -2]}, ValueError, r"place 0, .*, reaches beyond.* \(and 1 more\)"),
         ({"end": [4, 2]}, ValueError, "place 1, .* is empty or ends before it begins"),

@@ -199,7 +199,7 @@ def test_text_is_what_it_is_whatever_the_name_says(tmp_path, name, ending, compr
         read(path)
     if compressed:
         path.write_bytes(gzip.compress(text.encode() * 100)[:-9])
-        with pytest.raises(ValueError, match=f"{name}{ending} is cut off"):
+        with pytest.raises(ValueError, match=f"{name}{ending} is truncated"):
             read(path)
         path.write_bytes(gzip.compress(text.encode())[:-8] + bytes(8))
         with pytest.raises(ValueError, match=f"{name}{ending} is damaged"):

@@ -58,7 +58,7 @@ def test_five_columns_are_enough(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("chr1\t3\t.\tA", "has 4 columns, parted by tabs; VCF has at least 5"),
+        ("chr1\t3\t.\tA", "has 4 columns separated by tabs; VCF has at least 5"),
         ("chr1 3 . A G", "has 1 columns"),
         ("chr1\t0\t.\tA\tG", "has POS '0'; VCF counts from 1"),
         ("chr1\t-4\t.\tA\tG", "has POS '-4'"),

@@ -1,0 +1,50 @@
+"""Checks of frames of places in a genome (`chrom`, `start`, `end`, `strand`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["check_places", "refuse_places"]
+
+
+def check_places(regions: pd.DataFrame) -> pd.DataFrame:
+    """A copy of a frame of places with `chrom`, `start`, `end` and `strand`, of one type each.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, has missing values, or places are no whole numbers.
+    """
+    for name in ("chrom", "start", "end"):
+        if name not in regions:
+            raise ValueError(f"regions lack the column {name!r}; they have {list(regions.columns)}")
+    frame = regions.copy()
+    for name in ("chrom", "start", "end"):
+        if frame[name].isna().any():
+            row = int(frame[name].isna().to_numpy().argmax())
+            raise ValueError(f"place {row} has no {name!r}; drop it")
+    for name in ("start", "end"):
+        if frame[name].dtype.kind not in "iu":
+            raise ValueError(
+                f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
+            )
+        frame[name] = frame[name].astype(np.int64)  # of others, differences may wrap
+    frame["chrom"] = frame["chrom"].astype(str)
+    strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
+    frame["strand"] = strand.fillna(".").astype(str)
+    return frame
+
+
+def refuse_places(frame: pd.DataFrame, wrong: Any, what: str) -> None:
+    """Raise ValueError if a row is wrong (`[N]` bool); it names the first place, and `what` is wrong."""
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        place = frame.iloc[row]
+        more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
+        raise ValueError(
+            f"place {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
+            f"{what}{more}"
+        )
