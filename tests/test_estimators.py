@@ -12,16 +12,10 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from tests.support import random_dna, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
 
-SMALL = {
-    "d_model": 16,
-    "n_heads": 2,
-    "n_layers": 1,
-    "max_epochs": 2,
-    "random_state": 0,
-    "progress_bar": False,
-}
+SMALL = small_settings(max_epochs=2)
 
 
 def series(n_rows=160, n_variates=2):
@@ -30,8 +24,7 @@ def series(n_rows=160, n_variates=2):
 
 
 def sequences():
-    rng = np.random.default_rng(0)
-    return ["".join(rng.choice(list("ACGTN"), rng.integers(5, 30))) for _ in range(40)]
+    return random_dna(40, (5, 30), letters="ACGTN")
 
 
 CASES = {

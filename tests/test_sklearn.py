@@ -38,22 +38,18 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 from torch import cuda
 
-from tests.support import rounding
+from tests.support import rounding, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, TitansSearch
 from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
-SMALL = {
-    "variant": "swa",  # the quickest
-    "d_model": 8,
-    "n_heads": 1,
-    "n_layers": 1,
-    "max_epochs": 1,
-    "batch_size": 32,
-    "learning_rate": 0.01,
-    "device": "cpu",
-    "random_state": 0,
-    "progress_bar": False,
-}
+SMALL = small_settings(
+    variant="swa",  # the quickest
+    d_model=8,
+    n_heads=1,
+    batch_size=32,
+    learning_rate=0.01,
+    device="cpu",
+)
 
 
 class Spelled:

@@ -20,7 +20,9 @@ from titans_ts.forecasting.frequency import (
     usual_season,
 )
 from titans_ts.forecasting.metrics import mean_absolute_error, mean_squared_error
-from titans_ts.reporting.plots import NUCLEOTIDES, OTHER, plot_logo
+from titans_ts.reporting.plots import plot_logo
+from titans_ts.reporting.plots.common import GREY
+from titans_ts.reporting.plots.logo import NUCLEOTIDES
 
 
 def test_errors_are_scikit_learns_without_missing_values():
@@ -252,7 +254,7 @@ def test_a_logo_of_a_sequence_has_its_letters_in_rows_of_one_scale():
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
     expected = [
         (
-            NUCLEOTIDES.get(letter.upper(), OTHER).lower(),
+            NUCLEOTIDES.get(letter.upper(), GREY).lower(),
             *np.round([1_000_000 + i - 0.47, min(score, 0), 0.94, abs(score)], 6).tolist(),
         )
         for i, (letter, score) in enumerate(zip(sequence, scores, strict=True))
@@ -271,9 +273,9 @@ def test_what_no_logo_can_show():
         (np.zeros(5), None, r"scores has shape \(5,\); .* or \[T\] with a sequence"),
         (np.zeros((5, 4)), "ACGTA", r"scores has shape \(5, 4\) and sequence 5 letters"),
         (np.zeros(5), "ACG", r"scores has shape \(5,\) and sequence 3 letters"),
-        (np.zeros((2001, 4)), None, "scores has 2001 places, and a picture 1 to 2000; cut"),
-        (np.zeros((0, 4)), None, "scores has 0 places"),
-        ([0.0, 1.0, np.nan], "ACG", "scores has NaN or infinite values, the first at place 2"),
+        (np.zeros((2001, 4)), None, "scores has 2001 positions, and a figure 1 to 2000; draw"),
+        (np.zeros((0, 4)), None, "scores has 0 positions"),
+        ([0.0, 1.0, np.nan], "ACG", "scores has NaN or infinite values, the first at position 2"),
     ):
         with pytest.raises(ValueError, match=message):
             plot_logo(scores, sequence)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.support import rounding
+from tests.support import rounding, small_settings
 from titans_ts import (
     BPETokenizer,
     ConvTokenizer,
@@ -22,15 +22,7 @@ from titans_ts.nn.dna.nucleotides import SHARES, encode_nucleotides, other_stran
 
 
 def small(**params):
-    defaults = {
-        "d_model": 16,
-        "n_heads": 2,
-        "n_layers": 1,
-        "max_epochs": 2,
-        "random_state": 0,
-        "progress_bar": False,
-    }
-    return TitansClassifier(**(defaults | params))
+    return TitansClassifier(**(small_settings(max_epochs=2) | params))
 
 
 def planted(n, rng, motif="TATAAT"):

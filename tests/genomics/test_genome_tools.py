@@ -11,6 +11,7 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
+from tests.support import small_settings
 from titans_ts import (
     BPETokenizer,
     ConvTokenizer,
@@ -30,13 +31,12 @@ from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER, encode_nucleoti
 
 pytest.importorskip("pyfaidx")
 
-SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "random_state": 0, "progress_bar": False}
 MOTIF = "TATAAT"
 LOG_ODDS = 1e-5  # differences of float32 numbers of about 1, which other batches round otherwise
 
 
 def small(kind=TitansClassifier, **params):
-    return kind(**(SMALL | {"max_epochs": 1} | params))
+    return kind(**small_settings(**params))
 
 
 def dna(n, seed=0, shares=None):

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from tests.support import rounding
+from tests.support import random_dna, rounding, small_settings
 from titans_ts import KmerModel, TitansClassifier, TitansRegressor
 from titans_ts.datasets import reverse_complement
 from titans_ts.genomics.inference import network_logits
@@ -20,14 +20,12 @@ from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
-TINY = {"d_model": 16, "n_heads": 2, "n_layers": 1, "progress_bar": False, "random_state": 0}
-TINY |= {"max_epochs": 2, "kmer_model": 3}
+TINY = small_settings(max_epochs=2, kmer_model=3)
 COUNTER = KmerVectorizer(3, 1)
 
 
 def random_sequences(n, seed=0, length=40):
-    rng = np.random.default_rng(seed)
-    return ["".join(rng.choice(list("ACGT"), length)) for _ in range(n)]
+    return random_dna(n, length, seed=seed)
 
 
 def codes(sequences):

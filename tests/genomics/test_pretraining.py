@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import small_settings
 from titans_ts import BPETokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
@@ -17,16 +18,7 @@ from titans_ts.nn.dna.language_model import LanguageModel, letter_loss
 
 pytest.importorskip("pyfaidx")
 
-SETTINGS = {
-    "d_model": 16,
-    "n_heads": 2,
-    "n_layers": 1,
-    "max_epochs": 3,
-    "batch_size": 8,
-    "learning_rate": 0.01,
-    "random_state": 0,
-    "progress_bar": False,
-}
+SETTINGS = small_settings(max_epochs=3, batch_size=8, learning_rate=0.01)
 
 
 def small(**params):

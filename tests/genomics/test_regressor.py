@@ -8,18 +8,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
+from tests.support import small_settings
 from titans_ts import BPETokenizer, TitansRegressor
 
-SETTINGS = {
-    "d_model": 16,
-    "n_heads": 2,
-    "n_layers": 1,
-    "max_epochs": 15,
-    "batch_size": 32,
-    "learning_rate": 0.01,
-    "random_state": 0,
-    "progress_bar": False,
-}
+SETTINGS = small_settings(max_epochs=15, batch_size=32, learning_rate=0.01)
 
 
 def small(**params):

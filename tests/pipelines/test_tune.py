@@ -10,6 +10,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from typer.testing import CliRunner
 
+from tests.support import random_dna
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
 from titans_ts.datasets import make_series
 from titans_ts.pipelines.cli import app, main
@@ -25,7 +26,7 @@ def csv(tmp_path):
     return path
 
 
-def test_a_search_writes_a_report_goes_on_and_saves_the_best(csv, tmp_path):
+def test_a_search_writes_a_report_resumes_and_saves_the_best(csv, tmp_path):
     out, model = tmp_path / "out", tmp_path / "model"
     command = ["tune", str(csv), "--prediction-length", "4", "--context-length", "16", *SMALL]
     command += ["--storage", f"sqlite:///{tmp_path / 'study.db'}", "--scoring", "mse"]
@@ -56,11 +57,10 @@ def test_a_search_writes_a_report_goes_on_and_saves_the_best(csv, tmp_path):
     assert result.output.splitlines()[-1] == "ran 0 trials"
 
 
-def test_sequences_are_tuned_too(tmp_path):
-    rng = np.random.default_rng(0)
+def test_sequences_are_tuned(tmp_path):
     rows = [
-        {"sequence": "".join(rng.choice(list("ACGT"), 12)), "label": "ab"[i % 2], "chrom": i % 4}
-        for i in range(40)
+        {"sequence": letters, "label": "ab"[i % 2], "chrom": i % 4}
+        for i, letters in enumerate(random_dna(40, 12))
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     command = ["tune", str(tmp_path / "train.csv"), "--groups-column", "chrom", *SMALL]
@@ -71,7 +71,7 @@ def test_sequences_are_tuned_too(tmp_path):
     assert "Pareto front" in (tmp_path / "search.html").read_text()
 
 
-def test_the_report_names_what_failed_and_what_it_began_with(tmp_path):
+def test_the_report_names_failures_and_the_own_parameters(tmp_path):
     search = TitansSearch(
         TitansForecaster(2, 8, d_model=16, n_heads=2, max_epochs=1, progress_bar=False),
         {
@@ -95,13 +95,13 @@ def test_the_report_names_what_failed_and_what_it_began_with(tmp_path):
     assert "(the estimator's own parameters: " in page
 
 
-def test_labels_that_are_missing_are_named(csv):
+def test_missing_labels_are_named(csv):
     result = CliRunner().invoke(app, ["tune", str(csv), *SMALL])
     assert isinstance(result.exception, ValueError)
     assert "sequence" in str(result.exception)
 
 
-def test_a_search_without_a_trial_that_ends_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
+def test_a_search_without_a_complete_trial_prints_one_line(tmp_path, monkeypatch, capsys):
     pd.DataFrame({"sequence": ["ACGT"] * 20, "label": list("ab") * 10}).to_csv(
         path := tmp_path / "train.csv", index=False
     )

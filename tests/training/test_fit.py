@@ -49,7 +49,7 @@ def test_any_number_of_steps_trains(steps):
     assert [row["epoch"] for row in history] == list(range(steps))
 
 
-def test_a_step_without_a_finite_gradient_is_left_out():
+def test_a_step_without_a_finite_gradient_is_skipped():
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)
     seen = itertools.count()
@@ -67,6 +67,42 @@ def test_a_step_without_a_finite_gradient_is_left_out():
     assert torch.isfinite(model.weight).all()
 
 
+def test_gradients_are_clipped_by_their_norm_and_left_alone_below_it():
+    from titans_ts.training.module import TrainingModule
+
+    model = torch.nn.Linear(2, 1, bias=False)
+    module = TrainingModule(model, squared, TrainingConfig())
+    optimizer = torch.optim.SGD(model.parameters())
+    for gradient, expected in (([3.0, 4.0], [0.6, 0.8]), ([0.3, 0.4], [0.3, 0.4])):
+        model.weight.grad = torch.tensor([gradient])
+        module.configure_gradient_clipping(optimizer, gradient_clip_val=1.0)
+        torch.testing.assert_close(model.weight.grad, torch.tensor([expected]))
+    assert module.n_skipped == 0
+    model.weight.grad = torch.tensor([[float("nan"), 1.0]])
+    module.configure_gradient_clipping(optimizer, gradient_clip_val=1.0)
+    assert model.weight.grad is None
+    assert module.n_skipped == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"gradient_clip_val": None}, {"gradient_clip_algorithm": "value"}]
+)
+def test_other_ways_to_clip_are_passed_on(options):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    config = TrainingConfig(max_epochs=20, learning_rate=0.1)
+    history = train(
+        model,
+        squared,
+        batches(Line(8), 4),
+        None,
+        config,
+        progress_bar=False,
+        trainer_kwargs=options,
+    )
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
 def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)
@@ -80,7 +116,7 @@ def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     assert kept == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_random_order_is_the_generators():
+def test_the_generator_decides_the_random_order():
     order = [
         torch.cat([x[:, 0] for x, _ in batches(Line(10), 3, torch.Generator().manual_seed(s))])
         for s in (0, 0, 1)
@@ -99,7 +135,7 @@ class Indices:
         return torch.tensor(indices)
 
 
-def test_batches_of_about_one_length():
+def test_buckets_hold_sequences_of_similar_length():
     lengths = torch.randint(1, 1000, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
     loader = bucketed_batches(Indices(), lengths, 8, torch.Generator().manual_seed(0))
     assert len(loader) == 125
@@ -116,7 +152,7 @@ def test_batches_of_about_one_length():
 
 
 @pytest.mark.parametrize(("most", "n_batches"), [(None, 33), (10_000, 33), (64, 8), (8, 1)])
-def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_batches):
+def test_long_samples_come_in_small_batches(most, n_batches):
     class Indices:
         def __len__(self):
             return 200
@@ -134,7 +170,7 @@ def test_long_samples_come_in_small_batches_and_as_many_as_announced(most, n_bat
         assert max(map(len, seen)) <= 8
 
 
-def test_a_pass_over_very_many_samples_takes_some_of_them():
+def test_an_epoch_of_a_large_data_set_is_subsampled():
     every = batches(Line(100), 4, max_samples=30)
     assert len(every) == 7
     kept = torch.cat([x[:, 0] for x, _ in every])
@@ -191,7 +227,7 @@ class Numbers:
         return torch.where(after < end, after, -1)
 
 
-def test_streams_go_on_where_they_stopped():
+def test_streams_continue_in_the_next_batch():
     loader = stream_batches(Numbers(), 5, torch.Generator().manual_seed(0), 40)
     assert len(loader) == 40
     batches = list(loader)

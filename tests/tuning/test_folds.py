@@ -44,7 +44,7 @@ FORMS = {
     ],
     ids=["default", "count", "rolling", "gap", "listed"],
 )
-def test_what_is_scored_follows_what_is_fitted_and_begins_with_the_context(form, cv, borders):
+def test_test_parts_follow_training_parts_and_start_with_the_context(form, cv, borders):
     X = FORMS[form](50)
     cv = [tuple(np.array(part) for part in split) for split in cv] if isinstance(cv, list) else cv
     folds = forecast_folds(forecaster(), X, cv)
@@ -74,7 +74,7 @@ def long_frame(ends, begins=None, n=50):
 
 @pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize("indexed", [False, True])
-def test_all_items_of_a_long_frame_are_cut_at_one_time(indexed, as_text):
+def test_all_items_of_a_long_frame_are_split_at_one_time(indexed, as_text):
     frame = long_frame({"all": 50, "ended": 30, "late": 50}, {"all": 0, "ended": 0, "late": 36})
     if as_text:
         frame["timestamp"] = frame["timestamp"].dt.strftime("%b %d %Y %H:%M")
@@ -100,7 +100,7 @@ def test_items_whose_times_differ_have_a_whole_context_each():
 
 
 @pytest.mark.parametrize("form", ["index", "column", "polars", "long"])
-def test_with_a_frequency_folds_are_of_its_steps(form):
+def test_folds_count_the_steps_of_a_frequency(form):
     times = pd.date_range("2024", periods=100, freq="30min").delete([3, 75, 76, 77])
     frame = pd.DataFrame({"value": np.arange(100.0)[np.delete(np.arange(100), [3, 75, 76, 77])]})
     if form == "index":
@@ -121,19 +121,25 @@ def test_with_a_frequency_folds_are_of_its_steps(form):
 @pytest.mark.parametrize(
     ("cv", "message"),
     [
-        (9, r"cv leaves 5 steps to fit in fold 0 and 5 before .* 10 are needed \(give fewer folds"),
+        (9, r"cv leaves 5 training steps in fold 0 and 5 .* 10 are needed \(use fewer folds"),
         (
             TimeSeriesSplit(2, test_size=1),
-            "cv leaves 1 steps to score in fold 0; .*, 2, are needed",
+            "cv leaves 1 test steps in fold 0; .*, 2, are needed",
         ),
-        (KFold(2), "cv leaves 25 steps to fit in fold 0 and 0 before those it scores"),
-        ([(np.arange(30, 50), np.arange(20, 30))], "fits steps 30 to 49 and scores 20 to 29"),
-        ([(np.arange(30), np.arange(20, 40))], "fold 0 fits steps 0 to 29 and scores 20 to 39"),
+        (KFold(2), "cv leaves 25 training steps in fold 0 and 0 steps before its test"),
+        (
+            [(np.arange(30, 50), np.arange(20, 30))],
+            "training steps 30 to 49 and test steps 20 to 29",
+        ),
+        (
+            [(np.arange(30), np.arange(20, 40))],
+            "training steps 0 to 29 and test steps 20 to 39",
+        ),
         ([(np.r_[0:20, 25:30], np.arange(30, 40))], "fold 0 .* both must be without gaps"),
-        ([(np.arange(30), np.r_[30:35, 38:45])], "fold 0 .* come after what is fitted"),
+        ([(np.arange(30), np.r_[30:35, 38:45])], "fold 0 .* test steps must come later"),
     ],
 )
-def test_folds_that_leak_or_have_no_room_are_refused(cv, message):
+def test_folds_that_leak_or_are_too_short_are_refused(cv, message):
     with pytest.raises(ValueError, match=message):
         forecast_folds(forecaster(), np.arange(50), cv)
 
@@ -192,9 +198,9 @@ def test_few_groups_are_enough_to_hold_one_out(n_groups):
         assert len({groups[int(x[1:])] for x in fold.test_X}) == 1
 
 
-def test_two_groups_are_too_few_to_stop_early_by_one():
+def test_two_groups_are_too_few_for_early_stopping():
     groups = np.arange(40) // 20
-    with pytest.raises(ValueError, match="groups name 2, of which a fold fits one"):
+    with pytest.raises(ValueError, match="there are 2 groups, and a fold trains on one of them"):
         sequence_folds(classifier(), X, Y, groups, None, 0)
     assert (
         len(
@@ -231,12 +237,12 @@ def test_folds_of_values_and_of_several_labels_are_drawn_at_random():
     [
         (None, None, None, "y is None; give what each sequence"),
         (Y[:10], None, None, "inconsistent numbers of samples"),
-        (Y, np.zeros(40), None, "cv is None, and groups name 1; give at least two groups"),
-        (Y, GROUPS, 9, "cv is 9, and groups name 8"),
-        (Y, GROUPS, 1, "cv is 1, and groups name 8"),
+        (Y, np.zeros(40), None, "cv is None and there are 1 groups; give at least two groups"),
+        (Y, GROUPS, 9, "cv is 9 and there are 8 groups"),
+        (Y, GROUPS, 1, "cv is 1 and there are 8 groups"),
     ],
 )
-def test_folds_that_cannot_be_are_refused(y, groups, cv, message):
+def test_impossible_folds_are_refused(y, groups, cv, message):
     with pytest.raises(ValueError, match=message):
         sequence_folds(classifier(), X, y, groups, cv, 0)
 

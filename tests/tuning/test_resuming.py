@@ -42,16 +42,16 @@ def trials_of(storage, name):
 
 
 @pytest.mark.parametrize("storage", STORAGES, indirect=True)
-def test_a_study_is_gone_on_with_to_the_same_trials_as_in_one_go(storage, study_name, tmp_path):
+def test_a_resumed_study_has_the_trials_of_one_run(storage, study_name, tmp_path):
     log = tmp_path / "log"
-    asked = {"storage": storage, "study_name": study_name, "log": log}
-    first = probe_search(n_trials=3, **asked).fit(*ROWS)
+    settings = {"storage": storage, "study_name": study_name, "log": log}
+    first = probe_search(n_trials=3, **settings).fit(*ROWS)
     assert len(fitted(log)) == 3 + 1  # and the best one on everything
-    more = probe_search(n_trials=5, **asked).fit(*ROWS)
+    more = probe_search(n_trials=5, **settings).fit(*ROWS)
     assert len(fitted(log)) == 4 + 2 + 1
     assert more.cv_results_["params"][:3] == first.cv_results_["params"]
     assert more.cv_results_["params"] == probe_search(n_trials=5).fit(*ROWS).cv_results_["params"]
-    again = probe_search(n_trials=4, **asked).fit(*ROWS)  # there is nothing left to do
+    again = probe_search(n_trials=4, **settings).fit(*ROWS)  # there is nothing left to do
     assert len(fitted(log)) == 7 + 1
     assert again.best_params_ == more.best_params_
     assert again.cv_results_["params"] == more.cv_results_["params"]
@@ -83,19 +83,19 @@ def test_a_study_keeps_the_folds_it_began_with(tmp_path):
     ],
     ids=["scoring", "objectives", "folds", "estimator"],
 )
-def test_a_study_of_something_else_is_refused(change, tmp_path):
-    asked = {"space": PLACES, "storage": tmp_path / "j", "study_name": "mine"}
-    search(Probe(), **asked).fit(*ROWS)
-    asked = {"estimator": Probe()} | asked | change
+def test_a_study_of_another_search_is_refused(change, tmp_path):
+    settings = {"space": PLACES, "storage": tmp_path / "j", "study_name": "mine"}
+    search(Probe(), **settings).fit(*ROWS)
+    settings = {"estimator": Probe()} | settings | change
     X = ["ACGTACGT"] * 10 if "estimator" in change else ROWS[0]
     y = ["a", "b"] * 5 if "estimator" in change else ROWS[1]
     with pytest.raises(
         ValueError, match="study_name is 'mine', which belongs to another search; give another name"
     ):
-        search(**asked).fit(X, y)
+        search(**settings).fit(X, y)
 
 
-def test_a_study_that_no_search_began_is_refused(tmp_path, monkeypatch):
+def test_a_study_that_no_search_created_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_study, "INITIALISATION_SECONDS", 0)
     study = optuna.create_study(study_name="mine", storage=open_storage(tmp_path / "j"))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
@@ -110,17 +110,15 @@ def test_a_study_that_no_search_began_is_refused(tmp_path, monkeypatch):
         (ROWS, Probe(x=0.9), r"its estimator has x=0.5, here 0.9"),
     ],
 )
-def test_other_data_and_another_estimator_are_no_search_to_go_on_with(
-    data, estimator, message, tmp_path
-):
-    asked = {"storage": tmp_path / "j", "n_trials": 1}
-    search(Probe(), PLACES, **asked).fit(*ROWS)
+def test_a_study_with_different_data_or_estimator_is_refused(data, estimator, message, tmp_path):
+    settings = {"storage": tmp_path / "j", "n_trials": 1}
+    search(Probe(), PLACES, **settings).fit(*ROWS)
     with pytest.raises(ValueError, match=message):
-        search(estimator, PLACES, **asked).fit(*data)
-    search(Probe(), PLACES, **asked).fit(*(part.copy() for part in ROWS))
+        search(estimator, PLACES, **settings).fit(*data)
+    search(Probe(), PLACES, **settings).fit(*(part.copy() for part in ROWS))
 
 
-def test_a_fitted_search_is_read_where_its_storage_is_not(tmp_path):
+def test_a_pickled_search_needs_no_storage(tmp_path):
     storage = f"sqlite:///{tmp_path}/study.db"
     found = probe_search(storage=storage, n_trials=3).fit(*ROWS)
     written = pickle.dumps(found)
@@ -131,19 +129,24 @@ def test_a_fitted_search_is_read_where_its_storage_is_not(tmp_path):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_search_that_failed_alike_goes_on_when_the_cause_is_mended(tmp_path, n_jobs):
+def test_a_search_resumes_after_the_cause_of_its_failures_is_fixed(tmp_path, n_jobs):
     cause = tmp_path / "cause"
     cause.touch()
-    asked = {"storage": tmp_path / "j", "n_trials": 6, "n_jobs": n_jobs, "scoring": Mended(cause)}
+    settings = {
+        "storage": tmp_path / "j",
+        "n_trials": 6,
+        "n_jobs": n_jobs,
+        "scoring": Mended(cause),
+    }
     with pytest.raises(RuntimeError, match="failed for the same reason: .*it is not mended"):
-        probe_search(**asked).fit(*ROWS)
+        probe_search(**settings).fit(*ROWS)
     cause.unlink()
-    states = probe_search(**asked).fit(*ROWS).cv_results_["state"].tolist()
+    states = probe_search(**settings).fit(*ROWS).cv_results_["state"].tolist()
     assert 3 <= states.count("FAIL") < 6
     assert states.count("COMPLETE") == 6 - states.count("FAIL")
 
 
-def test_a_space_may_end_a_trial(tmp_path):
+def test_a_space_may_prune_a_trial(tmp_path):
     def half(trial):
         x = trial.suggest_float("x", 0, 1)
         if x > 0.5:
@@ -156,7 +159,7 @@ def test_a_space_may_end_a_trial(tmp_path):
     assert found.best_params_["x"] <= 0.5
 
 
-def test_a_study_whose_process_died_as_it_began_is_begun_again(tmp_path, monkeypatch):
+def test_an_empty_study_of_a_dead_process_is_initialised_again(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_study, "INITIALISATION_SECONDS", 0)
     storage = open_storage(tmp_path / "j")
     optuna.create_study(study_name="Probe", direction="maximize", storage=storage)
@@ -165,21 +168,21 @@ def test_a_study_whose_process_died_as_it_began_is_begun_again(tmp_path, monkeyp
     assert found.cv_results_["params"] == whole.cv_results_["params"]
 
 
-def test_a_space_that_does_not_go_with_the_studys_is_refused(tmp_path):
-    asked = {"storage": tmp_path / "j", "n_trials": 3}
-    search(Probe(), {"x": CategoricalDistribution([0.1, 0.5])}, **asked).fit(*ROWS)
+def test_a_space_that_contradicts_the_study_is_refused(tmp_path):
+    settings = {"storage": tmp_path / "j", "n_trials": 3}
+    search(Probe(), {"x": CategoricalDistribution([0.1, 0.5])}, **settings).fit(*ROWS)
     with pytest.raises(
         ValueError, match=r"space\['x'\] is Float.*, but study 'Probe' was created with Cat"
     ):
-        search(Probe(), PLACES, **asked).fit(*ROWS)
-    found = search(Probe(), None, **asked | {"n_trials": 5}).fit(*ROWS)  # that of the study
+        search(Probe(), PLACES, **settings).fit(*ROWS)
+    found = search(Probe(), None, **settings | {"n_trials": 5}).fit(*ROWS)  # that of the study
     assert set(found.cv_results_["param_x"]) <= {0.1, 0.5}
-    asked["study_name"] = "function"
-    search(Probe(), lambda trial: {"x": trial.suggest_float("x", 0, 1)}, **asked).fit(*ROWS)
+    settings["study_name"] = "function"
+    search(Probe(), lambda trial: {"x": trial.suggest_float("x", 0, 1)}, **settings).fit(*ROWS)
     with pytest.raises(
         ValueError, match="space is None, but study 'function' was created with a function"
     ):
-        search(Probe(), None, **asked).fit(*ROWS)
+        search(Probe(), None, **settings).fit(*ROWS)
 
 
 def check_killed(storage, study_name, log, before):
@@ -211,7 +214,7 @@ run_search("fit", {"n_trials": 6, "storage": storage, "study_name": "s", "log": 
 """
 
 
-def test_a_command_that_was_killed_in_a_trial_goes_on_when_it_is_run_again(tmp_path):
+def test_a_killed_command_resumes_when_it_is_run_again(tmp_path):
     log, hold = tmp_path / "log", tmp_path / "hold"
     storage = f"sqlite:///{tmp_path}/study.db"
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -232,32 +235,42 @@ def test_a_command_that_was_killed_in_a_trial_goes_on_when_it_is_run_again(tmp_p
 
 
 @pytest.mark.parametrize("storage", ["journal", "postgresql"], indirect=True)
-def test_a_process_that_was_killed_in_a_trial_loses_none(storage, study_name, processes, tmp_path):
+def test_a_killed_process_loses_no_trial(storage, study_name, processes, tmp_path):
     log, hold = tmp_path / "log", tmp_path / "hold"
-    asked = {"n_trials": 6, "storage": storage, "study_name": study_name, "log": log, "hold": hold}
+    settings = {
+        "n_trials": 6,
+        "storage": storage,
+        "study_name": study_name,
+        "log": log,
+        "hold": hold,
+    }
     hold.touch()
-    running = processes.Process(target=run_search, args=("fit", asked))
+    running = processes.Process(target=run_search, args=("fit", settings))
     running.start()
     wait_until(lambda: len(fitted(log)) == 3)
     running.kill()
     running.join()
     hold.unlink()
     before = fitted(log)
-    probe_search(**asked).fit(*ROWS)
+    probe_search(**settings).fit(*ROWS)
     check_killed(storage, study_name, log, before)
 
 
 @pytest.mark.parametrize("storage", ["journal", "postgresql"], indirect=True)
-def test_one_process_begins_a_study_and_another_one_works_on_it(
-    storage, study_name, processes, tmp_path
-):
+def test_a_worker_runs_trials_of_another_process(storage, study_name, processes, tmp_path):
     log, hold = tmp_path / "log", tmp_path / "hold"
-    asked = {"n_trials": 10, "storage": storage, "study_name": study_name, "log": log, "hold": hold}
+    settings = {
+        "n_trials": 10,
+        "storage": storage,
+        "study_name": study_name,
+        "log": log,
+        "hold": hold,
+    }
     hold.touch()  # the first process waits in its third trial until the other one has begun one
-    first = processes.Process(target=run_search, args=("fit", asked))
+    first = processes.Process(target=run_search, args=("fit", settings))
     first.start()
     wait_until(lambda: len(fitted(log)) == 3)
-    count = probe_search(**asked).run_worker(*ROWS)
+    count = probe_search(**settings).run_worker(*ROWS)
     assert count >= 1
     first.join(60)
     assert first.exitcode == 0
@@ -269,10 +282,10 @@ def test_one_process_begins_a_study_and_another_one_works_on_it(
     xs = fitted(log)
     assert len(xs) == 10 + 1
     assert sorted(xs[:10]) == sorted(t.params["x"] for t in trials)
-    assert probe_search(**asked).run_worker(*ROWS) == 0
+    assert probe_search(**settings).run_worker(*ROWS) == 0
 
 
-def test_there_is_no_work_without_a_study(tmp_path):
+def test_a_worker_without_a_study_raises(tmp_path):
     with pytest.raises(ValueError, match="study_name is 'Probe', and storage has no such study"):
         probe_search(storage=tmp_path / "j").run_worker(*ROWS)
 
@@ -317,7 +330,7 @@ class Dying(Probe):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given")
-def test_a_process_that_is_killed_costs_the_search_no_trial(tmp_path):
+def test_a_killed_worker_process_costs_no_trial(tmp_path):
     log = tmp_path / "log"
     Path(f"{log}.first").touch()
     found = search(Dying(log=log), PLACES, n_trials=8, n_jobs=2).fit(*ROWS)
@@ -329,7 +342,7 @@ def test_a_process_that_is_killed_costs_the_search_no_trial(tmp_path):
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_search_that_was_stopped_by_hand_goes_on(at, tmp_path):
+def test_an_interrupted_search_resumes(at, tmp_path):
     calls = []
 
     def scoring(estimator, X, y):
@@ -338,10 +351,10 @@ def test_a_search_that_was_stopped_by_hand_goes_on(at, tmp_path):
             raise KeyboardInterrupt
         return -((estimator.x - 0.3) ** 2)
 
-    asked = {"storage": tmp_path / "j", "n_trials": 14, "scoring": scoring}
+    settings = {"storage": tmp_path / "j", "n_trials": 14, "scoring": scoring}
     with pytest.raises(KeyboardInterrupt):
-        probe_search(**asked).fit(*ROWS)
-    found = probe_search(**asked).fit(*ROWS)
+        probe_search(**settings).fit(*ROWS)
+    found = probe_search(**settings).fit(*ROWS)
     assert calls[at] == calls[at - 1]
     assert len(calls) == 14 + 1
     whole = probe_search(n_trials=14).fit(*ROWS)
@@ -353,7 +366,7 @@ def test_a_search_that_was_stopped_by_hand_goes_on(at, tmp_path):
 
 
 @pytest.mark.parametrize("ends", ["well", "badly"])
-def test_a_trial_that_was_taken_for_dead_does_not_end_the_search(ends, tmp_path):
+def test_a_trial_that_was_taken_for_dead_does_not_stop_the_search(ends, tmp_path):
     storage = tmp_path / "j"
     calls = []
 
@@ -377,9 +390,9 @@ def test_a_trial_that_was_taken_for_dead_does_not_end_the_search(ends, tmp_path)
     assert found.study_.trials[1].user_attrs["reason"] == "its process died"
 
 
-def test_training_that_is_stopped_by_hand_goes_on_to_the_same_trials(tmp_path, monkeypatch):
-    asked = {"n_trials": 6, "refit": False, "estimator": forecaster(max_epochs=3)}
-    whole = search(**asked).fit(wave())
+def test_interrupted_training_resumes_to_the_same_trials(tmp_path, monkeypatch):
+    settings = {"n_trials": 6, "refit": False, "estimator": forecaster(max_epochs=3)}
+    whole = search(**settings).fit(wave())
     calls = []
     should_prune = optuna.trial.Trial.should_prune
 
@@ -393,9 +406,9 @@ def test_training_that_is_stopped_by_hand_goes_on_to_the_same_trials(tmp_path, m
     handler = signal.getsignal(signal.SIGINT)
     for _ in range(2):
         with pytest.raises((KeyboardInterrupt, SystemExit)):  # Lightning turns one into the other
-            search(**asked, storage=tmp_path / "j").fit(wave())
+            search(**settings, storage=tmp_path / "j").fit(wave())
         signal.signal(signal.SIGINT, handler)
-    found = search(**asked, storage=tmp_path / "j").fit(wave())
+    found = search(**settings, storage=tmp_path / "j").fit(wave())
     assert len(found.study_.trials) == 6 + 2
     for name in ("state", "param_learning_rate", "mean_test_score"):
         np.testing.assert_array_equal(found.cv_results_[name], whole.cv_results_[name])

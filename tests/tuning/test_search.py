@@ -88,7 +88,7 @@ def test_a_score_is_that_of_a_fit_by_hand(forecasts):
             assert forecasts.cv_results_[f"split{i}_test_score"][trial] == pytest.approx(by_hand)
 
 
-def test_the_best_is_fitted_on_everything_and_answers(forecasts):
+def test_the_best_is_fitted_on_all_data_and_predicts(forecasts):
     by_hand = forecaster(**forecasts.best_params_).fit(wave())
     np.testing.assert_array_equal(forecasts.predict(), by_hand.predict())
     np.testing.assert_array_equal(forecasts.predict_quantiles(), by_hand.predict_quantiles())
@@ -153,14 +153,14 @@ def test_a_search_changes_neither_its_parameters_nor_the_data():
     )
     before, params = X.copy(), own.get_params()
     found = search(own, n_trials=1, refit=False)
-    asked = found.get_params()
+    settings = found.get_params()
     assert found.fit(X) is found
-    assert found.get_params() == asked
+    assert found.get_params() == settings
     assert own.get_params() == params
     np.testing.assert_array_equal(X, before)
 
 
-def test_what_is_not_fitted_says_so():
+def test_an_unfitted_search_raises():
     found = search()
     assert hasattr(found, "predict")
     assert not hasattr(found, "predict_proba")
@@ -172,7 +172,7 @@ def test_what_is_not_fitted_says_so():
     assert get_tags(search(classifier())).input_tags == get_tags(classifier()).input_tags
 
 
-def test_without_refit_there_are_results_alone():
+def test_without_refit_there_are_only_results():
     found = probe_search(refit=False).fit(*ROWS)
     assert set(found.best_params_) == {"x"}
     assert not hasattr(found, "best_estimator_")
@@ -201,7 +201,7 @@ def test_the_same_seed_repeats_a_search_exactly(state):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", optuna.samplers.TPESampler(seed=0)])
-def test_a_search_finds_what_is_best(sampler):
+def test_a_search_finds_the_optimum(sampler):
     found = probe_search(n_trials=25, sampler=sampler).fit(*ROWS)
     assert found.best_params_["x"] == pytest.approx(0.3, abs=0.05)
     assert found.best_score_ == -((found.best_params_["x"] - 0.3) ** 2)
@@ -235,7 +235,7 @@ def test_a_long_frame_with_covariates_is_searched(objectives):
 
 
 @pytest.mark.parametrize("scoring", ["mae", "crps", None])
-def test_a_forecasters_errors_are_scores_when_they_are_negative(scoring):
+def test_the_score_of_an_error_is_its_negative(scoring):
     X = wave()
     found = search(scoring=scoring, n_trials=1).fit(X)
     (fold,) = forecast_folds(forecaster(), X, None)
@@ -250,7 +250,7 @@ def test_a_forecasters_errors_are_scores_when_they_are_negative(scoring):
     )
 
 
-def test_values_are_searched_with_whole_groups():
+def test_a_regressor_is_tuned_with_whole_groups():
     values, groups = np.arange(30.0), np.repeat(np.arange(6), 5)
     regressor = TitansRegressor(d_model=8, n_heads=1, n_layers=1, max_epochs=1, random_state=0)
     found = search(regressor, n_trials=1).fit(sequences(), values, groups=groups)
@@ -284,7 +284,7 @@ def test_a_pipeline_that_ends_with_a_classifier_is_searched_by_groups():
     )
 
 
-def test_a_search_ends_a_pipeline_and_a_pipeline_is_searched():
+def test_a_search_works_in_a_pipeline_and_around_one():
     X = 1000 * wave()[:, None]
     inner = Pipeline([("scale", StandardScaler()), ("model", forecaster())])
     space = {f"model__{k}": d for k, d in RATES.items()}
@@ -302,7 +302,7 @@ def test_a_search_ends_a_pipeline_and_a_pipeline_is_searched():
     assert clone(outer).get_params()["search__estimator__d_model"] == 8
 
 
-def test_a_search_is_scored_on_parts_it_has_not_seen():
+def test_a_search_works_in_cross_validation():
     X = wave()[:, None]
     cv = TimeSeriesSplit(2, test_size=20)
     scores = cross_val_score(search(), X, cv=cv, error_score="raise")
@@ -329,7 +329,7 @@ def tried(*values):
     return lambda trial: {"x": values[trial.number % len(values)]}
 
 
-def test_trials_that_fail_are_noted_with_the_reason_and_the_search_goes_on():
+def test_failed_trials_are_recorded_with_their_reasons():
     found = search(Failing(), tried(0.9, 0.45, 0.1, 0.25, 0.3), n_trials=5).fit(*ROWS)
     results = found.cv_results_
     assert list(zip(results["state"], results["reason"], strict=True)) == [
@@ -345,7 +345,7 @@ def test_trials_that_fail_are_noted_with_the_reason_and_the_search_goes_on():
     assert found.best_params_ == {"x": 0.3}
 
 
-def test_training_that_diverges_fails_and_the_search_goes_on():
+def test_a_trial_that_diverges_fails_and_the_search_continues():
     found = search(forecaster(), lambda trial: {"learning_rate": [1e30, 3e-3][trial.number]}).fit(
         wave()
     )
@@ -354,7 +354,7 @@ def test_training_that_diverges_fails_and_the_search_goes_on():
     assert found.best_params_ == {"learning_rate": 3e-3}
 
 
-def test_a_sampler_that_has_tried_everything_is_no_failure():
+def test_a_search_continues_after_a_grid_is_exhausted():
     grid = {"x": [0.1, 0.2, 0.6]}
     space = {"x": CategoricalDistribution(grid["x"])}
     sampler = optuna.samplers.GridSampler(grid, seed=0)
@@ -378,7 +378,7 @@ def test_a_sampler_that_has_tried_everything_is_no_failure():
         ),
     ],
 )
-def test_where_nothing_but_failure_happens_it_is_said(values, n_trials, message):
+def test_a_search_without_a_complete_trial_raises(values, n_trials, message):
     with pytest.raises(RuntimeError, match=message):
         search(Failing(), tried(*values), n_trials=n_trials).fit(*ROWS)
 
@@ -429,7 +429,7 @@ def test_a_bad_trial_is_pruned_before_its_last_epoch(pruner):
     assert found.best_params_["learning_rate"] > 1e-6
 
 
-def test_without_a_pruner_every_trial_comes_to_its_end():
+def test_without_a_pruner_every_trial_completes():
     found = search(forecaster(max_epochs=3), rates, n_trials=6, pruner="none").fit(wave())
     assert set(found.cv_results_["state"]) == {"COMPLETE"}
     assert {len(t.intermediate_values) for t in found.study_.trials} == {3}
@@ -441,7 +441,7 @@ def test_both_trainings_of_one_fit_report_their_epochs_once():
     assert list(trial.intermediate_values) == [41, 81]
 
 
-def test_of_more_epochs_than_steps_a_step_is_told_once():
+def test_every_pruning_step_is_reported_once_with_many_epochs():
     found = search(forecaster(max_epochs=100, training_options={"patience": 100}), n_trials=1).fit(
         wave()
     )
@@ -453,7 +453,7 @@ def sizes(trial):
     return {"d_model": trial.suggest_categorical("d_model", [8, 16, 32])}
 
 
-def test_with_several_objectives_the_front_holds_what_no_trial_beats():
+def test_the_pareto_front_holds_the_trials_that_no_other_dominates():
     names = ("score", "latency", "size")
     found = search(forecaster(max_epochs=1), sizes, n_trials=6, objectives=names).fit(wave())
     assert set(found.cv_results_["state"]) == {"COMPLETE"}
@@ -472,7 +472,7 @@ def test_with_several_objectives_the_front_holds_what_no_trial_beats():
 
 
 @pytest.mark.parametrize("objective", ["size", "latency"])
-def test_one_objective_may_be_another_than_the_score(objective):
+def test_a_single_objective_may_be_size_or_latency(objective):
     found = search(forecaster(max_epochs=1), sizes, n_trials=3, objectives=(objective,))
     found.fit(wave())
     assert found.study_.direction == optuna.study.StudyDirection.MINIMIZE
@@ -500,7 +500,7 @@ def test_the_best_of_a_warm_start_study_are_tried_first(tmp_path):
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_a_study_of_anybodys_may_be_the_former_one(direction):
+def test_any_optuna_study_can_be_a_warm_start(direction):
     former = optuna.create_study(direction=direction)
     former.optimize(
         lambda trial: trial.suggest_float("x", 0, 1) + 0 * trial.suggest_int("z", 0, 1), 9
@@ -591,7 +591,7 @@ def test_progress_is_shown(capsys):
             ValueError,
             r"space has 'width', which is no parameter of Probe; choose from \['hold', 'log', 'x'\]",
         ),
-        ({"space": None}, TypeError, "space is None, but of a Probe it is not known what to try"),
+        ({"space": None}, TypeError, "space is None, but there is no default space for Probe"),
         ({"scoring": "niceness"}, ValueError, "'scoring' parameter .* Got 'niceness'"),
         ({"scoring": ["r2"]}, ValueError, r"scoring is \['r2'\]; give the name of one scorer"),
         (
@@ -613,27 +613,25 @@ def test_progress_is_shown(capsys):
         ),
     ],
 )
-def test_a_parameter_that_cannot_be_used_is_named_before_anything_runs(
-    params, error, message, tmp_path
-):
+def test_a_bad_parameter_is_named_before_anything_runs(params, error, message, tmp_path):
     log, storage = tmp_path / "log", tmp_path / "journal"
-    asked = {"estimator": Probe(log=log), "space": PLACES, "storage": storage} | params
-    if isinstance(asked["estimator"], type(forecaster())) and "space" not in params:
-        asked["space"] = RATES
+    settings = {"estimator": Probe(log=log), "space": PLACES, "storage": storage} | params
+    if isinstance(settings["estimator"], type(forecaster())) and "space" not in params:
+        settings["space"] = RATES
     with pytest.raises(error, match=message):
-        search(**asked).fit(*ROWS)
+        search(**settings).fit(*ROWS)
     assert fitted(log) == []
     assert optuna.get_all_study_names(open_storage(storage)) == []  # nor is a study begun
 
 
-def test_groups_of_a_series_and_work_without_a_storage_are_refused():
+def test_groups_of_a_series_and_a_worker_without_storage_are_refused():
     with pytest.raises(ValueError, match="groups are given, but a series is split in time"):
         search().fit(wave(), groups=np.zeros(80))
     with pytest.raises(ValueError, match="storage is None; give the storage in which fit created"):
         probe_search().run_worker(*ROWS)
 
 
-def test_a_function_that_returns_no_parameters_is_a_failure_with_that_reason():
+def test_a_space_that_returns_no_dict_raises():
     with pytest.raises(RuntimeError, match="space returned 3; it must return a dict"):
         search(Probe(), lambda trial: 3).fit(*ROWS)
     with contextlib.suppress(RuntimeError):

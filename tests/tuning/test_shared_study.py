@@ -257,7 +257,7 @@ def test_results_of_a_trial_that_was_taken_for_dead_are_ignored():
 
 
 def run(shared, n_trials, interrupted=()):
-    """A search whose score grows by x and falls by y, with the interruptions that are asked for."""
+    """A search whose score grows by x and falls by y, with the interruptions that are settings for."""
     shared.enqueue_trials(n_trials, [])
     left = list(interrupted)
 
@@ -289,9 +289,9 @@ def run(shared, n_trials, interrupted=()):
 @pytest.mark.parametrize("pruner", ["asha", "median"])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_an_interrupted_search_runs_the_same_trials(sampler, pruner):
-    asked = {"sampler": sampler, "seed": 3}
-    whole = run(begin(pruner=make_pruner(pruner), **asked), 24)
-    shared = begin(pruner=make_pruner(pruner), **asked)
+    settings = {"sampler": sampler, "seed": 3}
+    whole = run(begin(pruner=make_pruner(pruner), **settings), 24)
+    shared = begin(pruner=make_pruner(pruner), **settings)
     interrupted = run(shared, 24, (0, 0, 3, 7, 8, 13, 14, 16, 19, 20, 23, 23))
     assert len(whole) == 24
     assert {state for _, state, _, _ in whole} == {TrialState.COMPLETE, TrialState.PRUNED}

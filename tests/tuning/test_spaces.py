@@ -29,7 +29,7 @@ def widest(space):
     ("n_rows", "expected"),
     [(60, (32, 2)), (20_000, (32, 2)), (100_000, (64, 3)), (10**6, (128, 3))],
 )
-def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
+def test_the_largest_network_grows_with_the_data(n_rows, expected):
     series = np.zeros(n_rows)
     assert widest(default_space(forecaster(d_model=16), series)) == expected
     letters = ["ACGT" * (n_rows // 40)] * 10
@@ -64,7 +64,7 @@ def test_a_network_grows_with_the_values_of_the_data(n_rows, expected):
         ),
     ],
 )
-def test_what_the_estimator_says_itself_lies_in_its_space(estimator, X):
+def test_the_estimators_own_parameters_are_in_its_space(estimator, X):
     space, own = default_space(estimator, X), estimator.get_params()
     for name, distribution in space.items():
         assert distribution._contains(distribution.to_internal_repr(own[name])), name
@@ -94,7 +94,7 @@ def test_any_draw_of_a_default_space_can_be_fitted(case):
         clone(estimator).set_params(**params).fit(X, *y)
 
 
-def test_a_space_has_what_the_data_allow():
+def test_a_space_depends_on_the_data():
     hours = default_space(*CASES["hours"])
     assert hours["season_length"].choices == (0, 24)
     assert hours["tokens"].choices == ("patch", "variate", "mixed")
@@ -122,6 +122,8 @@ def test_a_pipelines_space_is_that_of_its_last_step():
     assert space == {f"titansforecaster__{k}": v for k, v in default_space(last, wave()).items()}
 
 
-def test_of_other_estimators_nothing_is_known():
-    with pytest.raises(TypeError, match="space is None, but of a LogisticRegression"):
+def test_other_estimators_have_no_default_space():
+    with pytest.raises(
+        TypeError, match="space is None, but there is no default space for Logistic"
+    ):
         default_space(LogisticRegression(), np.zeros((3, 1)))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["drift", "seasonal_naive"]
 
 
-def drift(past: ArrayLike, prediction_length: int) -> NDArray:
+def drift(past: ArrayLike, prediction_length: int) -> NDArray[np.float64]:
     """The line through the first and the last observed value, continued.
 
     Parameters
@@ -38,7 +38,9 @@ def drift(past: ArrayLike, prediction_length: int) -> NDArray:
     return end + slope * ahead
 
 
-def seasonal_naive(past: ArrayLike, prediction_length: int, season_length: int) -> NDArray:
+def seasonal_naive(
+    past: ArrayLike, prediction_length: int, season_length: int
+) -> NDArray[np.float64]:
     """Repeat the last season: what was observed a whole number of seasons before.
 
     Where that value is missing, the one a season earlier is taken, and so on.

@@ -1,3 +1,3 @@
-"""Pictures and HTML pages of results."""
+"""Figures and HTML pages of results."""
 
 __all__: list[str] = []

@@ -149,7 +149,7 @@ def _verdict(improvement: float) -> str:
     )
 
 
-def _html(frame: pd.DataFrame, formats: dict | None = None, **options: Any) -> str:
+def _html(frame: pd.DataFrame, formats: dict[str, Any] | None = None, **options: Any) -> str:
     return frame.to_html(
         formatters=formats, float_format="{:.4g}".format, border=0, justify="unset", **options
     )

@@ -1,4 +1,4 @@
-"""What a trial is fitted on, and what it is scored on."""
+"""Folds: the data that a trial is fitted on, and the data that it is scored on."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from titans_ts.genomics.sequence_estimator import check_target
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
 
 HELD_OUT = 0.2
-"""Share of the data scored on, where `cv` is None."""
+"""Share of the data that is held out if `cv` is None."""
 
 _ROWS = (None, "irregular")
-"""Values of `freq` that take rows as they are."""
+"""Values of `freq` with which a row is a step."""
 
 
 class Fold(NamedTuple):
-    """Parts of the data: what is fitted, with what belongs to it, and what is scored."""
+    """Parts of the data: `X`, `y` and `groups` to fit, `test_X` and `test_y` to score."""
 
     X: Any
     y: Any
@@ -46,49 +46,53 @@ class Fold(NamedTuple):
 
 
 def final_step(estimator: Any) -> Any:
-    """An estimator, or the last one of a pipeline."""
+    """Return the last estimator of a pipeline, or the estimator itself."""
     return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
 def fingerprint(*parts: Any) -> str:
-    """A number of data that others do not have: series, frames, arrays or sequences; None is nothing."""
-    told = hashlib.sha256()
+    """Return a hash of data: series, frames, arrays or sequences; None is left out."""
+    digest = hashlib.sha256()
     for part in parts:
         if part is None:
             continue
         part = part.to_pandas() if hasattr(part, "to_pandas") else part
         part = part.toarray() if issparse(part) else part
         if not isinstance(part, (pd.DataFrame, pd.Series)):
-            array = np.asarray(list(part) if isinstance(part, Sequence) else part)
+            values = list(part) if isinstance(part, Sequence) else part
+            # as an array of str, all sequences would take the memory of the longest
+            is_text = isinstance(values, list) and all(isinstance(v, str) for v in values)
+            array = np.asarray(values, dtype=object if is_text else None)
             part = pd.DataFrame(array.reshape(len(array), -1))
-        told.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
-    return told.hexdigest()[:16]
+        digest.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
-    """Folds of a series, whatever its form: the past is fitted, what follows it is scored.
+    """Return the folds of a series: the past is fitted, and what follows is scored.
 
-    Of a long frame, all items are cut at the same times; with a `freq`, steps are of that. What is scored
-    begins with the context that its first forecast reads, so that every forecast of the fold counts, and
-    none of what was fitted.
+    All items of a long frame are split at the same times; with a `freq`, times are counted in its steps.
+    The test part starts with the context of its first forecast, so every step after the training part
+    is scored, and no step of the training part.
 
     Parameters
     ----------
     forecaster : TitansForecaster
-        Its lengths, and names of columns.
+        Its context and prediction length, and its names of columns, are used.
     X : array, Series or DataFrame
         As for :meth:`TitansForecaster.fit`.
     cv : int, splitter, iterable of (train, test) or None
-        Folds of scikit-learn's `TimeSeriesSplit`, or a splitter of times; None: the last fifth.
+        Number of folds of scikit-learn's `TimeSeriesSplit`, or a splitter of steps. None: one fold, the
+        last fifth.
 
     Raises
     ------
     ValueError
-        If a fold has no room for a forecast, or scores what it fits or what was before.
+        If a fold is too short for a forecast, or its test part does not follow its training part.
     """
     X = X.to_pandas() if hasattr(X, "to_pandas") else X
     X = X if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
-    items, time = _places(X, forecaster)
+    items, time = _item_and_time(X, forecaster)
     n_times, context = int(time.max(initial=-1)) + 1, forecaster.context_length
     if cv is None:
         border = n_times - max(int(HELD_OUT * n_times), forecaster.prediction_length)
@@ -103,40 +107,40 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
         first = int(test.min()) if len(test) else 0
         if len(train) < context + forecaster.prediction_length or first < context:
             raise ValueError(
-                f"cv leaves {len(train)} steps to fit in fold {i} and {first} before those it scores; "
-                f"at least {context + forecaster.prediction_length} are needed (give fewer folds, more "
-                "history, or a shorter context_length)"
+                f"cv leaves {len(train)} training steps in fold {i} and {first} steps before its test "
+                f"part; at least {context + forecaster.prediction_length} are needed (use fewer folds, "
+                "more history, or a shorter context_length)"
             )
         if len(test) < forecaster.prediction_length:
             raise ValueError(
-                f"cv leaves {len(test)} steps to score in fold {i}; at least prediction_length, "
-                f"{forecaster.prediction_length}, are needed (give fewer folds)"
+                f"cv leaves {len(test)} test steps in fold {i}; at least prediction_length, "
+                f"{forecaster.prediction_length}, are needed (use fewer folds)"
             )
         if max(train) >= first or not all((np.diff(part) == 1).all() for part in (train, test)):
             raise ValueError(
-                f"cv is {cv!r}, whose fold {i} fits steps {min(train)} to {max(train)} and scores "
-                f"{min(test)} to {max(test)}; both must be without gaps, and what is scored come after "
-                "what is fitted, as in TimeSeriesSplit"
+                f"cv is {cv!r}, whose fold {i} has training steps {min(train)} to {max(train)} and test "
+                f"steps {min(test)} to {max(test)}; both must be without gaps, and the test steps must "
+                "come later, as in TimeSeriesSplit"
             )
-        before = _latest(items, time, first, context, by_time=forecaster.freq not in _ROWS)
+        before = _context_rows(items, time, first, context, by_time=forecaster.freq not in _ROWS)
         parts = [_rows(X, rows) for rows in (np.isin(time, train), np.isin(time, test) | before)]
         folds.append(Fold(parts[0], None, None, parts[1], None))
     return folds
 
 
 def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: int) -> list[Fold]:
-    """Folds of samples: stratified for a classifier, whole groups where there are some.
+    """Return the folds of samples: stratified for a classifier, of whole groups if there are any.
 
     Parameters
     ----------
     estimator : estimator
         A classifier, or a regressor.
     X, y, groups
-        N samples, what is wanted of them, and what belongs together.
+        N samples, their targets and their groups.
     cv : int, splitter, iterable of (train, test) or None
-        As scikit-learn's; None: a fifth.
+        As in scikit-learn. None: one fold, a random fifth.
     seed : int
-        Of the fifth, and of folds of groups.
+        Seed of the random fifth, and of folds of groups.
 
     Raises
     ------
@@ -151,7 +155,8 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
         n = min(5, n_groups) if cv is None else int(cv)
         if not 2 <= n <= n_groups:
             raise ValueError(
-                f"cv is {cv!r}, and groups name {n_groups}; give at least two groups, and no more folds"
+                f"cv is {cv!r} and there are {n_groups} groups; give at least two groups, and at most as "
+                "many folds as groups"
             )
         splitter: Any = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
         labels = y if by_class else np.zeros(len(groups), int)
@@ -160,8 +165,8 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
         fewest = min(len(np.unique(_safe_indexing(groups, train))) for train, _ in splits)
         if fewest < 2 and _holds_out(estimator):
             raise ValueError(
-                f"groups name {n_groups}, of which a fold fits one; it needs two, one of them to stop "
-                "early by (give more groups, or validation_fraction=0)"
+                f"there are {n_groups} groups, and a fold trains on one of them; early stopping needs a "
+                "second one (give more groups, or training_options={'validation_fraction': 0})"
             )
     elif cv is None:
         kind = StratifiedShuffleSplit if by_class else ShuffleSplit
@@ -178,8 +183,10 @@ def _parts(X: Any, y: Any, groups: Any, train: Any, test: Any) -> Iterator[Any]:
         yield _safe_indexing(part, test)
 
 
-def _places(X: Any, forecaster: TitansForecaster) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The item of every row, and its place in time: its number, or that of its step of `freq`."""
+def _item_and_time(
+    X: Any, forecaster: TitansForecaster
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the item of every row, and its number in time: of the row, or of the step of `freq`."""
     rows, names = np.arange(len(X)), [forecaster.item_id, forecaster.timestamp]
     items, time, long = np.zeros_like(rows), getattr(X, "index", None), False
     if isinstance(X, pd.DataFrame):
@@ -195,13 +202,15 @@ def _places(X: Any, forecaster: TitansForecaster) -> tuple[NDArray[np.int64], ND
         time = pd.to_datetime(time)
     if forecaster.freq in _ROWS:
         return items, np.unique(time, return_inverse=True)[1]
-    ordered = pd.Series(rows, index=time).sort_index()  # pandas numbers steps of sorted times alone
+    ordered = pd.Series(
+        rows, index=time
+    ).sort_index()  # pandas numbers the steps of sorted times only
     steps = ordered.groupby(pd.Grouper(freq=forecaster.freq, origin="epoch")).ngroup()
     rows[ordered.to_numpy()] = steps.to_numpy()
     return items, rows
 
 
-def _latest(
+def _context_rows(
     items: NDArray[np.int64],
     time: NDArray[np.int64],
     first: int,
@@ -209,7 +218,7 @@ def _latest(
     *,
     by_time: bool,
 ) -> NDArray[np.bool_]:
-    """Which rows are the context of those from `first` on: so many steps, or rows of every item."""
+    """Return which rows are the `context` steps, or the `context` rows of every item, before `first`."""
     past = time < first
     if by_time:
         return past & (time >= first - context)
@@ -222,7 +231,7 @@ def _rows(X: Any, chosen: NDArray[np.bool_]) -> Any:
 
 
 def _holds_out(estimator: Any) -> bool:
-    """Whether the estimator holds a validation part out of what it is fitted on."""
+    """Return whether the estimator holds out a part of its training data for validation."""
     if not isinstance(estimator, TitansEstimator):
         return False
     return bool(estimator.options("training_options").validation_fraction > 0)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 import pandas as pd
 from numpy.typing import NDArray
@@ -38,6 +37,14 @@ from titans_ts.tuning.runner import quiet_optuna, run_trials
 from titans_ts.tuning.storage import StorageLike, temporary_journal
 from titans_ts.tuning.strategies import PrunerName, SamplerName
 from titans_ts.tuning.study_setup import first_params, open_study
+from titans_ts.types import (
+    CrossValidation,
+    GroupsLike,
+    RandomState,
+    SequencesLike,
+    SeriesLike,
+    TargetLike,
+)
 
 __all__ = ["TitansSearch"]
 
@@ -123,6 +130,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from optuna.distributions import FloatDistribution
     >>> from titans_ts import TitansForecaster
     >>> search = TitansSearch(
@@ -141,7 +149,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         *,
         n_trials: int | None = 50,
         timeout: float | None = None,
-        cv: Any = None,
+        cv: CrossValidation = None,
         scoring: Scoring = None,
         objectives: Sequence[ObjectiveName] = ("score",),
         storage: StorageLike = None,
@@ -151,7 +159,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         warm_start_study: optuna.Study | str | None = None,
         n_jobs: int | None = None,
         refit: bool = True,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         progress_bar: bool = True,
     ) -> None:
         self.estimator = estimator
@@ -171,7 +179,13 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.progress_bar = progress_bar
 
-    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> TitansSearch:
+    def fit(
+        self,
+        X: SeriesLike | SequencesLike,
+        y: TargetLike = None,
+        *,
+        groups: GroupsLike = None,
+    ) -> TitansSearch:
         """Run the trials that the study still lacks, and fit the best parameters on all data.
 
         Parameters
@@ -226,7 +240,13 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
         return self
 
-    def run_worker(self, X: Any, y: Any = None, *, groups: Any = None) -> int:
+    def run_worker(
+        self,
+        X: SeriesLike | SequencesLike,
+        y: TargetLike = None,
+        *,
+        groups: GroupsLike = None,
+    ) -> int:
         """Run trials of a study that :meth:`fit` created in another process, until none is left.
 
         Parameters
@@ -295,7 +315,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
             )
         return pd.Series(shares, dtype=float).sort_values(ascending=False)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: SeriesLike | SequencesLike, y: TargetLike = None) -> float:
         """Return the score of the best estimator, by `scoring`."""
         return score_model(self._fitted_best(), self.scoring, X, y)
 

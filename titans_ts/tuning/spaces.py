@@ -1,4 +1,4 @@
-"""What a search tries where it is not told: spaces that fit the data."""
+"""Default search spaces, which depend on the data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from sklearn.pipeline import Pipeline
 
 from titans_ts.forecasting import TitansForecaster
@@ -18,23 +24,23 @@ __all__ = ["default_space"]
 _WIDTHS = (16, 32, 64, 128, 256)
 
 
-def default_space(estimator: Any, X: Any) -> dict[str, Any]:
-    """Parameters worth trying, as Optuna's distributions.
+def default_space(estimator: Any, X: Any) -> dict[str, BaseDistribution]:
+    """Return distributions of the parameters that are worth tuning.
 
-    What the estimator says itself is always among them. A block of width D has some 20 D^2 weights, and
-    the widest has about as many as X has values.
+    They contain the estimator's own values. A block of width D has about 20 D^2 weights; the widest
+    choice has about as many weights as X has values.
 
     Parameters
     ----------
     estimator : TitansForecaster, TitansClassifier, TitansRegressor, or a pipeline that ends with one
-        As it would be fitted.
+        The estimator to tune.
     X : series or sequences
-        What it would be fitted on.
+        Its training data.
 
     Raises
     ------
     TypeError
-        If the estimator is another; such a one needs a space of its own.
+        If there is no default space for the estimator.
 
     Examples
     --------
@@ -50,12 +56,12 @@ def default_space(estimator: Any, X: Any) -> dict[str, Any]:
     if isinstance(estimator, SequenceEstimator):
         return _sequence_space(estimator, X)
     raise TypeError(
-        f"space is None, but of a {type(estimator).__name__} it is not known what to try; give a dict of "
+        f"space is None, but there is no default space for {type(estimator).__name__}; give a dict of "
         "optuna.distributions"
     )
 
 
-def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, Any]:
+def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, BaseDistribution]:
     panel = read_panel(X, forecaster.roles)
     patches = [n for n in (8, 16, 24, 32, 48) if n <= forecaster.context_length // 2]
     patches = [n for n in patches if n >= forecaster.patch_stride]
@@ -72,7 +78,7 @@ def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, Any]:
     return space
 
 
-def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, Any]:
+def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistribution]:
     lengths = [len(s) for s in encode_sequences(X)]
     typical = int(np.median(lengths))
     space = _network(estimator, sum(lengths), 0) | {
@@ -100,36 +106,30 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, Any]:
     }
 
 
-def _network(estimator: Any, n_values: int, fewest_layers: int) -> dict[str, Any]:
-    """What every estimator has."""
-    most = max(_WIDTHS[1], n_values**0.5 / 4)
-    widths = [w for w in _WIDTHS if w <= most and w % (2 * estimator.n_heads) == 0]
-    deepest = 2 if n_values < 50_000 else 3
+def _network(estimator: Any, n_values: int, min_layers: int) -> dict[str, BaseDistribution]:
+    """Return the distributions that all estimators have in common."""
+    widest = max(_WIDTHS[1], n_values**0.5 / 4)
+    widths = [w for w in _WIDTHS if w <= widest and w % (2 * estimator.n_heads) == 0]
+    max_layers = 2 if n_values < 50_000 else 3
     model, training = estimator.options("model_options"), estimator.options("training_options")
     return {
         "variant": _choices(estimator.variant, ["mac", "mag", "mal", "lmm"]),
         "d_model": _choices(estimator.d_model, widths),
-        "n_layers": _whole(estimator.n_layers, fewest_layers, deepest),
+        "n_layers": _integers(estimator.n_layers, min_layers, max_layers),
         "model_options__dropout": _numbers(model.dropout, 0.0, 0.4),
         "model_options__head_dropout": _numbers(model.head_dropout, 0.0, 0.5),
         "training_options__weight_decay": _numbers(training.weight_decay, 1e-3, 0.3, log=True),
     }
 
 
-def _choices(own: Any, others: list[Any]) -> Any:
-    from optuna.distributions import CategoricalDistribution
-
+def _choices(own: Any, others: list[Any]) -> CategoricalDistribution:
     return CategoricalDistribution([own, *(o for o in others if o != own)])
 
 
-def _numbers(own: float, low: float, high: float, *, log: bool = False) -> Any:
-    from optuna.distributions import FloatDistribution
-
-    # a logarithm has no place for 0
+def _numbers(own: float, low: float, high: float, *, log: bool = False) -> FloatDistribution:
+    # 0 has no logarithm
     return FloatDistribution(min(low, own), max(high, own), log=log and own > 0)
 
 
-def _whole(own: int, low: int, high: int) -> Any:
-    from optuna.distributions import IntDistribution
-
+def _integers(own: int, low: int, high: int) -> IntDistribution:
     return IntDistribution(min(low, own), max(high, own))

@@ -26,6 +26,7 @@ from titans_ts.tuning.shared_study import SharedStudy, wait_until_initialised
 from titans_ts.tuning.spaces import default_space
 from titans_ts.tuning.storage import StorageLike, open_storage
 from titans_ts.tuning.strategies import make_pruner
+from titans_ts.types import GroupsLike, SequencesLike, SeriesLike, TargetLike
 
 if TYPE_CHECKING:
     from titans_ts.tuning.search import TitansSearch
@@ -37,7 +38,13 @@ _N_WARM_START = 5
 
 
 def open_study(
-    search: TitansSearch, storage: StorageLike, X: Any, y: Any, groups: Any, *, create: bool
+    search: TitansSearch,
+    storage: StorageLike,
+    X: SeriesLike | SequencesLike,
+    y: TargetLike,
+    groups: GroupsLike,
+    *,
+    create: bool,
 ) -> tuple[SharedStudy, Objective]:
     """Open the study of a search, and build its objective.
 
