@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 from sklearn.metrics import accuracy_score, matthews_corrcoef
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from titans_ts.datasets import check_splits
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.genomics import TitansClassifier
 from titans_ts.genomics.baselines import kmer_classifier
+from titans_ts.genomics.splitting import hold_out_fraction
 
 __all__ = ["ClassifyJob", "run_classify", "write_classify"]
 
@@ -82,7 +82,10 @@ def run_classify(
         fraction = classifier.options("training_options").validation_fraction
         _check_groups(train, groups, 1 + held_out + (fraction > 0))
     if test is None:
-        train, test = _held_out(train, groups, test_fraction, seed)
+        rows, others = hold_out_fraction(
+            train["label"], test_fraction, seed, None if groups is None else train[groups]
+        )
+        train, test = train.iloc[rows], train.iloc[others]
     elif "label" in test:
         train, test = _of_one_kind(train, test)
     X, y = train["sequence"].to_numpy(), train["label"].to_numpy()
@@ -151,25 +154,6 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
             "one and text in the other; write them alike"
         )
     return parts[0], parts[1]
-
-
-def _held_out(
-    frame: pd.DataFrame, groups: str | None, fraction: float, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A training part and a test part."""
-    if groups is not None:
-        split = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-        kept, held_out = next(split.split(frame, groups=frame[groups]))
-        return frame.iloc[kept], frame.iloc[held_out]
-    counts = frame["label"].value_counts()
-    enough = counts.min() >= 2 and int(fraction * len(frame)) >= len(counts)
-    kept, held_out = train_test_split(
-        frame,
-        test_size=fraction,
-        random_state=seed,
-        stratify=frame["label"] if enough else None,
-    )
-    return kept, held_out
 
 
 def write_classify(job: ClassifyJob, folder: str | Path) -> Path:

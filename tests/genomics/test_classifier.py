@@ -333,7 +333,7 @@ def test_a_validation_part_may_be_given():
 
 
 def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
-    from titans_ts.genomics import sequence_estimator as module
+    from titans_ts.genomics import dataset as module
 
     rng = np.random.default_rng(0)
     sequences = ["".join(rng.choice(list(letters), 900)) for letters in ("ACGT", "AACT") * 20]
@@ -349,7 +349,7 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     assert set(longest) == {100}
     whole = fitted.predict_proba(sequences)
     assert (whole.argmax(1) == [0, 1] * 20).mean() > 0.9
-    monkeypatch.setattr(module, "_TOKENS", 64)
+    monkeypatch.setattr(module, "MAX_BATCH_TOKENS", 64)
     monkeypatch.setattr(module, "pad_codes", None)  # not needed: a sequence comes alone
     np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-5)
     with pytest.raises(ValueError, match="max_length is 0; give a whole number"):
@@ -391,7 +391,7 @@ def test_a_longer_sequence_may_be_held_out():
 
 
 def test_the_held_out_part_is_cropped_too(monkeypatch):
-    from titans_ts.genomics import sequence_estimator as module
+    from titans_ts.genomics import dataset as module
 
     longest, plain = [], module.pad_codes
     monkeypatch.setattr(
@@ -402,29 +402,29 @@ def test_the_held_out_part_is_cropped_too(monkeypatch):
 
 
 def test_groups_of_unequal_size():
-    from titans_ts.genomics.sequence_estimator import _split
+    from titans_ts.genomics.splitting import hold_out
 
     groups = np.repeat(list("abcdefghij"), [1000, *[100] * 9])
     for seed in range(8):
-        _, held_out = _split(None, groups, 380, len(groups), seed)
+        _, held_out = hold_out(len(groups), 380, seed, groups=groups)
         assert 300 <= len(held_out) <= 400
-        _, held_out = _split(None, np.array(["a"] * 50 + ["b"]), 1, 51, seed)
+        _, held_out = hold_out(51, 1, seed, groups=np.array(["a"] * 50 + ["b"]))
         assert held_out.tolist() == [50]
     classes = np.repeat([0, 1, 2], 10)
     with pytest.raises(ValueError, match="groups hold out every sequence of a class"):
-        _split(classes, classes.astype(str), 10, 30, 0)
+        hold_out(30, 10, 0, classes=classes, groups=classes.astype(str))
     sequences, labels = ["ACGT"] * 30, classes
     with pytest.raises(ValueError, match="groups say what to hold out, but a validation part"):
         small().fit(sequences, labels, groups=classes, validation=(sequences, labels))
 
 
 def test_the_only_group_of_a_class_is_not_held_out():
-    from titans_ts.genomics.sequence_estimator import _split
+    from titans_ts.genomics.splitting import hold_out
 
     groups, classes = np.repeat(list("abcde"), 4), np.resize([0, 1], 20)
     classes[0] = 2  # in group a alone
     for seed in range(20):
-        kept, held_out = _split(classes, groups, 4, 20, seed)
+        kept, held_out = hold_out(20, 4, seed, classes=classes, groups=groups)
         assert len(held_out) == 4
         assert set(classes[kept]) == {0, 1, 2}
 
@@ -449,13 +449,13 @@ def test_groups_are_held_out_though_a_share_is_less_than_a_sequence(monkeypatch)
 
 
 def test_what_is_held_out_is_thinned_at_random():
-    from titans_ts.genomics.sequence_estimator import _Labelled
+    from titans_ts.genomics.dataset import SequenceDataset
 
-    labelled = _Labelled([np.zeros(3, np.uint8)] * 100, np.arange(100) % 2)
-    assert len(labelled.at_most(100, 0)) == 100
-    some = labelled.at_most(50, 0)
+    labelled = SequenceDataset([np.zeros(3, np.uint8)] * 100, np.arange(100) % 2)
+    assert len(labelled.subsample(100, 0)) == 100
+    some = labelled.subsample(50, 0)
     assert len(some) == 50
-    assert 10 < some.wanted.sum() < 40
+    assert 10 < some.target.sum() < 40
 
 
 def test_the_longest_sequence_is_known_though_it_is_not_asked():
@@ -475,11 +475,11 @@ def test_the_longest_sequence_is_known_though_it_is_not_asked():
 
 
 def test_a_class_that_is_too_rare_to_be_drawn_by_is_learned():
-    from titans_ts.genomics.sequence_estimator import _split
+    from titans_ts.genomics.splitting import hold_out
 
     classes = np.array([2, *[0, 1] * 10])
     for seed in range(20):
-        kept, held_out = _split(classes, None, 5, 21, seed)
+        kept, held_out = hold_out(21, 5, seed, classes=classes)
         assert 0 in kept
         assert 4 <= len(held_out) <= 5
         assert sorted([*kept, *held_out]) == list(range(21))

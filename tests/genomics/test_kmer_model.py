@@ -245,7 +245,7 @@ def test_values_and_several_labels_are_fitted(tmp_path):
 
 
 def test_of_many_words_some_sequences_tell_them_and_no_class_is_missed(monkeypatch):
-    monkeypatch.setattr("titans_ts.genomics.sequence_estimator._COUNTS", 1000)
+    monkeypatch.setattr("titans_ts.genomics.dataset.MAX_COUNTS", 1000)
     sequences, labels = random_sequences(120), classes_by_letters(120)
     labels[:2] = 3
     counted = []

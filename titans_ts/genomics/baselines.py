@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, ShuffleSplit
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
@@ -17,7 +15,7 @@ from titans_ts.genomics.classifier import TitansClassifier
 from titans_ts.genomics.kmer_model import STRENGTHS, kmer_regression
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.genomics.options import ConvTokenizer
-from titans_ts.genomics.sequence_estimator import keep_every_class
+from titans_ts.genomics.splitting import ClassKeepingSplit
 
 __all__ = ["cnn_classifier", "kmer_classifier"]
 
@@ -62,7 +60,7 @@ def kmer_classifier(
     linear, least, score = models[model]
     if C is None:
         choices = {"C": [least * strength for strength in STRENGTHS]}
-        held_out = _Fifth(1, test_size=0.2, random_state=0)
+        held_out = ClassKeepingSplit(1, test_size=0.2, random_state=0)
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:
         linear.set_params(C=C)
@@ -75,19 +73,6 @@ class _BestHeldOut(GridSearchCV):
     def score(self, X: Any, y: Any = None, **params: Any) -> float:
         """Accuracy, as of any classifier."""
         return float(self.best_estimator_.score(X, y, **params))
-
-
-class _Fifth(ShuffleSplit):
-    """Some are held out at random, but nothing of a class that the rest would be without.
-
-    Where that leaves none, what is learned from is asked about, too.
-    """
-
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
-        """Rows to learn from, and rows held out."""
-        for some, others in super().split(X, y, groups):
-            kept, held_out = keep_every_class(some, others, np.asarray(y))
-            yield kept, held_out if len(held_out) else kept
 
 
 def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:

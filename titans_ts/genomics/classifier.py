@@ -16,7 +16,8 @@ from sklearn.utils import Tags, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from titans_ts.genomics.sequence_estimator import SequenceEstimator, check_target
+from titans_ts.genomics.parse import check_target
+from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 __all__ = ["TitansClassifier"]
 

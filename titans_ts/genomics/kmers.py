@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
-from titans_ts.nn.dna.nucleotides import LOWER, encode_nucleotides, gapped_offsets
+from titans_ts.genomics.parse import iterate_sequences
+from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
 
 __all__ = ["KmerVectorizer", "informative_kmers"]
 
@@ -93,7 +94,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         """
         some: list[NDArray[Any]] = []
         letters = 0
-        for sequence in _read(X):
+        for sequence in iterate_sequences(X, encoded=True):
             some.append(sequence)
             letters += len(sequence)
             if letters > _LETTERS:
@@ -144,32 +145,6 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         where = np.concatenate(rows), np.concatenate(columns)
         shape = (len(sequences), len(self.offsets()) * 4**self.k)
         return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)
-
-
-def _read(X: Any) -> Iterator[NDArray[Any]]:
-    """Codes `[T]` of each sequence."""
-    if hasattr(X, "to_pandas"):
-        X = X.to_pandas()
-    listed = isinstance(X, Sequence) and not isinstance(X, (str, bytes))
-    if not listed and not hasattr(X, "__array__"):
-        raise TypeError(
-            f"X is a {type(X).__name__}; give a list, array or Series of str, or a frame of one column"
-        )
-    values = X if listed else np.asarray(X)
-    if not listed and values.dtype != np.uint8:  # which are rows of codes
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = values[:, 0]
-        if values.ndim != 1:
-            raise ValueError(f"X has shape {values.shape}; give N sequences, one str each")
-    for i, value in enumerate(values):
-        if isinstance(value, str):
-            try:
-                value = encode_nucleotides(value)
-            except ValueError as error:
-                raise ValueError(f"X[{i}]: {error}") from None
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"X[{i}] is {value!r}, a {type(value).__name__}; give a str")
-        yield value
 
 
 def informative_kmers(

@@ -13,7 +13,8 @@ from sklearn.metrics import r2_score
 from sklearn.utils import Tags, check_consistent_length
 from torch import Tensor
 
-from titans_ts.genomics.sequence_estimator import SequenceEstimator, check_lengths, check_target
+from titans_ts.genomics.parse import check_lengths, check_target
+from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 __all__ = ["TitansRegressor"]
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -27,8 +25,9 @@ from titans_ts.config import (
     TrainingOptions,
     from_dict,
 )
-from titans_ts.datasets import FastaRegions, Genome
+from titans_ts.datasets import Genome
 from titans_ts.estimator import TitansEstimator, plain
+from titans_ts.genomics.dataset import MAX_BATCH_TOKENS, SequenceDataset
 from titans_ts.genomics.genome_tools import GenomeTools
 from titans_ts.genomics.inference import network_logits
 from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
@@ -43,39 +42,26 @@ from titans_ts.genomics.options import (
     read_kmer_model,
     read_tokenizer,
 )
+from titans_ts.genomics.parse import Codes, check_lengths, encode_sequences
 from titans_ts.genomics.pretraining import (
     initialise,
     pretrain,
     pretrained_config,
     unfinished_seed,
 )
+from titans_ts.genomics.splitting import check_groups, hold_out
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
-from titans_ts.nn.dna.nucleotides import SOFT_MASKED, encode_nucleotides, pad_codes
+from titans_ts.nn.dna.nucleotides import SOFT_MASKED
 from titans_ts.nn.dna.tokenizers import ConvTokens, learn_merges
-from titans_ts.training import bucketed_batches, cut_by_length, sequence_loss, train
+from titans_ts.training import bucketed_batches, sequence_loss, train
 
-__all__ = [
-    "Codes",
-    "SequenceEstimator",
-    "check_lengths",
-    "check_target",
-    "encode_sequences",
-    "keep_every_class",
-]
-
-Codes = NDArray[np.uint8]
+__all__ = ["SequenceEstimator"]
 
 _COUNTED = 3_000_000
 """About the largest number of letters whose k-mers initialise the filters."""
 
-_COUNTS = 200_000_000
-"""About the largest number of k-mer counts to fit on; more sequences are subsampled."""
-
 _MAX_WEIGHTS = 2**24
 """Largest number of weights of a k-mer model."""
-
-_TOKENS = 32_768
-"""Tokens of a batch at most, padding included."""
 
 
 @dataclass(eq=False, repr=False)
@@ -228,35 +214,35 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
             )
-        data = _Labelled(sequences, wanted)
+        data = SequenceDataset(sequences, wanted)
         if groups is not None:
-            groups = _read_groups(groups, len(data))
+            groups = check_groups(groups, len(data))
         longest = max(len(s) for s in sequences)
-        told = data.told()
+        told = data.has_target()
         if not told.all():  # from the others nothing can be learned
-            data = data.some(np.flatnonzero(told))
+            data = data.take(np.flatnonzero(told))
             groups = None if groups is None else groups[told]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if validation is None:
             n_held_out = int(training.validation_fraction * len(data))
             if groups is not None and training.validation_fraction > 0:
                 n_held_out = max(1, n_held_out)  # a group, which may be large
-            kept, held_out = _split(
-                data.wanted if outputs["output"] == "classes" else None,
-                groups,
-                n_held_out,
+            kept, held_out = hold_out(
                 len(data),
+                n_held_out,
                 seed,
+                classes=data.target if outputs["output"] == "classes" else None,
+                groups=groups,
             )
-            parts = data.some(kept), data.some(held_out)
+            parts = data.take(kept), data.take(held_out)
         else:
             if groups is not None:
                 raise ValueError(
                     "groups say what to hold out, but a validation part is given; drop one"
                 )
             longest = max(longest, *(len(s) for s in validation[0]))
-            others = _Labelled(*validation)
-            parts = data, others.some(np.flatnonzero(others.told()))
+            others = SequenceDataset(*validation)
+            parts = data, others.take(np.flatnonzero(others.has_target()))
         if self.rc == "auto" and len(parts[1]) == 0:
             raise ValueError(
                 "rc is 'auto', but no validation part is held out to choose by; raise "
@@ -267,7 +253,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 f"kmer_model is {self.kmer_model!r}, but no sequence is held out to fit the mixing "
                 "weights on; raise validation_fraction, give a validation part, or kmer_model=None"
             )
-        parts = parts[0], parts[1].at_most(training.samples_per_epoch, seed)
+        parts = parts[0], parts[1].subsample(training.samples_per_epoch, seed)
         # of one seed, so that they differ in nothing else
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
@@ -283,8 +269,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
 
     def _trained(
         self,
-        data: _Labelled,
-        held_out: _Labelled,
+        data: SequenceDataset,
+        held_out: SequenceDataset,
         training: TrainingConfig,
         rc: str,
         weight: NDArray[np.float64] | None,
@@ -315,7 +301,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             validation = None
             if len(held_out):
                 part = held_out.cropped(self.max_length)
-                validation = part.in_order(4 * training.batch_size, config.stride)
+                validation = part.sorted_loader(4 * training.batch_size, config.stride)
             cropped = data.cropped(self.max_length, generator)
             history = train(
                 model,
@@ -326,7 +312,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                     training.batch_size,
                     generator,
                     max_samples=training.samples_per_epoch,
-                    max_tokens=_TOKENS if max(cropped.lengths) > 512 else None,
+                    max_tokens=MAX_BATCH_TOKENS if max(cropped.lengths) > 512 else None,
                 ),
                 validation,
                 training,
@@ -339,8 +325,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         self,
         options: KmerModel,
         model: SequenceModel,
-        data: _Labelled,
-        held_out: _Labelled,
+        data: SequenceDataset,
+        held_out: SequenceDataset,
         weight: NDArray[np.float64] | None,
         seed: int,
         refit: bool,
@@ -350,11 +336,13 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             int(options.k), int(options.gaps), both_strands=model.config.rc != "none"
         )
         classes = model.config.output == "classes"
-        some, others = (part.few(vectorizer, classes, seed) for part in (data, held_out))
+        some, others = (
+            part.subsample_for_counts(vectorizer, classes, seed) for part in (data, held_out)
+        )
         return fit_kmer_model(
             vectorizer,
-            (some.sequences, some.wanted),
-            (others.sequences, others.wanted),
+            (some.sequences, some.target),
+            (others.sequences, others.target),
             network_logits(model, others.sequences),
             model.config.output,
             weight,
@@ -362,7 +350,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         )
 
     def _initialise_filters(
-        self, model: SequenceModel, data: _Labelled, output: str, generator: torch.Generator
+        self, model: SequenceModel, data: SequenceDataset, output: str, generator: torch.Generator
     ) -> None:
         """Initialise the motif filters with the most predictive gapped k-mers."""
         assert isinstance(model.tokenizer, ConvTokens)
@@ -374,7 +362,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 chosen.append(i)
                 counted.append(data.sequences[i][: _COUNTED - letters])
                 letters += len(counted[-1])
-        wanted = data.wanted[chosen]
+        wanted = data.target[chosen]
         if output == "classes":
             wanted = np.eye(model.config.n_outputs)[wanted]
         wanted = wanted.reshape(len(chosen), -1, wanted.shape[-1])
@@ -466,216 +454,3 @@ def _check_kmer_model(model: KmerModel, outputs: dict[str, Any]) -> None:
             f"kmer_model is {model!r}: {n_kmers} k-mers for each of {outputs['n_outputs']} outputs are "
             f"more than {_MAX_WEIGHTS} weights; reduce k or gaps"
         )
-
-
-class _Labelled:
-    """Sequences and what is wanted of them, as padded tensors, a batch at a time."""
-
-    def __init__(
-        self,
-        sequences: list[Codes],
-        wanted: NDArray[Any],
-        most: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        self.sequences, self.wanted = sequences, wanted
-        self._most, self._generator = most, generator
-        self.lengths = [min(len(s), most or len(s)) for s in sequences]
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        codes, lengths = pad_codes([self._part(self.sequences[i]) for i in indices])
-        return codes, lengths, torch.from_numpy(self.wanted[indices])
-
-    def some(self, chosen: NDArray[np.int64]) -> _Labelled:
-        """Those of these numbers."""
-        return _Labelled([self.sequences[i] for i in chosen], self.wanted[chosen])
-
-    def told(self) -> NDArray[np.bool_]:
-        """`[N]`: of which anything is wanted."""
-        known: NDArray[np.bool_] = ~np.isnan(self.wanted.reshape(len(self), -1)).all(1)
-        return known
-
-    def at_most(self, most: int, seed: int) -> _Labelled:
-        """All, or so many at random."""
-        if len(self) <= most:
-            return self
-        return self.some(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
-
-    def few(self, counter: KmerVectorizer, classes: bool, seed: int) -> _Labelled:
-        """All, or as many as `_COUNTS` words are in, at random; of classes, one of each first."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        first = np.unique(self.wanted[order], return_index=True)[1] if classes else np.array([0])
-        order = np.concatenate([order[first], np.delete(order, first)])
-        each = (1 + counter.both_strands) * len(counter.offsets())
-        counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
-        last = max(len(first), int(np.searchsorted(counts[order].cumsum(), _COUNTS, side="right")))
-        return self.some(np.sort(order[:last]))
-
-    def cropped(self, most: int | None, generator: torch.Generator | None = None) -> _Labelled:
-        """Of longer sequences a stretch of `most` letters: a random one each time, or the middle."""
-        return _Labelled(self.sequences, self.wanted, most, generator)
-
-    def in_order(self, batch_size: int, stride: int) -> Any:
-        """Batches from short to long."""
-        order = np.argsort(self.lengths, kind="stable")
-        lengths = [-(-self.lengths[i] // stride) for i in order]
-        chosen = [
-            [int(order[j]) for j in cut] for cut in cut_by_length(lengths, batch_size, _TOKENS)
-        ]
-        source: Any = self
-        return torch.utils.data.DataLoader(source, sampler=chosen, batch_size=None)
-
-    def _part(self, codes: Codes) -> Codes:
-        if self._most is None or len(codes) <= self._most:
-            return codes
-        start = (len(codes) - self._most) // 2
-        if self._generator is not None:
-            start = int(torch.randint(len(codes) - self._most + 1, (), generator=self._generator))
-        return codes[start : start + self._most]
-
-
-def encode_sequences(X: Any, soft_masked: str = "keep", name: str = "X") -> list[Codes]:
-    """Codes of sequences, one `[T]` each.
-
-    Parameters
-    ----------
-    X : list, array or Series of str, a frame of one column, or FastaRegions
-        N sequences. Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
-    soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are.
-    name : str
-        What X is called in an error.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If X is something else, is empty, or has a letter outside IUPAC.
-    """
-    if hasattr(X, "to_pandas"):
-        X = X.to_pandas()
-    if isinstance(X, (str, bytes)) or not isinstance(
-        X, (Sequence, np.ndarray, pd.Series, pd.Index, pd.DataFrame)
-    ):
-        raise TypeError(
-            f"{name} is a {type(X).__name__}; give a list, array or Series of str, or a frame of one "
-            "column"
-        )
-    values: Any = X
-    if not isinstance(X, FastaRegions) or len(X) == 0:  # which are read a place at a time
-        values = np.asarray(list(X) if isinstance(X, Sequence) else X, dtype=object)
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = values[:, 0]
-        if values.ndim != 1 or len(values) == 0:
-            raise ValueError(
-                f"{name} has shape {values.shape}; give N >= 1 sequences, one str each"
-            )
-    sequences = []
-    for i, value in enumerate(values):
-        if not isinstance(value, str):
-            raise TypeError(f"{name}[{i}] is {value!r}, a {type(value).__name__}; give a str")
-        try:
-            sequences.append(encode_nucleotides(value, soft_masked))
-        except ValueError as error:
-            raise ValueError(f"{name}[{i}]: {error}") from None
-    return sequences
-
-
-def check_lengths(sequences: Codes | list[Codes], length: int) -> None:
-    """Raise ValueError unless all sequences have this length, as the bins of a track need."""
-    for i, sequence in enumerate(sequences):
-        if len(sequence) != length:
-            raise ValueError(
-                f"X[{i}] has {len(sequence)} letters, not {length}; a track is of sequences of one length"
-            )
-
-
-def check_target(y: Any) -> None:
-    """Raise ValueError if there is nothing to learn, in the words that scikit-learn looks for."""
-    if y is None:
-        raise ValueError(
-            "fit requires y to be passed, but the target y is None; give what each sequence is to answer"
-        )
-
-
-def _read_groups(groups: Any, n: int) -> NDArray[Any]:
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups has shape {groups.shape}, but X has {n} sequences; give one each")
-    if pd.isna(groups).any():
-        raise ValueError(
-            f"groups[{int(pd.isna(groups).argmax())}] is missing; give every sequence one"
-        )
-    return groups
-
-
-def _some_groups(
-    groups: NDArray[Any], classes: NDArray[np.int64], n_held_out: int, seed: int
-) -> NDArray[np.bool_]:
-    """Which sequences to hold out: groups drawn at random, about so many sequences, no class's last."""
-    names, group = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(
-            f"groups are all {str(names[0])!r}; a part cannot be held out, give groups=None"
-        )
-    counts = np.zeros((len(names), classes.max() + 1), np.int64)
-    np.add.at(counts, (group, classes), 1)
-    kept, sizes = counts.sum(0), counts.sum(1)
-    chosen: list[int] = []
-    total = 0
-    for i in np.random.default_rng(seed).permutation(len(names)):
-        nearer = abs(total + sizes[i] - n_held_out) < abs(total - n_held_out)
-        if nearer and (kept > counts[i]).all():
-            chosen.append(i)
-            total, kept = total + sizes[i], kept - counts[i]
-    if not chosen:  # all are too large: the smallest that may be
-        may = (kept > counts).all(1)
-        if not may.any():
-            raise ValueError(
-                "groups hold out every sequence of a class; merge groups, or give a validation part"
-            )
-        chosen = [int(np.where(may, sizes, sizes.max() + 1).argmin())]
-    return np.isin(group, chosen)
-
-
-def _split(
-    classes: NDArray[np.int64] | None,
-    groups: NDArray[Any] | None,
-    n_held_out: int,
-    n: int,
-    seed: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of n sequences to train on and which to hold out.
-
-    Whole groups, if there are some; otherwise stratified where every class allows it; where one is too
-    rare, at random, but nothing of a class that training would be without.
-    """
-    everything = np.arange(n)
-    if n_held_out == 0:
-        return everything, everything[:0]
-    if groups is not None:
-        same = np.zeros(n, np.int64)
-        chosen = _some_groups(groups, same if classes is None else classes, n_held_out, seed)
-        return everything[~chosen], everything[chosen]
-    by_class = (
-        classes is not None
-        and np.bincount(classes).min() >= 2
-        and min(n_held_out, n - n_held_out) >= classes.max() + 1
-    )
-    kept, held_out = train_test_split(
-        everything,
-        test_size=n_held_out,
-        stratify=classes if by_class else None,
-        random_state=seed,
-    )
-    return (kept, held_out) if classes is None else keep_every_class(kept, held_out, classes)
-
-
-def keep_every_class(
-    kept: NDArray[np.int64], held_out: NDArray[np.int64], classes: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from and rows to hold out, nothing of a class that the former would be without."""
-    known = np.isin(classes[held_out], classes[kept])
-    return np.append(kept, held_out[~known]), held_out[known]

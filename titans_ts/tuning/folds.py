@@ -24,7 +24,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from titans_ts.estimator import TitansEstimator
 from titans_ts.forecasting import TitansForecaster
-from titans_ts.genomics.sequence_estimator import check_target
+from titans_ts.genomics.parse import check_target
 
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
 

@@ -17,7 +17,8 @@ from sklearn.pipeline import Pipeline
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.parse import read_panel
-from titans_ts.genomics.sequence_estimator import SequenceEstimator, encode_sequences
+from titans_ts.genomics.parse import encode_sequences
+from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 __all__ = ["default_space"]
 

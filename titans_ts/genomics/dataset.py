@@ -1,0 +1,116 @@
+"""Sequences with their targets, as batches for training and validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from titans_ts.genomics.kmers import KmerVectorizer
+from titans_ts.genomics.parse import Codes
+from titans_ts.nn.dna.nucleotides import pad_codes
+from titans_ts.training import cut_by_length
+
+__all__ = ["MAX_BATCH_TOKENS", "MAX_COUNTS", "SequenceDataset"]
+
+MAX_BATCH_TOKENS = 32_768
+"""Tokens of a batch at most, padding included."""
+
+MAX_COUNTS = 200_000_000
+"""Approximate number of k-mers to count for a k-mer model; of more sequences, a random part is used."""
+
+
+class SequenceDataset:
+    """Sequences with their targets; indexing returns a padded batch.
+
+    Parameters
+    ----------
+    sequences : list of ndarray
+        Codes `[T]` of N sequences.
+    target : ndarray
+        `[N, ...]`; NaN is missing.
+    max_length : int, optional
+        Letters of a sequence at most: of a longer one, a part of this length is read.
+    generator : torch.Generator, optional
+        Draws where that part begins, anew for each batch; default: the middle part is read.
+    """
+
+    def __init__(
+        self,
+        sequences: list[Codes],
+        target: NDArray[Any],
+        max_length: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.sequences, self.target = sequences, target
+        self._max_length, self._generator = max_length, generator
+        self.lengths = [min(len(s), max_length or len(s)) for s in sequences]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        codes, lengths = pad_codes([self._part(self.sequences[i]) for i in indices])
+        return codes, lengths, torch.from_numpy(self.target[indices])
+
+    def take(self, chosen: NDArray[np.int64]) -> SequenceDataset:
+        """Return the sequences with these indices."""
+        return SequenceDataset([self.sequences[i] for i in chosen], self.target[chosen])
+
+    def has_target(self) -> NDArray[np.bool_]:
+        """Return a mask `[N]` of the sequences with a target that is not missing."""
+        known: NDArray[np.bool_] = ~np.isnan(self.target.reshape(len(self), -1)).all(1)
+        return known
+
+    def subsample(self, most: int, seed: int) -> SequenceDataset:
+        """Return the whole data set, or `most` sequences drawn at random."""
+        if len(self) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
+
+    def subsample_for_counts(
+        self, counter: KmerVectorizer, classes: bool, seed: int
+    ) -> SequenceDataset:
+        """Return as many sequences, drawn at random, as have `MAX_COUNTS` k-mers together.
+
+        Of classes, one sequence of each is drawn first.
+        """
+        order = np.random.default_rng(seed).permutation(len(self))
+        first = np.unique(self.target[order], return_index=True)[1] if classes else np.array([0])
+        order = np.concatenate([order[first], np.delete(order, first)])
+        each = (1 + counter.both_strands) * len(counter.places())
+        counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
+        last = max(
+            len(first), int(np.searchsorted(counts[order].cumsum(), MAX_COUNTS, side="right"))
+        )
+        return self.take(np.sort(order[:last]))
+
+    def cropped(
+        self, max_length: int | None, generator: torch.Generator | None = None
+    ) -> SequenceDataset:
+        """Return the data set with sequences of at most `max_length` letters."""
+        return SequenceDataset(self.sequences, self.target, max_length, generator)
+
+    def sorted_loader(self, batch_size: int, stride: int) -> Any:
+        """Return a loader of batches, from the shortest sequences to the longest."""
+        order = np.argsort(self.lengths, kind="stable")
+        lengths = [-(-self.lengths[i] // stride) for i in order]
+        chosen = [
+            [int(order[j]) for j in cut]
+            for cut in cut_by_length(lengths, batch_size, MAX_BATCH_TOKENS)
+        ]
+        dataset: Any = self
+        return torch.utils.data.DataLoader(dataset, sampler=chosen, batch_size=None)
+
+    def _part(self, codes: Codes) -> Codes:
+        if self._max_length is None or len(codes) <= self._max_length:
+            return codes
+        start = (len(codes) - self._max_length) // 2
+        if self._generator is not None:
+            start = int(
+                torch.randint(len(codes) - self._max_length + 1, (), generator=self._generator)
+            )
+        return codes[start : start + self._max_length]
