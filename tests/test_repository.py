@@ -143,7 +143,6 @@ PRIVATE = {  # tests that still use a private name, which is to be made public o
     "tests/genomics/test_kmer_model.py": {"_LETTERS"},
     "tests/genomics/test_kmers.py": {"_LETTERS"},
     "tests/genomics/test_pretraining.py": {"_windows"},
-    "tests/nn/test_dna.py": {"_sinusoids"},
     "tests/nn/test_memory.py": {"_PIECE"},
 }
 

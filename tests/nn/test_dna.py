@@ -237,9 +237,9 @@ def test_a_token_may_see_every_word_that_ends_in_it():
 
 
 def _positions(n):
-    from titans_ts.nn.dna.tokenizers import _sinusoids
+    from titans_ts.nn.dna.tokenizers.base import sinusoids
 
-    return _sinusoids(torch.arange(n), 8)
+    return sinusoids(torch.arange(n), 8)
 
 
 def test_a_filter_matches_anywhere_in_its_token():
@@ -266,12 +266,12 @@ def test_without_places_a_token_is_the_same_wherever_it_stands():
 
 
 def test_places_far_along_a_genome_are_still_told_apart():
-    from titans_ts.nn.dna.tokenizers import _sinusoids
+    from titans_ts.nn.dna.tokenizers.base import sinusoids
 
     far = 3_000_000_000
     place = torch.arange(far, far + 3)
     expected = np.sin(np.arange(far, far + 3, dtype=np.float64))
-    np.testing.assert_allclose(_sinusoids(place, 8)[:, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(sinusoids(place, 8)[:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""DNA tokenizers: from the letters of a sequence to tokens.
+
+A tokenizer maps codes `[B, T]` (:mod:`titans_ts.nn.dna.nucleotides`) to tokens `[B, N, D]` and a mask of
+the tokens that are present, `[B, N]`. All except "bpe" make one token of every `stride` letters from
+those letters and some before them, so that a sequence can be read in pieces. A new tokenizer is a class
+and an entry of `DNA_TOKENIZERS`.
+"""
+
+from __future__ import annotations
+
+from titans_ts.nn.dna.tokenizers.base import DNATokenizer, StridedTokenizer
+from titans_ts.nn.dna.tokenizers.bpe import BPETokens, learn_merges
+from titans_ts.nn.dna.tokenizers.conv import ConvTokens
+from titans_ts.nn.dna.tokenizers.kmer import KmerTokens
+from titans_ts.nn.dna.tokenizers.nucleotide import NucleotideTokens
+
+__all__ = [
+    "DNA_TOKENIZERS",
+    "BPETokens",
+    "ConvTokens",
+    "DNATokenizer",
+    "KmerTokens",
+    "NucleotideTokens",
+    "StridedTokenizer",
+    "learn_merges",
+]
+
+DNA_TOKENIZERS: dict[str, type[DNATokenizer]] = {
+    "nucleotide": NucleotideTokens,
+    "conv": ConvTokens,
+    "kmer": KmerTokens,
+    "bpe": BPETokens,
+}
+"""The DNA tokenizers by name."""

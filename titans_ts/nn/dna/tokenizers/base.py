@@ -1,0 +1,144 @@
+"""Base classes of the DNA tokenizers, one-hot letters and positions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from titans_ts.config import SequenceConfig
+from titans_ts.nn.dna.nucleotides import ABSENT, LOWER, SHARES
+
+__all__ = ["DNATokenizer", "OneHot", "StridedTokenizer", "sinusoids"]
+
+
+class DNATokenizer(nn.Module, ABC):
+    """Base of the tokenizers: tokens, and perhaps their positions.
+
+    Parameters
+    ----------
+    config : SequenceConfig
+        Width, `kernel_size`, `stride`, and what a tokenizer needs besides.
+    """
+
+    usual_size = 9
+    """`kernel_size` where it is None (`stride`, if that is more)."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
+        d_model = config.backbone.d_model
+        self.kernel_size = config.kernel_size or max(self.usual_size, config.stride)
+        self.stride = config.stride
+        if self.kernel_size < self.stride:
+            raise ValueError(
+                f"kernel_size is {self.kernel_size} and stride {self.stride}; a token would not see all "
+                "of its letters: raise kernel_size"
+            )
+        self.position = nn.Linear(d_model, d_model, bias=False) if config.position else None
+
+    @abstractmethod
+    def forward(
+        self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens of a piece of a sequence.
+
+        Parameters
+        ----------
+        codes : Tensor
+            `[B, T]` int64.
+        mask : Tensor
+            `[B, T]` bool: which of them are there.
+        lead : int
+            How many of them were read before, and only tell what stands before the piece.
+        offset : int
+            Tokens before the piece.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            Tokens `[B, N, D]`, and which are there, `[B, N]` bool.
+        """
+
+    @abstractmethod
+    def pieces(
+        self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens `[1, n, D]` of one sequence `[T]`, about `size` letters at a time.
+
+        Backwards, the last piece comes first, and its last token, too.
+        """
+
+    def _placed(self, tokens: Tensor, offset: int) -> Tensor:
+        """Tokens `[B, N, D]` that know their place, if they are to."""
+        if self.position is None:
+            return tokens
+        place = torch.arange(offset, offset + tokens.shape[1], device=tokens.device)
+        placed: Tensor = self.position(sinusoids(place, tokens.shape[2]).to(tokens.dtype))
+        return tokens + placed
+
+
+class StridedTokenizer(DNATokenizer):
+    """Base of those that make a token of every `stride` letters, whatever the letters are."""
+
+    def forward(
+        self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """As in the base class; N = (T - lead) / stride, rounded up."""
+        length = codes.shape[1] - lead
+        n_tokens = -(-length // self.stride)
+        rest = n_tokens * self.stride - length
+        front = self.kernel_size - 1 - lead
+        mask = F.pad(mask[:, max(0, -front) :], (max(0, front), rest))
+        codes = F.pad(codes[:, max(0, -front) :], (max(0, front), rest))
+        tokens = self.embed(codes, mask)
+        own = mask[:, self.kernel_size - 1 :].unflatten(1, (n_tokens, self.stride)).any(-1)
+        return self._placed(tokens, offset), own
+
+    def pieces(
+        self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As in the base class."""
+        device = next(self.parameters()).device
+        codes = codes[: len(codes) - int((codes[::-1] != ABSENT).argmax())]
+        size = max(1, size // self.stride) * self.stride
+        starts = range(0, len(codes), size)
+        for start in reversed(starts) if backwards else starts:
+            first = max(0, start - self.kernel_size + 1)
+            piece = torch.from_numpy(codes[first : start + size].astype(np.int64))[None].to(device)
+            tokens, mask = self(piece, piece != ABSENT, start - first, start // self.stride)
+            yield (tokens.flip(1), mask.flip(1)) if backwards else (tokens, mask)
+
+    @abstractmethod
+    def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """Tokens `[B, N, D]` of codes `[B, kernel_size - 1 + N stride]`."""
+
+
+class OneHot(nn.Module):
+    """Codes `[B, T]` as `[B, C, T]`: shares of A, C, G, T, and whether lower case is marked."""
+
+    def __init__(self, marked: bool) -> None:
+        super().__init__()
+        shares = np.concatenate([SHARES, SHARES])
+        lower = np.arange(2 * LOWER)[:, None] >= LOWER
+        table = np.concatenate([shares, lower & (shares.sum(1, keepdims=True) > 0)], 1)
+        table = table if marked else table[:, :4]
+        self.register_buffer("table", torch.from_numpy(table.astype(np.float32)), persistent=False)
+
+    table: Tensor
+
+    def forward(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """Return the channels `[B, C, T]` of codes `[B, T]`; masked positions are zero."""
+        return (self.table[codes] * mask[..., None]).mT
+
+
+def sinusoids(place: Tensor, width: int) -> Tensor:
+    """Sines and cosines of places `[N]`, `[N, width]` (Vaswani et al., 2017, section 3.5)."""
+    # a float32 has too few digits for the places of a genome, and not every device has float64
+    rate = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angle = place.cpu()[:, None].double() * rate
+    return torch.cat([angle.sin(), angle.cos()], -1).float().to(place.device)

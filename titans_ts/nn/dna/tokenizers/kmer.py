@@ -1,0 +1,57 @@
+"""The tokenizer "kmer": an embedding of each k-mer, with or without gaps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from titans_ts.config import SequenceConfig
+from titans_ts.nn.dna.nucleotides import gapped_offsets
+from titans_ts.nn.dna.tokenizers.base import StridedTokenizer
+
+__all__ = ["KmerTokens"]
+
+
+class KmerTokens(StridedTokenizer):
+    """A vector for every word of `kernel_size` letters.
+
+    Words overlap with a `stride` of 1, and follow one another with one of `kernel_size`. A word with a
+    letter other than A, C, G and T, or that begins before the sequence, is unknown. With `gaps`, a token
+    is the sum of several words: every choice of `kernel_size` letters of so many more, the first among
+    them (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014). A token's word ends at the last
+    of its letters; with `all_offsets`, the token is the sum of the words that end at each of them, of
+    vectors of their own for each place, so that a larger `stride` passes over no word.
+    """
+
+    usual_size = 6
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__(config)
+        if self.kernel_size > 10:
+            raise ValueError(
+                f"kernel_size is {self.kernel_size}; k-mers have at most 10 letters: there are 4 ** 10 "
+                "of them"
+            )
+        if config.soft_masked == "flag":
+            raise ValueError("soft_masked is 'flag', which k-mers cannot show; give 'keep'")
+        k, self.kernel_size = self.kernel_size, self.kernel_size + config.gaps
+        self._choices = gapped_offsets(k, config.gaps)
+        self._ends = self.stride if config.all_offsets else 1
+        n_words = self._ends * len(self._choices)  # in a token
+        self.words = nn.EmbeddingBag(n_words * (4**k + 1), config.backbone.d_model, mode="sum")
+        nn.init.normal_(self.words.weight, std=0.5 * n_words**-0.5)
+
+    def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """As in the base class."""
+        codes = torch.where(mask & (codes < 4), codes, 4)[:, self.stride - self._ends :]
+        step = self.stride // self._ends  # letters between the ends of two words
+        windows = codes.unfold(1, self.kernel_size, step)  # [B, N ends, k + gaps]
+        choices = torch.tensor(self._choices, device=codes.device)
+        letters = windows[..., choices]  # [B, N ends, n, k]
+        k = letters.shape[3]
+        number = (letters * 4 ** torch.arange(k, device=codes.device)).sum(-1)
+        number = torch.where((letters < 4).all(-1), number, 4**k)
+        number = number.unflatten(1, (-1, self._ends)).flatten(2)  # [B, N, ends n]
+        number = number + (4**k + 1) * torch.arange(number.shape[2], device=codes.device)
+        tokens: Tensor = self.words(number.flatten(0, 1)).unflatten(0, number.shape[:2])
+        return tokens
