@@ -2,7 +2,7 @@
 
 Makes its own data, so it needs no network: random sequences of 30 to 100 nucleotides, half of them
 with the motif TGACGTCA (the binding site of the CREB family) at a random place. A small model learns to
-tell which, and is tested on sequences it has not seen, against the share of the commoner class.
+distinguish them, and is tested on sequences it has not seen, against the share of the commoner class.
 
     python examples/dna_quickstart.py
 """

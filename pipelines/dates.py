@@ -36,7 +36,7 @@ def read_dates(column: pd.Series, say: Callable[[str], None]) -> pd.Series | Non
     Raises
     ------
     ValueError
-        If the day and the month cannot be told apart.
+        If the day and the month cannot be distinguished.
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         return column

@@ -169,7 +169,7 @@ class ForecasterConfig:
     """What a token is, and how variates meet: one of `titans_ts.nn.TOKENS`."""
     stateful_windows: int = 0
     """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
-    window, and in training gradients reach so many windows back."""
+    window, and training back-propagates through that many windows."""
     scaler: str = "standard"
     """Reversible normalisation of every window by itself: a key of `titans_ts.nn.SCALERS`."""
     season_length: int = 0

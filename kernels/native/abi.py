@@ -64,7 +64,7 @@ def places(position: Tensor, batch_size: int, end: int) -> Tensor:
     values = position.tolist()
     if len(values) != batch_size or not all(0 <= p < end for p in values):
         raise ValueError(
-            f"position is {values}; expected {batch_size} numbers from 0 to {end - 1}: go on with "
+            f"position is {values}; expected {batch_size} numbers from 0 to {end - 1}: continue with "
             "the state of the same streams, chunk_size and segment_length"
         )
     return position

@@ -191,7 +191,7 @@ def _outputs(
     if momentum is None:
         momenta = [k.new_empty(0) for _ in layers]
     numbers = 0
-    if save:  # rows of a boundary are padded to whole vectors of at most so many numbers
+    if save:  # rows of a boundary are padded to whole vectors of at most this many numbers
         lanes = 64 // k.element_size()
         size = sum(w.shape[1] * -(-w.shape[2] // lanes) * lanes for w in layers)
         numbers = (

@@ -79,7 +79,7 @@ def when(condition, mask):
 def anchor_tile(anchor, weights, at, mask, c):
     """Where chunk c takes its gradients: for the first the anchor, then the weights at its start.
 
-    A stream cut inside a chunk goes on with the rest of it: only there the two differ.
+    A stream cut inside a chunk continues with the rest of it: only there the two differ.
     """
     first = tl.load(anchor + at, mask=when(c == 0, mask), other=0.0)
     return first + tl.load(weights + at, mask=when(c > 0, mask), other=0.0)

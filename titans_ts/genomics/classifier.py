@@ -61,17 +61,19 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         its regularisation and the mixing weights. K-mer counts capture position-independent signals; the
         network adds position and order. Both strands are counted, unless `rc` is "none".
     class_weight : dict, "balanced" or None
-        How much each class counts in training, as in scikit-learn: by label, or by how rare it is.
+        Weights of the classes in the loss, as in scikit-learn: by label, or inversely proportional to
+        their frequencies. None (default): equal weights.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
         Width of a token, number of blocks, and of heads.
     max_length : int or None
-        Letters of a training sequence at most: of a longer one, a random stretch is read each time.
+        Longer training sequences are cropped at random to this many letters in every epoch. None
+        (default): no cropping.
     max_epochs : int or None
-        Passes over the training sequences at most; None makes about 640 steps, in 10 to 400 passes.
+        Maximum number of epochs. None (default) makes about 640 steps, in 10 to 400 epochs.
     batch_size : int
-        Sequences in a step; fewer where they are long (a step has at most 32 768 tokens).
+        Sequences in a step (default 64); fewer where they are long (a step has at most 32 768 tokens).
     learning_rate : float
         Peak learning rate of AdamW's one-cycle schedule (default 0.001).
     model_options : ModelOptions or dict, optional
@@ -84,18 +86,17 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         groups), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
         and `trainer_kwargs` for Lightning. Default: those of the class.
     device : str
-        "auto", or a torch device.
+        "auto" (default: CUDA if available), or a torch device.
     random_state : int, RandomState or None
-        Seed; with an int, CPU runs repeat exactly.
+        Seed; with an int, CPU runs are repeatable. None (default): another seed for every fit.
     progress_bar : bool
-        Whether to show one while fitting.
+        Whether to show a progress bar (default True).
     pretrained : str or Path, optional
-        A directory that :meth:`pretrain` wrote, or :meth:`save` of an estimator for DNA: training begins
-        with its tokenizer and backbone, which are as large as they were there, whatever the parameters
-        here and `model_options` say (but for `dropout`), and read backwards if they did. What short
-        sequences taught goes on with long ones in this way.
+        Initialise the tokenizer and backbone from this model: a directory written by :meth:`pretrain`, or
+        by :meth:`save` of an estimator for DNA. Their architecture parameters (except `dropout`) override
+        the ones given here, including bidirectionality. Useful to continue on longer sequences.
     freeze : {"none", "tokenizer", "backbone"}
-        What of them stays as it is: nothing; the tokenizer; both.
+        Which pretrained parts are frozen: none (default), the tokenizer, or tokenizer and backbone.
 
     Attributes
     ----------
@@ -104,7 +105,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     kmer_model_ : FittedKmerModel or None
         The k-mer model that is ensembled with it.
     classes_ : ndarray
-        The labels, sorted; of several labels a sequence, their names (a frame's columns) or numbers.
+        The labels, sorted. With several labels a sequence: their names (a frame's columns) or numbers.
     history_ : list of dict
         Losses of every epoch.
 
@@ -150,7 +151,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X, y or a parameter cannot be used; the message names it and how to mend it.
+            If X, y or a parameter cannot be used; the message names it and how to fix it.
         """
         sequences = self._read(X)
         classes, wanted = _read_labels(y, len(sequences))

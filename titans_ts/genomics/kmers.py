@@ -1,4 +1,4 @@
-"""Words of DNA: how often they occur, and which of them tell what is wanted."""
+"""K-mer counts of DNA, and the k-mers that predict a target best."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
 __all__ = ["KmerVectorizer", "informative_kmers"]
 
 _LETTERS = 100_000
-"""Letters, about, whose words are counted at a time."""
+"""About the number of letters whose k-mers are counted at a time."""
 
 
 class KmerVectorizer(TransformerMixin, BaseEstimator):
-    """How often each word of k letters occurs in a sequence, a few letters perhaps left out.
+    """Counts of k-mers, or of gapped k-mers, in sequences.
 
-    With gaps, words of `k + gaps` letters are read, of which every choice of k letters, the first among
-    them, counts (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014).
+    With gaps, every choice of k of `k + gaps` consecutive letters that includes the first one is counted
+    (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014).
 
     Parameters
     ----------
     k : int
-        Letters of a word, at most 10.
+        Letters of a k-mer, at most 10 (default 6).
     gaps : int
-        Letters left out.
+        Letters that it may skip (default 0).
     both_strands : bool
-        Whether the reverse complement's words are counted, too.
+        Whether the k-mers of the reverse complement are counted too (default True).
 
     Examples
     --------
@@ -149,68 +149,68 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
 
 def informative_kmers(
     sequences: Sequence[NDArray[np.uint8]],
-    wanted: NDArray[np.float64],
-    n_words: int,
+    target: NDArray[np.float64],
+    n_kmers: int,
     *,
     k: int = 6,
     gaps: int = 2,
     both_strands: bool = True,
 ) -> NDArray[np.float32]:
-    """Words that tell what is wanted of a sequence, the most telling first.
+    """The gapped k-mers that predict a target best, best first.
 
-    They have the largest part, weight times deviation, in a ridge regression on the counts of all words.
-    With both strands, one of a word and its reverse complement is given.
+    Ranked by abs(coefficient) x standard deviation in a ridge regression on the counts of all k-mers.
+    With both strands, only one of a k-mer and its reverse complement is returned.
 
     Parameters
     ----------
     sequences : sequence of ndarray
         Codes `[T]` each.
-    wanted : ndarray
-        `[N, n]`, each column of its own; NaN is missing.
-    n_words : int
-        Words at most; there are fewer in few sequences.
+    target : ndarray
+        `[N, n]`, one target per column; NaN is missing.
+    n_kmers : int
+        Maximum number of k-mers; few sequences have fewer.
     k, gaps, both_strands
         As for :class:`KmerVectorizer`.
 
     Returns
     -------
     ndarray
-        `[n_words, 4, k + gaps]`: 1 where a word has a letter, and none where any may stand.
+        `[n_kmers, 4, k + gaps]`: one-hot letters, and zeros at skipped places.
 
     Examples
     --------
     >>> from titans_ts.nn.dna.nucleotides import encode_nucleotides
     >>> codes = [encode_nucleotides(s) for s in ("AAGATACC", "CCGATATT", "TG", "GT")]
-    >>> wanted = np.array([[1.0], [1], [0], [0]])
-    >>> word = informative_kmers(codes, wanted, 1, k=4, gaps=0, both_strands=False)[0]
-    >>> "".join("ACGT"[i] for i in word.argmax(0))
+    >>> target = np.array([[1.0], [1], [0], [0]])
+    >>> kmer = informative_kmers(codes, target, 1, k=4, gaps=0, both_strands=False)[0]
+    >>> "".join("ACGT"[i] for i in kmer.argmax(0))
     'GATA'
     """
-    counter = KmerVectorizer(k, gaps, both_strands).fit(sequences)
-    counts = normalize(counter.transform(sequences))
-    known = ~np.isnan(wanted)
-    mean = np.nansum(wanted, 0) / np.maximum(known.sum(0), 1)
-    target = np.where(known, wanted - mean, 0)
+    vectorizer = KmerVectorizer(k, gaps, both_strands).fit(sequences)
+    counts = normalize(vectorizer.transform(sequences))
+    known = ~np.isnan(target)
+    mean = np.nansum(target, 0) / np.maximum(known.sum(0), 1)
+    target = np.where(known, target - mean, 0)
     target /= np.maximum(target.std(0), 1e-12)
     model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
     spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
     part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
-    places = counter.offsets()
-    words: list[NDArray[np.float32]] = []
+    places = vectorizer.offsets()
+    kmers: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     for column in np.argsort(-part, kind="stable"):
-        if part[column] == 0 or len(words) == n_words:
+        if part[column] == 0 or len(kmers) == n_kmers:
             break
-        word = np.zeros((4, k + gaps), np.float32)
+        kmer = np.zeros((4, k + gaps), np.float32)
         choice, number = divmod(int(column), 4**k)
         for power, place in enumerate(places[choice]):
-            word[number >> (2 * power) & 3, place] = 1
-        if word.tobytes() in seen:
+            kmer[number >> (2 * power) & 3, place] = 1
+        if kmer.tobytes() in seen:
             continue
-        words.append(word)
+        kmers.append(kmer)
         if both_strands:
             reach = places[choice][-1] + 1
-            back = np.zeros_like(word)
-            back[:, :reach] = word[::-1, :reach][:, ::-1]
+            back = np.zeros_like(kmer)
+            back[:, :reach] = kmer[::-1, :reach][:, ::-1]
             seen.add(back.tobytes())
-    return np.array(words, np.float32).reshape(-1, 4, k + gaps)
+    return np.array(kmers, np.float32).reshape(-1, 4, k + gaps)

@@ -75,7 +75,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X, y or a parameter cannot be used; the message names it and how to mend it.
+            If X, y or a parameter cannot be used; the message names it and how to fix it.
         """
         sequences = self._read(X)
         check_target(y)

@@ -136,11 +136,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         window: int = 1024,
         validation_contigs: Sequence[str] | None = None,
     ) -> list[dict[str, float]]:
-        """Learn the letters of genomes, and save what was learned for ``pretrained=path``.
+        """Train a language model on genomes, and save it for ``pretrained=path``.
 
-        The tokenizer, the backbone and how to train are this estimator's; it is not fitted by this. With
-        `rc` other than "none", windows of either strand are read. A run that was interrupted leaves
-        ``PATH.unfinished``, from which the same call goes on after the last full pass.
+        The tokenizer, backbone and training settings are those of this estimator, which is not fitted by
+        this. With an `rc` other than "none", windows of both strands are read. An interrupted run leaves
+        ``PATH.unfinished``, from which the same call resumes after the last complete epoch.
 
         Parameters
         ----------
@@ -149,9 +149,10 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         path : str or Path
             Directory to write.
         objective : {"causal", "masked"}
-            Tell the letters of the next token from all before it, or hidden letters from those around.
+            Predict the letters of the next token ("causal", default), or hidden letters from their
+            context ("masked").
         window : int
-            Letters of a window; windows lie side by side.
+            Letters of a window (default 1024); windows do not overlap.
         validation_contigs : sequence of str, optional
             Contigs to hold out; default: small ones that make up `validation_fraction`; where there are
             none, the end of every contig of several windows; where there is none of these either, the
@@ -174,7 +175,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         one = isinstance(genomes, (str, Path, Genome))
         seed = None
         if not isinstance(self.random_state, numbers.Integral):
-            seed = unfinished_seed(path)  # any will do: that of the run to go on with
+            seed = unfinished_seed(path)  # any seed is right: take that of the run to resume
         if seed is None:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with self._seeded(seed) as generator:

@@ -1,4 +1,4 @@
-"""The model of letters: what a backbone learns from genomes without labels."""
+"""A language model of DNA: pretraining on genomes without labels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER
 __all__ = ["OBJECTIVES", "LanguageModel", "letter_loss"]
 
 OBJECTIVES = ("causal", "masked")
-"""What is to be told: the letters of the next token from all before it; or letters that were hidden, a
-token in seven, from those before (and, read in both directions, behind)."""
+"""What is predicted: the letters of the next token from all tokens before it; or the letters of hidden
+tokens, one in seven, from those before them (and behind them, if the model is bidirectional)."""
 
 _HIDDEN = 0.15
 _N = LETTERS.index("N")
 
 
 class LanguageModel(nn.Module):
-    """Tokenizer and backbone of a :class:`SequenceModel`, and the letters that it expects.
+    """Tokenizer and backbone of a :class:`SequenceModel` with a head that predicts letters.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         if config.tokenizer == "bpe":
             raise ValueError(
-                "tokenizer is 'bpe', whose words have no fixed number of letters to tell; choose another"
+                "tokenizer is 'bpe', whose tokens have no fixed number of letters; choose another"
             )
         self.config = config
         self.body = SequenceModel(config)
@@ -49,7 +49,7 @@ class LanguageModel(nn.Module):
     def forward(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Logits of A, C, G, T for the letters of a token, `[B, N, stride, 4]`.
 
-        Of codes `[B, T]` and lengths `[B]`; whose letters they are for, the objective says.
+        For codes `[B, T]` and lengths `[B]`: of the next token, or of the token itself, by the objective.
         """
         found, _ = self.body.hidden(codes, lengths)
         logits: Tensor = self.letters(torch.cat(found, -1))
@@ -59,14 +59,14 @@ class LanguageModel(nn.Module):
 def letter_loss(
     model: LanguageModel, batch: tuple[Tensor, Tensor], objective: str
 ) -> tuple[Tensor, int]:
-    """Mean surprise of the letters that were to be told, in nats, and their number.
+    """Mean negative log-likelihood of the predicted letters, in nats, and their number.
 
     Parameters
     ----------
     model : LanguageModel
         The model.
     batch : tuple
-        Codes `[B, T]` and lengths `[B]`; ambiguous letters are not asked.
+        Codes `[B, T]` and lengths `[B]`; ambiguous letters do not count.
     objective : str
         One of :data:`OBJECTIVES`. In evaluation the same tokens are hidden every time.
     """

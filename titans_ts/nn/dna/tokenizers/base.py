@@ -54,7 +54,7 @@ class DNATokenizer(nn.Module, ABC):
         mask : Tensor
             `[B, T]` bool: which of them are there.
         lead : int
-            How many of them were read before, and only tell what stands before the piece.
+            Number of leading codes that were read before and only serve as context.
         offset : int
             Tokens before the piece.
 

@@ -13,14 +13,14 @@ __all__ = ["KmerTokens"]
 
 
 class KmerTokens(StridedTokenizer):
-    """A vector for every word of `kernel_size` letters.
+    """A vector for every k-mer; k is `kernel_size`.
 
-    Words overlap with a `stride` of 1, and follow one another with one of `kernel_size`. A word with a
-    letter other than A, C, G and T, or that begins before the sequence, is unknown. With `gaps`, a token
-    is the sum of several words: every choice of `kernel_size` letters of so many more, the first among
-    them (gapped k-mers: Ghandi et al., PLOS Computational Biology 2014). A token's word ends at the last
-    of its letters; with `all_offsets`, the token is the sum of the words that end at each of them, of
-    vectors of their own for each place, so that a larger `stride` passes over no word.
+    The k-mers of two tokens overlap if `stride` is below k. A k-mer with a letter other than A, C, G and
+    T, or that begins before the sequence, is unknown. With `gaps`, a token is the sum over all gapped
+    k-mers: every choice of k of `k + gaps` consecutive letters that includes the first one (Ghandi et
+    al., PLOS Computational Biology 2014). The k-mer of a token ends at the last of its letters; with
+    `all_offsets`, the token is the sum of the k-mers that end at each of its letters, with vectors of
+    their own for each place, so that a larger `stride` skips no k-mer.
     """
 
     usual_size = 6
