@@ -6,7 +6,19 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from titans_ts.types import (
+    Directions,
+    DNATokenizerName,
+    OutputName,
+    PoolingName,
+    ScalerName,
+    SoftMasked,
+    Strands,
+    Tokens,
+    Variant,
+)
 
 __all__ = [
     "BackboneConfig",
@@ -50,7 +62,7 @@ class MemoryConfig(Options):
     """Whether past surprise carries over (eta)."""
     forget: bool = True
     """Whether the memory decays (alpha)."""
-    forget_to: str = "init"
+    forget_to: Literal["init", "zero"] = "init"
     """Towards what: "init", the learned initial memory, or "zero", as the paper writes it."""
     write: bool = True
     """False never writes nor forgets: the control that shows what the memory adds."""
@@ -88,7 +100,7 @@ class _RareBackboneOptions:
 class BackboneConfig(_RareBackboneOptions):
     """A stack of Titans blocks (arXiv 2501.00663, section 4)."""
 
-    variant: str = "mac"
+    variant: Variant = "mac"
     """Which block: a key of `titans_ts.nn.BLOCKS`."""
     d_model: int = 64
     """D, width of a token."""
@@ -165,19 +177,19 @@ class ForecasterConfig:
     """Steps in a token."""
     patch_stride: int = 8
     """Steps between the starts of two tokens."""
-    tokens: str = "patch"
+    tokens: Tokens = "patch"
     """What a token is, and how variates meet: one of `titans_ts.nn.TOKENS`."""
     stateful_windows: int = 0
     """0 starts every window with an empty memory. Otherwise the memory's state goes on from window to
     window, and training back-propagates through that many windows."""
-    scaler: str = "standard"
+    scaler: ScalerName = "standard"
     """Reversible normalisation of every window by itself: a key of `titans_ts.nn.SCALERS`."""
     season_length: int = 0
     """Steps of a season that is learned as persistent memory, one value a step and variate; 0: none.
     The last known covariate is a step's place in it then."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Levels of the forecast quantiles, increasing, in (0, 1)."""
-    output: str = "quantiles"
+    output: OutputName = "quantiles"
     """What is forecast beside the mean: a key of `titans_ts.nn.OUTPUTS`."""
     head_dropout: float = ModelOptions.head_dropout
     """Dropout rate of the head's input."""
@@ -219,7 +231,7 @@ class SequenceConfig:
     """What they are: "classes" that exclude one another, "labels" that do not, or "values"."""
     n_bins: int = 0
     """Bins of a track: equal parts of a sequence with values of their own; 0 is one answer a sequence."""
-    tokenizer: str = "nucleotide"
+    tokenizer: DNATokenizerName = "nucleotide"
     """How a sequence becomes tokens: a key of `titans_ts.nn.DNA_TOKENIZERS`."""
     kernel_size: int | None = None
     """Letters a token sees; None is what is usual for the tokenizer: 9, for "conv" 15, for "kmer" 6."""
@@ -235,13 +247,13 @@ class SequenceConfig:
     """Motifs of the tokenizer "conv"."""
     merges: tuple[str, ...] = ()
     """Pairs of words that the tokenizer "bpe" merges."""
-    soft_masked: str = "keep"
+    soft_masked: SoftMasked = "keep"
     """What lower-case letters are: one of `titans_ts.nn.SOFT_MASKED`."""
-    rc: str = "none"
+    rc: Strands = "none"
     """What is done with the other strand: one of `titans_ts.nn.STRANDS`."""
-    bidirectional: str = "none"
+    bidirectional: Directions = "none"
     """Whether tokens are read backwards, too: one of `titans_ts.nn.DIRECTIONS`."""
-    pooling: str = "attention"
+    pooling: PoolingName = "attention"
     """How tokens become one vector: a key of `titans_ts.nn.POOLINGS`."""
     length: int = 0
     """Letters of the longest sequence that the pooling "flatten" can take."""

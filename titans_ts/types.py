@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from sklearn.model_selection import BaseCrossValidator
 
 __all__ = [
+    "Calendar",
     "ColumnNames",
     "CrossValidation",
     "DNATokenizerName",
+    "Directions",
+    "Freeze",
     "GroupsLike",
     "OutputName",
     "PoolingName",
@@ -30,6 +33,7 @@ __all__ = [
     "TargetLike",
     "Tokens",
     "Variant",
+    "WindowsLike",
 ]
 
 SeriesLike: TypeAlias = Union["NDArray[Any]", "pd.Series", "pd.DataFrame"]
@@ -44,8 +48,14 @@ TargetLike: TypeAlias = Union["ArrayLike", "pd.Series", "pd.DataFrame", None]
 GroupsLike: TypeAlias = Union["ArrayLike", "pd.Series", None]
 """The group of each of N sequences, such as its chromosome."""
 
-ColumnNames: TypeAlias = str | Sequence[str] | None
-"""One column's name, or several."""
+ColumnNames: TypeAlias = str | int | Sequence[str] | Sequence[int] | None
+"""The name of a column, or several; the number of a column for an array."""
+
+Calendar: TypeAlias = bool | str | Sequence[str]
+"""Whether calendar features are used, or which."""
+
+WindowsLike: TypeAlias = Union["NDArray[Any]", "pd.Series", "pd.DataFrame", None]
+"""A series, a batch of windows `[N, L, C]`, or None for the fitted series."""
 
 RandomState: TypeAlias = Union[int, "np.random.RandomState", None]
 """A seed, a generator, or None for a seed from the system."""
@@ -78,3 +88,9 @@ Strands: TypeAlias = Literal["none", "augment", "average", "equivariant", "auto"
 
 SoftMasked: TypeAlias = Literal["keep", "flag", "mask"]
 """What lower-case letters of DNA mean: nothing, a feature of their own, or missing letters."""
+
+Directions: TypeAlias = Literal["none", "shared", "separate"]
+"""Whether DNA is also read backwards, and by which weights: `titans_ts.nn.DIRECTIONS`."""
+
+Freeze: TypeAlias = Literal["none", "tokenizer", "backbone"]
+"""Which pretrained parts are frozen."""

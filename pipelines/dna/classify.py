@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -137,20 +137,21 @@ def classify(
     ]
     lengths = parts[0]["sequence"].str.len()
     typer.echo(f"{len(parts[0])} training sequences of {lengths.min()} to {lengths.max()} letters")
-    classifier = TitansClassifier(
-        stride=stride,
-        rc=rc,
-        bidirectional=bidirectional,
-        pooling=pooling,
-        kmer_model=None if kmer_model is None else KmerModel(kmer_model, kmer_gaps),
-        soft_masked=soft_masked,
-        max_length=max_length,
-        pretrained=pretrained,
-        freeze=freeze,
-        max_epochs=max_epochs,
-        random_state=seed,
-        progress_bar=not quiet,
-    )
+    params: dict[str, Any] = {
+        "stride": stride,
+        "rc": rc,
+        "bidirectional": bidirectional,
+        "pooling": pooling,
+        "kmer_model": None if kmer_model is None else KmerModel(kmer_model, kmer_gaps),
+        "soft_masked": soft_masked,
+        "max_length": max_length,
+        "pretrained": pretrained,
+        "freeze": freeze,
+        "max_epochs": max_epochs,
+        "random_state": seed,
+        "progress_bar": not quiet,
+    }
+    classifier = TitansClassifier(**params)
     if tokenizer is not None:
         classifier.set_params(tokenizer=tokenizer)
     other = parts[1] if test else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,16 +68,17 @@ def pretrain(
     from titans_ts.genomics import TitansClassifier
 
     torch.set_num_threads(threads)
-    estimator = TitansClassifier(
-        stride=stride,
-        position=position,
-        rc="augment",
-        bidirectional=bidirectional,
-        soft_masked=soft_masked,
-        max_epochs=max_epochs,
-        random_state=seed,
-        progress_bar=not quiet,
-    )
+    params: dict[str, Any] = {
+        "stride": stride,
+        "position": position,
+        "rc": "augment",
+        "bidirectional": bidirectional,
+        "soft_masked": soft_masked,
+        "max_epochs": max_epochs,
+        "random_state": seed,
+        "progress_bar": not quiet,
+    }
+    estimator = TitansClassifier(**params)
     sizes = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}
     estimator.set_params(**{k: v for k, v in sizes.items() if v is not None})
     contigs = None if validation_contigs is None else validation_contigs.split(",")

@@ -21,6 +21,7 @@ from titans_ts.forecasting.parameters import ForecasterParameters, check_positiv
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.types import SeriesLike
 
 __all__ = ["ForecasterEvaluation"]
 
@@ -42,7 +43,7 @@ class ForecasterEvaluation(ForecasterParameters):
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> Any:
         """Train on the windows of a panel."""
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: SeriesLike, y: object = None) -> float:
         """R^2 of the forecasts of every window of X, averaged over the variates and items.
 
         Parameters
@@ -59,7 +60,7 @@ class ForecasterEvaluation(ForecasterParameters):
 
     def backtest(
         self,
-        X: Any,
+        X: SeriesLike,
         *,
         stride: int | None = None,
         n_windows: int | None = None,
@@ -137,7 +138,7 @@ class ForecasterEvaluation(ForecasterParameters):
                 refit=refit,
             )
 
-    def surprise(self, X: Any) -> Any:
+    def surprise(self, X: SeriesLike) -> Any:
         """The memory's surprise at every value of a series, read from the beginning.
 
         The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
@@ -160,12 +161,12 @@ class ForecasterEvaluation(ForecasterParameters):
 
     def detect_anomalies(
         self,
-        X: Any,
+        X: SeriesLike,
         *,
         score: str = "error",
         risk: float = 1e-3,
         method: str = "quantile",
-        reference: Any = None,
+        reference: SeriesLike | None = None,
     ) -> pd.DataFrame:
         """Find unusual values of a series.
 

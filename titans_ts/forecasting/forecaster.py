@@ -21,6 +21,7 @@ from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
 from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
 __all__ = ["TitansForecaster"]
 
@@ -150,7 +151,7 @@ class TitansForecaster(ForecasterEvaluation):
         tags.input_tags.allow_nan = True
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> TitansForecaster:
+    def fit(self, X: SeriesLike, y: object = None) -> TitansForecaster:
         """Train on the windows of a series, or of the items of a long frame.
 
         The last rows (`validation_fraction` of `training_options`, at least `prediction_length`) choose
@@ -197,7 +198,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._remember(panel, scaled=fitted.scaled.values)
         return self
 
-    def predict(self, X: Any = None, known_covariates: Any = None) -> Any:
+    def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
         Parameters
@@ -227,7 +228,9 @@ class TitansForecaster(ForecasterEvaluation):
         point, _ = self.predictor.forecast(panel, known, self._state_before(panel))
         return panel.format_forecast(point)
 
-    def predict_quantiles(self, X: Any = None, known_covariates: Any = None) -> Any:
+    def predict_quantiles(
+        self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
+    ) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
 
         Parameters
@@ -246,7 +249,10 @@ class TitansForecaster(ForecasterEvaluation):
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
     def predict_interval(
-        self, X: Any = None, coverage: float = 0.9, known_covariates: Any = None
+        self,
+        X: WindowsLike = None,
+        coverage: float = 0.9,
+        known_covariates: SeriesLike | None = None,
     ) -> Any:
         """Forecast an interval for every step that contains the given share of future values.
 
@@ -286,10 +292,10 @@ class TitansForecaster(ForecasterEvaluation):
 
     def sample(
         self,
-        X: Any = None,
+        X: WindowsLike = None,
         n_samples: int = 100,
-        known_covariates: Any = None,
-        random_state: int | np.random.RandomState | None = None,
+        known_covariates: SeriesLike | None = None,
+        random_state: RandomState = None,
     ) -> Any:
         """Draw sample paths. Steps and variates are correlated as in past forecast errors.
 
@@ -335,7 +341,7 @@ class TitansForecaster(ForecasterEvaluation):
             return np.moveaxis(paths, -1, 1 if panel.kind == "windows" else 0)
         return paths
 
-    def calibrate(self, X: Any) -> TitansForecaster:
+    def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
 
         Parameters
@@ -354,7 +360,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._calibration = calibration
         return self
 
-    def update(self, X: Any) -> TitansForecaster:
+    def update(self, X: SeriesLike) -> TitansForecaster:
         """Append the next rows of the series; forecasts continue after them.
 
         With `stateful_windows`, the memory reads the rows before the window that a forecast reads, one
@@ -379,7 +385,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._remember(self._tail.followed_by(new), self._state)
         return self
 
-    def set_history(self, X: Any) -> TitansForecaster:
+    def set_history(self, X: SeriesLike) -> TitansForecaster:
         """Forecast from the end of another series from now on; the weights do not change.
 
         Parameters
@@ -425,7 +431,9 @@ class TitansForecaster(ForecasterEvaluation):
         """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
         return self._tail.freq
 
-    def _read(self, X: Any, known_covariates: Any = None) -> tuple[Panel, Tensor | None]:
+    def _read(
+        self, X: Any, known_covariates: SeriesLike | None = None
+    ) -> tuple[Panel, Tensor | None]:
         """Read and check all that a forecast needs, before anything is computed."""
         check_is_fitted(self, "model_")
         panel = self.predictor.read_history(X, self._tail)

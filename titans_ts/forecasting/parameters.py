@@ -18,6 +18,15 @@ from titans_ts.estimator import TitansEstimator
 from titans_ts.forecasting.columns import column_names
 from titans_ts.forecasting.frequency import CYCLES
 from titans_ts.forecasting.panel import Roles
+from titans_ts.types import (
+    Calendar,
+    ColumnNames,
+    OutputName,
+    RandomState,
+    ScalerName,
+    Tokens,
+    Variant,
+)
 
 __all__ = ["ForecasterParameters", "check_positive"]
 
@@ -29,23 +38,23 @@ class ForecasterParameters(TitansEstimator):
     prediction_length: int = ForecasterConfig.prediction_length
     context_length: int = ForecasterConfig.context_length
     _: KW_ONLY
-    variant: str = BackboneConfig.variant
+    variant: Variant = BackboneConfig.variant
     d_model: int = BackboneConfig.d_model
     n_layers: int = BackboneConfig.n_layers
     n_heads: int = BackboneConfig.n_heads
     patch_length: int = ForecasterConfig.patch_length
     patch_stride: int = ForecasterConfig.patch_stride
-    tokens: str = ForecasterConfig.tokens
+    tokens: Tokens = ForecasterConfig.tokens
     stateful_windows: int = ForecasterConfig.stateful_windows
-    scaler: str = ForecasterConfig.scaler
+    scaler: ScalerName = ForecasterConfig.scaler
     season_length: int = ForecasterConfig.season_length
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
-    output: str = ForecasterConfig.output
-    target: Any = None
-    past_covariates: Any = ()
-    known_covariates: Any = ()
-    static_covariates: Any = ()
-    calendar: Any = False
+    output: OutputName = ForecasterConfig.output
+    target: ColumnNames = None
+    past_covariates: ColumnNames = ()
+    known_covariates: ColumnNames = ()
+    static_covariates: ColumnNames = ()
+    calendar: Calendar = False
     item_id: str = "item_id"
     timestamp: str = "timestamp"
     freq: str | None = None
@@ -55,7 +64,7 @@ class ForecasterParameters(TitansEstimator):
     model_options: ModelOptions | dict[str, Any] | None = None
     training_options: TrainingOptions | dict[str, Any] | None = None
     device: str = "auto"
-    random_state: int | np.random.RandomState | None = None
+    random_state: RandomState = None
     progress_bar: bool = True
 
     @property

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from titans_ts.genomics.parse import check_target
 from titans_ts.genomics.sequence_estimator import SequenceEstimator
+from titans_ts.types import GroupsLike, SequencesLike, TargetLike
 
 __all__ = ["TitansClassifier"]
 
@@ -131,7 +132,12 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         return tags
 
     def fit(
-        self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
+        self,
+        X: SequencesLike,
+        y: TargetLike,
+        *,
+        groups: GroupsLike = None,
+        validation: tuple[SequencesLike, TargetLike] | None = None,
     ) -> TitansClassifier:
         """Train on labelled sequences.
 
@@ -193,7 +199,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             )
         return np.asarray(weights, np.float64)
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: SequencesLike) -> NDArray[Any]:
         """The likeliest class of every sequence, `[N]`; of several labels, whether each holds, `[N, n]`.
 
         Parameters
@@ -214,7 +220,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         return labels
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: SequencesLike) -> NDArray[np.float64]:
         """The probability of every class (or label), `[N, n]`, columns in the order of `classes_`.
 
         A sequence that is too long for a batch is read in pieces, in constant memory.

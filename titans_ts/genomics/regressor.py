@@ -15,6 +15,7 @@ from torch import Tensor
 
 from titans_ts.genomics.parse import check_lengths, check_target
 from titans_ts.genomics.sequence_estimator import SequenceEstimator
+from titans_ts.types import GroupsLike, SequencesLike, TargetLike
 
 __all__ = ["TitansRegressor"]
 
@@ -54,7 +55,12 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         return tags
 
     def fit(
-        self, X: Any, y: Any, *, groups: Any = None, validation: tuple[Any, Any] | None = None
+        self,
+        X: SequencesLike,
+        y: TargetLike,
+        *,
+        groups: GroupsLike = None,
+        validation: tuple[SequencesLike, TargetLike] | None = None,
     ) -> TitansRegressor:
         """Train on sequences with values.
 
@@ -114,7 +120,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         self.mean_, self.scale_, self._flat = mean, scale, flat
         return self
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: SequencesLike) -> NDArray[np.float64]:
         """Values `[N]`, `[N, n]` or `[N, n_bins, n]`, as they were fitted.
 
         Parameters
@@ -149,7 +155,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         scale, mean = float(self.scale_[column]), float(self.mean_[column])
         return lambda outputs: outputs[:, int(column)] * scale + mean
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: SequencesLike, y: TargetLike, sample_weight: Any = None) -> float:
         """R squared of the predictions, the mean over values; a bin of a track is a value of its own.
 
         Parameters
@@ -170,7 +176,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         wanted, told = _read_values(y, "y", len(X)), self._values(X)
         if wanted.shape != told.shape:
             shape = told[:, 0].shape if self._flat else told.shape
-            raise ValueError(f"y has shape {np.shape(y)}, but {shape} is predicted")
+            raise ValueError(f"y has shape {np.asarray(y).shape}, but {shape} is predicted")
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
         check_consistent_length(X, weight)
         found = []

@@ -54,6 +54,16 @@ from titans_ts.nn.dna.model import STRANDS, SequenceModel
 from titans_ts.nn.dna.nucleotides import SOFT_MASKED
 from titans_ts.nn.dna.tokenizers import ConvTokens, learn_merges
 from titans_ts.training import bucketed_batches, sequence_loss, train
+from titans_ts.types import (
+    Directions,
+    DNATokenizerName,
+    Freeze,
+    PoolingName,
+    RandomState,
+    SoftMasked,
+    Strands,
+    Variant,
+)
 
 __all__ = ["SequenceEstimator"]
 
@@ -68,18 +78,18 @@ _MAX_WEIGHTS = 2**24
 class SequenceEstimator(GenomeTools, TitansEstimator):
     """Base of the estimators for DNA; the parameters are described where they are used."""
 
-    tokenizer: str | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer = (
-        SequenceConfig.tokenizer
-    )
+    tokenizer: (
+        DNATokenizerName | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer
+    ) = SequenceConfig.tokenizer
     _: KW_ONLY
     stride: int = SequenceConfig.stride
     position: bool = SequenceConfig.position
-    soft_masked: str = SequenceConfig.soft_masked
-    rc: str = SequenceConfig.rc
-    bidirectional: str = SequenceConfig.bidirectional
-    pooling: str = SequenceConfig.pooling
+    soft_masked: SoftMasked = SequenceConfig.soft_masked
+    rc: Strands = SequenceConfig.rc
+    bidirectional: Directions = SequenceConfig.bidirectional
+    pooling: PoolingName = SequenceConfig.pooling
     kmer_model: KmerModel | int | None = None
-    variant: str = "mag"
+    variant: Variant = "mag"
     d_model: int = BackboneConfig.d_model
     n_layers: int = BackboneConfig.n_layers
     n_heads: int = BackboneConfig.n_heads
@@ -88,11 +98,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     batch_size: int = TrainingConfig.batch_size
     learning_rate: float = TrainingConfig.learning_rate
     pretrained: str | Path | None = None
-    freeze: str = "none"
+    freeze: Freeze = "none"
     model_options: ModelOptions | dict[str, Any] | None = None
     training_options: TrainingOptions | dict[str, Any] | None = None
     device: str = "auto"
-    random_state: int | np.random.RandomState | None = None
+    random_state: RandomState = None
     progress_bar: bool = True
 
     model_: SequenceModel = field(init=False)
