@@ -254,7 +254,7 @@ class Run:
                 yield self._asked(alone, name, seed) | more
                 name, more["believed"] = (
                     f"{name} + words",
-                    model.kmer_model_.shares.round(2).tolist(),
+                    model.kmer_model_.mixing_weights.round(2).tolist(),
                 )
             row = self._asked(model, name, seed) | more
             yield row | {"seconds": round(time.perf_counter() - start, 1)}

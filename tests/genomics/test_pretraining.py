@@ -273,7 +273,7 @@ def test_contigs_are_held_out_whole(genome, tmp_path):
         ({}, {"objective": "next"}, "objective is 'next'; choose one of"),
         ({"bidirectional": "shared"}, {}, "bidirectional is 'shared', and what is read backwards"),
         ({}, {"window": 3}, "window is 3; it must have four tokens .of 1 letters. at least"),
-        ({"tokenizer": "bpe"}, {}, "tokenizer is 'bpe', whose words have no fixed number"),
+        ({"tokenizer": "bpe"}, {}, "tokenizer is 'bpe', whose tokens have no fixed number"),
         ({}, {"validation_contigs": ["six"]}, "validation_contigs has 'six', which no genome has"),
         ({}, {"validation_contigs": ["one", "two"]}, "the genomes leave nothing to train on"),
         ({"rc": "x"}, {}, "rc is 'x'"),

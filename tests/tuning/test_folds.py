@@ -235,7 +235,7 @@ def test_folds_of_values_and_of_several_labels_are_drawn_at_random():
 @pytest.mark.parametrize(
     ("y", "groups", "cv", "message"),
     [
-        (None, None, None, "y is None; give what each sequence"),
+        (None, None, None, "y is None; give the target of each sequence"),
         (Y[:10], None, None, "inconsistent numbers of samples"),
         (Y, np.zeros(40), None, "cv is None and there are 1 groups; give at least two groups"),
         (Y, GROUPS, 9, "cv is 9 and there are 8 groups"),

@@ -81,7 +81,7 @@ class SequenceDataset:
         order = np.random.default_rng(seed).permutation(len(self))
         first = np.unique(self.target[order], return_index=True)[1] if classes else np.array([0])
         order = np.concatenate([order[first], np.delete(order, first)])
-        each = (1 + counter.both_strands) * len(counter.places())
+        each = (1 + counter.both_strands) * len(counter.offsets())
         counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
         last = max(
             len(first), int(np.searchsorted(counts[order].cumsum(), MAX_COUNTS, side="right"))
