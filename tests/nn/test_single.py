@@ -284,7 +284,7 @@ def test_explain_gives_the_reason_against_one_call(change, reason, calls):
         backbone.blocks[0].ff.register_forward_hook(lambda *_: None)
     if change == "dtype":
         with torch.no_grad():
-            why = single_token.uncovered_block(backbone.blocks[0], x.float())
+            why = single_token.single_block(backbone.blocks[0], x.float()).uncovered
         assert why == reason
         return
     with torch.set_grad_enabled(change == "gradient"):

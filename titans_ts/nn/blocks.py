@@ -19,7 +19,7 @@ from titans_ts.config import BackboneConfig
 from titans_ts.kernels import Weights
 from titans_ts.kernels.decisions import covered
 from titans_ts.kernels.layout import ChunkLayout
-from titans_ts.kernels.native.layer import native_block
+from titans_ts.kernels.native.layer import Layer, native_block
 from titans_ts.nn.attention import (
     AttentionCache,
     SegmentAttention,
@@ -29,7 +29,7 @@ from titans_ts.nn.fused import inverse_rms
 from titans_ts.nn.layers import FeedForward, Norm
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryState
 from titans_ts.nn.packing import prefix_mask
-from titans_ts.nn.single_token import block_parameters, layer_parameters, uncovered_block
+from titans_ts.nn.single_token import block_parameters, single_block
 from titans_ts.nn.state import repeat_state
 
 __all__ = [
@@ -288,19 +288,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
         """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
-        if covered("block", uncovered_block(self, x, lengths)):
-            return self._step(x, state)
+        single = single_block(self, x, lengths)
+        if covered("block", single.uncovered):
+            assert single.layer is not None
+            return self._step(x, state, single.layer)
         y, state, surprise = self.mixer(self.mixer_norm(x), state, lengths)
         x = x + self._drop(y)
         x = x + self._drop(self.ff(self.ff_norm(x)))
         return MixerOutput(x, state, surprise)
 
-    def _step(self, x: Tensor, state: MACState) -> MixerOutput:
+    def _step(self, x: Tensor, state: MACState, layer: Layer) -> MixerOutput:
         """Read one token of every stream in one compiled call, which writes a MAC's memory."""
         memory, start, read_conv, cache, position = state
         (y, conv, after, surprise), read_conv, pairs = native_block(
             x,
-            layer_parameters(self.mixer.memory),
+            layer,
             block_parameters(self, cache.pairs.shape[-1], x),
             self.mixer.memory.initial.weights(),
             memory.conv,

@@ -15,7 +15,7 @@ from titans_ts.nn.fused import gated_norm, project
 from titans_ts.nn.initial import InitialMemory
 from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing, prefix_mask
-from titans_ts.nn.single_token import layer_parameters, uncovered_layer
+from titans_ts.nn.single_token import single_layer
 
 __all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
@@ -158,8 +158,10 @@ class NeuralMemory(nn.Module):
         tuple[Tensor, Tensor]
             What the memory answers, `[B, T, D]`, and the convolution's new last inputs.
         """
-        if covered("memory layer (read)", uncovered_layer(self, x, mask)):
-            return native_read(x, layer_parameters(self), weights, conv)
+        single = single_layer(self, x, mask)
+        if covered("memory layer (read)", single.uncovered):
+            assert single.layer is not None
+            return native_read(x, single.layer, weights, conv)
         packing = None if mask is None else Packing(mask)
         tokens = x if packing is None else packing.pack(x)
         lengths = None if packing is None else packing.lengths
@@ -194,8 +196,10 @@ class NeuralMemory(nn.Module):
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
         state = self.initial_state(x.shape[0]) if state is None else state
-        if covered("memory layer", uncovered_layer(self, x, lengths)):
-            layer, initial = layer_parameters(self), self.initial.weights()
+        single = single_layer(self, x, lengths)
+        if covered("memory layer", single.uncovered):
+            assert single.layer is not None
+            layer, initial = single.layer, self.initial.weights()
             out, conv, after, norm = native_step(x, layer, initial, state.conv, state.memory)
             return NeuralMemoryOutput(out, NeuralMemoryState(after, conv), norm)
         width = x.shape[-1] // self.n_heads

@@ -1,13 +1,13 @@
 """One token of every stream: when one compiled call reads it through a layer or block, and explanations.
 
 The modules of `nn` are torch operations; `kernels/native/layer.py` computes the same for a single token
-of every stream in one call, which is several times faster. The two functions `uncovered_*` here are the
-only ones that decide it. They return the reason against one call, or None.
+of every stream in one call, which is several times faster. :func:`single_layer` and :func:`single_block`
+are the only functions that decide it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from titans_ts.nn.memory import NeuralMemory
 
 __all__ = [
+    "SingleCall",
     "block_parameters",
     "explain",
-    "layer_parameters",
-    "uncovered_block",
-    "uncovered_layer",
+    "single_block",
+    "single_layer",
 ]
 
 
@@ -85,7 +85,14 @@ def explain(model: nn.Module, x: Tensor, state: Any = None, mask: Tensor | None 
     return "\n".join(lines)
 
 
-def layer_parameters(memory: NeuralMemory) -> native.Layer:
+class SingleCall(NamedTuple):
+    """Whether one compiled call reads a token: the memory layer as that call takes it, or the reason."""
+
+    layer: native.Layer | None
+    uncovered: str | None
+
+
+def _layer(memory: NeuralMemory) -> native.Layer:
     """The parameters and options of a memory layer, as the compiled call takes them."""
     config = memory.config
     return native.Layer(
@@ -116,35 +123,36 @@ def block_parameters(block: Block, width: int, x: Tensor) -> native.MACBlock:
     )
 
 
-def uncovered_layer(memory: NeuralMemory, x: Tensor, absent: Tensor | None = None) -> str | None:
-    """Why one call does not read x `[B, T, D]` through a memory layer, or None if it does.
+def single_layer(memory: NeuralMemory, x: Tensor, absent: Tensor | None = None) -> SingleCall:
+    """Decide whether one call reads x `[B, T, D]` through a memory layer.
 
     `absent` is the mask or the lengths that say which tokens are absent, or None if all are present.
     """
     if x.shape[1] != 1:
-        return f"there are {x.shape[1]} tokens, not one"
+        return SingleCall(None, f"there are {x.shape[1]} tokens, not one")
     if absent is not None:
-        return "tokens may be absent"
+        return SingleCall(None, "tokens may be absent")
     if torch.is_grad_enabled():
-        return "gradients are enabled"
+        return SingleCall(None, "gradients are enabled")
     if not untouched(memory.out_proj) or type(memory.out_proj) is not nn.Linear:
-        return "out_proj was replaced or has hooks"
-    return native.uncovered_layer(x, layer_parameters(memory))
+        return SingleCall(None, "out_proj was replaced or has hooks")
+    layer = _layer(memory)
+    return SingleCall(layer, native.uncovered_layer(x, layer))
 
 
-def uncovered_block(block: Block, x: Tensor, lengths: Tensor | None = None) -> str | None:
-    """Why one call does not read x `[B, T, D]` through a whole block, or None if it does."""
+def single_block(block: Block, x: Tensor, lengths: Tensor | None = None) -> SingleCall:
+    """Decide whether one call reads x `[B, T, D]` through a whole block."""
     mixer = block.mixer
     if not mixer.has_block_kernel:
-        return f"there is no such call for the variant {type(mixer).__name__}"
+        return SingleCall(None, f"there is no such call for the variant {type(mixer).__name__}")
     if block.training and block.dropout:
-        return "dropout is active"
-    reason = uncovered_layer(mixer.memory, x, lengths)
-    if reason is not None:
-        return reason
+        return SingleCall(None, "dropout is active")
+    call = single_layer(mixer.memory, x, lengths)
+    if call.uncovered is not None:
+        return call
     attention, ff = mixer.attention, block.ff
     linear = (attention.qkv_proj, attention.out_proj, ff.up, ff.down)
     others = (block.mixer_norm, mixer, mixer.memory, attention, mixer.gate, block.ff_norm, ff)
     if not untouched(*linear, *others) or any(type(part) is not nn.Linear for part in linear):
-        return "a part of the block was replaced or has hooks"
-    return None
+        return SingleCall(None, "a part of the block was replaced or has hooks")
+    return call
