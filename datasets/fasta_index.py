@@ -18,7 +18,7 @@ import numpy as np
 from titans_ts.datasets._files import is_compressed
 from titans_ts.datasets.atomic import atomic_paths
 
-__all__ = ["IndexedFasta"]
+__all__ = ["IndexedFasta", "is_writable"]
 
 _HEADERS = 1_000_000
 """Largest number of bytes between two contigs."""
@@ -297,7 +297,7 @@ def _index_paths(path: Path) -> tuple[Path, Path]:
     """Where the two index files are, or will be built."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
     there = [at.is_file() for at in (beside if is_compressed(path) else beside[:1])]
-    if all(there) or (not any(there) and _writable(path.parent)):
+    if all(there) or (not any(there) and is_writable(path.parent)):
         return beside  # one without the other may belong to another file, and is left alone
     import pooch
 
@@ -314,7 +314,8 @@ def _index_paths(path: Path) -> tuple[Path, Path]:
     return folder / beside[0].name, folder / beside[1].name
 
 
-def _writable(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be created in a folder."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -137,16 +137,6 @@ def test_public_names_are_sorted_and_exist():
             assert defined <= set(module.__all__), f"{name}: {defined - set(module.__all__)}"
 
 
-PRIVATE = {  # tests that still use a private name, which is to be made public or to go
-    "tests/datasets/test_atomic.py": {"_atomic"},
-    "tests/datasets/test_genome.py": {"_writable"},
-    "tests/genomics/test_kmer_model.py": {"_LETTERS"},
-    "tests/genomics/test_kmers.py": {"_LETTERS"},
-    "tests/genomics/test_pretraining.py": {"_windows"},
-    "tests/nn/test_memory.py": {"_PIECE"},
-}
-
-
 def used_names(tree):
     """Dotted names of titans_ts that a test imports, or patches by name."""
     for node in ast.walk(tree):
@@ -166,8 +156,7 @@ def test_no_test_uses_a_private_name():
             for part in name.split(".")
             if part.startswith("_") and not part.startswith("__")
         }
-        place = path.relative_to(ROOT).as_posix()
-        assert private <= PRIVATE.get(place, set()), f"{place} uses {private}"
+        assert not private, f"{path.relative_to(ROOT)} uses {private}"
 
 
 def test_no_test_reads_the_wall_clock():

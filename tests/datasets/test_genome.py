@@ -332,7 +332,7 @@ def test_no_index_is_left_of_a_file_that_cannot_be_read(tmp_path):
 def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
     cache = tmp_path / "cache"
     monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)
-    monkeypatch.setattr("titans_ts.datasets.fasta_index._writable", lambda folder: False)
+    monkeypatch.setattr("titans_ts.datasets.fasta_index.is_writable", lambda folder: False)
     for _ in range(2):
         assert Genome(fasta).fetch("chr2", 3, 7) == "TTGG"
     assert sorted(p.name for p in fasta.parent.iterdir()) == ["cache", "small.fa"]
@@ -341,7 +341,7 @@ def test_a_folder_that_cannot_be_written(fasta, monkeypatch, tmp_path):
 
 def test_nowhere_to_write_an_index(fasta, monkeypatch):
     monkeypatch.setattr("pooch.os_cache", lambda name: Path("/proc/none") / name)
-    monkeypatch.setattr("titans_ts.datasets.fasta_index._writable", lambda folder: False)
+    monkeypatch.setattr("titans_ts.datasets.fasta_index.is_writable", lambda folder: False)
     with pytest.raises(
         PermissionError, match="neither beside it nor in '/proc/none.*XDG_CACHE_HOME"
     ):

@@ -102,7 +102,7 @@ def test_answers_of_many_letters_are_those_of_each_sequence(monkeypatch, letters
     weight = rng.normal(size=(3, counter.n_features_)).astype(np.float32)
     words = FittedKmerModel(counter, weight, np.zeros(3), np.ones((2, 3)))
     expected = np.concatenate([words.logits([s]) for s in sequences])
-    monkeypatch.setattr("titans_ts.genomics.kmers._LETTERS", letters)
+    monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", letters)
     for n in range(1, 7):
         np.testing.assert_allclose(words.logits(sequences[:n]), expected[:n], atol=1e-5)
 

@@ -62,7 +62,7 @@ def test_a_long_sequence_is_counted_a_stretch_at_a_time(monkeypatch, k, gaps, bo
         sequences = ["ACGT", random_letters(rng, n, "ACGTN"), "TT"]
         expected = counter.transform(sequences)
         with monkeypatch.context() as patch:
-            patch.setattr("titans_ts.genomics.kmers._LETTERS", 20)
+            patch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 20)
             counted = counter.transform(sequences)
         assert (counted != expected).nnz == 0
         assert counted.dtype == expected.dtype
@@ -243,5 +243,5 @@ def test_letters_are_counted_in_bounded_parts(monkeypatch):
     rng = np.random.default_rng(2)
     sequences = [random_letters(rng, n) for n in (90, 3, 250, 10, 10)]
     whole = KmerVectorizer(3).transform(sequences)
-    monkeypatch.setattr("titans_ts.genomics.kmers._LETTERS", 60)
+    monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 60)
     assert (KmerVectorizer(3).transform(sequences) != whole).nnz == 0

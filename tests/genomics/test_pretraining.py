@@ -12,7 +12,7 @@ from tests.support import small_settings
 from titans_ts import BPETokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
-from titans_ts.genomics.pretraining import _windows
+from titans_ts.genomics.pretraining import split_windows
 from titans_ts.nn import TitansBackbone, save_model
 from titans_ts.nn.dna.language_model import LanguageModel, letter_loss
 
@@ -225,7 +225,7 @@ def test_a_run_without_a_seed_goes_on_with_its_own(genome, tmp_path):
 
 def test_small_contigs_are_held_out_too():
     genome = SimpleNamespace(lengths={f"c{i}": 900 for i in range(4)})
-    kept, held_out = _windows([genome], 1024, 0.2, None)
+    kept, held_out = split_windows([genome], 1024, 0.2, None)
     assert (len(kept), len(held_out)) == (3, 1)
 
 
@@ -246,7 +246,7 @@ def test_small_contigs_are_held_out_too():
 )
 def test_something_is_held_out_and_something_left(lengths, fraction, expected):
     genome = SimpleNamespace(lengths={str(i): n for i, n in enumerate(lengths)})
-    kept, held_out = _windows([genome], 1024, fraction, None)
+    kept, held_out = split_windows([genome], 1024, fraction, None)
     assert sorted({int(place[1]) for place in held_out}) == expected
     assert kept
     assert len(kept) + len(held_out) == sum(max(1, round(n / 1024)) for n in lengths if n)
@@ -254,16 +254,16 @@ def test_something_is_held_out_and_something_left(lengths, fraction, expected):
 
 def test_contigs_are_held_out_whole(genome, tmp_path):
     opened = Genome(genome)
-    kept, held_out = _windows([opened], 100, 0.2, None)
+    kept, held_out = split_windows([opened], 100, 0.2, None)
     assert {p[1] for p in kept} == {"one"}
     assert {p[1] for p in held_out} == {"two"}
     assert sum(p[3] - p[2] for p in kept + held_out) == 3840 - 40  # the rest is no half window
-    kept, held_out = _windows([opened], 50, 0.05, None)  # "two" is more than that
+    kept, held_out = split_windows([opened], 50, 0.05, None)  # "two" is more than that
     assert {p[1] for p in kept} == {p[1] for p in held_out} == {"one", "two"}
     assert (
         max(p[3] for p in kept if p[1] == "one") <= min(p[2] for p in held_out if p[1] == "one") + 1
     )
-    kept, held_out = _windows([opened], 100, 0.05, ["one"])
+    kept, held_out = split_windows([opened], 100, 0.05, ["one"])
     assert ({p[1] for p in kept}, {p[1] for p in held_out}) == ({"two"}, {"one"})
 
 

@@ -17,7 +17,7 @@ ROUNDING = 1e-12  # float64: sums of a few dozen terms of size 1
 def pieces(request, monkeypatch):
     """Pieces of four tokens, so that eleven tokens make three and every boundary is crossed."""
     if request.param:
-        monkeypatch.setattr(fused, "_PIECE", 1)
+        monkeypatch.setattr(fused, "_PIECE_NUMBERS", 1)
         monkeypatch.setattr(fused, "_SHORTEST_PIECE", request.param)
 
 

@@ -234,7 +234,7 @@ def test_a_long_stretch_is_read_in_pieces_without_a_gradient(masked, monkeypatch
     x = torch.randn(2, 45, 16, dtype=torch.float64)
     mask = torch.rand(2, 45) > 0.3 if masked else None
     expected = layer(x, None, mask)
-    monkeypatch.setattr("titans_ts.nn.memory._PIECE", 14)  # seven tokens a stream
+    monkeypatch.setattr("titans_ts.nn.memory.PIECE_TOKENS", 14)  # seven tokens a stream
     with torch.no_grad():
         found = layer(x, None, mask)
     torch.testing.assert_close(found.y, expected.y, rtol=1e-10, atol=1e-12)

@@ -15,9 +15,9 @@ from sklearn.preprocessing import normalize
 from titans_ts.genomics.parse import iterate_sequences
 from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
 
-__all__ = ["KmerVectorizer", "informative_kmers"]
+__all__ = ["BLOCK_LETTERS", "KmerVectorizer", "informative_kmers"]
 
-_LETTERS = 100_000
+BLOCK_LETTERS = 100_000
 """About the number of letters whose k-mers are counted at a time."""
 
 
@@ -97,8 +97,8 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         for sequence in iterate_sequences(X, encoded=True):
             some.append(sequence)
             letters += len(sequence)
-            if letters > _LETTERS:
-                long = some.pop() if len(sequence) > _LETTERS else None
+            if letters > BLOCK_LETTERS:
+                long = some.pop() if len(sequence) > BLOCK_LETTERS else None
                 if some:
                     yield self._count(some)
                 if long is not None:
@@ -115,8 +115,8 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
         reach = self.k + self.gaps - 1
         counts = self._count([sequence[:reach]])
-        for i in range(0, len(sequence), _LETTERS):
-            counts = counts + self._count([sequence[i : i + _LETTERS + reach]])
+        for i in range(0, len(sequence), BLOCK_LETTERS):
+            counts = counts + self._count([sequence[i : i + BLOCK_LETTERS + reach]])
             counts = counts - self._count([sequence[i : i + reach]])
         counts.eliminate_zeros()
         return counts

@@ -27,10 +27,17 @@ from titans_ts.nn.dna.model import SequenceModel
 from titans_ts.nn.dna.nucleotides import complement_codes, pad_codes
 from titans_ts.training import LAST_CHECKPOINT, batches, train
 
-__all__ = ["FREEZE", "initialise", "pretrain", "pretrained_config", "unfinished_seed"]
+__all__ = [
+    "FREEZE",
+    "initialise",
+    "pretrain",
+    "pretrained_config",
+    "split_windows",
+    "unfinished_seed",
+]
 
 FREEZE = ("none", "tokenizer", "backbone")
-"""What of a pretrained model stays as it is: nothing; the tokenizer; that and the backbone."""
+"""Which pretrained parts are frozen: none, the tokenizer, or tokenizer and backbone."""
 
 
 def pretrain(
@@ -68,7 +75,7 @@ def pretrain(
     check_replaceable(path)
     unfinished = _unfinished(path)
     opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
-    kept, held_out = _windows(opened, window, training.validation_fraction, validation_contigs)
+    kept, held_out = split_windows(opened, window, training.validation_fraction, validation_contigs)
     asked = {
         "genomes": [
             [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns, g.pad_invalid]
@@ -192,7 +199,7 @@ def _load_body(path: str | Path) -> SequenceModel:
 Place = tuple[int, str, int, int]
 
 
-def _windows(
+def split_windows(
     genomes: list[Genome], window: int, fraction: float, contigs: Sequence[str] | None
 ) -> tuple[list[Place], list[Place]]:
     """Windows side by side to train on and to hold out.

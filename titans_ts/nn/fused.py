@@ -31,7 +31,7 @@ _SHORTEST = 1e-12  # a vector below this length is divided by it, and not by its
 # Numbers of a piece. On the CPU its tensors, of 1 MiB in float32, stay in the cache: where nothing could
 # be compiled, forward and backward of 4 x 2048 tokens of width 128 took 77 ms so, 81 and 92 ms with
 # pieces twice and a quarter as long. Compiled, half to four times the length are within 3 %.
-_PIECE, _PIECE_ELSEWHERE = 2**18, 2**24
+_PIECE_NUMBERS, _PIECE_NUMBERS_ELSEWHERE = 2**18, 2**24
 _SHORTEST_PIECE = 16
 
 
@@ -323,6 +323,6 @@ def _pieces(x: Tensor, columns: int, before: int = 0) -> list[slice]:
     batch, length = x.shape[:2]
     if length <= _SHORTEST_PIECE or torch.compiler.is_compiling():  # a compiler fuses by itself
         return [slice(0, length)]
-    numbers = _PIECE if x.device.type == "cpu" else _PIECE_ELSEWHERE
+    numbers = _PIECE_NUMBERS if x.device.type == "cpu" else _PIECE_NUMBERS_ELSEWHERE
     size = max(_SHORTEST_PIECE, before, numbers // max(1, batch * columns))
     return [slice(start, min(length, start + size)) for start in range(0, length, size)]

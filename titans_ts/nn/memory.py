@@ -17,10 +17,10 @@ from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing, prefix_mask
 from titans_ts.nn.single_token import single_layer
 
-__all__ = ["NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
+__all__ = ["PIECE_TOKENS", "NeuralMemory", "NeuralMemoryOutput", "NeuralMemoryState"]
 
 
-_PIECE = 2**12
+PIECE_TOKENS = 2**12
 """Tokens of all streams that are read at a time without a gradient."""
 
 
@@ -177,7 +177,7 @@ class NeuralMemory(nn.Module):
     ) -> NeuralMemoryOutput:
         """A long stretch that nothing is kept of for a gradient is read a piece at a time."""
         batch, length, _ = x.shape
-        size = max(self.config.chunk_size, _PIECE // max(1, batch))
+        size = max(self.config.chunk_size, PIECE_TOKENS // max(1, batch))
         if length <= size or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._advance_piece(x, state, lengths)
         whole: list[Tensor] = []
