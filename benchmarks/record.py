@@ -62,7 +62,7 @@ def record(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     aside = path.with_suffix(".part")  # an interrupted run leaves the last complete file
-    aside.write_text(json.dumps(content, indent=2) + "\n")
+    aside.write_text(json.dumps(content, indent=2, default=repr) + "\n")  # options by their repr
     aside.replace(path)
     return path
 
