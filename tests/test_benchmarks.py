@@ -58,7 +58,8 @@ def test_quick_run_from_end_to_end(tmp_path, capsys):
             assert 0 < low <= figures["seconds"] <= high
             assert len(figures["samples"]) == 3
             rate = row["batch"] * row["tokens"] / figures["seconds"]
-            assert figures["tokens_per_s"] == pytest.approx(rate, rel=1e-3)
+            # a whole number; a busy machine may do a few hundred
+            assert figures["tokens_per_s"] == pytest.approx(rate, rel=1e-3, abs=0.5)
             if row["contender"] in ("transformer layer", "attention"):
                 assert figures["yardsticks"] == 1
     for row in content["rows"]:

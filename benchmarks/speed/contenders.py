@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
 from titans_ts.kernels import IMPLEMENTATIONS, neural_memory
+from titans_ts.kernels.native.compiler import unavailable
 
 __all__ = [
     "FUNCTION_YARDSTICK",
@@ -156,6 +157,9 @@ def contenders(device: str) -> list[Contender]:
     found.append(Contender(FUNCTION_YARDSTICK, "function", _attention, _unchecked, quadratic=True))
     for name in IMPLEMENTATIONS:
         if name == "step" or (name == "triton" and device == "cpu"):  # one token; an interpreter
+            continue
+        if name == "native" and (reason := unavailable()) is not None:
+            print(f"the compiled kernels are left out: {reason}")
             continue
         for depth in (2, 1):
             found.append(
