@@ -174,7 +174,8 @@ def test_one_strand_some_contigs_and_the_other_label(classifier, regressor, geno
     expected["score"] = 1 - expected["score"]
     pd.testing.assert_frame_equal(found, expected, atol=1e-6)
     values = regressor.scan(whole, window=20)
-    pd.testing.assert_frame_equal(values, by_hand(regressor, 20, 20, "+"), rtol=1e-6)
+    # values of about 170, in float32, from windows that are batched otherwise
+    pd.testing.assert_frame_equal(values, by_hand(regressor, 20, 20, "+"), atol=1e-4)
 
 
 def test_soft_masked_letters_may_be_absent(tmp_path):

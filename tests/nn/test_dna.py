@@ -261,7 +261,8 @@ def test_without_places_a_token_is_the_same_wherever_it_stands():
                 tokens, _ = tokenizer(codes, codes < 9)
                 if name != "bpe":
                     period = 6 if tokenizer.stride == 1 else 12 // tokenizer.stride
-                    assert torch.equal(tokens[0, -1], tokens[0, -1 - period]) == same
+                    one, other = tokens[0, -1], tokens[0, -1 - period]
+                    assert torch.allclose(one, other, atol=1e-5) == same  # values near 1
                 assert (tokenizer.position is None) == same
 
 
