@@ -125,7 +125,8 @@ def test_it_learns_a_season_and_its_spread():
     assert error < 1.5  # the noise is 1.0; repeating the last value gives over 10
     quantiles = forecaster.predict_quantiles(past)
     inside = (future >= quantiles[..., 0]) & (future <= quantiles[..., 2])
-    assert 0.7 < inside.mean() < 0.9
+    # 2000 rows are few: 0.72 to 0.79 by the seed, and processors move one seed from 0.70 to 0.74
+    assert 0.65 < inside.mean() < 0.9
     assert forecaster.score(X[2000:]) > 0.95
     losses = [row["validation_loss"] for row in forecaster.history_]
     assert losses[-1] < 0.7 * losses[0]

@@ -164,7 +164,8 @@ def test_what_was_held_out_is_learned_from_at_the_end_unless_it_was_given(given)
         for C in (1, 3, 10, 30, 100)
     ]
     told = np.diff(words.logits(codes(X)))[:, 0]
-    assert min(np.abs(told - e).max() for e in expected) < 1e-3
+    # log odds up to 14, where the optimiser stops by the float32 loss; other values of C are 4 away
+    assert min(np.abs(told - e).max() for e in expected) < 1e-3 * np.abs(told).max()
 
 
 @pytest.fixture(scope="module")
