@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titans_ts.config import Options
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.pipelines.options import (
     Columns,
@@ -262,7 +263,7 @@ def _snippet(estimator: Any) -> str:
         for key, value in estimator.get_params(deep=False).items()
         if repr(value) != repr(defaults[key].default)
     ]
-    options = ("MemoryConfig", "ModelOptions", "TrainingOptions")
+    options = [kind.__name__ for kind in Options.__subclasses__()]
     names = {name, *(option for option in options if any(f"{option}(" in line for line in lines))}
     imports = f"from titans_ts import {', '.join(sorted(names))}"
     return "\n".join([imports, "", f"estimator = {name}(", *lines, ")", ""])

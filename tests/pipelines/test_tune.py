@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from sklearn.base import clone
 from typer.testing import CliRunner
 
 from tests.support import random_dna
-from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
+from titans_ts import ConvTokenizer, TitansClassifier, TitansForecaster, TitansSearch
 from titans_ts.datasets import make_series
 from titans_ts.pipelines.cli import app, main
 from titans_ts.pipelines.tune import run_tune, write_tune
@@ -93,6 +94,33 @@ def test_the_report_names_failures_and_the_own_parameters(tmp_path):
     page = (tmp_path / "search.html").read_text()
     assert f"{len(failed)} failed" in page
     assert "(the estimator's own parameters: " in page
+
+
+def test_the_best_estimator_is_written_as_code_that_runs(tmp_path):
+    search = TitansSearch(
+        TitansClassifier(
+            tokenizer=ConvTokenizer(n_filters=4),
+            kmer_model=2,
+            d_model=16,
+            n_heads=2,
+            n_layers=1,
+            max_epochs=1,
+            progress_bar=False,
+        ),
+        {
+            "tokenizer__kernel_size": CategoricalDistribution([5]),
+            "kmer_model__gaps": CategoricalDistribution([1]),
+            "model_options__memory__depth": CategoricalDistribution([1]),
+        },
+        n_trials=1,
+        random_state=0,
+        progress_bar=False,
+    )
+    job = run_tune(random_dna(40, 12), list("ab") * 20, None, search)
+    namespace = {}
+    exec(job.snippet, namespace)
+    best = clone(search.estimator).set_params(**search.best_params_)
+    assert namespace["estimator"].get_params() == best.get_params()
 
 
 def test_missing_labels_are_named(csv):
