@@ -334,6 +334,7 @@ def test_a_validation_part_may_be_given():
 
 def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     from titans_ts.genomics import dataset as module
+    from titans_ts.genomics import inference
 
     rng = np.random.default_rng(0)
     sequences = ["".join(rng.choice(list(letters), 900)) for letters in ("ACGT", "AACT") * 20]
@@ -349,8 +350,8 @@ def test_long_sequences_are_cropped_in_training_and_read_in_pieces(monkeypatch):
     assert set(longest) == {100}
     whole = fitted.predict_proba(sequences)
     assert (whole.argmax(1) == [0, 1] * 20).mean() > 0.9
-    monkeypatch.setattr(module, "MAX_BATCH_TOKENS", 64)
-    monkeypatch.setattr(module, "pad_codes", None)  # not needed: a sequence comes alone
+    monkeypatch.setattr(inference, "BATCH_TOKENS", 64)
+    monkeypatch.setattr(inference, "pad_codes", None)  # not needed: a sequence comes alone
     np.testing.assert_allclose(fitted.predict_proba(sequences), whole, atol=1e-5)
     with pytest.raises(ValueError, match="max_length is 0; give a whole number"):
         small(max_length=0).fit(*GOOD)

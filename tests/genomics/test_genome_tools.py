@@ -575,7 +575,7 @@ def test_surprise_is_the_mean_over_the_letters_of_a_bin(params, tmp_path, monkey
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
     unknown = found["score"].isna().to_numpy()
     np.testing.assert_array_equal(np.flatnonzero(unknown), [5, 6, 13])
-    monkeypatch.setattr(surprisal, "_PIECE_TOKENS", 16)  # pieces of a contig carry the memory on
+    monkeypatch.setattr(surprisal, "BATCH_TOKENS", 16)  # pieces of a contig carry the memory on
     again = fitted.surprise(path, bin=20, out=tmp_path / "s.bedgraph")
     pd.testing.assert_frame_equal(again, found, rtol=1e-4)
     alone = fitted.surprise(path, bin=20, contigs=["two"])  # nothing of the contig before is known
@@ -645,7 +645,7 @@ def test_surprisal_is_the_negative_log_likelihood_of_the_letters_of_a_bin(
             expected.append((chrom, start, min(start + 20, len(sequence)), score))
     expected = pd.DataFrame(expected, columns=["chrom", "start", "end", "score"])
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
-    monkeypatch.setattr(surprisal, "_PIECE_TOKENS", 16)
+    monkeypatch.setattr(surprisal, "BATCH_TOKENS", 16)
     again = nucleotide_surprisal(
         tmp_path / "p", path, bin=20, out=tmp_path / "s.bw.bedgraph", progress_bar=False
     )

@@ -9,15 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from titans_ts.genomics.inference import BATCH_TOKENS
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.genomics.parse import Codes
 from titans_ts.nn.dna.nucleotides import pad_codes
 from titans_ts.training import cut_by_length
 
-__all__ = ["MAX_BATCH_TOKENS", "MAX_COUNTS", "SequenceDataset"]
-
-MAX_BATCH_TOKENS = 32_768
-"""Tokens of a batch at most, padding included."""
+__all__ = ["MAX_COUNTS", "SequenceDataset"]
 
 MAX_COUNTS = 200_000_000
 """Approximate number of k-mers to count for a k-mer model; of more sequences, a random part is used."""
@@ -99,8 +97,7 @@ class SequenceDataset:
         order = np.argsort(self.lengths, kind="stable")
         lengths = [-(-self.lengths[i] // stride) for i in order]
         chosen = [
-            [int(order[j]) for j in cut]
-            for cut in cut_by_length(lengths, batch_size, MAX_BATCH_TOKENS)
+            [int(order[j]) for j in cut] for cut in cut_by_length(lengths, batch_size, BATCH_TOKENS)
         ]
         dataset: Any = self
         return torch.utils.data.DataLoader(dataset, sampler=chosen, batch_size=None)

@@ -27,9 +27,9 @@ from titans_ts.config import (
 )
 from titans_ts.datasets import Genome
 from titans_ts.estimator import TitansEstimator, plain
-from titans_ts.genomics.dataset import MAX_BATCH_TOKENS, SequenceDataset
+from titans_ts.genomics.dataset import SequenceDataset
 from titans_ts.genomics.genome_tools import GenomeTools
-from titans_ts.genomics.inference import network_logits
+from titans_ts.genomics.inference import BATCH_TOKENS, network_logits
 from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
 from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
 from titans_ts.genomics.options import (
@@ -323,7 +323,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                     training.batch_size,
                     generator,
                     max_samples=training.samples_per_epoch,
-                    max_tokens=MAX_BATCH_TOKENS if max(cropped.lengths) > 512 else None,
+                    max_tokens=BATCH_TOKENS if max(cropped.lengths) > 512 else None,
                 ),
                 validation,
                 training,

@@ -19,6 +19,7 @@ from torch import Tensor
 from titans_ts.datasets import Genome
 from titans_ts.datasets.alphabet import ABSENT, LOWER
 from titans_ts.genomics.contigs import ContigCodes, place_frame, select_contigs
+from titans_ts.genomics.inference import BATCH_TOKENS
 from titans_ts.genomics.score_tracks import check_track_path, write_scores
 from titans_ts.genomics.scorer import check_letters, progress
 from titans_ts.nn.checkpoint import load_directory, load_model
@@ -29,9 +30,6 @@ __all__ = ["memory_surprise", "nucleotide_surprisal", "read_along"]
 
 _Values: TypeAlias = Callable[[ContigCodes], Iterator[NDArray[np.float64]]]
 """One value for each letter of a contig, a piece at a time; NaN does not count."""
-
-_PIECE_TOKENS = 32_768
-"""Tokens of a contig that are read at a time."""
 
 
 def nucleotide_surprisal(
@@ -183,7 +181,7 @@ def read_along(
     """
     stride, state = model.config.stride, None
     device = next(model.parameters()).device
-    size = _PIECE_TOKENS * stride
+    size = BATCH_TOKENS * stride
     for start in range(0, len(codes), size):
         lead = min(start, model.tokenizer.kernel_size - 1)
         piece = codes[start - lead : start + size]
