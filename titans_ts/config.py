@@ -29,6 +29,7 @@ __all__ = [
     "SequenceConfig",
     "TrainingConfig",
     "TrainingOptions",
+    "check_at_least",
     "from_dict",
     "to_dict",
 ]
@@ -387,11 +388,15 @@ def _convert(kind: Any, value: Any) -> Any:
     return value
 
 
+def check_at_least(name: str, value: object, low: int) -> None:
+    """Raise a ValueError unless a value is an integer of at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {low}")
+
+
 def _at_least(config: Any, low: int, *names: str) -> None:
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} is {value!r}; it must be an integer of at least {low}")
+        check_at_least(name, getattr(config, name), low)
 
 
 def _share(config: Any, name: str) -> None:

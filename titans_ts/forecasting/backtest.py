@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.baselines import seasonal_naive
 from titans_ts.forecasting.cutoffs import cutoffs, targets
-from titans_ts.forecasting.intervals import conformity, rolling_margins
+from titans_ts.forecasting.intervals import check_interval, conformity, rolling_margins, widen
 from titans_ts.forecasting.metrics import (
     continuous_ranked_probability_score,
     coverage,
@@ -175,17 +175,11 @@ class Backtest:
                 f"calibration_windows is {n!r}; give a number between 1 and {self.n_windows - 1}, one "
                 "less than the windows of the backtest"
             )
-        if len(self.levels) < 2:
-            raise ValueError(
-                "an interval needs two quantiles; fit with two or more quantile_levels"
-            )
+        check_interval(self.levels)
         low, high = self.quantiles[..., 0], self.quantiles[..., -1]
         scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
         added = rolling_margins(scores[n:], scores[:n], coverage, self.stride, recalibrate_every)
-        added = added.swapaxes(1, 2)
-        low, high = low[n:], high[n:]
-        added = np.maximum(added, (low - high) / 2)  # the ends do not cross
-        return low - added, high + added
+        return widen(self.quantiles[n:], added.swapaxes(1, 2))
 
     def frame(self) -> pd.DataFrame:
         """Every forecast as a row: item, variate, window, step, place, actual, models, quantiles."""

@@ -10,13 +10,13 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from titans_ts.config import ForecasterConfig, from_dict
+from titans_ts.config import ForecasterConfig, check_at_least, from_dict
+from titans_ts.estimator import plain
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster
-from titans_ts.forecasting.intervals import dependent_levels, margin
+from titans_ts.forecasting.intervals import check_interval, dependent_levels, margin, widen
 from titans_ts.forecasting.panel import Panel
-from titans_ts.forecasting.parameters import check_positive
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
@@ -278,16 +278,11 @@ class TitansForecaster(ForecasterEvaluation):
             If the model has fewer than two quantiles, or was never calibrated.
         """
         panel, known = self._read(X, known_covariates)
-        if len(self.model_.config.quantile_levels) < 2:
-            raise ValueError(
-                "an interval needs two quantiles; fit with two or more quantile_levels"
-            )
+        check_interval(self.model_.config.quantile_levels)
         added = margin(self._calibrated().scores, coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
-        low, high = quantiles[..., 0], quantiles[..., -1]
-        added = np.maximum(added * spread[:, None], (low - high) / 2)  # the ends do not cross
-        ends = np.stack([low - added, high + added], -1)
+        ends = np.stack(widen(quantiles, added * spread[:, None]), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def sample(
@@ -323,7 +318,7 @@ class TitansForecaster(ForecasterEvaluation):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        check_positive("n_samples", n_samples)
+        check_at_least("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
         config = self.model_.config
         if config.output == "quantiles" and len(config.quantile_levels) < 2:

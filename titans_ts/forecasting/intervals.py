@@ -6,10 +6,19 @@ outside it past values fell (Romano, Patterson and Candes, "Conformalized Quanti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["conformity", "dependent_levels", "margin", "rolling_margins"]
+__all__ = [
+    "check_interval",
+    "conformity",
+    "dependent_levels",
+    "margin",
+    "rolling_margins",
+    "widen",
+]
 
 Array = NDArray[np.float64]
 
@@ -19,6 +28,22 @@ def conformity(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
     y = np.asarray(actual, dtype=np.float64)
     scores: Array = np.maximum(np.asarray(lower) - y, y - np.asarray(upper))
     return scores
+
+
+def check_interval(quantile_levels: Sequence[float]) -> None:
+    """Raise a ValueError unless a model has the two quantiles that an interval needs."""
+    if len(quantile_levels) < 2:
+        raise ValueError("an interval needs two quantiles; fit with two or more quantile_levels")
+
+
+def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:
+    """Lower and upper ends `[...]` of the outermost of quantiles `[..., Q]`, moved apart by a margin.
+
+    A negative margin narrows the interval, until its ends meet.
+    """
+    low, high = quantiles[..., 0], quantiles[..., -1]
+    added = np.maximum(added, (low - high) / 2)
+    return low - added, high + added
 
 
 def margin(scores: ArrayLike, coverage: float) -> Array:

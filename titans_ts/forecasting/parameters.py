@@ -28,7 +28,7 @@ from titans_ts.types import (
     Variant,
 )
 
-__all__ = ["ForecasterParameters", "check_positive"]
+__all__ = ["ForecasterParameters"]
 
 
 @dataclass(eq=False, repr=False)
@@ -97,13 +97,6 @@ class ForecasterParameters(TitansEstimator):
             ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
         )
         return config
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise a ValueError unless a parameter is an integer of at least 1."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
 def _cycles(calendar: Any) -> tuple[str, ...]:
