@@ -252,7 +252,7 @@ class Run:
                 alone = copy(model)
                 alone.kmer_model_ = None
                 yield self._asked(alone, name, seed) | more
-                name, more["believed"] = (
+                name, more["mixing_weights"] = (
                     f"{name} + words",
                     model.kmer_model_.mixing_weights.round(2).tolist(),
                 )
