@@ -218,11 +218,11 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
     return found
 
 
-def scores(wanted: Any, told: Any) -> dict[str, float]:
+def scores(wanted: Any, predicted: Any) -> dict[str, float]:
     return {
-        "mcc": round(matthews_corrcoef(wanted, told), 4),
-        "accuracy": round(accuracy_score(wanted, told), 4),
-        "f1": round(f1_score(wanted, told, average="macro"), 4),
+        "mcc": round(matthews_corrcoef(wanted, predicted), 4),
+        "accuracy": round(accuracy_score(wanted, predicted), 4),
+        "f1": round(f1_score(wanted, predicted, average="macro"), 4),
     }
 
 
@@ -262,33 +262,33 @@ class Run:
             parts = self._shares.get(name, [])
             if len(parts) > 1:  # a fold is no seed of another
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
-                told = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
-                yield self._row(name.replace("titans", "seeds together"), 0, told, mean)
+                predicted = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
+                yield self._row(name.replace("titans", "seeds together"), 0, predicted, mean)
 
     def _asked(self, model: Any, name: str, seed: int) -> dict[str, Any]:
         asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
         if hasattr(model, "predict_proba"):
             shares = {part: model.predict_proba(some) for part, some in asked.items()}
-            told = {part: model.classes_[some.argmax(1)] for part, some in shares.items()}
+            predicted = {part: model.classes_[some.argmax(1)] for part, some in shares.items()}
             self._classes = model.classes_
         else:
-            shares, told = {}, {part: model.predict(some) for part, some in asked.items()}
+            shares, predicted = {}, {part: model.predict(some) for part, some in asked.items()}
         self._shares.setdefault(name, []).append(shares)
-        return self._row(name, seed, told, shares)
+        return self._row(name, seed, predicted, shares)
 
     def _row(
-        self, name: str, seed: int, told: dict[str, Any], shares: dict[str, Any]
+        self, name: str, seed: int, predicted: dict[str, Any], shares: dict[str, Any]
     ) -> dict[str, Any]:
         asked, wanted = self._part["test"]
-        row = {"model": name, "seed": seed} | scores(wanted, told["test"])
+        row = {"model": name, "seed": seed} | scores(wanted, predicted["test"])
         if shares:
             missed = log_loss(wanted, shares["test"], labels=self._classes)
             row["log_loss"] = round(float(missed), 4)
-        if "dev" in told:
-            row["dev_mcc"] = scores(self._part["dev"][1], told["dev"])["mcc"]
+        if "dev" in predicted:
+            row["dev_mcc"] = scores(self._part["dev"][1], predicted["dev"])["mcc"]
         if self._task.folds:  # without sequences that are in the training folds, too
             fresh = ~np.isin(asked, self._part["train"][0])
-            row["accuracy_without_duplicates"] = scores(wanted[fresh], told["test"][fresh])[
+            row["accuracy_without_duplicates"] = scores(wanted[fresh], predicted["test"][fresh])[
                 "accuracy"
             ]
         return row
@@ -305,11 +305,11 @@ def show() -> None:
             continue
         rows = pd.DataFrame(json.loads(path.read_text())["rows"])
         by = rows.groupby("model")[task.metric]
-        told = [f"{by.mean()[m]:.3f}" if m in by.groups else "" for m in models]
+        cells = [f"{by.mean()[m]:.3f}" if m in by.groups else "" for m in models]
         ours = rows[rows["model"].isin(["titans", "titans + words"])]
         target = "" if task.target is None else f"{task.target:.2f}"
         print(
-            f"| {name} | {task.metric} | {target} | {' | '.join(told)} | {ours['seed'].nunique()} "
+            f"| {name} | {task.metric} | {target} | {' | '.join(cells)} | {ours['seed'].nunique()} "
             f"| {ours['seconds'].median():.0f} |"
         )
 

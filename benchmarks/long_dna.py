@@ -1,4 +1,4 @@
-"""Long contexts: two bacteria told apart, a whole genome in one pass, a motif recalled from far away.
+"""Long contexts: two bacteria distinguished, a whole genome in one pass, a motif recalled from far away.
 
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
     python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
@@ -16,9 +16,9 @@ that it is enough to keep what came first. Short stretches are learned first, th
 (`pretrained`). Every length is answered in pieces, by a process of its own, whose peak memory is noted.
 
 novelty: a letter model learns both genomes (it is kept in `--letters`, or taken from there) and reads
-E. coli from end to end; how well are windows in its prophages told from windows elsewhere by the nats a
-letter, by the surprise of the memories, and by few G and C? It has read the prophages, too, as a part of
-the genome.
+E. coli from end to end; how well are windows in its prophages distinguished from windows elsewhere by
+the nats a letter, by the surprise of the memories, and by few G and C? It has read the prophages, too,
+as a part of the genome.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None
     model = TitansClassifier.load(folder)
     model.predict([sequences[0][:1000]])
     start = time.perf_counter()
-    told = [model.predict([s])[0] for s in sequences]
+    predicted = [model.predict([s])[0] for s in sequences]
     seconds = time.perf_counter() - start
     # not getrusage's ru_maxrss, which counts what the parent had when this process began
     status = Path("/proc/self/status").read_text()
     peak = float(status.split("VmHWM:")[1].split()[0]) / 1024
-    queue.put((told, seconds, peak))
+    queue.put((predicted, seconds, peak))
 
 
 def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
@@ -135,11 +135,11 @@ def species(args: argparse.Namespace) -> Any:
             for name, text in texts.items():
                 asked += windows(text[border[name] :], length, n)
                 wanted += [name] * n
-            told, seconds, memory = ask(folder, asked, args.threads)
+            predicted, seconds, memory = ask(folder, asked, args.threads)
             yield {
                 "letters": length,
                 "windows": len(asked),
-                "accuracy": round(accuracy_score(wanted, told), 4),
+                "accuracy": round(accuracy_score(wanted, predicted), 4),
                 "words": round(accuracy_score(wanted, words.predict(asked)), 4),
                 "letters_a_second": round(sum(map(len, asked)) / seconds),
                 "peak_mib": round(memory),
@@ -215,12 +215,12 @@ def recall(args: argparse.Namespace) -> Any:
                 former = folder
             trained = round(time.perf_counter() - start)
             for n, some in tests.items():
-                told, seconds, peak = ask(folder, [s for s, _ in some], args.threads)
+                predicted, seconds, peak = ask(folder, [s for s, _ in some], args.threads)
                 yield {
                     "model": name,
                     "letters": n,
                     "asked": len(some),
-                    "accuracy": round(accuracy_score([label for _, label in some], told), 4),
+                    "accuracy": round(accuracy_score([label for _, label in some], predicted), 4),
                     "seconds": round(seconds, 1),
                     "trained_s": trained,
                     "peak_mib": round(peak),
@@ -255,8 +255,8 @@ def novelty(args: argparse.Namespace) -> Any:
         ("G and C", pd.Series(few)),
     ):
         own, others = values[inside], values[outside]
-        told = np.concatenate([own, others])
-        auc = roc_auc_score(np.arange(len(told)) < len(own), told)
+        scores = np.concatenate([own, others])
+        auc = roc_auc_score(np.arange(len(scores)) < len(own), scores)
         yield {
             "by": by,
             "windows": len(own),

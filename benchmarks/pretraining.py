@@ -110,12 +110,12 @@ def compare(parts: list[np.ndarray], letters: Path, seed: int, max_epochs: int) 
     }
     for name, model in models.items():
         start = time.perf_counter()
-        told = model.fit(X, y).predict(asked)
+        predicted = model.fit(X, y).predict(asked)
         yield {
             "model": name,
-            "mcc": round(matthews_corrcoef(wanted, told), 4),
-            "accuracy": round(accuracy_score(wanted, told), 4),
-            "f1": round(f1_score(wanted, told, average="macro"), 4),
+            "mcc": round(matthews_corrcoef(wanted, predicted), 4),
+            "accuracy": round(accuracy_score(wanted, predicted), 4),
+            "f1": round(f1_score(wanted, predicted, average="macro"), 4),
             "seconds": round(time.perf_counter() - start, 1),
         }
 

@@ -72,9 +72,9 @@ def rows(frame: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
     train, test = (frame.iloc[i] for i in next(split.split(frame, groups=frame["gene"])))
     genes, start = train["gene"].to_numpy(), time.perf_counter()
     for name, predict in fitted(train["sequence"].tolist(), train[systems].to_numpy(), genes, seed):
-        told = predict(test["sequence"].tolist())
+        predicted = predict(test["sequence"].tolist())
         seconds, start = round(time.perf_counter() - start, 1), time.perf_counter()
-        for system, values in zip(systems, told.T, strict=True):
+        for system, values in zip(systems, predicted.T, strict=True):
             known = test[system].notna().to_numpy()
             wanted = test[system].to_numpy()[known]
             yield {

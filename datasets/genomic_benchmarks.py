@@ -117,7 +117,7 @@ _ALL = (
         97,
         (10422, 10421),
         (3474, 3474),
-        "All of 500 nucleotides. The chromosome alone tells 60 % of the test part.",
+        "All of 500 nucleotides. The chromosome alone predicts 60 % of the test part.",
     ),
     _two(
         "human_enhancers_ensembl",
@@ -126,7 +126,7 @@ _ALL = (
         (61936, 61936),
         (15485, 15485),
         "Leaks: 38 % of the test sequences have a near-duplicate in the training part (70 % of their "
-        "words), so high scores partly measure memory.",
+        "k-mers), so high scores partly measure memory.",
     ),
     GenomicBenchmark(
         "human_ensembl_regulatory",
@@ -144,8 +144,8 @@ _ALL = (
         (12355, 14742),
         (4119, 4915),
         "Leaks: 49 % of the test places overlap one of the training part, and 41 % of the test sequences "
-        "have a near-duplicate there (70 % of their words), so high scores partly measure memory. The "
-        "chromosome alone tells 70 % of the test part.",
+        "have a near-duplicate there (70 % of their k-mers), so high scores partly measure memory. The "
+        "chromosome alone predicts 70 % of the test part.",
     ),
     _two(
         "human_ocr_ensembl",

@@ -241,13 +241,13 @@ class SequenceConfig:
     position: bool = True
     """Whether a token knows its place from the sequence's beginning."""
     gaps: int = 0
-    """Letters that a word of the tokenizer "kmer" may leave out."""
+    """Letters that a k-mer of the tokenizer "kmer" may skip."""
     all_offsets: bool = False
-    """Whether a token of "kmer" sees the words that end at each of its letters, or at the last alone."""
+    """Whether a token of "kmer" sees the k-mers that end at each of its letters, or only at the last."""
     n_filters: int = 128
     """Motifs of the tokenizer "conv"."""
     merges: tuple[str, ...] = ()
-    """Pairs of words that the tokenizer "bpe" merges."""
+    """Pairs of tokens that the tokenizer "bpe" merges."""
     soft_masked: SoftMasked = "keep"
     """What lower-case letters are: one of `titans_ts.nn.SOFT_MASKED`."""
     rc: Strands = "none"

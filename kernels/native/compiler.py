@@ -56,8 +56,8 @@ def _load(*definitions: str) -> ctypes.CDLL | str:
     options = [*_FLAGS, *(f"-D{definition}" for definition in definitions)]
     files = [str(path) for path in sources if path.suffix == ".c"]
     try:
-        told = [*command, *options, _processor(), *(path.read_text() for path in sources)]
-        key = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+        inputs = [*command, *options, _processor(), *(path.read_text() for path in sources)]
+        key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
         path = _folder() / f"{'-'.join(['titans', *map(str.lower, definitions)])}-{key}.so"
         if path.exists():
             with contextlib.suppress(OSError):  # damaged: it is made again

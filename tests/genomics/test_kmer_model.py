@@ -1,4 +1,4 @@
-"""Words that are counted beside a network."""
+"""The k-mer model that is ensembled with a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def codes(sequences):
 
 
 def learn(wanted, output, network=None, weight=None, n=300):
-    """Words learned from two thirds of random sequences, of which the rest is held out."""
+    """A k-mer model fitted on two thirds of random sequences, of which the rest is held out."""
     sequences = codes(random_sequences(n))
     cut = 2 * n // 3
     columns = int(wanted.max()) + 1 if wanted.ndim == 1 else wanted.shape[1]
@@ -48,10 +48,10 @@ def classes_by_letters(n=300, n_classes=3):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_words_answer_as_a_linear_model_of_scikit_learn(n_classes):
+def test_it_predicts_as_a_linear_model_of_scikit_learn(n_classes):
     wanted = classes_by_letters(n_classes=n_classes)
     weight = np.arange(1.0, n_classes + 1)
-    words = learn(wanted, "classes", weight=weight)
+    kmer_model = learn(wanted, "classes", weight=weight)
     sequences = random_sequences(300)
     asked = codes(sequences[200:])
     losses = []
@@ -68,30 +68,30 @@ def test_words_answer_as_a_linear_model_of_scikit_learn(n_classes):
         losses.append(log_loss(wanted[200:], shares, sample_weight=weight[wanted[200:]]))
         if losses[-1] == min(losses):
             best = shares
-    np.testing.assert_allclose(softmax(words.logits(asked), 1), best, atol=1e-4)
+    np.testing.assert_allclose(softmax(kmer_model.logits(asked), 1), best, atol=1e-4)
 
 
-def test_either_is_believed_as_much_as_it_tells():
+def test_mixing_weights_follow_what_each_model_predicts():
     rng = np.random.default_rng(1)
     wanted = classes_by_letters()
-    told = 3.0 * np.eye(3)[wanted] + rng.normal(size=(300, 3))
+    network = 3.0 * np.eye(3)[wanted] + rng.normal(size=(300, 3))
     noise = rng.normal(size=(300, 3))
     shares = learn(wanted, "classes", noise).mixing_weights
     assert (shares[1] > 5 * shares[0]).all()
     same = learn(wanted, "classes", noise, weight=np.full(3, 1000.0)).mixing_weights
     np.testing.assert_allclose(same, shares)  # it is their ratio that counts
-    shuffled = rng.permutation(wanted)  # words tell nothing of them
-    told_of_them = 3.0 * np.eye(3)[shuffled] + rng.normal(size=(300, 3))
-    words = learn(shuffled, "classes", told_of_them)
+    shuffled = rng.permutation(wanted)  # k-mers predict nothing of them
+    shuffled_logits = 3.0 * np.eye(3)[shuffled] + rng.normal(size=(300, 3))
+    kmer_model = learn(shuffled, "classes", shuffled_logits)
     asked = codes(random_sequences(300)[200:])
-    alone = log_loss(shuffled[200:], softmax(told_of_them[200:], 1))
-    together = softmax(words.combine(told_of_them[200:], asked), 1)
+    alone = log_loss(shuffled[200:], softmax(shuffled_logits[200:], 1))
+    together = softmax(kmer_model.combine(shuffled_logits[200:], asked), 1)
     assert log_loss(shuffled[200:], together) < alone + 0.01
-    words = learn(wanted, "classes", told)
-    assert words.mixing_weights.min() > 0.3
-    together = log_loss(wanted[200:], softmax(words.combine(told[200:], asked), 1))
-    assert together < log_loss(wanted[200:], softmax(told[200:], 1))
-    assert together < log_loss(wanted[200:], softmax(words.logits(asked), 1))
+    kmer_model = learn(wanted, "classes", network)
+    assert kmer_model.mixing_weights.min() > 0.3
+    together = log_loss(wanted[200:], softmax(kmer_model.combine(network[200:], asked), 1))
+    assert together < log_loss(wanted[200:], softmax(network[200:], 1))
+    assert together < log_loss(wanted[200:], softmax(kmer_model.logits(asked), 1))
 
 
 @pytest.mark.parametrize("letters", [10, 60, 119, 120, 121, 10**6])
@@ -100,11 +100,11 @@ def test_answers_of_many_letters_are_those_of_each_sequence(monkeypatch, letters
     sequences = [rng.integers(0, 4, n).astype(np.uint8) for n in (60, 60, 5, 200, 60, 60)]
     counter = KmerVectorizer(2).fit([])
     weight = rng.normal(size=(3, counter.n_features_)).astype(np.float32)
-    words = FittedKmerModel(counter, weight, np.zeros(3), np.ones((2, 3)))
-    expected = np.concatenate([words.logits([s]) for s in sequences])
+    kmer_model = FittedKmerModel(counter, weight, np.zeros(3), np.ones((2, 3)))
+    expected = np.concatenate([kmer_model.logits([s]) for s in sequences])
     monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", letters)
     for n in range(1, 7):
-        np.testing.assert_allclose(words.logits(sequences[:n]), expected[:n], atol=1e-5)
+        np.testing.assert_allclose(kmer_model.logits(sequences[:n]), expected[:n], atol=1e-5)
 
 
 def test_labels_and_values_have_a_column_each():
@@ -113,8 +113,8 @@ def test_labels_and_values_have_a_column_each():
     labels = np.stack([counts[:, 0] > 10, np.zeros(300), np.ones(300)], 1).astype(np.float32)
     each = 1 + labels[:, 0]
     asked = codes(sequences[200:])
-    words = learn(labels, "labels", weight=np.array([2.0, 1, 1]))
-    logits = words.logits(asked)
+    kmer_model = learn(labels, "labels", weight=np.array([2.0, 1, 1]))
+    logits = kmer_model.logits(asked)
     models = [
         make_pipeline(COUNTER, Normalizer(), LogisticRegression(C=C, tol=1e-6, max_iter=1000)).fit(
             sequences[:200], labels[:200, 0], logisticregression__sample_weight=each[:200]
@@ -128,8 +128,8 @@ def test_labels_and_values_have_a_column_each():
     np.testing.assert_allclose(expit(logits[:, 2]), 200.5 / 201, rtol=1e-6)
     values = (counts - counts.mean(0)) / counts.std(0)
     values[::3, 0] = np.nan
-    words = learn(values, "values")
-    told = words.logits(asked)
+    kmer_model = learn(values, "values")
+    predicted = kmer_model.logits(asked)
     missing = np.isnan(values[:200, 0])
     known = [s for s, m in zip(sequences[:200], missing, strict=True) if not m]
     found = [
@@ -139,13 +139,15 @@ def test_labels_and_values_have_a_column_each():
         for alpha in (10, 10 / 3, 1, 1 / 3, 0.1)
     ]
     best = min(found, key=lambda f: np.nanmean((f - values[200:, 0]) ** 2))
-    np.testing.assert_allclose(told[:, 0], best, atol=1e-3)
-    assert np.corrcoef(told[:, 1], values[200:, 1])[0, 1] > 0.5
-    assert words.mixing_weights[1, 1] > 0.5
+    np.testing.assert_allclose(predicted[:, 0], best, atol=1e-3)
+    assert np.corrcoef(predicted[:, 1], values[200:, 1])[0, 1] > 0.5
+    assert kmer_model.mixing_weights[1, 1] > 0.5
     values[:, 0] = np.nan  # nothing is known of it
-    words = learn(values, "values")
-    assert not words.logits(asked)[:, 0].any()
-    np.testing.assert_allclose(words.logits(asked)[:, 1], told[:, 1], **rounding(told[:, 1]))
+    kmer_model = learn(values, "values")
+    assert not kmer_model.logits(asked)[:, 0].any()
+    np.testing.assert_allclose(
+        kmer_model.logits(asked)[:, 1], predicted[:, 1], **rounding(predicted[:, 1])
+    )
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -153,8 +155,8 @@ def test_what_was_held_out_is_learned_from_at_the_end_unless_it_was_given(given)
     X, y = random_sequences(120), classes_by_letters(120, 2)
     validation = (X[90:], y[90:]) if given else None
     X, y = (X[:90], y[:90]) if given else (X, y)
-    words = TitansClassifier(**TINY).fit(X, y, validation=validation).kmer_model_
-    assert not words.vectorizer.both_strands
+    kmer_model = TitansClassifier(**TINY).fit(X, y, validation=validation).kmer_model_
+    assert not kmer_model.vectorizer.both_strands
     expected = [
         make_pipeline(
             KmerVectorizer(3, both_strands=False), Normalizer(), LogisticRegression(C=C, tol=1e-6)
@@ -163,9 +165,9 @@ def test_what_was_held_out_is_learned_from_at_the_end_unless_it_was_given(given)
         .decision_function(X)
         for C in (1, 3, 10, 30, 100)
     ]
-    told = np.diff(words.logits(codes(X)))[:, 0]
+    predicted = np.diff(kmer_model.logits(codes(X)))[:, 0]
     # log odds up to 14, where the optimiser stops by the float32 loss; other values of C are 4 away
-    assert min(np.abs(told - e).max() for e in expected) < 1e-3 * np.abs(told).max()
+    assert min(np.abs(predicted - e).max() for e in expected) < 1e-3 * np.abs(predicted).max()
 
 
 @pytest.fixture(scope="module")
@@ -177,20 +179,20 @@ def fitted():
     ).fit(sequences, labels), sequences
 
 
-def test_a_classifier_answers_by_both(fitted, tmp_path):
+def test_a_classifier_combines_both(fitted, tmp_path):
     classifier, sequences = fitted
     found = classifier.predict_proba(sequences)
-    words = classifier.kmer_model_
+    kmer_model = classifier.kmer_model_
     network = network_logits(classifier.model_, codes(sequences))
-    by_words = words.logits(codes(sequences))
-    assert words.vectorizer.get_params() == {
+    kmer_logits = kmer_model.logits(codes(sequences))
+    assert kmer_model.vectorizer.get_params() == {
         "k": 3,
         "gaps": 1,
         "both_strands": True,
     }
-    assert words.mixing_weights.shape == (2, 2)
-    assert words.mixing_weights[1].min() > 0
-    both = words.mixing_weights[0] * network + words.mixing_weights[1] * by_words
+    assert kmer_model.mixing_weights.shape == (2, 2)
+    assert kmer_model.mixing_weights[1].min() > 0
+    both = kmer_model.mixing_weights[0] * network + kmer_model.mixing_weights[1] * kmer_logits
     np.testing.assert_allclose(found, softmax(both, 1), rtol=1e-6)
     other = [reverse_complement(s) for s in sequences]
     np.testing.assert_allclose(classifier.predict_proba(other), found, rtol=1e-4)
@@ -199,12 +201,12 @@ def test_a_classifier_answers_by_both(fitted, tmp_path):
     again = TitansClassifier.load(tmp_path / "m")
     np.testing.assert_array_equal(again.predict_proba(sequences), found)
     again.fit(sequences, np.arange(120) % 2)
-    assert again.kmer_model_ is not words
+    assert again.kmer_model_ is not kmer_model
     again.set_params(kmer_model=None).fit(sequences, np.arange(120) % 2)
     assert again.kmer_model_ is None
 
 
-def test_along_a_genome_words_answer_along(fitted, tmp_path):
+def test_genome_tools_use_the_k_mer_model_too(fitted, tmp_path):
     classifier, sequences = fitted
     (tmp_path / "g.fa").write_text(">c\n" + "".join(sequences[:4]) + "\n")
     scan = classifier.scan(tmp_path / "g.fa", window=40, label="G")
@@ -238,8 +240,8 @@ def test_values_and_several_labels_are_fitted(tmp_path):
     assert regressor.kmer_model_.vectorizer.both_strands is False
     assert regressor.score(sequences, counts) > 0.5
     regressor.save(tmp_path / "m")
-    told = TitansRegressor.load(tmp_path / "m").predict(sequences)
-    np.testing.assert_array_equal(told, regressor.predict(sequences))
+    predicted = TitansRegressor.load(tmp_path / "m").predict(sequences)
+    np.testing.assert_array_equal(predicted, regressor.predict(sequences))
     classifier = TitansClassifier(**TINY, class_weight="balanced")
     classifier.fit(sequences, (counts > 10).astype(int))
     assert (classifier.predict(sequences) == (counts > 10)).mean() > 0.8
@@ -269,7 +271,7 @@ def test_with_the_strands_what_is_counted_is_chosen():
     assert both == (classifier.model_.config.rc == "average")
 
 
-def test_letters_that_are_absent_are_in_no_word():
+def test_letters_that_are_absent_are_in_no_k_mer():
     X = [x[:20] + "acgtacgt--N" + x[20:] for x in random_sequences(60)]
     classifier = TitansClassifier(**TINY, soft_masked="mask").fit(X, classes_by_letters(60, 2))
     upper = [x.replace("acgtacgt", "--------") for x in X]
@@ -278,16 +280,16 @@ def test_letters_that_are_absent_are_in_no_word():
     assert not np.allclose(classifier.predict_proba(whole), classifier.predict_proba(X))
 
 
-def test_a_fit_that_fails_leaves_the_words_as_they_were(monkeypatch):
+def test_a_fit_that_fails_leaves_the_k_mer_model_as_it_was(monkeypatch):
     X, y = random_sequences(60), classes_by_letters(60, 2)
     classifier = TitansClassifier(**TINY).fit(X, y)
-    model, words = classifier.model_, classifier.kmer_model_
+    model, kmer_model = classifier.model_, classifier.kmer_model_
     monkeypatch.setattr(
         "titans_ts.genomics.sequence_estimator.fit_kmer_model", lambda *_, **__: [][0]
     )
     with pytest.raises(IndexError):
         classifier.fit(X, y)
-    assert (classifier.model_, classifier.kmer_model_) == (model, words)
+    assert (classifier.model_, classifier.kmer_model_) == (model, kmer_model)
 
 
 def test_rare_classes_are_learned_though_their_counts_are_small():
@@ -295,7 +297,7 @@ def test_rare_classes_are_learned_though_their_counts_are_small():
     X, wanted = random_sequences(600, length=60), (rng.random(600) < 0.06).astype(int)
     some = codes(X)
     counter = KmerVectorizer(6, 2)
-    words = fit_kmer_model(
+    kmer_model = fit_kmer_model(
         counter,
         (some[:450], wanted[:450]),
         (some[450:], wanted[450:]),
@@ -307,7 +309,7 @@ def test_rare_classes_are_learned_though_their_counts_are_small():
         LogisticRegression(C=C, tol=1e-9, max_iter=1000).fit(counts, wanted).coef_[0]
         for C in (1, 3, 10, 30, 100)
     ]
-    assert min(np.abs(words.weight[1] - f).max() / np.abs(f).max() for f in found) < 0.02
+    assert min(np.abs(kmer_model.weight[1] - f).max() / np.abs(f).max() for f in found) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -339,6 +341,6 @@ def test_options_of_a_kmer_model_are_parameters():
         classifier.set_params(kmer_model__gaps=-1)
 
 
-def test_bins_of_a_track_are_not_told_by_words():
+def test_bins_of_a_track_have_no_k_mer_model():
     with pytest.raises(ValueError, match="but k-mer counts of a whole sequence cannot"):
         TitansRegressor(**TINY).fit(random_sequences(20), np.zeros((20, 4, 1)))

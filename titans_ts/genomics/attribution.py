@@ -97,7 +97,7 @@ def saliency(
     one_hot: Any = getattr(model.tokenizer, "one_hot", None)
     if one_hot is None:
         raise ValueError(
-            f"tokenizer is {model.config.tokenizer!r}, which reads words, and has no gradient of "
+            f"tokenizer is {model.config.tokenizer!r}, which reads whole strings and has no gradient of "
             "single letters; use mutagenesis"
         )
     leaves: list[Tensor] = []  # [1, C, T'] of each strand that is read

@@ -1,4 +1,4 @@
-"""Baselines for DNA: linear models of words, and a small convolutional network. Beat these first."""
+"""Baselines for DNA: linear models of k-mers, and a small convolutional network. Beat these first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def kmer_classifier(
     C: float | None = None,
     model: str = "logistic",
 ) -> Pipeline:
-    """A linear model of the words of a sequence, whatever its length: scikit-learn's pipeline.
+    """A linear model of the k-mer counts of a sequence of any length: a pipeline of scikit-learn.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def kmer_classifier(
         As for :class:`titans_ts.genomics.kmers.KmerVectorizer`.
     C : float, optional
         Inverse strength of the regularisation; default: of 1, 3, 10, 30 and 100 (for "svm" a tenth of
-        each), what tells a fifth of the sequences best, held out at random. Many sequences with a weak
-        motif want little, few with a clear one want much.
+        each), the one that scores best on a fifth of the sequences, held out at random. Many sequences
+        with a weak motif need little regularisation, few with a clear one need much.
     model : {"logistic", "svm"}
         Logistic regression, or a linear support-vector machine, which has no probabilities.
 
@@ -68,7 +68,7 @@ def kmer_classifier(
 
 
 class _BestHeldOut(GridSearchCV):
-    """What tells the part that is held out best; its score is the accuracy, whatever it was chosen by."""
+    """The model that scores best on the held-out part; its own score is the accuracy in any case."""
 
     def score(self, X: Any, y: Any = None, **params: Any) -> float:
         """Accuracy, as of any classifier."""

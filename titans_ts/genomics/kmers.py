@@ -63,7 +63,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> csr_matrix:
-        """Counts `[N, n_features_]` of N sequences; words with other letters than ACGT do not count.
+        """Counts `[N, n_features_]` of N sequences; k-mers with other letters than ACGT do not count.
 
         Parameters
         ----------
@@ -108,11 +108,11 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
             yield self._count(some)
 
     def offsets(self) -> list[tuple[int, ...]]:
-        """Where letters of a word may stand: 4 ** k columns each, the first letter the lowest digit."""
+        """Places of the letters of a k-mer: 4 ** k columns each, the first letter the lowest digit."""
         return gapped_offsets(self.k, self.gaps)
 
     def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
-        """Counts of a sequence, a stretch at a time: words within what two of them share count once."""
+        """Counts of a sequence, a stretch at a time: k-mers within what two of them share count once."""
         reach = self.k + self.gaps - 1
         counts = self._count([sequence[:reach]])
         for i in range(0, len(sequence), BLOCK_LETTERS):
@@ -122,7 +122,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         return counts
 
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
-        """Counts of some sequences, read as one with gaps between that no word spans."""
+        """Counts of some sequences, read as one with gaps between that no k-mer spans."""
         if not sequences:
             return csr_matrix((0, len(self.offsets()) * 4**self.k), dtype=np.float32)
         between = np.full(self.k + self.gaps, 4, np.uint8)
@@ -136,12 +136,12 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
             known, digits = letters < 4, letters.astype(np.int32)
             for i, places in enumerate(self.offsets()):
                 n = len(letters) - places[-1]
-                word, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
+                kmer, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
                 for power, place in enumerate(places):
-                    word += digits[place : place + n] << (2 * power)
+                    kmer += digits[place : place + n] << (2 * power)
                     whole &= known[place : place + n]
                 rows.append(row[:n][whole])
-                columns.append(word[whole])
+                columns.append(kmer[whole])
         where = np.concatenate(rows), np.concatenate(columns)
         shape = (len(sequences), len(self.offsets()) * 4**self.k)
         return csr_matrix((np.ones(len(where[0]), np.float32), where), shape=shape)

@@ -173,15 +173,15 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         ValueError
             If y has another shape than what is predicted, or too few values.
         """
-        wanted, told = _read_values(y, "y", len(X)), self._values(X)
-        if wanted.shape != told.shape:
-            shape = told[:, 0].shape if self._flat else told.shape
+        target, predicted = _read_values(y, "y", len(X)), self._values(X)
+        if target.shape != predicted.shape:
+            shape = predicted[:, 0].shape if self._flat else predicted.shape
             raise ValueError(f"y has shape {np.asarray(y).shape}, but {shape} is predicted")
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
         check_consistent_length(X, weight)
         found = []
         for own, other in zip(
-            wanted.reshape(len(X), -1).T, told.reshape(len(X), -1).T, strict=True
+            target.reshape(len(X), -1).T, predicted.reshape(len(X), -1).T, strict=True
         ):
             known = ~np.isnan(own)
             if known.sum() > 1:

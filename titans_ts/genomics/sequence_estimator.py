@@ -229,10 +229,10 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if groups is not None:
             groups = check_groups(groups, len(data))
         longest = max(len(s) for s in sequences)
-        told = data.has_target()
-        if not told.all():  # from the others nothing can be learned
-            data = data.take(np.flatnonzero(told))
-            groups = None if groups is None else groups[told]
+        known = data.has_target()
+        if not known.all():  # the others have nothing to learn from
+            data = data.take(np.flatnonzero(known))
+            groups = None if groups is None else groups[known]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if validation is None:
             n_held_out = int(training.validation_fraction * len(data))
@@ -369,7 +369,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         counted: list[Codes] = []
         letters = 0
         for i in torch.randperm(len(data), generator=generator).tolist():
-            if letters < _COUNTED:  # of more, a part tells them
+            if letters < _COUNTED:  # a part of more is enough
                 chosen.append(i)
                 counted.append(data.sequences[i][: _COUNTED - letters])
                 letters += len(counted[-1])
@@ -381,7 +381,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         total = np.where(known, wanted, 0).sum(1)  # of a track, what is known of it
         wanted = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
         k = min(6, model.tokenizer.kernel_size)
-        words = informative_kmers(
+        kmers = informative_kmers(
             counted,
             wanted,
             model.config.n_filters,
@@ -389,7 +389,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             gaps=min(2, model.tokenizer.kernel_size - k),
             both_strands=self.rc != "none",
         )
-        model.tokenizer.begin_with(words)
+        model.tokenizer.begin_with(kmers)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         """The model's outputs `[N, ...]`; a sequence too long for a batch is read in pieces."""

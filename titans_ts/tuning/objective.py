@@ -182,9 +182,11 @@ def _reporter(trial: Trial, fold: int) -> Callable[[int, int, float], None]:
 
 def _size(estimator: Any) -> float:
     """Return the number of learnt weights, with those of a k-mer model."""
-    words = getattr(estimator, "kmer_model_", None)
+    kmer_model = getattr(estimator, "kmer_model_", None)
     size = sum(p.numel() for p in estimator.model_.parameters())
-    return float(size + (0 if words is None else words.weight.size + words.bias.size))
+    if kmer_model is not None:
+        size += kmer_model.weight.size + kmer_model.bias.size
+    return float(size)
 
 
 def _latency(model: Any, X: Any) -> float:

@@ -81,9 +81,8 @@ def open_study(
             raise ValueError(
                 f"study_name is {name!r}, and storage has no such study; create it with fit first"
             )
-        space = _space_to_json(
-            search, X
-        )  # what is wrong with it is found before a study is created
+        # what is wrong with the space is found before a study is created
+        space = _space_to_json(search, X)
         _warm_start_study(search, opened)
         directions = [OBJECTIVES[objective] for objective in search.objectives]
         # another process may create it at the same time

@@ -31,7 +31,7 @@ class LanguageModel(nn.Module):
     Raises
     ------
     ValueError
-        If the tokenizer is "bpe", whose words have no fixed number of letters.
+        If the tokenizer is "bpe", whose tokens have no fixed number of letters.
     """
 
     def __init__(self, config: SequenceConfig) -> None:

@@ -18,10 +18,10 @@ __all__ = ["BPETokens", "learn_merges"]
 
 
 class BPETokens(DNATokenizer):
-    """Words of unequal lengths, learned from the training sequences by byte-pair encoding.
+    """Tokens of unequal lengths, learned from the training sequences by byte-pair encoding.
 
-    The merges, most frequent first, are part of the configuration (:func:`learn_merges`). A word depends
-    on what follows it, so a sequence is cut into words as a whole, though they are read in pieces.
+    The merges, most frequent first, are part of the configuration (:func:`learn_merges`). A token depends
+    on what follows it, so a sequence is cut into tokens as a whole, though they are read in pieces.
     """
 
     usual_size = 1
@@ -44,7 +44,7 @@ class BPETokens(DNATokenizer):
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """As in the base class; N is the most words of a sequence, and nothing can be read before."""
+        """As in the base class; N is the most tokens of a sequence; nothing can be read before."""
         rows = codes.cpu().numpy().astype(np.uint8)
         words = [
             self._words(row[there]) for row, there in zip(rows, mask.cpu().numpy(), strict=True)
@@ -109,14 +109,14 @@ def _tokenizers() -> Any:
 
 
 def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple[str, ...]:
-    """The pairs of words that byte-pair encoding merges, most frequent first.
+    """The pairs of tokens that byte-pair encoding merges, most frequent first.
 
     Parameters
     ----------
     sequences : iterable of NDArray[np.uint8]
         Codes `[T]` of each; what is not there is left out.
     n_merges : int
-        Words to learn beside the single letters.
+        Tokens to learn beside the single letters.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
     import json
 
     if n_merges < 1:
-        raise ValueError(f"n_merges is {n_merges}; give at least one word to learn")
+        raise ValueError(f"n_merges is {n_merges}; give at least one token to learn")
     tokenizers = _tokenizers()
     trained = tokenizers.Tokenizer(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(
@@ -146,7 +146,7 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
         show_progress=False,
         max_token_length=64,
     )
-    # in stretches, because the whole of a chromosome would be a single word to count pairs in
+    # in stretches, because the whole of a chromosome would be a single string to count pairs in
     stretches = (
         _four_letters(letters[start : start + 1000])
         for letters in (codes[codes != ABSENT] for codes in sequences)

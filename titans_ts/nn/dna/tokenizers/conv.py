@@ -14,7 +14,7 @@ from titans_ts.nn.dna.tokenizers.base import OneHot, StridedTokenizer
 __all__ = ["ConvTokens"]
 
 _MATCH, _OTHERS = 0.5, 0.3
-"""Of a filter that looks for a word: weight of a letter that fits, and share of its random weights."""
+"""Of a filter that matches a k-mer: weight of a letter that fits, and share of its random weights."""
 
 
 class ConvTokens(StridedTokenizer):
@@ -44,16 +44,16 @@ class ConvTokens(StridedTokenizer):
         tokens: Tensor = self.out(x.mT)
         return tokens
 
-    def begin_with(self, words: NDArray[np.float32]) -> None:
-        """Make the first filters look for words `[n, 4, m]`, each a 1 where it has a letter.
+    def begin_with(self, kmers: NDArray[np.float32]) -> None:
+        """Make the first filters match gapped k-mers `[n, 4, m]`, each a 1 where it has a letter.
 
-        A filter answers to a whole word, and less to one that differs in a letter.
+        The response of a filter is largest to its k-mer, and lower to one that differs in a letter.
         """
         assert self.conv.bias is not None
         with torch.no_grad():
-            for row, word in enumerate(torch.from_numpy(words)):
-                first = (self.kernel_size - word.shape[1]) // 2
+            for row, kmer in enumerate(torch.from_numpy(kmers)):
+                first = (self.kernel_size - kmer.shape[1]) // 2
                 weight = self.conv.weight[row].mul_(_OTHERS)
-                there = word.sum(0)
-                weight[:4, first : first + len(there)] += _MATCH * (4 * word - there) / 3
+                there = kmer.sum(0)
+                weight[:4, first : first + len(there)] += _MATCH * (4 * kmer - there) / 3
                 self.conv.bias[row] = -_MATCH * (there.sum() - 2)

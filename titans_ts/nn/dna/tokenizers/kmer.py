@@ -37,14 +37,14 @@ class KmerTokens(StridedTokenizer):
         k, self.kernel_size = self.kernel_size, self.kernel_size + config.gaps
         self._choices = gapped_offsets(k, config.gaps)
         self._ends = self.stride if config.all_offsets else 1
-        n_words = self._ends * len(self._choices)  # in a token
-        self.words = nn.EmbeddingBag(n_words * (4**k + 1), config.backbone.d_model, mode="sum")
-        nn.init.normal_(self.words.weight, std=0.5 * n_words**-0.5)
+        n_kmers = self._ends * len(self._choices)  # in a token
+        self.words = nn.EmbeddingBag(n_kmers * (4**k + 1), config.backbone.d_model, mode="sum")
+        nn.init.normal_(self.words.weight, std=0.5 * n_kmers**-0.5)
 
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         codes = torch.where(mask & (codes < 4), codes, 4)[:, self.stride - self._ends :]
-        step = self.stride // self._ends  # letters between the ends of two words
+        step = self.stride // self._ends  # letters between the ends of two k-mers
         windows = codes.unfold(1, self.kernel_size, step)  # [B, N ends, k + gaps]
         choices = torch.tensor(self._choices, device=codes.device)
         letters = windows[..., choices]  # [B, N ends, n, k]
