@@ -1,13 +1,13 @@
-"""Anomalies: five known events in New York's taxi rides, and faults put into other series.
+"""Anomaly detection: five known events in New York's taxi rides, and injected faults.
 
     python benchmarks/anomalies.py
 
-Taxis: half-hourly rides, July 2014 to January 2015, trained up to the middle of October, before the
-first of the five known events (marathon, Thanksgiving, Christmas, New Year, blizzard). The figures are
-the ranks of these days by their largest score, among all days after training; 1 to 5 is perfect.
-Faults: spikes, frozen values, shifts of level and bursts of noise at random places of ETTh1's test
-part, scored against all other rows by the area under the ROC curve, beside the absolute difference to
-the row a day before.
+Taxis: the data are half-hourly rides from July 2014 to January 2015. Training ends in the middle of
+October, before the first of the five known events (marathon, Thanksgiving, Christmas, New Year,
+blizzard). The result is the rank of these days by their largest score among all days after training;
+1 to 5 is perfect. Faults: spikes, frozen values, level shifts and noise bursts are injected at random
+places of ETTh1's test part. The result is the area under the ROC curve against all other values,
+compared with the absolute difference to the row a day before.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def taxis(seed: int) -> dict[str, Any]:
-    """Ranks of the five days, by each score."""
+    """Return the ranks of the five days by each score."""
     path = data_file("taxi_new_york_passengers.csv")
     frame = pd.read_csv(path, parse_dates=["time"], index_col="time").astype(float).asfreq("30min")
     forecaster = TitansForecaster(
@@ -86,7 +86,7 @@ def taxis(seed: int) -> dict[str, Any]:
 
 
 def faults(seed: int) -> list[dict[str, Any]]:
-    """Areas under the ROC curve, for every kind of fault."""
+    """Return the areas under the ROC curve for every kind of fault."""
     frame = load_dataset("ETTh1")
     split = literature_split("ETTh1", len(frame))
     forecaster = TitansForecaster(
@@ -111,7 +111,7 @@ def faults(seed: int) -> list[dict[str, Any]]:
 
 
 def broken(frame: pd.DataFrame, kind: str, seed: int, scale: Any) -> tuple[pd.DataFrame, Any]:
-    """A frame with faults in a hundredth of its values, and where they are `[T, C]`."""
+    """Return a frame with faults in 1 % of its values, and a mask of them `[T, C]`."""
     rng = np.random.default_rng(seed)
     values, wrong = frame.to_numpy().copy(), np.zeros(frame.shape, bool)
     length = 1 if kind == "spike" else 12

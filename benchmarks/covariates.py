@@ -1,11 +1,12 @@
-"""What known-future covariates are worth: electricity prices a day ahead.
+"""The effect of known-future covariates: electricity prices a day ahead.
 
     python benchmarks/covariates.py                 # five markets, one thread
     python benchmarks/covariates.py --markets NP --seeds 3
 
-The sets of Lago et al. (2021) as TimeXer uses them: the price, and two forecasts of load, generation or
-wind that are known a day ahead. A week of history, 24 hours ahead, 70/10/20 per cent in order of time,
-z-scored on the train rows, every window of the test part. One model with the covariates, one without.
+The data are the sets of Lago et al. (2021) as TimeXer uses them: the price, and two forecasts of load,
+generation or wind that are known a day ahead. A week of history predicts 24 hours. The parts are
+70/10/20 per cent in order of time, z-scored with the train rows; every window of the test part counts.
+One model uses the covariates, the other does not.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--markets", nargs="+", default=list(MARKETS), choices=MARKETS)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--batches", type=int, default=100, help="steps an epoch has at most")
+    parser.add_argument("--batches", type=int, default=100, help="maximum steps per epoch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def run(market: str, seed: int, n_batches: int) -> dict[str, Any]:
-    """Train and measure both models."""
+    """Train and evaluate both models."""
     frame = load(market)
     split = ratio_split(len(frame), 0.7, 0.1, 0.2)
     row: dict[str, Any] = {"market": market, "seed": seed}
@@ -93,7 +94,7 @@ def run(market: str, seed: int, n_batches: int) -> dict[str, Any]:
 
 
 def load(market: str) -> pd.DataFrame:
-    """Hourly prices and two covariates `[T, 3]`."""
+    """Read hourly prices and two covariates `[T, 3]`."""
     path = data_file(f"epf/{market}.csv.gz")
     frame = pd.read_csv(path).set_axis(["date", "x1", "x2", "price"], axis=1)
     return frame.set_index(pd.to_datetime(frame.pop("date"))).asfreq("h")

@@ -1,10 +1,10 @@
-"""Whether calibrated intervals hold what they promise on the test part.
+"""Coverage of prediction intervals on the test part.
 
     python benchmarks/coverage.py --datasets ETTh1 weather
 
-One model a set, 96 steps from 96, standard borders, 8 out of 10 values promised. Intervals between the
-10 % and the 90 % quantile as they come; calibrated once, on the validation part; and adaptive, calibrated
-by the latest 500 forecasts whose values had come.
+There is one model per data set. It forecasts 96 steps from 96, with standard borders and a nominal
+coverage of 8 out of 10 values. The intervals are uncalibrated (10 % to 90 % quantile), calibrated once
+on the validation part, or adaptive: calibrated on the latest 500 forecasts whose values are known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STRIDE = {"weather": 6}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--datasets", nargs="+", default=["ETTh1", "weather"])
-    parser.add_argument("--batches", type=int, default=100, help="steps an epoch has at most")
+    parser.add_argument("--batches", type=int, default=100, help="maximum steps per epoch")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run(dataset: str, n_batches: int) -> dict[str, Any]:
-    """Shares of the test part's values inside, and widths in deviations."""
+    """Return the coverage on the test part, and widths in standard deviations."""
     values = load_dataset(dataset).to_numpy()
     values = np.where(values == -9999, np.nan, values)  # weather's sentinel is missing data
     split, stride = literature_split(dataset, len(values)), STRIDE.get(dataset, 1)
@@ -62,7 +62,7 @@ def run(dataset: str, n_batches: int) -> dict[str, Any]:
         progress_bar=False,
         **SETTINGS,
     ).fit(values[: split.validation.stop])
-    # the windows before the test part are where the adaptive intervals begin
+    # adaptive intervals are first calibrated on the windows before the test part
     n_windows = (split.test.stop - split.test.start - HORIZON) // stride + 1
     first = split.test.start - MEMORY * stride - LENGTH
     backtest = forecaster.backtest(

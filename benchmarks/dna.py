@@ -1,13 +1,13 @@
-"""Accuracy of DNA classification, beside the baselines of the box, in the same run.
+"""Accuracy of DNA classification, compared with the project's baselines in the same run.
 
     python benchmarks/dna.py --task mouse_3 --seeds 3
-    python benchmarks/dna.py --table            # of the results that lie in benchmarks/results
+    python benchmarks/dna.py --table            # show the files in benchmarks/results as a table
 
-Every model learns from the official training part and is asked once about the official test part.
-Settings were chosen by the development part (benchmarks/README.md). Where a task has a development part,
-deep models stop early by it; where it has none, by a fifth of the training part. The data lie in
-`$TITANS_TS_DATA`, but for GenomicBenchmarks' `human_nontata_promoters`, cut from your genome with
-the official intervals, which lie there, too (or in `--intervals`, a folder of its repository):
+Every model is trained on the official training part and evaluated once on the official test part.
+Settings were chosen on the development part (benchmarks/README.md). Deep models stop early on the
+development part, or on a fifth of the training part if a task has none. The data are in
+`$TITANS_TS_DATA`, except GenomicBenchmarks' `human_nontata_promoters`. That task is cut from your genome
+with the official intervals, which are also there (or in `--intervals`, a folder of its repository):
 
     python benchmarks/dna.py --task human_nontata_promoters --genome hg38.fa
 """
@@ -42,22 +42,22 @@ from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 QUIET = {"progress_bar": False}
 MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")
 TOGETHER = ("seeds together", "titans + words", "seeds together + words")
-"""Titans and the words it counts, as one model, and the mean of the seeds' probabilities."""
+"""Titans with its k-mer model, and the mean of the seeds' probabilities."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Where a task's sequences are, what is asked of it, and what its models are made with."""
+    """The sequences, the target and the model parameters of a task."""
 
     read: Callable[[argparse.Namespace], pd.DataFrame]
     titans: dict[str, Any]
     target: float | None = None
-    """What test MCC (accuracy, where `metric` says so) was set out to be reached."""
+    """Target of the test MCC, or of another `metric`; None if there is no target."""
     metric: str = "mcc"
     cnn: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=lambda: {"k": 6, "gaps": 2})
     folds: int = 0
-    """Stratified folds, where there is no official split; then a seed is a fold."""
+    """Number of stratified folds if there is no official split (a seed is then a fold); 0 is none."""
 
 
 def gue(name: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
@@ -186,7 +186,7 @@ TASKS = {
 
 
 def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, pd.DataFrame]]:
-    """A seed, and the frame with the column `split` of its run."""
+    """Yield every seed with its frame, whose column `split` names the part of each row."""
     if not task.folds:
         for seed in range(seeds):
             yield seed, frame
@@ -199,12 +199,12 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
 
 
 def settings(task: Task) -> dict[str, Any]:
-    """Parameters of the Titans of a task, with its k-mer model."""
+    """Return the parameters of the Titans model of a task, including its k-mer model."""
     return {"kmer_model": KmerModel(task.words["k"], task.words.get("gaps", 0))} | task.titans
 
 
 def contenders(task: Task, seed: int) -> dict[str, Any]:
-    """Models by name."""
+    """Return the models by name."""
     titans = TitansClassifier(**(QUIET | settings(task)), random_state=seed)
     sizes = {k: v for k, v in task.titans.items() if k in ("rc", "stride", "max_length")}
     cnn = cnn_classifier(
@@ -227,7 +227,7 @@ def scores(wanted: Any, predicted: Any) -> dict[str, float]:
 
 
 class Run:
-    """The models of a task on one split, a seed after the other."""
+    """The models of a task on one split, one seed after the other."""
 
     def __init__(self, frame: pd.DataFrame, task: Task, only: set[str]) -> None:
         self._task, self._only = task, only
@@ -236,10 +236,10 @@ class Run:
             for name, rows in frame.groupby("split")
         }
         self._shares: dict[str, list[dict[str, Any]]] = {}
-        """What every fitted model holds for how probable in "test" and "dev", one of each seed."""
+        """Probabilities of every fitted model on "test" and "dev", one entry per seed."""
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
-        """A row a model, of Titans one without the words it counts, and for all seeds so far together."""
+        """Yield a row per model, one for Titans without its k-mer model, and rows averaged over seeds."""
         X, y = self._part["train"]
         for name, model in contenders(self._task, seed).items():
             linear = not isinstance(model, TitansClassifier)
@@ -260,7 +260,7 @@ class Run:
             yield row | {"seconds": round(time.perf_counter() - start, 1)}
         for name in ("titans", "titans + words"):
             parts = self._shares.get(name, [])
-            if len(parts) > 1:  # a fold is no seed of another
+            if len(parts) > 1:  # folds are not averaged
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
                 predicted = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
                 yield self._row(name.replace("titans", "seeds together"), 0, predicted, mean)
@@ -286,7 +286,7 @@ class Run:
             row["log_loss"] = round(float(missed), 4)
         if "dev" in predicted:
             row["dev_mcc"] = scores(self._part["dev"][1], predicted["dev"])["mcc"]
-        if self._task.folds:  # without sequences that are in the training folds, too
+        if self._task.folds:  # exclude sequences that are also in the training folds
             fresh = ~np.isin(asked, self._part["train"][0])
             row["accuracy_without_duplicates"] = scores(wanted[fresh], predicted["test"][fresh])[
                 "accuracy"
@@ -295,9 +295,9 @@ class Run:
 
 
 def show() -> None:
-    """The results that lie in the folder, as a table: the mean of seeds, and their number."""
+    """Print the results in the folder as a table: the mean over seeds, and their number."""
     models = MODELS + TOGETHER
-    print(f"| task | metric | set out for | {' | '.join(models)} | seeds | seconds |")
+    print(f"| task | metric | target | {' | '.join(models)} | seeds | seconds |")
     print("|---" * (len(models) + 5) + "|")
     for name, task in TASKS.items():
         path = RESULTS / f"dna-{name}.json"
@@ -317,11 +317,11 @@ def show() -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", choices=[*TASKS, "all"], default="mouse_3")
-    parser.add_argument("--seeds", type=int, default=3, help="or folds, of uci_splice")
-    parser.add_argument("--models", default="", help="only these, with ; between them")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (uci_splice: folds)")
+    parser.add_argument("--models", default="", help="only these, separated by ;")
     parser.add_argument("--genome", help="FASTA, for human_nontata_promoters")
-    parser.add_argument("--intervals", help="of human_nontata_promoters; default: official ones")
-    parser.add_argument("--table", action="store_true", help="show the results there are")
+    parser.add_argument("--intervals", help="for human_nontata_promoters; default: official ones")
+    parser.add_argument("--table", action="store_true", help="show the saved results")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)

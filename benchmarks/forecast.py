@@ -2,8 +2,9 @@
 
     python benchmarks/forecast.py --dataset ETTh1 --horizon 96 --seeds 3
 
-z-scored on the train rows, standard borders, context 96, every stride-1 window of the test part, all
-variates in and out, no drop_last. The model is chosen by the validation part alone.
+The protocol uses z-scores with the train rows, standard borders, a context of 96 and every stride-1
+window of the test part, with all variates in and out and no drop_last. Only the validation part selects
+the model.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def run(dataset: str, context: int, horizon: int, variant: str, seed: int) -> dict[str, Any]:
-    """Train once and measure the validation and test parts, on the z-scored scale."""
+    """Train once and evaluate the validation and test parts, on the z-scored scale."""
     values = load_dataset(dataset).to_numpy()
     split = literature_split(dataset, len(values))
     n_train, n_fit = split.train.stop, split.validation.stop
@@ -71,7 +72,7 @@ def run(dataset: str, context: int, horizon: int, variant: str, seed: int) -> di
     start = time.perf_counter()
     forecaster.fit(values[:n_fit])
     seconds = time.perf_counter() - start
-    np.testing.assert_allclose(forecaster.mean_, values[:n_train].mean(0))  # the train rows alone
+    np.testing.assert_allclose(forecaster.mean_, values[:n_train].mean(0))  # only the train rows
 
     row: dict[str, Any] = {"seed": seed, "seconds": round(seconds, 1)}
     row["epochs"] = len(forecaster.history_)

@@ -2,10 +2,10 @@
 
     python benchmarks/gluonts_etth1.py
 
-Trained on the first 16 months, tested on the four after them: a forecast a day and series, 840 in all.
-The settings were chosen by forecasts of the last four of the 16 months, trained on those before.
-Measured elsewhere under the same protocol with GluonTS 0.17: PatchTST .217 (weighted quantile loss) and
-.811 (MASE), DeepAR .226 and .861.
+The model is trained on the first 16 months and tested on the next four, with one forecast per day and
+series (840 in all). The settings were chosen by forecasts of the last four of the 16 months, after
+training on those before. Measured elsewhere under the same protocol with GluonTS 0.17: PatchTST .217
+(weighted quantile loss) and .811 (MASE), DeepAR .226 and .861.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--validation",
         action="store_true",
-        help="train before the validation part, and forecast that",
+        help="train on the months before the validation part, and forecast it",
     )
     parser.add_argument("--settings", default="{}", help="json that replaces settings")
     args = parser.parse_args()
@@ -65,14 +65,14 @@ def main() -> None:
 
 
 def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]:
-    """Train, forecast 120 days of seven series, and let GluonTS judge."""
+    """Train, forecast 120 days of seven series, and evaluate with GluonTS."""
     frame = load_dataset("ETTh1").asfreq("h")
     parts = literature_split("ETTh1", len(frame))
     end = parts.train.stop if validation else parts.validation.stop
     stop = parts.validation.stop if validation else parts.test.stop
     estimator = TitansEstimator(
         HORIZON,
-        # every epoch counts, and the latest rows are trained on
+        # no early stopping; the latest rows are used for training
         training_options={"validation_fraction": 0},
         random_state=seed,
         progress_bar=False,
@@ -96,7 +96,7 @@ def run(seed: int, settings: dict[str, Any], validation: bool) -> dict[str, Any]
 
 
 def _dataset(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A series a variate, with its number as a static category."""
+    """Make one series per variate, with its number as a static category."""
     return [entry | {"feat_static_cat": np.array([i])} for i, entry in enumerate(to_dataset(frame))]
 
 

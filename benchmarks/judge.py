@@ -1,4 +1,4 @@
-"""GluonTS' Evaluator on forecasts of what came."""
+"""GluonTS' Evaluator, applied to forecasts and observed values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def judge(
     season: int,
     *names: str,
 ) -> dict[str, float]:
-    """Some of GluonTS' metrics of forecasts.
+    """Compute some of GluonTS' metrics of forecasts.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ def judge(
     forecasts : sequence of Forecast
         In the same order.
     freq, season
-        Frequency of the series (of periods), and steps in its season, for the MASE.
+        Frequency of the series (as periods), and steps of its season for the MASE.
     *names : str
-        Metrics by GluonTS' names.
+        Names of metrics in GluonTS.
     """
     series = []
     for past, future in pairs:

@@ -1,4 +1,4 @@
-"""Hash the outputs of a fixed set of memory and backbone calls, to prove a change moves no bit.
+"""Hash the outputs of fixed memory and backbone calls, to prove that a change alters no bit.
 
 Run it before a change that must not alter results, and again after it::
 
@@ -35,7 +35,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def digest(tensors: Any) -> str:
-    """Hash tensors, or nested tuples of them, byte by byte."""
+    """Hash the bytes of tensors, or of nested tuples of them."""
     sha = hashlib.sha256()
 
     def add(x: Any) -> None:
@@ -50,7 +50,7 @@ def digest(tensors: Any) -> str:
 
 
 def memory_calls() -> Iterator[tuple[str, str]]:
-    """Every implementation on the CPU, at awkward lengths, with and without each option."""
+    """Call every implementation on the CPU, at awkward lengths, with and without each option."""
     names = [name for name in ("native", "chunked", "recurrent") if name in IMPLEMENTATIONS]
     options = itertools.product(names, DEPTHS, LENGTHS, CHUNKS, (True, False), (True, False))
     for name, depth, length, chunk, gates, carried in options:
@@ -73,10 +73,10 @@ def memory_call(
     forget_to: str = "init",
     masked: bool = False,
 ) -> tuple[str, str]:
-    """One call of one implementation, forward and backward."""
+    """Run one call of one implementation, forward and backward."""
     generator = torch.Generator().manual_seed(0)
     kind = DTYPES[dtype]
-    wide = torch.promote_types(kind, torch.float32)  # of the state
+    wide = torch.promote_types(kind, torch.float32)  # dtype of the state
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
@@ -113,7 +113,7 @@ def memory_call(
 
 
 def backbone_calls() -> Iterator[tuple[str, str]]:
-    """Every variant: a pass with gradients, a pass without, and tokens one at a time."""
+    """Run every variant with gradients, without gradients, and one token at a time."""
     for variant, depth, heads in itertools.product(BLOCKS, (1, 2), (2, 4)):
         torch.manual_seed(0)
         config = BackboneConfig(

@@ -1,13 +1,13 @@
-"""Speed and memory of the neural memory, beside its peers and a transformer layer, in one run.
+"""Speed and memory of the neural memory, compared with peers and a transformer layer in one run.
 
     python benchmarks/kernels.py                  # everything, on one thread of this machine's CPU
     python benchmarks/kernels.py --device cuda    # the same, with Triton and in bfloat16, on a GPU
     python benchmarks/kernels.py --markdown       # the tables of the last run; measures nothing
 
-Every implementation of ours is checked against the recurrence before it is timed, and not timed if that
-fails. Contenders are timed in turn, round after round; ratios are medians over the rounds. Peers are
-optional: what is not installed is named, with the line that installs it. Rows, with the samples they
-were made of, go to `results/kernels-DEVICE.json`.
+Every implementation of ours is checked against the recurrence first, and not timed if the check fails.
+Contenders are timed in turn, round after round; ratios are medians over the rounds. Peers are optional:
+the program prints the install command of missing ones. Rows and their samples are written to
+`results/kernels-DEVICE.json`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PARTS = {
     "table": time_lengths,
     "stream": streams,
 }
-"""In the order of a run: what is quick first, so that a run cut short has it."""
+"""The parts in the order of a run: quick ones come first, so that an interrupted run has them."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             for row in PARTS[part](run):
                 run.add(row)
-        except Exception as error:  # the other parts stand
+        except Exception as error:  # the other parts still run
             traceback.print_exc()
             run.failed(f"part {part}", error)
     print(tables(json.loads(run.path.read_text())))
@@ -71,10 +71,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="parts to measure")
-    parser.add_argument("--lengths", nargs="+", type=int, help="T of the table")
-    parser.add_argument("--rounds", type=int, help="samples of each contender")
-    parser.add_argument("--limit", type=float, default=60, help="seconds a pass may take")
-    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds in all, about")
+    parser.add_argument("--lengths", nargs="+", type=int, help="values of T in the table")
+    parser.add_argument("--rounds", type=int, help="number of samples of each contender")
+    parser.add_argument("--limit", type=float, default=60, help="maximum seconds of a pass")
+    parser.add_argument(
+        "--budget", type=float, default=float("inf"), help="approximate total seconds"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="tiny shapes: shows that it runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")

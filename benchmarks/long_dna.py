@@ -1,24 +1,25 @@
-"""Long contexts: two bacteria distinguished, a whole genome in one pass, a motif recalled from far away.
+"""Long contexts: two bacteria, a whole genome in one pass, recall of a distant motif, prophages.
 
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
     python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
-    python benchmarks/long_dna.py recall       # a motif up to a million letters back, beside attention
-    python benchmarks/long_dna.py novelty      # what surprises in E. coli's prophages
+    python benchmarks/long_dna.py recall       # a motif up to a million letters back, and attention
+    python benchmarks/long_dna.py novelty      # surprisal in E. coli's prophages
 
-species: a classifier learns windows of 1 to 16 kb from the first 70 % of both chromosomes, and is asked
-about windows of the rest.
+species: a classifier is trained on windows of 1 to 16 kb from the first 70 % of both chromosomes, and
+tested on windows of the rest.
 
-recall: in real background (E. coli), a cue and one of four motifs stand somewhere in the first quarter,
-another motif without the cue anywhere, and the cue again at the end; which motif followed it? Only the
-last token is read out, so what is not carried to it is lost; the control has the same sliding window and
-no memory. With `--beginning` the pair stands within the first 48 letters, and there is no other motif, so
-that it is enough to keep what came first. Short stretches are learned first, then longer ones from there
-(`pretrained`). Every length is answered in pieces, by a process of its own, whose peak memory is noted.
+recall: the background is real (E. coli). A cue followed by one of four motifs is somewhere in the first
+quarter, another motif without the cue anywhere, and the cue again at the end. The class is the motif
+after the cue. Only the last token is classified, so the model must carry the motif to it. The control has
+the same sliding window and no memory. With `--beginning` the pair is within the first 48 letters and
+there is no other motif, so keeping the first tokens is enough. Training starts with short stretches and
+continues with longer ones (`pretrained`). A separate process reads every length in pieces and reports its
+peak memory.
 
-novelty: a letter model learns both genomes (it is kept in `--letters`, or taken from there) and reads
-E. coli from end to end; how well are windows in its prophages distinguished from windows elsewhere by
-the nats a letter, by the surprise of the memories, and by few G and C? It has read the prophages, too,
-as a part of the genome.
+novelty: a language model is trained on both genomes (`--letters` is the folder where it is saved, or
+loaded from) and reads E. coli from end to end. The result is how well windows in prophages are
+distinguished from windows elsewhere by the nats per letter, by the surprise of the memories, and by a low
+GC content. The training data include the prophages, as a part of the genome.
 """
 
 from __future__ import annotations
@@ -61,15 +62,15 @@ SPECIES |= {"position": False, "pooling": "mean", "learning_rate": 5e-3, "max_ep
 RECALL = {"tokenizer": ConvTokenizer(n_filters=64, kernel_size=31), "stride": 16, "n_layers": 1}
 RECALL |= {"pooling": "last", "position": False}
 RECALL |= {"training_options": {"patience": 1000}}
-STILL = {"dropout": 0.0, "head_dropout": 0.0}  # of recall, which has no noise to learn to ignore
+STILL = {"dropout": 0.0, "head_dropout": 0.0}  # for recall, whose data have no noise
 COURSE = (
     (3_000, (64, 2_048), {"learning_rate": 3e-3, "max_epochs": 15}),
     (1_200, (256, 16_384), {"learning_rate": 2e-3, "max_epochs": 8}),
     (400, (1_024, 131_072), {"learning_rate": 1e-3, "max_epochs": 5}),
 )
-"""Of recall: how many stretches, from how many letters to how many, and how they are learned."""
+"""Training stages of recall: number of stretches, range of letters, and training parameters."""
 LONGEST = 2_048
-"""Letters of a window that the letter model of novelty learns."""
+"""Letters of a training window of the language model of novelty."""
 LETTERS = {"n_layers": 2, "position": False, "rc": "augment"}
 LETTERS |= {"tokenizer": NucleotideTokenizer(kernel_size=11)}
 LETTERS |= {"model_options": {"dropout": 0.0}}
@@ -78,28 +79,28 @@ LETTERS |= {"training_options": {"max_steps_per_epoch": 300}}
 
 
 def chromosome(path: str) -> tuple[Genome, str, str]:
-    """A genome, and the name and the letters of its longest contig."""
+    """Read a genome, and the name and the letters of its longest contig."""
     genome = Genome(data_file(path))
     name = max(genome.lengths, key=lambda c: genome.lengths[c])
     return genome, name, genome.fetch(name, 0, genome.lengths[name])
 
 
 def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None:
-    """Classes of sequences, the seconds it took, and the most memory this process had, in MiB."""
+    """Put the predicted classes, the seconds and this process's peak memory in MiB into the queue."""
     torch.set_num_threads(threads)
     model = TitansClassifier.load(folder)
     model.predict([sequences[0][:1000]])
     start = time.perf_counter()
     predicted = [model.predict([s])[0] for s in sequences]
     seconds = time.perf_counter() - start
-    # not getrusage's ru_maxrss, which counts what the parent had when this process began
+    # not getrusage's ru_maxrss, which includes the parent's memory when this process began
     status = Path("/proc/self/status").read_text()
     peak = float(status.split("VmHWM:")[1].split()[0]) / 1024
     queue.put((predicted, seconds, peak))
 
 
 def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
-    """As :func:`answers`, in a process of its own."""
+    """Run :func:`answers` in a separate process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=answers, args=(folder, sequences, queue, threads))
@@ -110,7 +111,7 @@ def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], flo
 
 
 def windows(text: str, length: int, n: int) -> list[str]:
-    """At even distances; long ones overlap."""
+    """Cut n evenly spaced windows; long ones overlap."""
     starts = np.linspace(0, len(text) - length, n).astype(int)
     return [text[s : s + length] for s in starts]
 
@@ -179,9 +180,9 @@ def recall(args: argparse.Namespace) -> Any:
         at = int(rng.integers(16 if args.beginning else max(1, length // 4 - 31)))
         letters = letters[:at] + cue + motifs[label] + letters[at + 32 : -16] + cue
         if length >= 128 and not args.beginning:
-            # another motif, without the cue, before it or after
+            # another motif, without the cue, before or after the pair
             other = motifs[(label + int(rng.integers(1, 4))) % 4]
-            before = max(0, at - 15)  # places that there are before it
+            before = max(0, at - 15)  # number of places before it
             place = int(rng.integers(before + length - at - 63))
             place += 0 if place < before else at + 32 - before
             letters = letters[:place] + other + letters[place + 16 :]
@@ -270,12 +271,16 @@ def novelty(args: argparse.Namespace) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
-    parser.add_argument("--n-train", type=int, default=1500, help="of species: windows to train on")
     parser.add_argument(
-        "--beginning", action="store_true", help="of recall: the motif at the beginning, no other"
+        "--n-train", type=int, default=1500, help="species: number of training windows"
     )
-    parser.add_argument("--models", default="", help="of recall: only these, comma-separated")
-    parser.add_argument("--letters", type=Path, help="of novelty: where its model is kept")
+    parser.add_argument(
+        "--beginning",
+        action="store_true",
+        help="recall: the motif is at the beginning, without another",
+    )
+    parser.add_argument("--models", default="", help="recall: only these, comma-separated")
+    parser.add_argument("--letters", type=Path, help="novelty: folder of its model")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -1,12 +1,12 @@
-"""Panels against GluonTS' own models, trained and judged in the same run by GluonTS' Evaluator.
+"""Panels, compared with GluonTS' own models in the same run by GluonTS' Evaluator.
 
     python benchmarks/panels.py                        # both panels, all models, one thread
     python benchmarks/panels.py --panels stallion --models titans --validation
 
-stallion: monthly sales of 350 products at agencies, six months ahead from 24, with static, known-future
-and past-only covariates; each model is given all that it can take. m4: the 414 hourly series of the M4
-competition, 48 hours ahead from a week, no covariates (their dates are unknown). GluonTS' models run
-at its own settings (100 epochs of 50 steps of 32 windows), with the same context as ours.
+stallion has monthly sales of 350 products at agencies. Six months are forecast from 24, with static,
+known-future and past-only covariates; each model uses all that it supports. m4 has the 414 hourly series
+of the M4 competition. 48 hours are forecast from a week, without covariates (their dates are unknown).
+GluonTS' models have its own settings (100 epochs of 50 steps of 32 windows) and the same context as ours.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ DAYS = [
 
 
 class Task(NamedTuple):
-    """A panel, and how it is forecast."""
+    """A panel and its forecasting settings."""
 
     entries: list[dict[str, Any]]
     freq: str
     horizon: int
     context: int
     patch: int
-    """Steps of a patch of PatchTST."""
+    """Number of steps in a patch of PatchTST."""
     season: int
     settings: dict[str, Any]
-    """Of ours, chosen by forecasts of the steps before the test part (`--validation`)."""
+    """Our settings, chosen by forecasts of the steps before the test part (`--validation`)."""
 
 
 def stallion() -> Task:
@@ -59,7 +59,7 @@ def stallion() -> Task:
     known = ["price_regular", "price_actual", "discount", "discount_in_percent"]
     past = ["industry_volume", "soda_volume", "avg_max_temp"]
     real = ["avg_population_2017", "avg_yearly_household_income_2017"]
-    numbers = [*known, *past, *real]  # GluonTS' models take them as they are, and need them scaled
+    numbers = [*known, *past, *real]  # GluonTS' models do not scale them
     fitted = frame.loc[frame["date"] < "2017-07-01", numbers]
     frame[numbers] = (frame[numbers] - fitted.mean()) / fitted.std()
     entries = to_dataset(
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument(
         "--validation", action="store_true", help="forecast the steps before the test part instead"
     )
-    parser.add_argument("--settings", default="{}", help="json that replaces settings of ours")
+    parser.add_argument("--settings", default="{}", help="json that replaces our settings")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -146,7 +146,7 @@ def main() -> None:
 def run(
     panel: str, model: str, seed: int, settings: dict[str, Any], validation: bool
 ) -> dict[str, Any]:
-    """Train on all but the last steps, forecast them, and let GluonTS judge."""
+    """Train on all but the last steps, forecast these, and evaluate with GluonTS."""
     task = TASKS[panel]()
     entries = [_head(e, task.horizon) for e in task.entries] if validation else task.entries
     known, template = split(entries, offset=-task.horizon)
@@ -223,7 +223,7 @@ def _estimator(model: str, task: Task, seed: int, settings: dict[str, Any], fold
 
 
 def _head(entry: dict[str, Any], n: int) -> dict[str, Any]:
-    """An entry without its last n steps."""
+    """Return an entry without its last n steps."""
     return {
         key: value[..., :-n] if key == "target" or "dynamic" in key else value
         for key, value in entry.items()

@@ -1,13 +1,14 @@
-"""What pretraining on genomes is worth: E. coli's promoters and sigma factors.
+"""The effect of pretraining on genomes: E. coli's promoters and sigma factors.
 
     python benchmarks/pretraining.py --seeds 3
-    python benchmarks/pretraining.py --seeds 3 --letters FOLDER   # with what an earlier run learned
+    python benchmarks/pretraining.py --seeds 3 --letters FOLDER   # with the model of an earlier run
 
-A letter model learns E. coli K-12 and Salmonella LT2 (9.6 million letters, either strand, the next
-letter; once, with seed 0). Then classifiers of the same size and settings begin with it, or from scratch:
-promoter or not (sigma 70, 3 839 sequences of 81 letters), and which sigma factor or none (7 classes,
-5 720 sequences). There are no official splits: every seed holds out another stratified fifth for the
-test, the same for all. The genome that was learned holds the test sequences, too, but not their labels.
+A language model is trained on E. coli K-12 and Salmonella LT2 (9.6 million letters, either strand, the
+next letter; once, with seed 0). Classifiers of the same size and settings then start from it, or from
+scratch. Their tasks are promoter or not (sigma 70, 3 839 sequences of 81 letters), and the sigma factor
+or none (7 classes, 5 720 sequences). There are no official splits: every seed holds out another
+stratified fifth for the test, the same for all models. The pretraining genome contains the test
+sequences, too, but not their labels.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500, help="steps of pretraining")
-    parser.add_argument("--max-epochs", type=int, default=6, help="of a classifier")
-    parser.add_argument("--letters", type=Path, help="folder of the letter model, kept there")
+    parser.add_argument("--steps", type=int, default=1500, help="number of pretraining steps")
+    parser.add_argument("--max-epochs", type=int, default=6, help="epochs of a classifier")
+    parser.add_argument("--letters", type=Path, help="folder of the language model")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -101,7 +102,7 @@ def learn_letters(path: Path, steps: int) -> dict[str, Any]:
 
 def compare(parts: list[np.ndarray], letters: Path, seed: int, max_epochs: int) -> Any:
     X, asked, y, wanted = parts
-    # the places of promoters are those of the transcription start
+    # promoter sequences are aligned at the transcription start
     options = {"pooling": "flatten", "max_epochs": max_epochs, "random_state": seed}
     models = {
         "pretrained": TitansClassifier(**SIZES, **options, pretrained=letters),

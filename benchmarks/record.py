@@ -1,4 +1,4 @@
-"""Where a benchmark's results go: one json file a benchmark, with hardware and versions."""
+"""Result files: one json file per benchmark, with hardware and versions."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def record(
     folder: Path | None = None,
     **more: Any,
 ) -> Path:
-    """Write rows to `NAME.json` beside what they were measured with.
+    """Write rows to `NAME.json`, together with the hardware and the versions.
 
     Parameters
     ----------
     name : str
         Name of the file, without its ending.
     command : str
-        What to type to measure them again.
+        The command that measures them again.
     rows : list of dict
-        What was measured.
+        The measurements.
     device : str
-        "cpu" or "cuda": the latter adds the GPU, and what drives it.
+        "cpu" or "cuda"; the latter adds the GPU and its driver.
     folder : Path, optional
-        Where to; default: `results` beside this file.
+        Folder of the file; default: `results` beside this module.
     **more
         Further entries of the file, before the rows.
     """
@@ -61,14 +61,14 @@ def record(
     folder = RESULTS if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    aside = path.with_suffix(".part")  # an interrupted run leaves the last complete file
+    aside = path.with_suffix(".part")  # an interrupted run keeps the last complete file
     aside.write_text(json.dumps(content, indent=2, default=repr) + "\n")  # options by their repr
     aside.replace(path)
     return path
 
 
 def data_file(ending: str) -> Path:
-    """The file of a data set that is not downloaded, in the folder that `TITANS_TS_DATA` names."""
+    """Find the file of a data set that is not downloaded, in the folder `TITANS_TS_DATA`."""
     home = os.environ.get("TITANS_TS_DATA")
     found = None if home is None else next(Path(home).rglob(ending), None)
     if found is None:
@@ -77,7 +77,7 @@ def data_file(ending: str) -> Path:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of those that are installed."""
+    """Return the versions of the packages that are installed."""
     found = {}
     for package in packages:
         try:
@@ -88,7 +88,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def accelerator() -> dict[str, Any]:
-    """The first CUDA device."""
+    """Describe the first CUDA device."""
     properties = torch.cuda.get_device_properties(0)
     return {
         "gpu": properties.name,
@@ -100,14 +100,14 @@ def accelerator() -> dict[str, Any]:
 
 
 def hardware(device: str) -> str:
-    """`cpu`, or the GPU's name as it may stand in a file's name."""
+    """Return `cpu`, or the GPU's name in a form that is valid in a file name."""
     if device == "cpu":
         return device
     return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(0).lower()).strip("-")
 
 
 def _commit() -> str:
-    """The commit measured, `-dirty` with changes beside its results; empty outside a repository."""
+    """Return the commit, with `-dirty` if files other than results differ; empty without a repository."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"]
     try:

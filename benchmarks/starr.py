@@ -1,12 +1,12 @@
-"""Values of DNA: strength of plant core promoters in two cell systems, beside a linear model of words.
+"""Regression on DNA: strength of plant promoters in two cell systems, and a linear k-mer model.
 
     python benchmarks/starr.py --seeds 3
 
-Jores et al. 2021 (Nature Plants, STARR-seq) measured promoters of 170 letters in tobacco leaves and in
-protoplasts of maize; one model answers for both, and a value that was not measured is missing. The row
-"titans" is the network of "titans + words" alone, and its seconds are those of its answers. What lies
-in `$TITANS_TS_DATA` is the test part of the paper, so that this split is not the official one: a seed
-holds out a fifth of the genes.
+Jores et al. 2021 (Nature Plants, STARR-seq) measured core promoters of 170 letters in tobacco leaves and
+in protoplasts of maize. One model predicts both; unmeasured values are missing. The row "titans" is the
+network of "titans + words" alone, and its seconds are those of its predictions. `$TITANS_TS_DATA` has
+only the test part of the paper, so this split is not the official one: a seed holds out a fifth of the
+genes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TITANS |= {"kmer_model": KmerModel(6, 2)}
 
 
 def read() -> pd.DataFrame:
-    """A row a promoter: `sequence`, `gene`, and a column for each system."""
+    """Read one row per promoter: `sequence`, `gene`, and a column for each system."""
     path = data_file("genomics/regression/jores2021_plant_starr_170bp_testset.csv.gz")
     frame = pd.read_csv(path, keep_default_na=False, na_values={"label": [""]})
     table = frame.pivot_table(index=["sequence", "gene"], columns="system", values="label")
@@ -45,7 +45,7 @@ def read() -> pd.DataFrame:
 
 
 def fit_words(X: Any, y: Any, genes: Any) -> Any:
-    """A ridge regression on gapped words for each system, as strong as a fifth of the genes wants it."""
+    """Fit a ridge regression on gapped k-mers per system; a fifth of the genes selects its alpha."""
     counts = make_pipeline(KmerVectorizer(k=6, gaps=2, both_strands=False), Normalizer())
     seen, models = counts.fit_transform(X), []
     for values in y.T:
@@ -57,7 +57,7 @@ def fit_words(X: Any, y: Any, genes: Any) -> Any:
 
 
 def fitted(X: list[str], y: Any, genes: Any, seed: int) -> Iterator[tuple[str, Any]]:
-    """Names of models, and what answers for sequences."""
+    """Yield names of models, and their prediction functions."""
     model = TitansRegressor(**TITANS, random_state=seed).fit(X, y, groups=genes)
     yield "titans + words", model.predict
     model.kmer_model_ = None  # its network alone
@@ -66,7 +66,7 @@ def fitted(X: list[str], y: Any, genes: Any, seed: int) -> Iterator[tuple[str, A
 
 
 def rows(frame: pd.DataFrame, seed: int) -> Iterator[dict[str, Any]]:
-    """A row a model and system."""
+    """Yield a row for every model and system."""
     systems = [c for c in frame.columns if c not in ("sequence", "gene")]
     split = GroupShuffleSplit(1, test_size=0.2, random_state=seed)
     train, test = (frame.iloc[i] for i in next(split.split(frame, groups=frame["gene"])))

@@ -4,10 +4,10 @@
     python benchmarks/streaming.py --datasets ETTh1 regimes --seeds 3
     python benchmarks/streaming.py --step-time           # milliseconds of one row and one forecast
 
-Two models of one size are trained on equally many windows: one with an empty memory before every window,
-one on windows in a row, the memory's state carried from each to the next. The second is measured twice on
-the test part: with the state carried along from the first row of the series on, and with an empty memory
-for every window. Standard borders, 96 steps from 96, z-scored on the train rows.
+Two models of the same size are trained on equally many windows: one with an empty memory before every
+window, one on adjacent windows with the memory's state carried from each to the next. The second is
+tested twice: with the state carried from the first row of the series, and with an empty memory for every
+window. The protocol has standard borders and forecasts 96 steps from 96, z-scored with the train rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTINGS = {
     "learning_rate": 1e-3,
     "max_epochs": 10,
 }
-"""Those of forecast.py, with smaller steps; a pass over the data is cut to `--batches` of them."""
+"""The settings of forecast.py with smaller steps; an epoch has at most `--batches` of them."""
 STRIDE = {"ETTm1": 4, "ETTm2": 4, "weather": 8}
 SETS = ("ETTh1", "ETTh2", "exchange_rate", "regimes", "ETTm1", "ETTm2", "weather")
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--variant", default="mac")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--batches", type=int, default=100, help="steps an epoch has at most")
+    parser.add_argument("--batches", type=int, default=100, help="maximum steps per epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step-time", action="store_true", help="only time one row at a time")
     args = parser.parse_args()
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]:
-    """Train both models, and measure the test part three times."""
+    """Train both models, and evaluate the test part three times."""
     values, split = load(dataset)
     stride = STRIDE.get(dataset, 1)
     row: dict[str, Any] = {"dataset": dataset, "seed": seed, "stride": stride}
@@ -99,7 +99,7 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
 
 
 def step_seconds() -> list[float]:
-    """Quartiles of the time to read one more row of three variates and forecast from there."""
+    """Measure quartiles of the time to read one more row of three variates and forecast from it."""
     frame = make_series(400, 3, random_state=0)
     stream = TitansForecaster(
         max_epochs=1, stateful_windows=2, random_state=0, progress_bar=False
@@ -114,7 +114,7 @@ def step_seconds() -> list[float]:
 
 
 def errors(forecaster: TitansForecaster, values: Any, first: Any, name: str) -> dict[str, float]:
-    """Errors of forecasts that begin at rows `first`, from all rows before them."""
+    """Return the errors of forecasts that start at rows `first` and use all rows before them."""
     panel = read_panel(values[: first[-1] + HORIZON])
     point, _ = forecaster.predictor.rolling(panel, first[:, None])
     return compare(forecaster, point[:, 0], values, first, name)
@@ -132,7 +132,7 @@ def compare(
 
 
 def load(dataset: str) -> tuple[Any, Any]:
-    """Values `[T, C]`, and where its parts begin and end."""
+    """Return values `[T, C]`, and the split into parts."""
     if dataset == "regimes":  # level and amplitude change about every 200 steps
         frame = make_series(20_000, 4, regime_changes=100, seasons=(24, 168), random_state=0)
         return frame.to_numpy(), ratio_split(len(frame), 0.7, 0.1, 0.2)

@@ -4,8 +4,8 @@
 
 Context and horizon 96, the literature's borders, z-scored on the train rows. Twenty trials are fitted on
 the train rows and scored on the validation rows; the first has the default parameters. Then the same
-twenty sets of parameters are run once more, without pruning. Best and default are fitted on train and
-validation rows in turn (the latter choose the epoch), with several seeds, and evaluated on the test part.
+twenty sets of parameters are run again without pruning. The best and the default parameters are fitted on
+the train rows with several seeds (the validation rows choose the epoch) and scored on the test part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n-trials", type=int, default=20)
     parser.add_argument("--max-epochs", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=25, help="of an epoch")
+    parser.add_argument("--steps", type=int, default=25, help="steps per epoch")
     parser.add_argument("--pruner", default="asha")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

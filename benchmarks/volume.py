@@ -2,9 +2,9 @@
 
     python benchmarks/volume.py [--json results.json]
 
-Forecasting: milliseconds of resampling per item, microseconds of the baselines per item and window and
-of the seasonal errors per item, and the peak memory of reading and of fitting, in multiples of the
-values' own float64 bytes (which are not counted themselves).
+The program measures the milliseconds of resampling per item, the microseconds of the baselines per item
+and window and of the seasonal errors per item, and the peak memory of reading and of fitting, in
+multiples of the values' own float64 bytes (which are not counted).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from titans_ts.forecasting.parse import read_panel
 
 
 def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
-    """The median duration of a call."""
+    """Return the median duration of a call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -38,7 +38,7 @@ def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def peak_bytes(function: Callable[[], Any]) -> int:
-    """The most memory that a call allocates at one time."""
+    """Return the peak memory that a call allocates."""
     tracemalloc.start()
     try:
         function()
@@ -48,7 +48,7 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def long_frame(n_items: int, length: int) -> pd.DataFrame:
-    """Items of hourly rows, one after the other."""
+    """Make a frame of items with hourly rows, one item after the other."""
     times = pd.date_range("2024-01-01", periods=length, freq="h")
     values = np.random.default_rng(0).normal(size=n_items * length)
     return pd.DataFrame(
@@ -61,7 +61,7 @@ def long_frame(n_items: int, length: int) -> pd.DataFrame:
 
 
 def forecasting() -> dict[str, float]:
-    """Resampling, baselines, and the peak memory of reading and fitting."""
+    """Measure resampling, baselines, and the peak memory of reading and fitting."""
     frame, n_items = long_frame(500, 200), 500
     results = {
         "resampling, ms per item": seconds(lambda: read_panel(frame, Roles(freq="2h")))
@@ -102,7 +102,9 @@ def forecasting() -> dict[str, float]:
             progress_bar=False,
             training_options={"max_steps_per_epoch": 1},
         )
-        small.fit_panel(read_panel(wide.head(1000), Roles()))  # importing Lightning takes 100 MB
+        small.fit_panel(
+            read_panel(wide.head(1000), Roles())
+        )  # the import of Lightning takes 100 MB
         peak = peak_bytes(lambda: small.fit_panel(data))  # noqa: B023
         results[f"fitting {name}, times the values"] = peak / data.values.nbytes
     return results

@@ -1,10 +1,10 @@
-"""Microseconds a window of a genome scan outside the network, which is replaced by a stub.
+"""Microseconds per window of a genome scan without the network, which is replaced by a stub.
 
     python benchmarks/volume_genomics.py [--windows 100000] [--length 200]
 
-On one of two shared cores (median of 5 runs, 100 000 windows of 200 letters): 1.0 us from the file,
-1.0 us from memory, 1.1 us for each window and strand with both strands; the target is at most 5 us.
-Before windows stayed an array up to the scores, it was 10 us.
+On one of two shared cores (median of 5 runs, 100 000 windows of 200 letters) it takes 1.0 us from the
+file, 1.0 us from memory, and 1.1 us for each window and strand with both strands; the target is at most
+5 us. It took 10 us before the windows stayed one array up to the scores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "random_state": 0, "progres
 
 
 def stub_classifier():
-    """A classifier whose network returns zeros at once."""
+    """Make a classifier whose network returns zeros without computation."""
     sequences = ["ACGTTGCA", "TTTTTTTT"] * 8
     classifier = TitansClassifier(max_epochs=1, **SMALL).fit(sequences, [0, 1] * 8)
     classifier.model_.forward = lambda codes, lengths: torch.zeros(len(codes), 2)

@@ -1,6 +1,6 @@
-"""Windows, splits, benchmark series and made-up ones; genomes and places in them.
+"""Windows, splits, benchmark and synthetic series; genomes and regions in them.
 
-This package stands alone: it imports nothing of the rest of titans_ts.
+This package imports nothing from the rest of titans_ts.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _MODULES = (
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: pandas costs a third of a second.
+    """Import a public name when it is first used: importing pandas takes a third of a second.
 
     `titans_ts.nn` imports the alphabet and the atomic writer from this package, and needs no pandas.
     """
@@ -82,9 +82,9 @@ def __getattr__(name: str) -> object:
 
     if name in __all__:
         for module in _MODULES:
-            found = import_module(f"titans_ts.datasets.{module}")
-            if name in found.__all__:
-                value: object = getattr(found, name)
+            candidate = import_module(f"titans_ts.datasets.{module}")
+            if name in candidate.__all__:
+                value: object = getattr(candidate, name)
                 return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

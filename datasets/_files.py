@@ -13,12 +13,12 @@ __all__ = ["file_kind", "is_compressed", "open_text"]
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is compressed, by the ending of its name."""
+    """Whether the suffix of a file name says that the file is compressed."""
     return path.suffix.lower() in (".gz", ".bgz")
 
 
 def file_kind(path: Path) -> str:
-    """The ending of a name in lower case, without .gz or .bgz.
+    """Return the suffix of a file name in lower case, ignoring .gz or .bgz.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def file_kind(path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """Open a text file, with or without a byte-order mark, gzipped or plain (by its content).
+    """Open a text file, gzipped or plain (its content decides), with or without a byte-order mark.
 
     Raises
     ------

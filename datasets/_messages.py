@@ -28,7 +28,7 @@ def unknown_name(argument: str, name: object, known: Iterable[str], hint: str = 
     "name='etth1' is not known; did you mean 'ETTh1'? Known names: ETTh1, weather."
     """
     choices = sorted(known)
-    # Compared without case: "etth1" for "ETTh1" is the commonest slip and difflib counts case.
+    # The comparison ignores case: "etth1" for "ETTh1" is the most common typing error.
     folded = {choice.casefold(): choice for choice in choices}
     close = get_close_matches(str(name).casefold(), folded, n=1)
     guess = f"; did you mean {folded[close[0]]!r}?" if close else "."

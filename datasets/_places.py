@@ -1,4 +1,4 @@
-"""Checks of frames of places in a genome (`chrom`, `start`, `end`, `strand`)."""
+"""Checks of frames of genome regions (`chrom`, `start`, `end`, `strand`)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["check_places", "refuse_places"]
 
 
 def check_places(regions: pd.DataFrame) -> pd.DataFrame:
-    """A copy of a frame of places with `chrom`, `start`, `end` and `strand`, of one type each.
+    """Return a copy of a frame of regions; `chrom`, `start`, `end` and `strand` have one type each.
 
     Raises
     ------
     ValueError
-        If a column is missing, has missing values, or places are no whole numbers.
+        If a column is missing or has missing values, or a start or end is not an integer.
     """
     for name in ("chrom", "start", "end"):
         if name not in regions:
@@ -25,13 +25,13 @@ def check_places(regions: pd.DataFrame) -> pd.DataFrame:
     for name in ("chrom", "start", "end"):
         if frame[name].isna().any():
             row = int(frame[name].isna().to_numpy().argmax())
-            raise ValueError(f"place {row} has no {name!r}; drop it")
+            raise ValueError(f"region {row} has no {name!r}; drop it")
     for name in ("start", "end"):
         if frame[name].dtype.kind not in "iu":
             raise ValueError(
-                f"column {name!r} has dtype {frame[name].dtype}; places are whole numbers"
+                f"column {name!r} has dtype {frame[name].dtype}; it must hold integers"
             )
-        frame[name] = frame[name].astype(np.int64)  # of others, differences may wrap
+        frame[name] = frame[name].astype(np.int64)  # differences of narrower types may overflow
     frame["chrom"] = frame["chrom"].astype(str)
     strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
     frame["strand"] = strand.fillna(".").astype(str)
@@ -39,12 +39,12 @@ def check_places(regions: pd.DataFrame) -> pd.DataFrame:
 
 
 def refuse_places(frame: pd.DataFrame, wrong: Any, what: str) -> None:
-    """Raise ValueError if a row is wrong (`[N]` bool); it names the first place, and `what` is wrong."""
+    """Raise ValueError if any row is `wrong` (`[N]` bool): it names the first such region and `what`."""
     if wrong.any():
         row = int(np.argmax(wrong))
         place = frame.iloc[row]
         more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
         raise ValueError(
-            f"place {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
+            f"region {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
             f"{what}{more}"
         )

@@ -1,7 +1,7 @@
-"""The DNA alphabet, in one place: letters, codes, complements, and what an ambiguous letter stands for.
+"""The DNA alphabet: letters, codes, complements and the bases of ambiguous letters.
 
-A code is a letter's place in :data:`LETTERS`, plus :data:`LOWER` for a marked lower-case letter. All
-tables are indexed by a byte or a code, so that a chromosome is translated in one pass.
+A code is a letter's index in :data:`LETTERS`, plus :data:`LOWER` for a flagged lower-case letter. All
+tables are indexed by a byte or a code, so a chromosome is translated in one pass.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _BASES = {
 }
 
 LETTERS = "".join(_BASES)
-"""Every letter, in the order of the codes (IUPAC); "-" is a place without a letter."""
+"""Every IUPAC letter, in the order of the codes; "-" is a position without a letter."""
 
 ABSENT = LETTERS.index("-")
-"""The code of a place without a letter."""
+"""The code of a position without a letter."""
 
 LOWER = len(LETTERS)
-"""Difference between the codes of a marked lower-case letter and of its upper-case letter."""
+"""The code of a flagged lower-case letter minus the code of its upper-case letter."""
 
 SOFT_MASKED = ("keep", "flag", "mask")
-"""What a lower-case (soft-masked) letter is: the same as an upper-case one; the same with a mark that
-tokens see; a place without a letter."""
+"""How a lower-case (soft-masked) letter is read: as the upper-case letter; as the upper-case letter with
+a flag that tokens see; as a position without a letter."""
 
 IUPAC = LETTERS.replace("-", "") + "U"
 """The letters of a sequence in upper case, U included."""
@@ -53,15 +53,15 @@ IUPAC = LETTERS.replace("-", "") + "U"
 SHARES = np.array(
     [[bases.count(b) / max(1, len(bases)) for b in "ACGT"] for bases in _BASES.values()], np.float32
 )
-"""`[16, 4]`: a letter as equal shares of the nucleotides that it may stand for."""
+"""`[16, 4]`: the probabilities of A, C, G and T for each letter (equal for all bases of the letter)."""
 
 KNOWN = np.tile(SHARES.max(1) > 0.25, 2)
-"""`[32]` bool: whether a code says anything about the letter; N and "-" do not."""
+"""`[32]` bool: whether a code excludes any base; N and "-" do not."""
 
 _INVALID = 255
 
 CODES = np.full(256, _INVALID, np.uint8)
-"""`[256]`: the code of a letter in either case, by its byte; 255 for bytes outside the alphabet."""
+"""`[256]`: the code of each byte, in either case; 255 for bytes outside the alphabet."""
 for _code, _letter in enumerate(LETTERS):
     CODES[[ord(_letter), ord(_letter.lower())]] = _code
 CODES[[ord("U"), ord("u")]] = LETTERS.index("T")
@@ -82,7 +82,7 @@ _PAIR = {
 COMPLEMENT = np.array(
     [LETTERS.index(_PAIR[c]) + lower for lower in (0, LOWER) for c in LETTERS], np.uint8
 )
-"""`[32]`: the code of the complement of a code; case is kept."""
+"""`[32]`: the complement of each code; case is kept."""
 
 _PAIRS = {ord(a): ord(b) for a, b in (_PAIR | {"U": "A"}).items()}
 _PAIRS |= {ord(chr(a).lower()): ord(chr(b).lower()) for a, b in _PAIRS.items()}
@@ -94,19 +94,19 @@ NOT_IUPAC = re.compile(f"[^{IUPAC}{IUPAC.lower()}-]")
 
 
 def encode_letters(letters: str | bytes, soft_masked: str = "keep") -> NDArray[np.uint8]:
-    """Codes `[T]` of letters.
+    """Return the codes `[T]` of letters.
 
     Parameters
     ----------
     letters : str or bytes
         T letters, T >= 0.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are; one of :data:`SOFT_MASKED`.
+        How lower-case letters are read; see :data:`SOFT_MASKED` (default "keep").
 
     Raises
     ------
     ValueError
-        If there is a letter outside IUPAC; it names the letter and its place.
+        If a letter is outside IUPAC; the message names the letter and its position.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def encode_letters(letters: str | bytes, soft_masked: str = "keep") -> NDArray[n
 
 
 def reverse_complement(sequence: str) -> str:
-    """The other strand of a DNA sequence, read in its own direction; the case is kept.
+    """Return the reverse complement of a DNA sequence; the case is kept.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def reverse_complement(sequence: str) -> str:
 
 
 def complement_bytes(letters: bytes) -> bytes:
-    """As :func:`reverse_complement`, of bytes.
+    """Return the reverse complement of bytes, as :func:`reverse_complement`.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def complement_bytes(letters: bytes) -> bytes:
 
 
 def mask_invalid(letters: bytes) -> bytes:
-    """Letters with "-" for every byte outside the alphabet.
+    """Replace every byte outside the alphabet by "-".
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The one way to write a file: aside, and renamed when it is whole. Nobody ever reads half of one.
+"""Atomic writing: a file is written under a temporary name and renamed when it is complete.
 
-An error or a kill leaves the former file (or directory) or the new one. What a kill leaves aside is
-named ".aside-...", in the folder of the file.
+After an error or a kill, either the former file (or directory) or the new one exists. A kill may leave
+a temporary file named ".aside-..." in the same folder.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pathlib import Path
 __all__ = ["ASIDE", "atomic_directory", "atomic_path", "atomic_paths", "replace_file"]
 
 ASIDE = ".aside-"
-"""Beginning of the names of files that are not whole yet."""
+"""Prefix of the temporary names of incomplete files."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` at the end of the block if nothing was raised.
+    """Give a temporary path, which is renamed to `path` at the end of the block if nothing was raised.
 
     Parameters
     ----------
     path : str or Path
-        The file; a former one is replaced, and its folder is made if it is missing.
+        The file. An existing file is replaced, and a missing folder is created.
 
     Yields
     ------
     Path
-        Where to write. Its name ends as that of `path`.
+        The temporary path. Its name ends with the name of `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,12 +46,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_paths(paths: Sequence[Path]) -> Iterator[dict[Path, Path]]:
-    """As :func:`atomic_path`, for several files of one folder, which appear together.
+    """As :func:`atomic_path`, for several files of one folder, which are renamed together.
 
     Yields
     ------
     dict
-        Where to write each file; one that is not written is left out.
+        The temporary path of each file. Files that are not written are skipped.
     """
     if not paths:
         yield {}
@@ -66,7 +66,7 @@ def atomic_paths(paths: Sequence[Path]) -> Iterator[dict[Path, Path]]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """As :func:`atomic_path`, for a directory: yields a new empty one, which becomes `path`."""
+    """As :func:`atomic_path`, for a directory: give a new empty one, which is renamed to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{path.name}-", dir=path.parent))
@@ -83,14 +83,14 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def replace_file(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all; its folder is made if it is missing.
+    """Write a file completely or not at all; a missing folder is created.
 
     Parameters
     ----------
     path : str or Path
-        The file; a former one is replaced.
+        The file. An existing file is replaced.
     content : bytes
-        What it holds.
+        Content of the file.
     """
     with atomic_path(path) as aside:
         aside.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What is wrong with a frame before a model sees it: gaps, repeats, sentinels, constants, breaks."""
+"""Problems in a frame: gaps, repeated times, sentinels, constant columns, breaks of scale."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SENTINELS = tuple(sign * (10**k - 1) for sign in (-1, 1) for k in (2, 3, 4, 5, 
     1e20,
     -1e30,
 )
-_FAR = 5.0  # ranges of the usual values beyond which a value is no measurement
-_BREAK = 10.0  # factor between two sizes of a series that is called a break
+_FAR = 5.0  # an outlier is at least this many ranges of the usual values away from them
+_BREAK = 10.0  # smallest change of scale (a factor) that is reported as a break
 _BLOCKS, _SHORTEST_BLOCK = 40, 20
 
 
@@ -34,23 +34,24 @@ def check_frame(
     item_id: str = "item_id",
     timestamp: str = "timestamp",
 ) -> pd.DataFrame:
-    """Report what a forecaster would stumble over, or learn by mistake; nothing is changed.
+    """Report problems that would disturb or mislead a forecaster; the frame is not changed.
 
     Parameters
     ----------
     frame
-        Wide, times in the index or in the column `timestamp`; or long, with both columns.
+        A wide frame with times in its index or in the column `timestamp`; or a long frame with both
+        columns.
     item_id, timestamp
-        Names of the columns of a long frame.
+        Names of the columns of a long frame (default "item_id" and "timestamp").
 
     Returns
     -------
     pandas.DataFrame
-        A row a finding, empty if there is none: `item` (of a long frame), `kind`, `column`, `count`,
-        `first` (the first time or row concerned) and `detail`, which says what to do. Kinds: "unsorted",
+        One row per problem; empty if there is none. The columns are `item` (of a long frame), `kind`,
+        `column`, `count`, `first` (the first time or row) and `detail` (a remedy). Kinds: "unsorted",
         "duplicate", "gap" and "irregular" times; "text" (not a number), "missing", "all missing",
         "infinite", "constant", "sentinel" (a code for a missing value, such as -9999) and "scale break"
-        (the size of the values changes tenfold for good, as after a change of units).
+        (the values stay ten times as large or small, as after a change of units).
 
     Examples
     --------
@@ -72,12 +73,12 @@ def check_frame(
     if timestamp in frame.columns:
         if item_id in frame.columns:
             parts = frame.groupby(item_id, sort=False, dropna=False, observed=True)
-            found = [
+            findings = [
                 (item, *finding)
                 for item, part in parts
                 for finding in _series(part.drop(columns=item_id).set_index(timestamp))
             ]
-            return pd.DataFrame(found, columns=["item", *_COLUMNS])
+            return pd.DataFrame(findings, columns=["item", *_COLUMNS])
         frame = frame.set_index(timestamp)
     return pd.DataFrame(list(_series(frame)), columns=list(_COLUMNS))
 
@@ -91,7 +92,7 @@ def _series(frame: pd.DataFrame) -> Iterator[_Finding]:
     elif index.dtype.kind in "OUST":
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that no one format fits all
+                warnings.simplefilter("ignore", UserWarning)  # several time formats
                 index = pd.DatetimeIndex(pd.to_datetime(index))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the times of frame cannot be read ({error})") from error
@@ -154,10 +155,10 @@ def _times(index: pd.Index) -> Iterator[_Finding]:
 
 
 def _places(index: pd.Index) -> npt.NDArray[np.int64]:
-    """Whole numbers that rise by the same from step to step: months for the same day of every month."""
+    """Return integers that rise by a constant step: month numbers for the same day of every month."""
     if not isinstance(index, pd.DatetimeIndex):
-        found: npt.NDArray[np.int64] = index.to_numpy().astype(np.int64)
-        return found
+        numbers: npt.NDArray[np.int64] = index.to_numpy().astype(np.int64)
+        return numbers
     ends = (index + pd.Timedelta("1D")).day == 1
     monthly = (index[1:] - index[:-1]).min() >= pd.Timedelta("28D")
     if monthly and (ends.all() or len(index.day.unique()) == 1):
@@ -166,7 +167,7 @@ def _places(index: pd.Index) -> npt.NDArray[np.int64]:
 
 
 def _calendar_frequency(index: pd.DatetimeIndex) -> bool:
-    """Whether months, business days and the like follow one another without a gap."""
+    """Whether the times have a calendar frequency, such as months or business days, without a gap."""
     try:
         return pd.infer_freq(index) is not None
     except ValueError:
@@ -226,28 +227,28 @@ def _values(values: FloatArray, column: Any, index: pd.Index) -> Iterator[_Findi
 
 
 def _sentinels(seen: FloatArray) -> list[float]:
-    """Extreme values that are usual codes, or the same several times, far from all others."""
-    found: list[float] = []
+    """Return extreme values far from all others that are common codes or occur several times."""
+    sentinels: list[float] = []
     for extreme in (np.min, np.max):
         rest = seen
         while len(rest) > 10:
             value = float(extreme(rest))
             others = rest[rest != value]
             if len(others) < 10 or len(np.unique(others)) < 3:
-                break  # a flag, a level that jumps
+                break  # a flag, or a level that jumps
             count = len(rest) - len(others)
             low, high = np.quantile(others, [0.01, 0.99])
             reach = (1 if value in _SENTINELS else _FAR) * max(high - low, 1e-12 * abs(high))
             far = value < min(low - reach, others.min()) or value > max(high + reach, others.max())
             if not far or not (value in _SENTINELS or count >= 3):
                 break
-            found.append(value)
+            sentinels.append(value)
             rest = others
-    return found
+    return sentinels
 
 
 def _scale_break(values: FloatArray) -> tuple[int, float]:
-    """The row where the size of the values changes most for good, and by what factor."""
+    """Return the row of the largest lasting change of scale, and the factor of that change."""
     n = min(_BLOCKS, len(values) // _SHORTEST_BLOCK)
     if n < 4:
         return 0, 1.0
@@ -262,7 +263,7 @@ def _scale_break(values: FloatArray) -> tuple[int, float]:
         before, after = before[~np.isnan(before)], after[~np.isnan(after)]
         if len(before) < 2 or len(after) < 2:
             continue
-        # the least difference between any two blocks of the two sides: a season is no break
+        # the smallest difference between two blocks of the two sides, so a season is not a break
         gap = max(after.min() - before.max(), before.min() - after.max())
         if np.exp(gap) > factor:
             best, factor = int(edges[split]), float(np.exp(gap))

@@ -1,4 +1,4 @@
-"""The small real series that comes with the package."""
+"""The small real series that is part of the package."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pandas as pd
 __all__ = ["DEMO_SEASON_LENGTH", "load_demo"]
 
 DEMO_SEASON_LENGTH = 24
-"""Rows in the season of `load_demo`: the day of an hourly series."""
+"""Season length of `load_demo` in rows: one day of an hourly series."""
 
 
 def load_demo() -> pd.DataFrame:
     """Load hourly weather at New York's JFK airport, April to September 2013.
 
-    Real measurements, read from the package without a network. The day (24 rows) is the season:
-    yesterday's values beat repeating the last one, and a linear model beats both. Seven to ten
-    hours per variate were not measured and are NaN. The temperature of 2013-05-08 21:00, -10.5
-    between 13.9 and 14.0, is a faulty reading of the source, left in for anomaly scores to find.
+    These are real measurements, read from the package without a network. The season is a day (24 rows):
+    yesterday's values forecast better than the last value, and a linear model is better than both. Seven
+    to ten hours per variate were not measured and are NaN. The temperature of 2013-05-08 21:00, -10.5
+    between 13.9 and 14.0, is a faulty reading of the source. It is kept as an example of an anomaly.
 
     Returns
     -------
@@ -31,8 +31,8 @@ def load_demo() -> pd.DataFrame:
     -----
     Source: table ``weather`` of *nycflights13* (Wickham, 2013-), collected by the ASOS stations
     of the US National Weather Service through the Iowa Environmental Mesonet. Licence: CC0 1.0.
-    Changed: one station and half a year of it, units made metric, one decimal, missing hours
-    written as empty.
+    Changes: one station and half a year are selected, units are converted to metric, values are
+    rounded to one decimal, and missing hours are empty.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The index of a FASTA file (.fai, .gzi): where it is, building it, and checking it against the file."""
+"""The index of a FASTA file (.fai, .gzi): its location, its construction and its check."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _HEADERS = 1_000_000
 
 
 class IndexedFasta:
-    """A FASTA file and its index, read through pyfaidx; every process opens the file for itself.
+    """A FASTA file and its index, read with pyfaidx; every process opens its own file handle.
 
     Parameters
     ----------
     path : Path
         The file, plain or compressed by bgzip.
     allow_invalid : bool
-        Whether a contig may have a space or ">" within its lines.
+        Whether the lines of a contig may contain a space or ">".
 
     Attributes
     ----------
@@ -64,12 +64,12 @@ class IndexedFasta:
             self._check_index(built, allow_invalid)
         except BaseException:
             for index in new:
-                if index.is_file():  # it would only hide the cause
+                if index.is_file():  # it would hide the cause from the next call
                     index.unlink()
             raise
 
     def read(self, chrom: str, start: int, end: int) -> bytes:
-        """The letters of a place, as they are in the file.
+        """Return the letters of a region as they are in the file.
 
         Raises
         ------
@@ -82,36 +82,36 @@ class IndexedFasta:
         if len(letters) != end - start:
             raise ValueError(
                 f"{self.path.name} has {len(letters)} letters at {chrom}:{start}-{end}; it has changed, "
-                "or has blanks within its lines"
+                "or its lines contain blanks"
             )
         return letters
 
     def _open(self) -> Any:
-        # A file opened before a fork shares its place with the other process: both read wrong bases.
+        # After a fork, both processes would share one file position and read wrong bases.
         if self._handle is None or self._process != os.getpid():
             self._handle, self._process = _open(self.path, *self._index), os.getpid()
         return self._handle
 
     @property
     def _records(self) -> dict[str, Any]:
-        """Of each contig `rlen` letters, from byte `offset`, `lenc` of them in a line of `lenb` bytes."""
+        """Each contig has `rlen` letters from byte `offset`, `lenc` in a line of `lenb` bytes."""
         records: dict[str, Any] = self._open().faidx.index
         return records
 
     def _check_index(self, built: bool, allow_invalid: bool) -> None:
-        """Raise ValueError unless the index is of this whole file: between contigs are only headers."""
+        """Raise ValueError unless the index fits the whole file (only headers between contigs)."""
         records = sorted(self._records.items(), key=lambda item: item[1].offset)
-        some = set(np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int).tolist())
+        sample = set(np.linspace(0, len(records) - 1, min(len(records), 500)).astype(int).tolist())
         before, at, odd = None, "", False
         for i, (name, record) in enumerate([*records, (None, None)]):
             try:
                 good = self._follows(before, name, record)
-                if good and i in some:
+                if good and i in sample:
                     good = self._breaks(record)
                     tail = self._tail(name, record)
                     odd = built and not allow_invalid and bool(set(tail) & set(b"> "))
             except ValueError:
-                good = False  # beyond the end, or where no block begins
+                good = False  # beyond the end, or not at the start of a block
             at = name or at
             if not good or odd:
                 break
@@ -119,25 +119,24 @@ class IndexedFasta:
         if odd:
             raise ValueError(
                 f"{str(self.path)!r} cannot be read as FASTA: contig {at!r} has a space or a '>' "
-                "within its lines; remove it"
+                "in its lines; remove it"
             )
         if good:
             return
         if built:
             why = (
-                _fault(self.path)
-                or f"lines of contig {at!r} are of unequal lengths, or not in ASCII"
+                _fault(self.path) or f"lines of contig {at!r} have unequal lengths or are not ASCII"
             )
             raise ValueError(f"{str(self.path)!r} cannot be read as FASTA: {why}")
         raise ValueError(
-            f"the index {str(self._index[0])!r} is not of {self.path.name!r}, or out of date (at contig "
+            f"the index {str(self._index[0])!r} does not fit {self.path.name!r} (at contig "
             f"{at!r}); delete it to rebuild it (or link the file from another folder)"
         )
 
     def _follows(self, before: Any, name: str | None, record: Any) -> bool:
-        """Whether this contig, or the end (None), follows the one before (or the beginning) in the file.
+        """Whether a contig directly follows the one before it (None: the file's start or end).
 
-        Headers of contigs without a letter, which some indices leave out, may be between them.
+        Headers of empty contigs, which some indices leave out, may lie between them.
         """
         start = 0
         if before is not None:
@@ -159,7 +158,7 @@ class IndexedFasta:
         return record is None or (len(text) == n and text[-1:] == b"\n" and named == [name])
 
     def _breaks(self, record: Any) -> bool:
-        """Whether the first line of a contig is as wide as the index says."""
+        """Whether the first line of a contig has the width that the index gives."""
         if record.rlen <= record.lenc:
             return True
         return self._bytes(record.offset + record.lenc, record.lenb - record.lenc) in (
@@ -168,11 +167,11 @@ class IndexedFasta:
         )
 
     def _tail(self, name: Any, record: Any) -> bytes:
-        """The last letters of a contig."""
+        """Return the last letters of a contig (at most 200)."""
         return self.read(name, max(0, record.rlen - 200), record.rlen) if record.rlen else b""
 
     def _bytes(self, start: int, n: int) -> bytes:
-        """`n` bytes of the uncompressed file, from a place on."""
+        """Return `n` bytes of the uncompressed file, from byte `start`."""
         faidx = self._open().faidx
         with faidx.lock:
             if is_compressed(self.path):
@@ -189,12 +188,12 @@ class IndexedFasta:
 
 
 def _place(record: Any, i: int) -> int:
-    """The byte of the file that holds the i-th letter of a contig."""
+    """Return the byte position of letter `i` (0-based) of a contig."""
     return int(record.offset + i + i // record.lenc * (record.lenb - record.lenc))
 
 
 def _possible(record: Any) -> bool:
-    """Whether a line of an index makes sense."""
+    """Whether the values of an index line are possible."""
     lines = record.rlen == 0 or (record.lenc > 0 and 0 <= record.lenb - record.lenc <= 2)
     return bool(record.rlen >= 0 and record.offset >= 0 and lines)
 
@@ -210,7 +209,7 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
     new = [at for at in (blocks, index) if not at.is_file()] if built else []
     try:
         with warnings.catch_warnings(), atomic_paths(new) as at:
-            # whether an index is older says nothing after a checkout; Genome compares it with the file
+            # File times mean nothing after a checkout; Genome compares the index with the file.
             warnings.filterwarnings(
                 "ignore", message="(BGZF )?Index file .* is older than FASTA file"
             )
@@ -257,9 +256,9 @@ def _open(path: Path, index: Path, blocks: Path) -> Any:
 
 
 def _fault(path: Path) -> str | None:
-    """Why a file is no FASTA, and how to fix it; None if it is one."""
+    """Return why a file is not FASTA and how to fix it; None if it is FASTA."""
     names: set[str] = set()
-    width = odd = 0  # bytes of a contig's first line; number of one of other length, or blank
+    width = odd = 0  # bytes of a contig's first line; number of a line of another length
     before = ""
     with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
         for number, raw in enumerate(file, 1):
@@ -283,8 +282,8 @@ def _fault(path: Path) -> str | None:
                 return f"line {number if before else odd} is blank; remove blank lines"
             elif odd:
                 return (
-                    f"line {odd} is not as long as the first of its contig; break all lines alike, but "
-                    "for the last (seqkit seq -w 60)"
+                    f"line {odd} is not as long as the first of its contig; give all lines but the last "
+                    "the same length (seqkit seq -w 60)"
                 )
             else:
                 width = width or len(raw)
@@ -294,11 +293,11 @@ def _fault(path: Path) -> str | None:
 
 
 def _index_paths(path: Path) -> tuple[Path, Path]:
-    """Where the two index files are, or will be built."""
+    """Return the paths of the two index files, which may not exist yet."""
     beside = Path(f"{path}.fai"), Path(f"{path}.gzi")
     there = [at.is_file() for at in (beside if is_compressed(path) else beside[:1])]
     if all(there) or (not any(there) and is_writable(path.parent)):
-        return beside  # one without the other may belong to another file, and is left alone
+        return beside  # a single index file may belong to another FASTA file, and is not used
     import pooch
 
     stat = path.stat()
@@ -309,7 +308,7 @@ def _index_paths(path: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise PermissionError(
             f"the index of {path.name!r} can be written neither beside it nor in {str(folder)!r} "
-            f"({error}); set XDG_CACHE_HOME to a folder that can be written"
+            f"({error}); set XDG_CACHE_HOME to a writable folder"
         ) from error
     return folder / beside[0].name, folder / beside[1].name
 

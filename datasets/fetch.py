@@ -31,10 +31,10 @@ def load_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None) 
     from the user's cache. If it is in none of these, it is downloaded into the cache. The
     uncompressed content is checked against the registered SHA-256 every time.
 
-    Values are those of the literature, neither masked nor filled. *weather* keeps the sentinel -9999
-    (``frame.mask(frame == -9999)`` removes it), one repeated timestamp and missing timestamps; the
-    dates of *exchange_rate* are an artefact (see ``DATASETS[name].note``). Only the header of
-    *weather* is repaired, whose unit symbols are damaged in every copy.
+    Values are those of the literature; nothing is masked or filled. *weather* keeps the sentinel -9999
+    (``frame.mask(frame == -9999)`` removes it), one repeated timestamp and missing timestamps. The
+    dates of *exchange_rate* are an artefact (see ``DATASETS[name].note``). Only the unit symbols in
+    the header of *weather* are repaired, which are damaged in every copy.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def load_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None) 
     Raises
     ------
     ValueError
-        If the name is unknown, a given folder does not exist, or the content differs from the
-        registered one (truncated, changed, another version).
+        If the name is unknown, a folder does not exist, or the content differs from the registered
+        content (truncated, changed, another version).
     ConnectionError
         If no local file is found and the download fails.
 
@@ -80,7 +80,7 @@ def _local_candidates(dataset: Dataset, data_home: str | os.PathLike[str] | None
             continue
         root = Path(folder).expanduser()
         if not root.is_dir():
-            # Going on to the network would hide a mistyped folder behind a download.
+            # A download instead of an error would hide a mistyped folder.
             raise ValueError(
                 f"{origin}={str(folder)!r} is not a folder; correct it or leave it out."
             )
@@ -96,8 +96,8 @@ def _cached(dataset: Dataset) -> bytes:
     path = cache / dataset.url.rsplit("/", 1)[-1]
     if path.is_file():
         return _verified(path, dataset, "delete it to download it again")
-    # Checked before it is renamed: the cache only ever holds whole files. pooch's own check would
-    # hash the bytes on the wire, gzipped or not; ours is on the content.
+    # The file is checked before it is renamed, so the cache holds only complete files. pooch would
+    # hash the downloaded bytes, gzipped or not; this check hashes the uncompressed content.
     with atomic_path(path) as aside:
         _download(dataset, str(aside))
         return _verified(
@@ -110,7 +110,7 @@ def _download(dataset: Dataset, target: str) -> None:
 
     try:
         pooch.HTTPDownloader(timeout=_TIMEOUT_S)(dataset.url, target, None)
-    except OSError as error:  # what requests raises, too
+    except OSError as error:  # requests raises subclasses of OSError
         raise ConnectionError(
             f"name={dataset.name!r} is not on this machine and {dataset.url} could not be "
             f"downloaded ({error}); put {dataset.name}.csv or {dataset.name}.csv.gz into a folder "
@@ -119,10 +119,10 @@ def _download(dataset: Dataset, target: str) -> None:
 
 
 def _verified(path: Path, dataset: Dataset, hint: str) -> bytes:
-    """Return the uncompressed content of `path` if it is the registered one."""
+    """Return the uncompressed content of `path` if its hash is the registered one."""
     content = path.read_bytes()
     seen = ""
-    if content.startswith(_GZIP_MAGIC):  # the name may say otherwise after a download
+    if content.startswith(_GZIP_MAGIC):  # after a download, the suffix may not fit the content
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
@@ -143,5 +143,5 @@ def _parse(content: bytes, dataset: Dataset) -> pd.DataFrame:
 
 
 def _repair_unit(column: str) -> str:
-    # U+FFFD stands where the Latin-1 bytes of a micro sign and of a superscript two were lost.
+    # U+FFFD replaced the Latin-1 bytes of a micro sign and of a superscript two.
     return column.replace("\ufffdmol", "\u00b5mol").replace("m\ufffd", "m\u00b2")

@@ -1,4 +1,4 @@
-"""Genomes: FASTA files read through pyfaidx, plain or bgzipped, from any number of processes."""
+"""Genomes: FASTA files, plain or bgzipped, read with pyfaidx from any number of processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Genome"]
 
 
 class Genome:
-    r"""The contigs of a FASTA file, fetched by place.
+    r"""The contigs of a FASTA file, fetched by region.
 
-    An index beside the file (`.fai`, and `.gzi` for a bgzipped file) is used as it is, and never
-    overwritten. Without one, it is built once: beside the file, or in the user's cache if that folder is
-    read-only or only one of the two index files is there. A copy of the object, in another process or
-    after a fork, opens the file for itself.
+    An index beside the file (`.fai`, and `.gzi` for a bgzipped file) is used and never overwritten. A
+    missing index is built once: beside the file, or in the user's cache if that folder is read-only or
+    only one of the two index files exists. A copy of the object, in another process or after a fork,
+    opens its own file handle.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ class Genome:
     in_memory : bool
         Whether to hold all contigs in memory, one byte for each nucleotide (default False).
     pad_invalid : bool
-        Whether letters outside IUPAC become "-" (no letter). By default they stay, and a model raises an
-        error for them.
+        Whether letters outside IUPAC become "-" (no letter). By default (False) they are kept, and a
+        model raises an error for them.
 
     Attributes
     ----------
@@ -36,20 +36,20 @@ class Genome:
         Nucleotides of each contig, in the order of the index (an index built here has the order of the
         file).
     path : Path
-        Where the file is.
+        Absolute path of the file.
     pad_invalid : bool
-        As given.
+        The parameter `pad_invalid`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ModuleNotFoundError
         If pyfaidx is not installed (for bgzipped files also Biopython).
     PermissionError
-        If an index can be written neither beside it nor in the cache.
+        If an index can be written neither beside the file nor in the cache.
     ValueError
-        If it is no FASTA file, has another compression, or its index does not fit the file.
+        If the file is not FASTA, has another compression, or does not fit its index.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Genome:
     ) -> None:
         self.path = Path(path).absolute()
         if not self.path.is_file():
-            raise FileNotFoundError(f"path {str(path)!r} is no file; give a FASTA file")
+            raise FileNotFoundError(f"path {str(path)!r} is not a file; give a FASTA file")
         self.pad_invalid = pad_invalid
         self._file = IndexedFasta(self.path, allow_invalid=pad_invalid)
         self.lengths = self._file.lengths
@@ -79,34 +79,34 @@ class Genome:
             }
 
     def fetch(self, chrom: str, start: int, end: int, strand: str = "+") -> str:
-        """The sequence of a place as it is in the file; for strand "-", its reverse complement.
+        """Return the sequence of a region as it is in the file; for strand "-", its reverse complement.
 
         Parameters
         ----------
         chrom : str
             Name of a contig: the first word of its header.
         start, end : int
-            0-based and half-open, `0 <= start < end <= length`.
+            The region, 0-based and half-open: `0 <= start < end <= length`.
         strand : {"+", "-", "."}
-            "." is the same as "+".
+            The strand (default "+"); "." is the same as "+".
 
         Raises
         ------
         KeyError
-            If there is no such contig.
+            If the contig does not exist.
         ValueError
-            If the place reaches beyond the contig, or the strand is another.
+            If the region reaches beyond the contig, or the strand is not one of the three.
         """
         return self.fetch_bytes(chrom, start, end, strand).decode("latin-1")
 
     def fetch_bytes(self, chrom: str, start: int, end: int, strand: str = "+") -> bytes:
-        """As :meth:`fetch`, as bytes: one letter each, without the cost of a str."""
+        """As :meth:`fetch`, but return bytes, one per letter, which is faster."""
         if chrom not in self.lengths:
             raise KeyError(self.no_contig(chrom))
         if not 0 <= start < end <= self.lengths[chrom]:
             raise ValueError(
-                f"{chrom}:{start}-{end} is no place in {chrom}, which has {self.lengths[chrom]} "
-                "nucleotides; places are 0-based and half-open"
+                f"{chrom}:{start}-{end} is not a region of {chrom}, which has {self.lengths[chrom]} "
+                "nucleotides; regions are 0-based and half-open"
             )
         if strand not in ("+", "-", "."):
             raise ValueError(f"strand is {strand!r}; it must be '+', '-' or '.'")
@@ -117,7 +117,7 @@ class Genome:
         return complement_bytes(letters) if strand == "-" else letters
 
     def no_contig(self, chrom: object) -> str:
-        """The error message for a contig that is not in the file."""
+        """Return the error message for a contig that is not in the file."""
         other = str(chrom).removeprefix("chr") if str(chrom).startswith("chr") else f"chr{chrom}"
         if other in self.lengths:
             return (

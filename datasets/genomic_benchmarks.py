@@ -21,22 +21,22 @@ _TRANSCRIPTS = "GRCh38 cDNA"
 
 @dataclass(frozen=True)
 class GenomicBenchmark:
-    """What is known of one task. `assemblies`, `releases`, `train` and `test` go with `classes`.
+    """One task. `assemblies`, `releases`, `train` and `test` have one entry per class.
 
     Attributes
     ----------
     name
-        The name `build_genomic_benchmark` takes.
+        The name that `build_genomic_benchmark` accepts.
     classes
-        The labels, in alphabetical order: that is the order of the codes 0, 1, ... used elsewhere.
+        The labels in alphabetical order, which is the order of the codes 0, 1, ... used elsewhere.
     assemblies
-        What the intervals of each class are places in.
+        The assembly that the intervals of each class refer to.
     releases
-        The release of Ensembl that its sequences were taken from.
+        The Ensembl release of the sequences of each class.
     train, test
         Published number of sequences of each class.
     note
-        What to know before use.
+        Remarks to read before use.
     """
 
     name: str
@@ -54,7 +54,7 @@ class GenomicBenchmark:
 
     @property
     def references(self) -> dict[str, str]:
-        """In words, the FASTA file that each class needs."""
+        """Description of the FASTA file that each class needs."""
         both = zip(self.assemblies, self.releases, strict=True)
         return dict(zip(self.classes, (f"{a}, Ensembl {r}" for a, r in both), strict=True))
 
@@ -62,15 +62,15 @@ class GenomicBenchmark:
 def _two(
     name: str, assembly: str, release: int, train: tuple[int, int], test: tuple[int, int], note: str
 ) -> GenomicBenchmark:
-    """A task of negatives and positives in one genome."""
+    """Return a task of negatives and positives in one genome."""
     return GenomicBenchmark(
         name, ("negative", "positive"), (assembly,) * 2, (release,) * 2, train, test, note
     )
 
 
-# Counts are those of Gresova et al. 2023 and of the lists. Overlaps and baselines in the notes were
-# measured on the official intervals; near-duplicates are those that
-# rikhinkavuru/homology-leakage-genomic-benchmarks reports.
+# The counts are from Gresova et al. 2023 and from the lists. Overlaps and baselines in the notes were
+# measured on the official intervals; the near-duplicates are reported by
+# rikhinkavuru/homology-leakage-genomic-benchmarks.
 _ALL = (
     GenomicBenchmark(
         "demo_coding_vs_intergenomic_seqs",
@@ -79,9 +79,9 @@ _ALL = (
         (97, 97),
         (37500, 37500),
         (12500, 12500),
-        "Coding sequences are places in transcripts, which later releases of Ensembl change or retire; "
-        "a transcript's version (the .7 of ENST00000371014.7) is not looked at. Transcripts lie on the "
-        "sense strand, the other class always on strand +.",
+        "Coding sequences are regions of transcripts, which later releases of Ensembl change or retire; "
+        "a transcript's version (the .7 of ENST00000371014.7) is ignored. Transcripts lie on the sense "
+        "strand, the other class always on strand +.",
     ),
     GenomicBenchmark(
         "demo_human_or_worm",
@@ -90,8 +90,8 @@ _ALL = (
         (97, 104),
         (37500, 37500),
         (12500, 12500),
-        "Two genomes, of which the list of human places writes 'chr1' and that of the worm 'I'. Of the "
-        "test places 7.5 % overlap one of the training part.",
+        "Two genomes: the human list names contigs 'chr1', the worm list 'I'. 7.5 % of the test regions "
+        "overlap a training region.",
     ),
     _two(
         "drosophila_enhancers_stark",
@@ -99,8 +99,8 @@ _ALL = (
         100,
         (2592, 2592),
         (865, 865),
-        "236 to 3237 nucleotides, equally in both classes; all on strand +. Of the test places 27 % "
-        "overlap one of the training part.",
+        "236 to 3237 nucleotides, equally in both classes; all on strand +. 27 % of the test regions "
+        "overlap a training region.",
     ),
     _two(
         "dummy_mouse_enhancers_ensembl",
@@ -108,7 +108,7 @@ _ALL = (
         100,
         (484, 484),
         (121, 121),
-        "A small task, for trying things: on its 242 test sequences, the standard error of an accuracy "
+        "A small task for first experiments: with 242 test sequences, the standard error of an accuracy "
         "is about 3 points. 331 to 4776 nucleotides, equally in both classes.",
     ),
     _two(
@@ -117,7 +117,7 @@ _ALL = (
         97,
         (10422, 10421),
         (3474, 3474),
-        "All of 500 nucleotides. The chromosome alone predicts 60 % of the test part.",
+        "All have 500 nucleotides. The chromosome alone predicts 60 % of the test part.",
     ),
     _two(
         "human_enhancers_ensembl",
@@ -126,7 +126,7 @@ _ALL = (
         (61936, 61936),
         (15485, 15485),
         "Leaks: 38 % of the test sequences have a near-duplicate in the training part (70 % of their "
-        "k-mers), so high scores partly measure memory.",
+        "k-mers), so high scores partly measure memorisation.",
     ),
     GenomicBenchmark(
         "human_ensembl_regulatory",
@@ -135,7 +135,7 @@ _ALL = (
         (100,) * 3,
         (85512, 69902, 75934),
         (21378, 17476, 18859),
-        "Length alone tells 91.5 % of the test part: report such a baseline beside every score.",
+        "Length alone predicts 91.5 % of the test part: report this baseline beside every score.",
     ),
     _two(
         "human_nontata_promoters",
@@ -143,8 +143,8 @@ _ALL = (
         97,
         (12355, 14742),
         (4119, 4915),
-        "Leaks: 49 % of the test places overlap one of the training part, and 41 % of the test sequences "
-        "have a near-duplicate there (70 % of their k-mers), so high scores partly measure memory. The "
+        "Leaks: 49 % of the test regions overlap a training region, and 41 % of the test sequences have "
+        "a near-duplicate there (70 % of their k-mers), so high scores partly measure memorisation. The "
         "chromosome alone predicts 70 % of the test part.",
     ),
     _two(
@@ -177,35 +177,35 @@ def build_genomic_benchmark(
     name : str
         One of `GENOMIC_BENCHMARKS`.
     genome : str, Path, Genome or mapping
-        The FASTA file that the intervals are places in (`GENOMIC_BENCHMARKS[name].references` says
-        which); for a task that needs several, or if you like, one for each class by its name.
+        The FASTA file that the intervals refer to (see `GENOMIC_BENCHMARKS[name].references`). A task
+        with several genomes needs a mapping from each class to its file; other tasks accept one.
         ``Genome(path, in_memory=True)`` is fastest.
     intervals : str or Path
         The task's folder in the repository of GenomicBenchmarks (``datasets/NAME``, with
-        ``train/CLASS.csv.gz`` and ``test/CLASS.csv.gz``), or one parquet file of any tasks, with the
-        columns `dataset`, `split` and `label` besides those of the lists: `region`, `start`, `end`
+        ``train/CLASS.csv.gz`` and ``test/CLASS.csv.gz``), or one parquet file of any tasks with the
+        columns `dataset`, `split` and `label`, and those of the lists: `region`, `start`, `end`
         (0-based, half-open) and `strand`.
     rename : mapping or callable, optional
-        The genome's name of each region, as in `FastaRegions`; for the human genome of Ensembl
-        ``lambda c: c.removeprefix("chr")``. Versions of transcripts are seen to without it.
+        Maps each `region` to the genome's contig name, as in `FastaRegions`; default: no change. For
+        the human genome of Ensembl: ``lambda c: c.removeprefix("chr")``. Transcript versions need none.
     check : bool
-        Whether to refuse lists that have another number of intervals than was published.
+        Whether to raise an error if the number of intervals is not the published one (default True).
 
     Returns
     -------
     DataFrame
-        `sequence`, `label` (name of the class) and `split` ("train", "test"): training part first, then
-        by class, then in the order of the list. Letters are upper case, as in the published sequences;
-        of an interval on strand "-", the sequence is the reverse complement.
+        `sequence`, `label` (name of the class) and `split` ("train", "test"), ordered by part, by class,
+        and as in the list. Letters are upper case, as in the published sequences. An interval on strand
+        "-" gives the reverse complement.
 
     Raises
     ------
     FileNotFoundError
-        If there are no such lists.
+        If the lists do not exist.
     KeyError, ValueError
-        If an interval cannot be had from the genome, as `FastaRegions` says.
+        If an interval cannot be read from the genome; see `FastaRegions`.
     ValueError
-        If the name is not known, a class has no genome, a list lacks columns, or the counts differ.
+        If the name is unknown, a class has no genome, a list lacks columns, or the counts differ.
 
     References
     ----------
@@ -238,7 +238,7 @@ def build_genomic_benchmark(
     if not any(len(places) for places in lists.values()):
         raise ValueError(
             f"intervals {str(intervals)!r} have none of {name}; give its folder, datasets/{name}, or a "
-            "parquet file that has it"
+            "parquet file with this task"
         )
     if check:
         _check_counts(task, lists, Path(intervals))
@@ -256,7 +256,7 @@ def build_genomic_benchmark(
 
 
 def _lists(task: GenomicBenchmark, path: Path) -> dict[tuple[str, str], pd.DataFrame]:
-    """The intervals of each part and class, in order."""
+    """Return the intervals of each part and class, in order."""
     keys = [(split, label) for split in _SPLITS for label in task.classes]
     if path.is_dir():
         return {(split, label): _csv(path / split / f"{label}.csv.gz") for split, label in keys}
@@ -279,13 +279,13 @@ def _csv(path: Path) -> pd.DataFrame:
             f"intervals lack the list {str(path)!r}; give the folder of one task, with "
             "train/CLASS.csv.gz and test/CLASS.csv.gz"
         )
-    frame = pd.read_csv(path, dtype={"region": str})  # a worm's X, a human's 1
+    frame = pd.read_csv(path, dtype={"region": str})  # "X" of the worm, "1" of the human
     _check_columns(frame, _PLACE, path)
     return frame
 
 
-def _check_columns(frame: pd.DataFrame, wanted: list[str], path: Path) -> None:
-    missing = [column for column in wanted if column not in frame]
+def _check_columns(frame: pd.DataFrame, required: list[str], path: Path) -> None:
+    missing = [column for column in required if column not in frame]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {list(frame.columns)}")
 
@@ -300,15 +300,15 @@ def _check_counts(
         more = f" ({len(differ) - 1} more lists differ)" if len(differ) > 1 else ""
         raise ValueError(
             f"{path.name} has {len(lists[split, label])} intervals of {task.name}, {split}, {label!r}, "
-            f"where {published[split, label]} were published{more}; get the official lists, or take "
-            "these with check=False and call the result unofficial"
+            f"but {published[split, label]} were published{more}; get the official lists, or use these "
+            "with check=False and call the result unofficial"
         )
 
 
 def _genomes(
     task: GenomicBenchmark, genome: str | Path | Genome | Mapping[str, str | Path | Genome]
 ) -> dict[str, Genome]:
-    """The genome of each class."""
+    """Return the genome of each class."""
     if not isinstance(genome, Mapping):
         if len(set(task.references.values())) > 1:
             raise ValueError(
@@ -325,6 +325,6 @@ def _genomes(
 
 
 def _with_version(names: pd.Series, genome: Genome) -> pd.Series:
-    """The names of transcripts as the file has them: the lists leave out the version."""
+    """Add the version to transcript names, which the lists leave out and the file has."""
     known = {name.partition(".")[0]: name for name in genome.lengths}
     return names.astype(str).map(lambda name: known.get(name, name))

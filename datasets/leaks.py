@@ -27,39 +27,38 @@ def check_splits(
     k: int = 16,
     similarity: float = 0.7,
 ) -> pd.DataFrame:
-    """Report problems that bias the score on a test set, in either direction; nothing is changed.
+    """Report problems that make a test score too high or too low; nothing is changed.
 
     A sequence and its reverse complement count as the same.
 
     Parameters
     ----------
     train, test : sequence of str
-        DNA sequences, or a frame of one column.
+        DNA sequences, or a frame with one column.
     train_labels, test_labels : array
         The class of each sequence.
     k : int
-        Length of the k-mers that relatives share (default 16), at most 31.
+        Length of the k-mers that are compared (default 16), at most 31.
     similarity : float
-        Minimum share of a test sequence's k-mers that one training sequence has for it to be a
-        near-duplicate (default 0.7).
+        Least share of a near-duplicate's k-mers that one training sequence contains (default 0.7).
 
     Returns
     -------
     DataFrame
         One row for each problem: `kind`, `part` ("train", "test"), `count`, `share` of the part, `first`
-        (number of the first sequence concerned) and `detail`. Kinds: "duplicate" (within a part), "in
-        both" (a test sequence that is also in train), "near-duplicate" (a test sequence with a relative
-        in train, without duplicates; the ten training sequences that share the most sampled k-mers,
-        weighted by rarity, are compared), "conflict" (one sequence with several labels), "imbalance" (a
-        class with less than a tenth of the sequences of the most common one), "unseen class" (a class
-        of test that is not in train) and "length" (how many test sequences their length alone classifies
-        correctly, if that is more than the most common class).
+        (index of the first affected sequence) and `detail`. Kinds: "duplicate" (within a part), "in
+        both" (a test sequence that is also in train), "near-duplicate" (a test sequence similar to a
+        training sequence, without duplicates; it is compared with the ten that share the most sampled
+        k-mers, weighted by rarity), "conflict" (one sequence with several labels),
+        "imbalance" (a class with less than a tenth of the sequences of the most common one), "unseen
+        class" (a test class that is not in train) and "length" (test sequences that their length alone
+        classifies correctly, if they are more than the most common class).
 
     Raises
     ------
     TypeError, ValueError
-        If a part has another number of labels than of sequences, a label is missing, a sequence is no
-        str, or a frame has several columns.
+        If the numbers of labels and sequences differ, a label is missing, a sequence is not a str, or a
+        frame has several columns.
 
     Examples
     --------
@@ -81,7 +80,8 @@ def check_splits(
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(X),):
             raise ValueError(
-                f"{name}_labels has shape {labels.shape}, but {name} {len(X)} sequences; give one each"
+                f"{name}_labels has shape {labels.shape}, but {name} has {len(X)} sequences; give one "
+                "label each"
             )
         if pd.isna(labels).any():
             i = int(pd.isna(labels).argmax())
@@ -96,12 +96,12 @@ def check_splits(
             if not isinstance(sequence, str):
                 raise TypeError(f"{name}[{i}] is {sequence!r}; give a str")
         parts[name] = ([_one_of_both(s) for s in X], labels)
-    found = [*_repeats(parts), *_relatives(parts, k, similarity), *_classes(parts)]
-    return pd.DataFrame(found, columns=list(_COLUMNS))
+    findings = [*_repeats(parts), *_relatives(parts, k, similarity), *_classes(parts)]
+    return pd.DataFrame(findings, columns=list(_COLUMNS))
 
 
 def _one_of_both(sequence: str) -> str:
-    """The alphabetically first strand of a sequence, without absent ends; U is read as T."""
+    """Return the alphabetically first strand of a sequence, without "-" at its ends; U is read as T."""
     upper = sequence.upper().replace("U", "T").strip("-")
     return min(upper, reverse_complement(upper))
 
@@ -115,7 +115,9 @@ def _finding(kind: str, part: str, concerned: npt.NDArray[np.bool_], detail: str
 def _repeats(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[Any]:
     for name, (sequences, _) in parts.items():
         again = pd.Series(sequences).duplicated().to_numpy()
-        yield from _finding("duplicate", name, again, "the same sequence is in this part before")
+        yield from _finding(
+            "duplicate", name, again, "the same sequence occurs earlier in this part"
+        )
     train = set(parts["train"][0])
     both = np.array([s in train for s in parts["test"][0]], dtype=bool)
     yield from _finding("in both", "test", both, "drop them from one part: they only test memory")
@@ -127,8 +129,8 @@ def _repeats(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
     )
     odd = (whole.groupby("sequence")["label"].transform("nunique") > 1).to_numpy()
     border = len(parts["train"][0])
-    for name, some in (("train", odd[:border]), ("test", odd[border:])):
-        yield from _finding("conflict", name, some, "the same sequence has several labels")
+    for name, concerned in (("train", odd[:border]), ("test", odd[border:])):
+        yield from _finding("conflict", name, concerned, "the same sequence has several labels")
 
 
 def _relatives(
@@ -141,12 +143,12 @@ def _relatives(
     owner = np.repeat(np.arange(len(hashes)), [len(s) for s in samples])
     order = np.argsort(sampled, kind="stable")
     sampled, owner = sampled[order], owner[order]
-    # a k-mer of very many sequences (an adapter, or a family): a few of them are enough
+    # Of the sequences that share a very common k-mer (an adapter, a family), a few are enough.
     _, begin, place, count = np.unique(
         sampled, return_index=True, return_inverse=True, return_counts=True
     )
-    few = np.arange(len(sampled)) - begin[place] < max(50, len(train) // 100)
-    sampled, owner, weight = sampled[few], owner[few], 1 / count[place[few]]
+    kept = np.arange(len(sampled)) - begin[place] < max(50, len(train) // 100)
+    sampled, owner, weight = sampled[kept], owner[kept], 1 / count[place[kept]]
     duplicates = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):
@@ -180,7 +182,7 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
     if len(train) == 0 or len(test) == 0:
         return
     lengths, test_lengths = (np.array([len(s) for s in part]) for part in (train, test))
-    # the commonest class among the training sequences of about the same length
+    # the most common class among the training sequences of about the same length
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 33))[1:-1])
     bins = pd.Series(np.searchsorted(edges, lengths, side="right"))
     usual = pd.Series(labels).groupby(bins).agg(lambda y: y.value_counts().index[0])
@@ -194,7 +196,7 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
 
 
 def _kmer_hashes(sequence: str, k: int) -> Hashes:
-    """Hashes of the distinct k-mers of a sequence, each the lesser of both strands."""
+    """Return hashes of the distinct k-mers of a sequence; each is the smaller value of both strands."""
     codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:
@@ -207,11 +209,11 @@ def _kmer_hashes(sequence: str, k: int) -> Hashes:
         forward |= (part.astype(np.uint64) & np.uint64(3)) << np.uint64(2 * (k - 1 - i))
         backward |= (np.uint64(3) - (part.astype(np.uint64) & np.uint64(3))) << np.uint64(2 * i)
     hashes = np.unique(np.minimum(forward, backward)[valid])
-    hashes *= np.uint64(0x9E3779B97F4A7C15)  # wraps: neighbours in the alphabet part
+    hashes *= np.uint64(0x9E3779B97F4A7C15)  # overflow is intended: it separates similar k-mers
     hashes ^= hashes >> np.uint64(29)
     return hashes
 
 
 def _sampled(hashes: Hashes) -> Hashes:
-    """A quarter of the k-mers, the same ones in every sequence (a MinHash by fraction)."""
+    """Return a quarter of the k-mers, the same ones in every sequence (fractional MinHash)."""
     return hashes[hashes % np.uint64(4) == 0]

@@ -1,4 +1,4 @@
-"""Places in a genome: BED and GFF files, and the sequences of places as one lazy list."""
+"""Regions of a genome: BED and GFF files, and the sequences of regions as one lazy list."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ _OUTSIDE = ("error", "pad", "drop")
 
 
 def read_regions(path: str | Path) -> pd.DataFrame:
-    """Read the places of a BED, GFF or GTF file, plain or gzipped.
+    """Read the regions of a BED, GFF or GTF file, plain or gzipped.
 
     Parameters
     ----------
     path : str or Path
-        The file. A name that ends in .gff, .gff3 or .gtf (also with .gz) is read as GFF, any other as
-        BED.
+        The file. A file with the suffix .gff, .gff3 or .gtf (also with .gz) is read as GFF, any other
+        as BED.
 
     Returns
     -------
     DataFrame
         `chrom`, `start`, `end` (0-based, half-open), `strand` ("." if the file has none), and the other
         columns of the file: `name` and `score`, or `source`, `feature`, `score`, `frame` and
-        `attributes`; further columns of BED are `column_6`, ....
+        `attributes`. Further columns of BED are named `column_6`, ....
 
     Raises
     ------
     ValueError
-        If a line has too few columns, or places that are no whole numbers; the message names the line.
+        If a line has too few columns, or a start or end that is not an integer; the message names the
+        line.
     """
     path = Path(path)
     gff = file_kind(path) in (".gff", ".gff3", ".gtf")
@@ -63,7 +64,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
             if not (start.isdecimal() and end.isdecimal()):
                 raise ValueError(
                     f"line {number} of {path.name} goes from {start!r} to {end!r}; "
-                    "places are whole numbers"
+                    "positions are whole numbers"
                 )
             if gff and int(start) == 0:
                 raise ValueError(
@@ -71,7 +72,7 @@ def read_regions(path: str | Path) -> pd.DataFrame:
                 )
             lines.append(fields)
     if not lines:
-        raise ValueError(f"{path.name} has no place; give a BED or GFF file with at least one")
+        raise ValueError(f"{path.name} has no region; give a BED or GFF file with at least one")
     frame = pd.DataFrame(lines)
     frame.columns = [*names, *(f"column_{i}" for i in range(len(names), 99))][: frame.shape[1]]
     frame = frame.astype({"start": np.int64, "end": np.int64})
@@ -84,33 +85,34 @@ def read_regions(path: str | Path) -> pd.DataFrame:
 
 
 class FastaRegions(Sequence[str]):
-    r"""The sequences of places in a genome; each is read from the file when it is used.
+    r"""The sequences of genome regions; each is read from the file when it is used.
 
     Parameters
     ----------
     genome : str, Path or Genome
         A FASTA file.
     regions : str, Path or DataFrame
-        A BED or GFF file, or a frame with `chrom`, `start`, `end` (0-based, half-open) and perhaps
-        `strand`. The sequence of a place on strand "-" is the reverse complement.
+        A BED or GFF file, or a frame with `chrom`, `start`, `end` (0-based, half-open) and optionally
+        `strand`. The sequence of a region on strand "-" is the reverse complement.
     outside : {"error", "pad", "drop"}
-        What to do with places that reach beyond their contig, or whose contig is missing: raise an error
+        What to do with regions that reach beyond their contig, or whose contig is missing: raise an error
         (default); fill with "-" (no letter; a missing contig is still an error); leave them out.
     rename : mapping or callable, optional
-        The genome's name of each contig of the regions, for instance ``lambda c: c.removeprefix("chr")``.
+        Maps each contig name of the regions to the genome's name (default: no change), for instance
+        ``lambda c: c.removeprefix("chr")``.
 
     Attributes
     ----------
     frame : DataFrame
-        The places, in order. Its index has the row numbers of the input: with ``outside="drop"``, the
-        labels of the places are ``np.asarray(labels)[regions.frame.index]``.
+        The regions, in order. Its index has the row numbers of the input: with ``outside="drop"``, the
+        labels of the regions are ``np.asarray(labels)[regions.frame.index]``.
     lengths : ndarray
-        `[N]`, nucleotides of each place.
+        `[N]`, nucleotides of each region.
 
     Raises
     ------
     KeyError, ValueError
-        If a place cannot be read; the message names the first one, and how many there are.
+        If a region cannot be read; the message names the first one and the number of others.
 
     Examples
     --------
@@ -148,7 +150,7 @@ class FastaRegions(Sequence[str]):
     def renamed(
         chroms: pd.Series, rename: Mapping[str, str] | Callable[[str], str] | None
     ) -> pd.Series:
-        """The genome's names of contigs, given the parameter `rename`."""
+        """Return the genome's names of contigs, from the parameter `rename`."""
         if rename is None:
             return chroms
         named = {c: rename(c) if callable(rename) else rename.get(c, c) for c in chroms.unique()}
@@ -186,7 +188,7 @@ class FastaRegions(Sequence[str]):
             kept = frame[~(missing | beyond)]
             if kept.empty:
                 raise ValueError(
-                    f"no place lies within {self.genome.path.name}; check that both are of one genome"
+                    f"no region lies within {self.genome.path.name}; check that both are of one genome"
                 )
             return kept
         if missing.any():

@@ -20,12 +20,12 @@ _AUTOCON = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of one series: where it is, what it must hash to, how it is meant.
+    """Description of one series: its source, its hash and its meaning.
 
     Attributes
     ----------
     name
-        The name `load_dataset` takes; the file is ``NAME.csv`` or ``NAME.csv.gz``.
+        The name that `load_dataset` accepts; the file is ``NAME.csv`` or ``NAME.csv.gz``.
     url
         The file at a fixed commit, plain or gzipped.
     sha256
@@ -33,15 +33,15 @@ class Dataset:
     n_rows, n_variates
         Shape of the frame.
     frequency
-        pandas offset alias of the time step as written in the file.
+        pandas offset alias of the time step in the file.
     season_length
-        Rows in the season that a seasonal-naive baseline repeats; 1 means no season.
+        Season length in rows for a seasonal-naive baseline; 1 means no season.
     date_format
         ``strftime`` format of the date column.
     source, licence
-        Who published it, and under what terms as stated there.
+        The publisher, and the licence that the source states.
     note
-        What to know before use; may be empty.
+        Remarks to read before use; may be empty.
     """
 
     name: str
@@ -106,7 +106,7 @@ DATASETS: dict[str, Dataset] = {
             season_length=52,
             source="US CDC FluView",
             licence="public domain",
-            note="Weekly influenza-like illness. Literature: horizons 24, 36, 48, 60.",
+            note="Weekly influenza-like illness. The literature uses horizons 24, 36, 48 and 60.",
         ),
         Dataset(
             name="weather",
@@ -118,9 +118,9 @@ DATASETS: dict[str, Dataset] = {
             season_length=144,
             source="Max Planck Institute for Biogeochemistry, Jena, roof station 2020",
             licence="free with attribution",
-            note="Holds the sentinel -9999 (wv 1, max. PAR 30, OT 50 times), one repeated stamp "
+            note="Contains the sentinel -9999 (wv 1, max. PAR 30, OT 50 times), one repeated time "
             "and one gap of 1 h 40 min.",
         ),
     )
 }
-"""Every known series by name; `load_dataset` serves what is registered here."""
+"""Every series that `load_dataset` can load, by name."""

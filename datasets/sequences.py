@@ -1,4 +1,4 @@
-"""Labelled sequences from files: tables (CSV, TSV, Parquet), FASTA, and places in a genome (BED, GFF)."""
+"""Labelled sequences from files: tables (CSV, TSV, Parquet), FASTA, and genome regions (BED, GFF)."""
 
 from __future__ import annotations
 
@@ -32,46 +32,46 @@ def read_sequences(
     outside: str = "error",
     rename: Mapping[str, str] | Callable[[str], str] | None = None,
 ) -> pd.DataFrame:
-    r"""Read sequences, and their labels if the file has them.
+    r"""Read sequences, and their labels if the file has labels.
 
     Parameters
     ----------
     path : str or Path
         A table (.csv, .tsv, .parquet, also .gz) with a sequence in each row; or FASTA, plain or gzipped,
         with a sequence in each record; or BED or GFF (.bed, .narrowPeak, .broadPeak, .gff, .gff3, .gtf,
-        also .gz), whose places in `genome` are the sequences. "NA" is text, not a missing value.
+        also .gz), whose regions of `genome` are the sequences. "NA" is text, not a missing value.
     sequence_column, label_column : str
-        Columns of a table. For places, `label_column` is a column of
+        Columns of a table (default "sequence" and "label"). For regions, `label_column` is a column of
         :func:`titans_ts.datasets.read_regions` (`name`, `score`, `feature`, ...).
     labels : str or Path, optional
-        Only for FASTA: a table with the columns `id` (first word of a record's header) and
-        `label_column`, and perhaps others.
+        Only for FASTA: a table with the columns `id` (first word of a record's header), `label_column`
+        and any others. Default: no labels.
     invalid : {"error", "pad", "drop"}
         What to do with letters outside IUPAC: raise an error (default); replace them by "-" (no letter);
         leave the sequence out.
     genome : str, Path or Genome, optional
-        Only for BED and GFF: the FASTA file that the places are in. The sequence of a place on strand "-"
-        is the reverse complement.
+        Only for BED and GFF: the FASTA file of the regions. The sequence of a region on strand "-" is
+        the reverse complement.
     outside : {"error", "pad", "drop"}
-        Only for BED and GFF: what to do with places that reach beyond their contig, as for
-        :class:`titans_ts.datasets.FastaRegions`.
+        Only for BED and GFF: what to do with regions that reach beyond their contig, as for
+        :class:`titans_ts.datasets.FastaRegions` (default "error").
     rename : mapping or callable, optional
-        Only for BED and GFF: the genome's name of each contig of the places.
+        Only for BED and GFF: maps each contig name to the genome's name (default: no change).
 
     Returns
     -------
     DataFrame
-        `sequence`, `label` if there is one, and the other columns as they are (for FASTA `id`; for places
-        `chrom`, `start`, `end`, `strand` and the rest). The index has the row numbers of the file, so
-        that it shows which rows were left out.
+        `sequence`, `label` if there is one, and the other columns unchanged (for FASTA `id`; for regions
+        `chrom`, `start`, `end`, `strand` and the rest). The index holds the row numbers of the file, so
+        it shows which rows were left out.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If the file is none of these, lacks a column, has no sequence, or has one that cannot be used; or
-        it has places and `genome` is None.
+        If the file has another format, lacks a column, or has no sequence or an invalid one; or if it
+        has regions and `genome` is None.
     KeyError
-        If the contig of a place is not in the genome.
+        If the contig of a region is not in the genome.
 
     Examples
     --------
@@ -87,16 +87,16 @@ def read_sequences(
     if invalid not in _INVALID:
         raise ValueError(f"invalid is {invalid!r}; choose one of {list(_INVALID)}")
     if not path.is_file():
-        raise FileNotFoundError(f"path {str(path)!r} is no file; give a table or a FASTA file")
+        raise FileNotFoundError(f"path {str(path)!r} is not a file; give a table or a FASTA file")
     places, table = file_kind(path) in _PLACES, file_kind(path) in _TABLES
     if labels is not None and (places or table):
         raise ValueError(
-            f"labels are for FASTA; {path.name} has a column of them, which label_column names"
+            f"labels are for FASTA; for {path.name}, give the column of the labels as label_column"
         )
     if places:
         if genome is None:
             raise ValueError(
-                f"{path.name} holds places; give genome, the FASTA file of their letters"
+                f"{path.name} holds regions; give genome, the FASTA file of their letters"
             )
         regions = FastaRegions(genome, path, outside=outside, rename=rename)
         frame = regions.frame.assign(sequence=list(regions))
@@ -118,7 +118,7 @@ def read_sequences(
 
 
 def _named(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    """A column under another name; one that had it before gives way."""
+    """Rename a column; an existing column of the new name is dropped."""
     if column == name:
         return frame
     return frame.drop(columns=name, errors="ignore").rename(columns={column: name})
@@ -134,7 +134,7 @@ def _read_table(path: Path, **types: type) -> pd.DataFrame:
             keep_default_na=False,
             na_values=[""],
             dtype=types,
-            low_memory=False,  # a column has one type, and not one a block
+            low_memory=False,  # one type for a whole column, not one per block
         )
 
 
@@ -165,14 +165,16 @@ def _join(frame: pd.DataFrame, table: pd.DataFrame, label: str, name: str) -> pd
             raise ValueError(unknown_name("column", column, list(table.columns), more))
     table = table.assign(id=table["id"].astype(str)).set_index("id")
     if label != "sequence":
-        table = table.drop(columns="sequence", errors="ignore")  # the records have them
+        table = table.drop(
+            columns="sequence", errors="ignore"
+        )  # the FASTA records have the sequences
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise ValueError(f"{name} has {twice[0]!r} more than once; give one label each")
     missing = frame.loc[~frame["id"].isin(table.index), "id"]
     if len(missing):
         raise ValueError(
-            f"{name} has no label of {missing.iloc[0]!r} (and {len(missing) - 1} more)"
+            f"{name} has no label for {missing.iloc[0]!r} (and {len(missing) - 1} more)"
         )
     return frame.join(table, on="id")
 
@@ -193,15 +195,15 @@ def _usable(frame: pd.DataFrame, name: str, invalid: str) -> pd.DataFrame:
         return frame
     if invalid == "drop":
         if wrong.all():
-            raise ValueError(f"{name} has no sequence of IUPAC letters alone; give invalid='pad'")
+            raise ValueError(f"{name} has no sequence with only IUPAC letters; give invalid='pad'")
         return frame[~wrong]
     if invalid == "pad":
         frame["sequence"] = frame["sequence"].str.replace(NOT_IUPAC, "-", regex=True)
         return frame
     row = int(wrong.argmax())
-    found = NOT_IUPAC.search(frame["sequence"].iloc[row])
-    assert found is not None
+    match = NOT_IUPAC.search(frame["sequence"].iloc[row])
+    assert match is not None
     raise ValueError(
-        f"{name} has {found.group()!r} at position {found.start()} of row {row} (and letters outside "
+        f"{name} has {match.group()!r} at position {match.start()} of row {row} (and letters outside "
         f"IUPAC in {int(wrong.sum()) - 1} more); give invalid='pad' or 'drop'"
     )

@@ -1,4 +1,4 @@
-"""Where train, validation and test begin and end.
+"""Borders of the train, validation and test parts of a series.
 
 The borders are those of the long-horizon forecasting literature (Informer, Autoformer and their
 successors), so that results can be compared row by row.
@@ -15,7 +15,7 @@ from titans_ts.datasets._messages import unknown_name
 
 __all__ = ["Split", "literature_split", "ratio_split"]
 
-# 12, 4 and 4 months of 30 days; the rows after them have never been used.
+# 12, 4 and 4 months of 30 days; the literature does not use the later rows.
 _FIXED_BORDERS = {
     "ETTh1": (8640, 11520, 14400),
     "ETTh2": (8640, 11520, 14400),
@@ -32,12 +32,12 @@ class Split:
     Attributes
     ----------
     train, validation, test
-        ``slice(start, stop)`` of *target* rows: the rows that are forecast in this part.
+        ``slice(start, stop)`` of *target* rows, which are forecast in this part.
 
     Raises
     ------
     ValueError
-        If a slice has a step, a negative or missing border, or the parts overlap.
+        If a slice has a step or a negative or missing border, or if the parts overlap.
 
     Examples
     --------
@@ -58,20 +58,20 @@ class Split:
             borders = isinstance(rows.start, int) and isinstance(rows.stop, int)
             if not borders or rows.step is not None or not 0 <= rows.start <= rows.stop:
                 raise ValueError(
-                    f"{part}={rows} is not a run of rows; give slice(start, stop) with "
+                    f"{part}={rows} is not a range of rows; give slice(start, stop) with "
                     "0 <= start <= stop and no step."
                 )
         if not self.train.stop <= self.validation.stop <= self.test.stop:
             raise ValueError(
-                f"train, validation, test={self.train}, {self.validation}, {self.test} are out of "
-                "order; give them in the order of time."
+                f"train, validation, test={self.train}, {self.validation}, {self.test} are not "
+                "in time order; give them in time order."
             )
 
     def with_context(self, context_length: int) -> Split:
         """Return the split whose validation and test parts begin `context_length` rows early.
 
         The first window of a part then has its first target on the part's first row, as in the
-        literature: ``SlidingWindows(values[split.with_context(L).test], L, H)`` holds every test
+        literature: ``SlidingWindows(values[split.with_context(L).test], L, H)`` contains every test
         window. The train part keeps its rows, and an empty part stays empty.
 
         Parameters
@@ -82,7 +82,7 @@ class Split:
         Raises
         ------
         ValueError
-            If it is negative or reaches back before row 0.
+            If `context_length` is negative or reaches before row 0.
         """
         length = operator.index(context_length)
         if length < 0:
@@ -97,11 +97,11 @@ class Split:
 def literature_split(name: str, n_rows: int) -> Split:
     """Return the split under which the literature reports results for a benchmark.
 
-    ETTh1/ETTh2 use rows 0, 8640, 11520 and 14400 as borders, ETTm1/ETTm2 four times that (12, 4
-    and 4 months of 30 days; later rows are unused). Every other set has the first
-    ``int(0.7 n)`` rows for training, the last ``int(0.2 n)`` for testing and the rest between.
-    Published errors are on series z-scored with mean and population standard deviation of the
-    train rows, over all stride-1 windows of ``with_context(L).test``.
+    ETTh1/ETTh2 use rows 0, 8640, 11520 and 14400 as borders, and ETTm1/ETTm2 four times these rows
+    (12, 4 and 4 months of 30 days; later rows are unused). Every other series uses its first
+    ``int(0.7 n)`` rows for training, its last ``int(0.2 n)`` for testing and the rest for validation.
+    Published errors are means over all stride-1 windows of ``with_context(L).test``, on series z-scored
+    with mean and population standard deviation of the train rows.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def literature_split(name: str, n_rows: int) -> Split:
         train, validation, test = _FIXED_BORDERS[name]
         if _rows(n_rows) < test:
             raise ValueError(
-                f"n_rows={n_rows} is less than the {test} rows that the split of {name} covers; "
+                f"n_rows={n_rows} is less than the {test} rows of the split of {name}; "
                 "pass the whole series, or use ratio_split."
             )
         return Split(slice(0, train), slice(train, validation), slice(validation, test))
@@ -144,10 +144,11 @@ def literature_split(name: str, n_rows: int) -> Split:
 
 
 def ratio_split(n_rows: int, train: float, validation: float, test: float) -> Split:
-    """Split a series by shares, in the order of time.
+    """Split a series into consecutive parts by shares of its rows.
 
-    Train takes the first ``int(train * n_rows)`` rows and test the last ``int(test * n_rows)``;
-    rows lost to rounding go to validation (to test if `validation` is 0), as in the literature.
+    The train part is the first ``int(train * n_rows)`` rows, and the test part the last
+    ``int(test * n_rows)``. Rows left by rounding go to validation (to test if `validation` is 0), as in
+    the literature.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Made-up series with known ingredients, for examples, tests and benchmarks."""
+"""Synthetic series with known components, for examples, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 __all__ = ["make_series"]
 
 _AR_COEFFICIENT = 0.7
-_AR_MEMORY = 64  # 0.7**64 is 1e-10: beyond it an impulse is below float32 noise
+_AR_MEMORY = 64  # 0.7**64 is 1e-10, below float32 rounding
 _REGIME_LEVEL = 1.0
 _REGIME_LOG_AMPLITUDE = 0.4
 
@@ -29,7 +29,7 @@ def make_series(
     random_state: int | np.random.Generator | None = 0,
     start: str | pd.Timestamp = "2024-01-01",
 ) -> pd.DataFrame:
-    """Make a multivariate series of trend, seasons, regimes and autocorrelated noise.
+    """Generate a multivariate series of trend, seasons, regimes and autocorrelated noise.
 
     Variate c is ``level + slope * t / T + amplitude * sum_k sin(2 pi t / m_k + phase_k) / (k + 1)
     + e``. Slopes and phases differ between variates; level and amplitude are piecewise constant
@@ -41,23 +41,23 @@ def make_series(
     n_rows
         Rows T, at least 1.
     n_variates
-        Columns C, at least 1; they are named ``y0``, ``y1``, ...
+        Columns C, at least 1 (default 2); they are named ``y0``, ``y1``, ...
     freq
-        pandas offset alias of the time step.
+        pandas offset alias of the time step (default "h").
     seasons
-        Season lengths m in rows, the strongest first; may be empty.
+        Season lengths m in rows, the strongest first (default 24 and 168); may be empty.
     trend
-        Largest rise or fall over the whole series; each variate draws its own within it.
+        Largest rise or fall over the whole series (default 1); each variate draws a random one up to it.
     regime_changes
-        Number of rows (fewer than `n_rows`) at which level and amplitude change.
+        Number of rows (fewer than `n_rows`, default 2) at which level and amplitude change.
     noise
-        Standard deviation of e, in the unit of the strongest season's amplitude; at least 0.
+        Standard deviation of e, at least 0, in units of the strongest season's amplitude (default 0.3).
     missing
-        Chance, from 0 up to but not including 1, that a value is missing (NaN).
+        Probability, at least 0 and below 1, that a value is missing (NaN); default 0.
     random_state
-        Seed or generator; the same seed gives the same series.
+        Seed or generator (default 0); the same seed gives the same series.
     start
-        First time stamp.
+        First time stamp (default 2024-01-01).
 
     Returns
     -------
@@ -67,7 +67,7 @@ def make_series(
     Raises
     ------
     ValueError
-        If an argument is outside the range given above.
+        If an argument is outside its range.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def _autoregressive(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDA
     """Return AR(1) noise of unit variance, stationary from the first row on."""
     rows, variates = shape
     shocks = rng.standard_normal((rows + _AR_MEMORY - 1, variates))
-    # A recursion over rows is a Python loop; its truncated impulse response is a convolution.
+    # A convolution with the truncated impulse response avoids a Python loop over rows.
     response = np.sqrt(1.0 - _AR_COEFFICIENT**2) * _AR_COEFFICIENT ** np.arange(_AR_MEMORY)
     return np.stack([np.convolve(column, response, "valid") for column in shocks.T], axis=1)
 
@@ -142,4 +142,4 @@ def _check_amounts(seasons: Sequence[float], trend: float, noise: float, missing
         if not 0 <= value < np.inf:
             raise ValueError(f"{argument}={value} is out of range; give a finite number >= 0.")
     if not 0 <= missing < 1:
-        raise ValueError(f"missing={missing} is not a chance below 1; give 0 <= missing < 1.")
+        raise ValueError(f"missing={missing} is not a probability below 1; give 0 <= missing < 1.")

@@ -1,4 +1,4 @@
-"""Tracks: values of places in a genome as BED, bedGraph and bigWig files, for a genome browser."""
+"""Tracks: scores of genome regions as BED, bedGraph and bigWig files, for a genome browser."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ _COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
 def write_track(
     frame: pd.DataFrame, path: str | Path, lengths: Mapping[str, int] | None = None
 ) -> None:
-    r"""Write places and their scores in the format of the file's ending.
+    r"""Write regions and their scores in the format that the suffix of the file names.
 
-    A place without a score (NaN) is left out. Places are sorted by contig and start. Scores have six
+    A region without a score (NaN) is left out. Regions are sorted by contig and start. Scores have six
     digits as text, and 32 bits in bigWig.
 
-    bedGraph and bigWig have one score for each nucleotide. Where places overlap, as sliding windows do,
-    they are cut at every start and end, and each piece has the mean of the scores that cover it. BED
-    keeps the places as they are.
+    bedGraph and bigWig have one score for each nucleotide. Regions that overlap, as sliding windows do,
+    are cut at every start and end, and each piece gets the mean of the scores that cover it. BED keeps
+    the regions unchanged.
 
     Parameters
     ----------
     frame : DataFrame
-        `chrom`, `start`, `end` (0-based, half-open), `score`, and perhaps `name` and `strand`, which
-        only BED holds ("." where they are missing).
+        `chrom`, `start`, `end` (0-based, half-open), `score`, and optionally `name` and `strand`, which
+        only BED stores ("." where they are missing).
     path : str or Path
-        The file, named .bed, .bedgraph, .bg (plain or .gz), .bw or .bigwig; a former one is replaced
-        when the new one is complete, and its folder is made if it is missing.
+        The file, with the suffix .bed, .bedgraph, .bg (plain or .gz), .bw or .bigwig. An existing file is
+        replaced when the new one is complete, and a missing folder is created.
     lengths : mapping, optional
         Nucleotides of each contig, such as :attr:`Genome.lengths`. Contigs are written in this order
-        (default: as they first appear), and no place may reach beyond its contig. Required for bigWig.
+        (default: as they first appear), and no region may reach beyond its contig. Required for bigWig.
 
     Raises
     ------
     ModuleNotFoundError
         If pyBigWig is not installed (for bigWig only).
     ValueError
-        If the name has the ending of no format, a column is missing, a place or score cannot be
-        written, no place has a score, or bedGraph or bigWig would mix both strands.
+        If the suffix is unknown, a column is missing, a region or score cannot be written, no region
+        has a score, or bedGraph or bigWig would mix both strands.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def write_track(
     kind = _KINDS.get((Path(path.stem) if compressed else path).suffix.lower())
     if kind is None or (compressed and kind == "bigWig"):
         raise ValueError(
-            f"path is {str(path)!r}, whose ending is no known format; give a name that ends in .bed, "
+            f"path is {str(path)!r}, whose suffix is no known format; give a name that ends in .bed, "
             ".bedgraph or .bg (these also with .gz), .bw or .bigwig"
         )
     if kind == "bigWig" and lengths is None:
@@ -88,7 +88,7 @@ def write_track(
     if kind != "BED":
         if {"+", "-"} <= set(places["strand"]):
             raise ValueError(
-                f"column 'strand' has '+' and '-', and {kind} holds one strand: write one file per "
+                f"column 'strand' has '+' and '-', but {kind} stores one strand: write one file per "
                 "strand (frame[frame['strand'] == '+'])"
             )
         places = _pieces(places)
@@ -100,7 +100,7 @@ def write_track(
 
 
 def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFrame:
-    """The columns of BED, checked and sorted; `chrom` is categorical, in the order of contigs."""
+    """Return the columns of BED, checked and sorted; `chrom` is categorical, in the order of contigs."""
     for name in ("chrom", "start", "end", "score"):
         if name not in frame:
             raise ValueError(f"frame lacks the column {name!r}; it has {list(frame.columns)}")
@@ -115,34 +115,34 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
     start, end = places["start"].to_numpy(), places["end"].to_numpy()
     contigs = list(places["chrom"].unique() if lengths is None else lengths)
     for wrong, what in (
-        (start < 0, "begins below 0"),
+        (start < 0, "begins before 0"),
         (end <= start, "is empty or ends before it begins"),
         (~places["strand"].isin(["+", "-", "."]), "is on no strand '+', '-' or '.'"),
         (np.isinf(places["score"]), "has an infinite score"),
-        (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line's end in its name"),
-        (~places["chrom"].isin(contigs), "is on a contig that lengths lacks"),
+        (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line break in its name"),
+        (~places["chrom"].isin(contigs), "is on a contig that is not in lengths"),
     ):
         refuse_places(places, wrong, what)
     if lengths is not None:
         length = places["chrom"].map(dict(lengths)).to_numpy(np.int64)
-        refuse_places(places, end > length, "reaches beyond its contig, whose end lengths gives")
+        refuse_places(places, end > length, "reaches beyond the length of its contig (in lengths)")
     places["chrom"] = pd.Categorical(places["chrom"], contigs)
     places = places.loc[places["score"].notna(), _COLUMNS]
     if places.empty:
-        raise ValueError("frame has no place with a score; a track has at least one")
+        raise ValueError("frame has no region with a score; give at least one")
     return places.sort_values(["chrom", "start", "end"])
 
 
 def _pieces(places: pd.DataFrame) -> pd.DataFrame:
-    """Disjoint intervals, cut at every start and end, with the mean of the scores that cover each."""
+    """Cut regions at every start and end; each interval gets the mean of the scores that cover it."""
     chrom = places["chrom"].cat
     start, end = (places[name].to_numpy(np.int64) for name in ("start", "end"))
-    size = end.max()  # contigs one behind the other, each as long as the longest
+    size = end.max()  # contigs are concatenated, each padded to the longest
     first = chrom.codes.to_numpy(np.int64) * size
     at = np.concatenate([first + start, first + end])
     order = np.argsort(at, kind="stable")
     at = at[order]
-    last = np.flatnonzero(np.append(at[1:] != at[:-1], True))  # of the starts and ends at one place
+    last = np.flatnonzero(np.append(at[1:] != at[:-1], True))  # last event at each position
     edges = at[last]
     covering = np.cumsum(np.where(order < len(start), 1, -1))[last]
     total = _running_sums(places["score"].to_numpy(), order, int(covering.max()))[last]
@@ -159,10 +159,10 @@ def _pieces(places: pd.DataFrame) -> pd.DataFrame:
 
 
 def _running_sums(scores: NDArray[np.float64], order: NDArray[np.int64], most: int) -> Any:
-    """Sums while scores are added and, as events N, N + 1, ... of `order`, taken away again.
+    """Return running sums: event i < N of `order` adds score i, and event N + i subtracts it.
 
-    In floats, each score would leave its rounding behind for all that follow. Whole numbers leave
-    nothing, and two of 62 bits hold a sum of `most` scores as exactly as a float does.
+    Floats would leave rounding errors in all later sums. Integers leave none, and two of 62 bits hold a
+    sum of `most` scores as exactly as a float does.
     """
     bits = 62 - most.bit_length()
     shift = bits - int(np.frexp(np.abs(scores).max())[1])
@@ -180,7 +180,7 @@ def _running_sums(scores: NDArray[np.float64], order: NDArray[np.int64], most: i
 def _write_text(places: pd.DataFrame, path: Path, compressed: bool) -> None:
     with ExitStack() as stack:
         file: Any = stack.enter_context(path.open("wb"))
-        if compressed:  # neither name nor time: the same places are the same bytes
+        if compressed:  # without name and time, the same regions give the same bytes
             file = stack.enter_context(
                 gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
             )
@@ -201,7 +201,7 @@ def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int], 
     with pyBigWig.open(str(path), "w") as file:
         file.addHeader([(contig, int(length)) for contig, length in lengths.items()])
         chrom, start, end, score = (places[column].tolist() for column in places)
-        file.addEntries(chrom, start, ends=end, values=score)  # lists: not every build knows numpy
-    with pyBigWig.open(str(path)) as file:  # closing a file on a full disk raises nothing
+        file.addEntries(chrom, start, ends=end, values=score)  # not every build takes arrays
+    with pyBigWig.open(str(path)) as file:  # on a full disk, closing a file raises no error
         if file.header()["nBasesCovered"] != sum(end) - sum(start):
-            raise OSError(f"{name} could not be written whole; check whether the disk is full")
+            raise OSError(f"{name} could not be written completely; check whether the disk is full")

@@ -16,7 +16,7 @@ __all__ = ["read_variants"]
 _COLUMNS = ("chrom", "start", "ref", "alt", "id", "record")
 _IUPAC = f"[{IUPAC}{IUPAC.lower()}]+"
 _LETTERS = re.compile(_IUPAC)
-# <DEL>, both kinds of breakends (G]17:198], .A, A.), an allele deleted by another record, none at all
+# <DEL>, both kinds of breakends (G]17:198], .A, A.), an allele deleted by another record, no allele
 _NO_LETTERS = re.compile(rf"<\S+>|\S*[\[\]]\S*|\.{_IUPAC}|{_IUPAC}\.|\*|\.")
 
 
@@ -26,21 +26,20 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file. Its first five columns are read (CHROM, POS, ID, REF, ALT, separated by tabs); the
-        header may be missing.
+        The file. Only its first five columns are read (CHROM, POS, ID, REF, ALT, separated by tabs);
+        the header may be missing.
 
     Returns
     -------
     DataFrame
-        One row for each alternative allele: `chrom`, `start` (0-based), `ref`, `alt` and `id` as they are
-        written, and `record`, the number of its line among the file's records, from 0. Alleles without
-        letters (symbolic ones such as <DEL>, breakends, "*" and ".") are left out;
-        ``frame.attrs["left_out"]`` is their number.
+        One row for each alternative allele: `chrom`, `start` (0-based), `ref`, `alt` and `id` as in the
+        file, and `record`, the 0-based number of the record. Alleles without letters (symbolic ones such
+        as <DEL>, breakends, "*" and ".") are left out; ``frame.attrs["left_out"]`` counts them.
 
     Raises
     ------
     ValueError
-        If a line is malformed (the message names it), or there is no allele of letters.
+        If a line is malformed (the message names it), or no allele consists of letters.
 
     Examples
     --------
@@ -73,7 +72,7 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     if not rows:
         raise ValueError(
             f"{path.name} has no alternative allele of letters (records: {record}, alleles left out: "
-            f"{left_out}); give a VCF file with at least one"
+            f"{left_out}); give a VCF file that has one"
         )
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     frame = frame.astype({"start": np.int64, "record": np.int64})
@@ -95,6 +94,6 @@ def _check_line(fields: list[str], where: str) -> None:
     for alt in alts.split(","):
         if not (_LETTERS.fullmatch(alt) or _NO_LETTERS.fullmatch(alt)):
             raise ValueError(
-                f"{where} has ALT {alts!r}, of which {alt!r} is neither IUPAC letters nor what VCF "
-                "writes otherwise (<...>, a breakend, '*', '.'); separate alleles by single commas"
+                f"{where} has ALT {alts!r}; {alt!r} is neither IUPAC letters nor another VCF "
+                "allele (<...>, a breakend, '*', '.'); separate alleles by single commas"
             )

@@ -1,8 +1,8 @@
 """Sliding windows over a series, cut on demand.
 
 Tensor contract: a series is ``[T, C]`` (rows in time order, one column per variate); window ``i``
-is rows ``i*stride`` to ``i*stride + L + H``, cut into a past ``[L, C]`` and a future ``[H, C]``. Several
-series (a panel) lie one after the other in the same array, and no window reaches from one into another.
+is rows ``i*stride`` to ``i*stride + L + H``, cut into a past ``[L, C]`` and a future ``[H, C]``. The
+series of a panel follow one another in one array, and no window reaches from one into another.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _Rows = TypeVar("_Rows", bound=npt.NDArray[np.floating])
 
 
 class SlidingWindows:
-    """Every (past, future) pair of a series, without holding more than the series.
+    """Every (past, future) pair of a series, in the memory of the series alone.
 
-    All stride-1 windows of a ``[T, C]`` series would take ``context_length +
-    prediction_length`` times its memory; here one float32 array is kept and an index copies only
+    A copy of all stride-1 windows of a ``[T, C]`` series would take ``context_length +
+    prediction_length`` times its memory. This class keeps one float32 array, and an index copies only
     the requested windows. The last whole window is always included.
 
     Parameters
     ----------
     values
         Series ``[T, C]`` or ``[T]`` (then C = 1), in time order. NaN means missing and is kept.
-        A C-contiguous float32 array is kept as it is, not copied: do not write to it afterwards.
+        A C-contiguous float32 array is not copied: do not change it afterwards.
     context_length
         Rows L of the past, at least 1.
     prediction_length
         Rows H of the future, at least 1.
     stride
-        Rows between the starts of neighbouring windows, at least 1.
+        Rows between the starts of neighbouring windows, at least 1 (default 1).
     spans
-        ``[I, 2]``, first row of every series of a panel and the row after its last; default: one series,
-        all rows. A series of a panel that is shorter than a window, but longer than the future, gives one
-        window with NaN in front; a still shorter one gives none.
+        ``[I, 2]``, the first row of every series of a panel and the row after its last (default: one
+        series of all rows). A series of a panel that is shorter than a window, but longer than the
+        future, gives one window with NaN in front; a shorter series gives none.
 
     Raises
     ------
     ValueError
-        If a length or the stride is below 1, `values` is not 1-D or 2-D, has no column, holds an
-        infinite value, or has no window; if `spans` are not runs of its rows.
+        If a length or the stride is below 1, `values` is not 1-D or 2-D, has no column, an infinite
+        value or no window, or if `spans` are not ranges of its rows.
     TypeError
         If `values` is not numeric or a length is not an integer.
 
@@ -64,8 +64,8 @@ class SlidingWindows:
     ((2, 3, 1), (2, 2, 1))
     """
 
-    # Only the series and where they begin are kept: a strided view held as an attribute would be
-    # written out in full by pickle, once per worker of a data loader.
+    # The windows are no strided view in an attribute: pickle would write such a view in full, once per
+    # worker of a data loader.
     __slots__ = ("_counts", "context_length", "prediction_length", "spans", "stride", "values")
 
     def __init__(
@@ -100,9 +100,9 @@ class SlidingWindows:
         return int(self._counts[-1]) if len(self._counts) else 0
 
     def items(self, index: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the number of the series that each of the windows at `index` ``[N]`` lies in."""
-        found = np.searchsorted(self._counts, np.asarray(index) % max(1, len(self)), side="right")
-        return found.astype(np.int64)
+        """Return the number of the series of each window at `index` ``[N]``."""
+        series = np.searchsorted(self._counts, np.asarray(index) % max(1, len(self)), side="right")
+        return series.astype(np.int64)
 
     def __getitem__(
         self, index: SupportsIndex | slice | npt.ArrayLike
@@ -118,15 +118,15 @@ class SlidingWindows:
         Returns
         -------
         tuple
-            ``past [L, C], future [H, C]`` for one integer, else ``past [N, L, C],
-            future [N, H, C]``, float32.
+            ``past [L, C], future [H, C]`` for one integer, otherwise ``past [N, L, C],
+            future [N, H, C]``; float32.
 
         Raises
         ------
         IndexError
             If an integer is out of range or the array is not 1-D.
         TypeError
-            If the index is of another kind, a boolean mask included.
+            If the index has another type, for instance a boolean mask.
         """
         if isinstance(index, slice):
             return self._gather(np.arange(*index.indices(len(self))))
@@ -164,9 +164,8 @@ class SlidingWindows:
         place = chosen % max(1, len(self)) - np.concatenate([[0], self._counts])[item]
         first, end = self.spans[item].T
         length = self.context_length + self.prediction_length
-        start = np.minimum(
-            first + place * self.stride, end - length
-        )  # before `first`: in front is NaN
+        # a start before `first` gives NaN in front
+        start = np.minimum(first + place * self.stride, end - length)
         rows = start[:, None] + np.arange(length)  # [N, L + H]
         window = gather_rows(self.values, rows, first, end)  # [N, L + H, C], a copy
         past, future = window[:, : self.context_length], window[:, self.context_length :]
@@ -179,17 +178,17 @@ def gather_rows(
     first: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
 ) -> _Rows:
-    """Copy rows of a panel; those outside their series are NaN.
+    """Copy rows of a panel; rows outside their series become NaN.
 
     Parameters
     ----------
     values
         ``[N, C]``, the series one after the other.
     rows
-        ``[..., n]``, which rows; any number.
+        ``[..., n]``, the rows to copy; any integers.
     first, end
-        ``[...]`` or of a shape that broadcasts to it: where the series of each run of n rows begins, and
-        the row after its last.
+        ``[...]``, or a shape that broadcasts to it: the first row of the series that each n rows belong
+        to, and the row after its last.
 
     Returns
     -------
@@ -202,26 +201,27 @@ def gather_rows(
     array([nan,  0.,  1., nan])
     """
     inside = (rows >= first[..., None]) & (rows < end[..., None])
-    found: _Rows = values[np.clip(rows, 0, len(values) - 1)]  # type: ignore[assignment]
-    found[~inside] = np.nan
-    return found
+    gathered: _Rows = values[np.clip(rows, 0, len(values) - 1)]  # type: ignore[assignment]
+    gathered[~inside] = np.nan
+    return gathered
 
 
 def _spans(spans: npt.ArrayLike | None, n_rows: int) -> npt.NDArray[np.int64]:
     if spans is None:
         return np.array([[0, n_rows]])
-    found = np.asarray(spans)
-    whole = found.ndim == 2 and found.shape[1] == 2 and found.dtype.kind in "iu"
+    borders = np.asarray(spans)
+    whole = borders.ndim == 2 and borders.shape[1] == 2 and borders.dtype.kind in "iu"
     if (
         not whole
-        or (found < 0).any()
-        or (found > n_rows).any()
-        or (found[:, 1] < found[:, 0]).any()
+        or (borders < 0).any()
+        or (borders > n_rows).any()
+        or (borders[:, 1] < borders[:, 0]).any()
     ):
         raise ValueError(
-            f"spans={spans!r} are no runs of the {n_rows} rows of values; give [first, stop] a series."
+            f"spans={spans!r} are not ranges of the {n_rows} rows of values; give [first, stop] for "
+            "each series."
         )
-    return found.astype(np.int64)
+    return borders.astype(np.int64)
 
 
 def _positive(argument: str, value: SupportsIndex) -> int:
@@ -246,7 +246,7 @@ def _series(values: npt.ArrayLike) -> FloatArray:
         )
     if raw.ndim == 2 and raw.shape[1] == 0:
         raise ValueError(f"values has shape {raw.shape}; give at least one column.")
-    with np.errstate(over="ignore"):  # reported below, with its place
+    with np.errstate(over="ignore"):  # reported below, with its position
         series = np.ascontiguousarray(raw, dtype=np.float32).reshape(
             len(raw), *(raw.shape[1:] or (1,))
         )

@@ -1,4 +1,4 @@
-"""The neural long-term memory as pure functions on tensors; `README.md` holds the mathematics."""
+"""The neural long-term memory as pure functions on tensors; `README.md` has the mathematics."""
 
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.dispatch import IMPLEMENTATIONS, explain, neural_memory, read_memory

@@ -1,4 +1,4 @@
-"""Backward passes that are written out, and so cannot be differentiated themselves."""
+"""Hand-written backward passes, which cannot be differentiated again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["differentiable_once", "operator", "requires_gradient"]
 
 
 def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the backward of an autograd function refuse `create_graph=True`, whatever the loss.
+    """Make the backward of an autograd function refuse `create_graph=True` for every loss.
 
-    torch's own `once_differentiable` refuses only where the incoming gradient has a graph. For a loss
-    that is linear in the output it has none, and the result would silently end there.
+    torch's own `once_differentiable` refuses only if the incoming gradient has a graph. For a loss that
+    is linear in the output it has none, and the graph would silently end there.
     """
     once = once_differentiable(backward)
 
@@ -34,7 +34,7 @@ def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def requires_gradient(*tensors: Tensor | None) -> bool:
-    """Whether a backward pass through a function of these tensors may follow."""
+    """Whether a function of these tensors may need a backward pass."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
@@ -48,16 +48,16 @@ def operator(
     name : str
         `"titans_ts::..."`.
     schema : str
-        Types of the arguments and results, as `torch.library` writes them.
+        Types of the arguments and results, in the syntax of `torch.library`.
     compute : callable
-        The function; it changes none of its arguments.
+        The function; it must not change its arguments.
     shapes : callable
-        Takes the same arguments, and returns tensors of the shapes and dtypes of its results.
+        Takes the same arguments and returns tensors with the shapes and dtypes of the results.
 
     Returns
     -------
     callable
-        The operator under torch.compile, and otherwise the function itself, which starts faster.
+        The operator under torch.compile, otherwise the function itself, which starts faster.
     """
     registered = torch.library.custom_op(name, compute, mutates_args=(), schema=schema)
     registered.register_fake(shapes)

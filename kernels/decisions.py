@@ -1,4 +1,4 @@
-"""Record of which code computes a call, for the functions that explain it."""
+"""A log of which code computes a call, for the functions that explain it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def note(part: str, decision: object) -> None:
 
 
 def covered(part: str, reason: str | None) -> bool:
-    """Whether a compiled kernel computes a part of a model: there is no reason against it.
+    """Record whether a compiled kernel computes a part of a model, and return it.
 
     Parameters
     ----------
     part : str
-        The part, for the record.
+        Name of the part in the log.
     reason : str or None
         Why the kernel does not cover the call, or None if it does.
     """

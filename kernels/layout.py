@@ -1,8 +1,8 @@
-"""Masked tokens and samples that stand at different places of their chunks.
+"""Masked tokens, and samples at different positions in their chunks.
 
-A masked token is absent: it takes no place in a chunk. `ChunkLayout` lays every sample's present tokens
-out without gaps, shifted so that the chunk boundaries of all samples fall on the same slots; absent slots
-before and after are marked. With no mask and one common position, the usual case, nothing is moved.
+A masked token is absent: it takes no place in a chunk. `ChunkLayout` packs every sample's present tokens
+without gaps and shifts them, so that the chunk boundaries of all samples are at the same slots. It marks
+absent slots before and after. Without a mask and with one common position (the usual case) nothing moves.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ class ChunkLayout:
     """The layout of one call's tokens on the grid of chunks; build it with :meth:`build`."""
 
     chunks: list[tuple[int, int]]
-    """Slots `[start, stop)` of every chunk touched."""
+    """Slots `[start, stop)` of every chunk that has tokens."""
     end: Tensor
     """`[B]` int64 on the CPU: tokens since the boundary before the first chunk, after this call."""
     chunk_size: int
     offset: int
     """Position of slot 0 in the first chunk."""
     source: Tensor | None = None
-    """`[B, N]`: which token lies in a slot; None when token t lies in slot t."""
+    """`[B, N]`: the token in each slot; None if token t is in slot t."""
     present: Tensor | None = None
     """`[B, N]` bool: which slots hold a token."""
     slot: Tensor | None = None
-    """`[B, T]`: in which slot a token lies."""
+    """`[B, T]`: the slot of each token."""
     mask: Tensor | None = None
     """`[B, T]` bool: which tokens are present."""
 
@@ -39,8 +39,8 @@ class ChunkLayout:
     def build(
         cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int
     ) -> ChunkLayout:
-        """Lay out `length` tokens after `position` `[B]`, of which `mask` `[B, T]` are present."""
-        places = position.tolist()  # one call: a single token waits for it
+        """Lay out `length` tokens after `position` `[B]`; `mask` `[B, T]` is True where one is."""
+        places = position.tolist()  # one call, because a single token waits for it
         first = places[0] if places else 0
         if length == 0 or (mask is None and places.count(first) == len(places)):
             chunks, start = [], 0
@@ -58,7 +58,7 @@ class ChunkLayout:
         n_slots = int(end.max()) if len(end) else 0
         source = torch.full((len(position), n_slots + 1), length, device=device)
         tokens = torch.arange(length, device=device).expand_as(mask)
-        # the absent go to a spare slot
+        # absent tokens go to a spare slot
         source.scatter_(1, slot.masked_fill(~mask, n_slots), tokens)
         source = source[:, :n_slots]
         chunks = [(s, min(n_slots, s + chunk_size)) for s in range(0, n_slots, chunk_size)]
@@ -82,13 +82,13 @@ class ChunkLayout:
         return self.end % self.chunk_size
 
     def place(self, x: Tensor) -> Tensor:
-        """Tokens `[B, T, ...]` to slots `[B, N, ...]`; absent slots are zero."""
+        """Move tokens `[B, T, ...]` to slots `[B, N, ...]`; absent slots are zero."""
         if self.source is None or self.present is None:
             return x
         return keep(take(x, self.source), self.present)
 
     def pick(self, y: Tensor) -> Tensor:
-        """Slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
+        """Move slots `[B, N, ...]` to tokens `[B, T, ...]`; masked tokens become zero."""
         if self.slot is None or self.mask is None:
             return y
         if y.shape[1] == 0:  # not one token is present
@@ -97,7 +97,7 @@ class ChunkLayout:
 
 
 def keep(x: Tensor, mask: Tensor) -> Tensor:
-    """Return x `[B, T, ...]` with zeros, whatever stood there, where `mask` `[B, T]` is False."""
+    """Return x `[B, T, ...]` with zeros (also instead of NaN) where `mask` `[B, T]` is False."""
     return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
 
 

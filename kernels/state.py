@@ -1,4 +1,4 @@
-"""The state of a neural memory: everything it needs to go on reading.
+"""The state of a neural memory: everything it needs to continue a stream.
 
 A memory of depth L_M is a tuple of L_M weight matrices. The learned initial memory M_0 is shared by
 the batch, `[H, d_in, d_out]` a layer; every running quantity belongs to one sample and is
@@ -24,9 +24,9 @@ class MemoryState(NamedTuple):
     Attributes
     ----------
     weights : Weights
-        M_t, the memory as it stands, `[B, H, d_in, d_out]` a layer.
+        M_t, the current memory, `[B, H, d_in, d_out]` a layer.
     momentum : Weights
-        S_t, the running surprise, same shapes.
+        S_t, the running surprise; same shapes.
     anchor : Weights
         M_{t'}, the memory at the last chunk boundary, where gradients are taken; same shapes.
     position : Tensor
@@ -40,12 +40,12 @@ class MemoryState(NamedTuple):
 
 
 class MemoryOutput(NamedTuple):
-    """What a memory returns.
+    """The result of a call.
 
     Attributes
     ----------
     y : Tensor or None
-        `[B, T, H, V]`, M_t(q_t); zero where masked; None when no queries were given.
+        `[B, T, H, V]`, M_t(q_t); zero where masked; None without queries.
     state : MemoryState
         The state after the last token.
     surprise : Tensor

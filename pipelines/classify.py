@@ -46,7 +46,7 @@ def run_classify(
     seed: int = 0,
     save: str | Path | None = None,
 ) -> ClassifyJob:
-    """Fit on labelled sequences, and predict others.
+    """Fit a classifier on labelled sequences, and predict a test part.
 
     Parameters
     ----------
@@ -56,13 +56,14 @@ def run_classify(
     classifier : TitansClassifier
         The classifier to fit.
     groups : str, optional
-        A column of groups; a group is never split between training, validation and test.
+        A column of groups (default: none); a group is never split between training, validation and
+        test.
     test_fraction : float
-        Share that is held out, where there is no test part.
+        Share of `train` to hold out if `test` is None (default 0.2).
     seed : int
-        Of what is held out.
+        Seed of this random draw (default 0).
     save : str or Path, optional
-        Where to save the classifier, as soon as it is fitted.
+        Directory to save the fitted classifier to (default: it is not saved).
 
     Raises
     ------
@@ -121,10 +122,10 @@ def run_classify(
 
 
 def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
-    """Raise ValueError unless every row has a group, and there are enough."""
+    """Raise ValueError unless every row has a group, and there are enough groups."""
     if groups not in frame:
         raise ValueError(
-            f"groups is {groups!r}, which is no column; choose one of {list(frame.columns)}"
+            f"groups is {groups!r}, which is not a column; choose one of {list(frame.columns)}"
         )
     if frame[groups].isna().any():
         row = frame.index[frame[groups].isna()][0]
@@ -132,12 +133,12 @@ def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
     if frame[groups].nunique() < needed:
         raise ValueError(
             f"column {groups!r} has {frame[groups].nunique()} groups, but {needed} are needed: for "
-            "training, for early stopping and, without a test part, for testing; give more, or none"
+            "training, for early stopping and, without a test part, for testing; give more or no groups"
         )
 
 
 def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both parts, with labels as text if they are text in one of them."""
+    """Return both parts; if the labels of one part are text, those of both become text."""
     numbers = [is_numeric_dtype(part["label"]) for part in (train, test)]
     if numbers[0] == numbers[1]:
         return train, test
@@ -151,7 +152,7 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
     if not set(first) & set(second):
         raise ValueError(
             f"the training part has the labels {first[:5]} and the test part {second[:5]}, numbers in "
-            "one and text in the other; write them alike"
+            "one and text in the other; use the same kind in both"
         )
     return parts[0], parts[1]
 

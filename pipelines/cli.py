@@ -81,10 +81,10 @@ def forecast(
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Forecast every column of a file, and say how good the forecasts were so far.
+    """Forecast every column of a file, and measure the error on a held-out tail.
 
     A tail of the rows is held out: the model trains without it, and its forecasts of the tail are
-    compared with repeating the last season. Then it forecasts what comes after the last row.
+    compared with repeating the last season. Then it forecasts the steps after the last row.
     """
     from titans_ts.forecasting import TitansForecaster
     from titans_ts.pipelines.ingest import read_frame
@@ -102,7 +102,7 @@ def forecast(
     _run(frame, forecaster, season_length, out, report, save, threads)
 
 
-@app.command(short_help="See it work: New York's weather, offline, in a minute.")
+@app.command(short_help="Run an example: forecast New York's weather, offline, in a minute.")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
     seed: Seed = 0,
@@ -148,7 +148,7 @@ def _run(
     save: Path | None,
     threads: int,
 ) -> None:
-    """Fit, measure, write and tell; both commands end here."""
+    """Fit, evaluate, and write the results; both commands call this function."""
     check_matplotlib("picture")
     import torch
 
@@ -180,10 +180,10 @@ def _run(
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends in one line, not in a traceback."""
+    """Run the command; an error prints one line instead of a traceback."""
     try:
         app()
-    except KeyError as error:  # whose str is the repr of its message
+    except KeyError as error:  # its str is the repr of the message
         _leave(error.args[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         _leave(error)

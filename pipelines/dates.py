@@ -1,4 +1,4 @@
-"""Reading a column of dates in one way throughout, or refusing to guess."""
+"""Read a column of dates in one consistent way; ambiguous dates raise an error."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def read_dates(column: pd.Series, say: Callable[[str], None]) -> pd.Series | Non
     column : Series
         Text, dates, or whole numbers: YYYYMMDD, or seconds or milliseconds since 1970.
     say : callable
-        Receives a line for what had to be assumed.
+        Receives one line for every assumption.
 
     Returns
     -------
     Series or None
-        The dates, NaT where a cell is none; None if the column does not hold dates.
+        The dates, with NaT for cells that are not dates; None if the column has no dates.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read_dates(column: pd.Series, say: Callable[[str], None]) -> pd.Series | Non
     text = column.astype("string").str.strip()
     known = text.dropna()
     if known.empty or known.str.fullmatch(CLOCK).mean() > 0.5:
-        return None  # a time of day alone would be read as today's
+        return None  # pandas would read a time of day as today's
     match = _NUMERIC.fullmatch(known.iloc[0])
     dates = _from_text(text) if match is None else _from_parts(text, match)
     return dates if dates.notna().mean() > 0.5 else None
@@ -66,7 +66,7 @@ def _from_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series | 
 
 
 def _from_parts(text: pd.Series, match: re.Match[str]) -> pd.Series:
-    """Dates of three numbers: every order that reads all cells, and of those the regular one."""
+    """Read dates of three numbers: of all orders that read most cells, take the regular one."""
     first, separator, last = match.group(1, 2, 3)
     if len(first) == 4:
         orders = ["%Y{}%m{}%d"]
@@ -106,9 +106,9 @@ def _is_regular(dates: pd.Series) -> bool:
 
 
 def _from_text(text: pd.Series) -> pd.Series:
-    """ISO 8601 with a zone, or months by name."""
+    """Read ISO 8601 dates with a time zone, or dates with names of months."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that pandas falls back to a parser of its own
+        warnings.simplefilter("ignore")  # pandas warns about its fallback parser
         for options in ({"format": "ISO8601"}, {}):
             try:
                 dates = pd.to_datetime(text, errors="coerce", **options)

@@ -17,20 +17,20 @@ __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
 
 @dataclass(frozen=True)
 class ForecastJob:
-    """What a forecast came to."""
+    """The results of a forecast."""
 
     history: pd.DataFrame
     """The series `[T, C]`."""
     forecast: pd.DataFrame
-    """Mean `[H, C]` after its end."""
+    """Mean forecast `[H, C]` after the end of the series."""
     quantiles: pd.DataFrame
-    """Columns (variate, quantile)."""
+    """Quantile forecasts, with columns (variate, quantile)."""
     backcast: pd.DataFrame
-    """Mean `[H, C]` forecast for the last rows of history, which training did not see."""
+    """Mean forecast `[H, C]` of the last rows of history, which were not used for training."""
     errors: pd.DataFrame
-    """Mean absolute errors on the held-out tail: rows variates, columns titans, seasonal naive."""
+    """Mean absolute errors on the held-out tail: a row per variate, columns titans, seasonal naive."""
     n_windows: int
-    """Forecasts behind those errors."""
+    """Number of forecasts in these errors."""
     season_length: int
     """Steps in the season of the seasonal-naive forecast."""
     forecaster: TitansForecaster
@@ -38,9 +38,9 @@ class ForecastJob:
 
     @property
     def improvement(self) -> float:
-        """How much lower the error is than seasonal-naive's, averaged over variates (0.2 = 20 %).
+        """Mean relative reduction of the seasonal-naive error over the variates (0.2 = 20 %).
 
-        Variates that the seasonal-naive forecast hits exactly do not count; NaN if none is left.
+        Variates with a seasonal-naive error of 0 are ignored; NaN if no other variate is left.
         """
         errors = self.errors[self.errors["seasonal naive"] > 0]
         return float(1 - (errors["titans"] / errors["seasonal naive"]).mean())
@@ -53,19 +53,19 @@ def run_forecast(
     season_length: int | None = None,
     test_fraction: float = 0.1,
 ) -> ForecastJob:
-    """Fit on all but a tail, measure every forecast of the tail, and forecast what comes next.
+    """Fit on all rows but a tail, measure the forecasts of the tail, and forecast the next steps.
 
     Parameters
     ----------
     frame : DataFrame
-        Wide, with a regular index.
+        A wide frame with a regular index.
     forecaster : TitansForecaster
-        Not yet fitted.
+        The forecaster to fit.
     season_length : int, optional
-        Steps in a season; default: what is usual at the index's frequency, 1 where that is longer than
-        the series.
+        Steps in a season; default: the usual season of the index's frequency, or 1 if that is longer
+        than the training rows.
     test_fraction : float
-        Share of the rows in the tail (at least one forecast).
+        Share of the rows in the tail (default 0.1; at least one forecast).
 
     Raises
     ------
@@ -146,7 +146,7 @@ def write_forecast(
 
 
 def _table(job: ForecastJob) -> pd.DataFrame:
-    """Mean and quantiles side by side: `x`, `x_q0.1`, ..."""
+    """Return mean and quantiles side by side: `x`, `x_q0.1`, ..."""
     columns: dict[Any, Any] = {}
     for variate in job.forecast:
         columns[variate] = job.forecast[variate]

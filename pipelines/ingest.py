@@ -1,4 +1,4 @@
-"""From a file to a regular wide frame; whatever is changed on the way is said."""
+"""Read a file into a regular wide frame; every change is reported."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def read_frame(
 ) -> pd.DataFrame:
     """Read a CSV or Parquet file into a wide frame with a regular time index.
 
-    Rows are sorted by time, repeated stamps averaged, and gaps become missing values (NaN); each is
-    reported through `say`. Columns that are not numbers are left out, and named.
+    Rows are sorted by time, repeated times are averaged, and gaps become missing values (NaN). Columns
+    that are not numbers are left out. Each change is reported through `say`.
 
     Parameters
     ----------
     path : str or Path
         `.csv`, `.csv.gz` or `.parquet`.
     time_column : str, optional
-        The column with the time; default: the first whose values are dates.
+        The column with the time; default: the first column of dates.
     columns : list of str, optional
         The variates to keep; default: every numeric column.
     say : callable
-        Receives one line for everything worth knowing.
+        Receives one line for every change or assumption (default: `print`).
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def _separator(lines: list[str], path: Path) -> str:
-    """The one that cuts every line, outside quotes, into as many fields as the header has."""
+    """Return the separator that cuts every line into as many fields as the header."""
     best, most = ",", 1
     for separator in ",;\t|":
         rows = [row for row in csv.reader(lines[:-1] or lines, delimiter=separator) if row]
@@ -108,13 +108,13 @@ def _separator(lines: list[str], path: Path) -> str:
         if odd is not None:
             raise ValueError(
                 f"{path}: line {odd + 1} has {counts[odd]} fields, the header {counts[0]}; "
-                "give a table with one field a column"
+                "give a table with one field per column"
             )
     return best
 
 
 def _decimal_commas(column: pd.Series) -> pd.Series:
-    """Text such as 1.234,5 as numbers; any other column as it is."""
+    """Convert text such as 1.234,5 to numbers; return any other column unchanged."""
     if pd.api.types.is_numeric_dtype(column):
         return column
     text = column.astype("string").str.strip()
@@ -130,25 +130,26 @@ def _set_time(
 ) -> pd.DataFrame:
     if time_column is not None and time_column not in frame:
         raise ValueError(f"there is no column {time_column!r}; the file has {list(frame.columns)}")
-    found: dict[Hashable, pd.Series] = {}
+    date_columns: dict[Hashable, pd.Series] = {}
     for name in [time_column] if time_column is not None else list(frame.columns):
         dates = read_dates(frame[name], say)
         if dates is not None:
-            found[name] = dates
-    if not found:
+            date_columns[name] = dates
+    if not date_columns:
         if time_column is not None:
             first = frame[time_column].iloc[0]
             raise ValueError(f"column {time_column!r} holds {first!r} in row 0, which is no date")
         say("no column of dates found: the rows are taken as equally spaced, in order")
         return frame
-    name = max(found, key=lambda column: found[column].nunique())  # the first of the finest
-    stamps = found[name]
+    # the first column with the finest resolution
+    name = max(date_columns, key=lambda column: date_columns[column].nunique())
+    stamps = date_columns[name]
     if stamps.isna().any():
         row = int(stamps.isna().argmax())
         raise ValueError(
             f"column {name!r} holds {frame[name].iloc[row]!r} in row {row}, which is no date"
         )
-    frame = frame.drop(columns=list(found))
+    frame = frame.drop(columns=list(date_columns))
     clock = next((c for c in frame if _is_clock(frame[c])), None)
     if clock is not None and stamps.duplicated().any():
         say(f"the time is taken from {name!r} and {clock!r} together")
@@ -197,7 +198,7 @@ def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame
         frame = frame.groupby(level=0).mean(numeric_only=True)
     freq = guess_frequency(frame.index)
     if freq is None:
-        return frame  # the forecaster says what is wrong with it
+        return frame  # the forecaster raises an error that explains it
     regular = pd.date_range(frame.index[0], frame.index[-1], freq=freq, name=frame.index.name)
     misplaced = frame.index.difference(regular)
     if len(misplaced):

@@ -273,7 +273,7 @@ def test_what_no_logo_can_show():
         (np.zeros(5), None, r"scores has shape \(5,\); .* or \[T\] with a sequence"),
         (np.zeros((5, 4)), "ACGTA", r"scores has shape \(5, 4\) and sequence 5 letters"),
         (np.zeros(5), "ACG", r"scores has shape \(5,\) and sequence 3 letters"),
-        (np.zeros((2001, 4)), None, "scores has 2001 positions, and a figure 1 to 2000; draw"),
+        (np.zeros((2001, 4)), None, "scores has 2001 positions; a figure has 1 to 2000. Draw"),
         (np.zeros((0, 4)), None, "scores has 0 positions"),
         ([0.0, 1.0, np.nan], "ACG", "scores has NaN or infinite values, the first at position 2"),
     ):

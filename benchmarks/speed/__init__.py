@@ -1,1 +1,1 @@
-"""What `kernels.py` measures the speed and the memory of the neural memory with."""
+"""The modules with which `kernels.py` measures speed and memory of the neural memory."""

@@ -1,8 +1,8 @@
-"""Who is measured: our memory, its peers where they are installed, and a transformer as yardstick.
+"""The contenders: our memory, its peers if they are installed, and a transformer as yardstick.
 
 A contender is built for a case (shapes, dtype, device) and becomes a step that runs forward, or forward
-and backward. Layers go from tokens `[B, T, D]` to tokens; functions take queries, keys and values
-`[B, T, H, K]` that are there already. The two are never compared with each other.
+and backward. Layers map tokens `[B, T, D]` to tokens; functions take given queries, keys and values
+`[B, T, H, K]`. The two are never compared with each other.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ INSTALL = {
     "titans_pytorch": "pip install titans-pytorch==0.5.5",
     "fla": "pip install flash-linear-attention",
 }
-"""Peers by the module they are imported as; the second needs a GPU."""
+"""Install commands of peers by module name; the second peer needs a GPU."""
 PIECE = 4096
-"""Tokens a stream is fed at a time."""
+"""Number of tokens per piece of a stream."""
 
-# Relative L2 error against the recurrence in float64. A wrong rule leaves 1e-2 and more. On a GPU a
-# float32 product may go through tf32 units, which leave 1e-3; bfloat16 rounds to 4e-3 by itself.
+# Relative L2 error against the recurrence in float64. A wrong rule gives 1e-2 and more. On a GPU a
+# float32 product may use tf32 units, which give 1e-3; rounding to bfloat16 alone gives 4e-3.
 _TOLERANCE = {
     ("cpu", "float32"): 1e-4,
     ("cuda", "float32"): 3e-3,
@@ -79,7 +79,7 @@ class Case:
     batch: int = 4
     heads: int = 4
     width: int = 32
-    """Of a head."""
+    """Width of a head."""
     chunk: int = 64
     dtype: str = "float32"
     device: str = "cpu"
@@ -91,11 +91,11 @@ class Case:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype itself."""
+        """The dtype as an object of torch."""
         return getattr(torch, self.dtype)
 
     def randn(self, *shape: int) -> Tensor:
-        """Normal numbers in this case's dtype, on its device."""
+        """Draw normal numbers in this case's dtype, on its device."""
         return torch.randn(*shape, dtype=self.torch_dtype, device=self.device)
 
 
@@ -107,7 +107,7 @@ class Step:
     run : callable
         The forward pass.
     leaves : list of Tensor
-        Whose gradients the backward pass fills.
+        Tensors whose gradients the backward pass fills.
     upstream : Tensor
         Gradient of the output.
     """
@@ -116,12 +116,12 @@ class Step:
         self.run, self.leaves, self.upstream = run, leaves, upstream
 
     def forward(self) -> Tensor:
-        """Run forward, keeping nothing for a backward pass."""
+        """Run forward without saving anything for a backward pass."""
         with torch.no_grad():
             return self.run()
 
     def train(self) -> Tensor:
-        """Run forward and backward; gradients of the last time are dropped first."""
+        """Run forward and backward; earlier gradients are dropped first."""
         for leaf in self.leaves:
             leaf.grad = None
         y = self.run()
@@ -138,7 +138,7 @@ class Contender:
     """"layer" or "function"."""
     build: Callable[[Case], Step]
     check: Callable[[Case], str]
-    """Says what is wrong; nothing if nothing is."""
+    """Returns a description of the error, or an empty string if there is none."""
     ours: bool = False
     quadratic: bool = False
     shortest_only: bool = False
@@ -146,7 +146,7 @@ class Contender:
 
 
 def contenders(device: str) -> list[Contender]:
-    """Everything that can be measured on this device."""
+    """Return everything that can be measured on this device."""
     found = [Contender(LAYER_YARDSTICK, "layer", _transformer_layer, _unchecked, quadratic=True)]
     for depth in (2, 1) if layers_are_here() else ():
         found.append(
@@ -156,7 +156,7 @@ def contenders(device: str) -> list[Contender]:
         found += _titans_pytorch()
     found.append(Contender(FUNCTION_YARDSTICK, "function", _attention, _unchecked, quadratic=True))
     for name in IMPLEMENTATIONS:
-        if name == "step" or (name == "triton" and device == "cpu"):  # one token; an interpreter
+        if name == "step" or (name == "triton" and device == "cpu"):  # single tokens; interpreted
             continue
         if name == "native" and (reason := unavailable()) is not None:
             print(f"the compiled kernels are left out: {reason}")
@@ -180,7 +180,7 @@ def contenders(device: str) -> list[Contender]:
 
 
 def layers_are_here() -> bool:
-    """Whether what the layers need beside torch is installed; the functions need nothing."""
+    """Return whether the dependencies of the layers are installed; the functions need only torch."""
     try:
         import titans_ts.nn  # noqa: F401
     except ImportError as error:
@@ -190,23 +190,23 @@ def layers_are_here() -> bool:
 
 
 def layer_name(depth: int) -> str:
-    """Name of our layer."""
+    """Return the name of our layer."""
     return f"NeuralMemory, depth {depth}"
 
 
 def function_name(implementation: str, depth: int) -> str:
-    """Name of one of our implementations."""
+    """Return the name of one of our implementations."""
     return f"{implementation}, depth {depth}"
 
 
 def missing_peers(device: str) -> list[str]:
-    """Modules of peers that are not installed but would be measured on this device."""
+    """List the modules of missing peers that would be measured on this device."""
     wanted = [name for name in INSTALL if name != "fla" or device != "cpu"]
     return [name for name in wanted if importlib.util.find_spec(name) is None]
 
 
 def memory_inputs(case: Case, depth: int) -> tuple[Any, ...]:
-    """`(q, k, v, forget, momentum, lr, initial)` as the layer would make them, requiring gradients."""
+    """Make `(q, k, v, forget, momentum, lr, initial)` like the layer does, requiring gradients."""
     shape = (case.batch, case.tokens, case.heads)
     q, k, v = (F.normalize(case.randn(*shape, case.width), dim=-1) for _ in range(3))
     forget, momentum = torch.sigmoid(case.randn(*shape) - 4), torch.sigmoid(case.randn(*shape))
@@ -220,14 +220,14 @@ def memory_inputs(case: Case, depth: int) -> tuple[Any, ...]:
 
 
 def widths(width: int, depth: int) -> list[int]:
-    """Widths of a memory's MLP: hidden layers of twice a head."""
+    """Return the widths of a memory's MLP; hidden layers are twice as wide as a head."""
     return [width, *[2 * width] * (depth - 1), width]
 
 
 def gradients(
     inputs: tuple[Any, ...], upstream: Tensor, run: Callable[..., Any], **options: Any
 ) -> dict[str, Tensor]:
-    """Output, surprise and the gradient of every input of a memory, by name."""
+    """Return output, surprise and the gradient of every input of a memory, by name."""
     *plain, initial = inputs
     y, _, surprise = run(*plain, initial, **options)
     leaves = [*plain, *initial]
@@ -242,7 +242,7 @@ def gradients(
 
 
 def stream(case: Case) -> Callable[[], Tensor]:
-    """Our layer fed `case.tokens` tokens in pieces, the state carried and the outputs dropped."""
+    """Pass `case.tokens` tokens through our layer in pieces; carry the state, drop the outputs."""
     layer = _layer(case, 2).eval()
     pieces = [case.randn(case.batch, min(PIECE, case.tokens), case.d_model) for _ in range(2)]
 
@@ -262,7 +262,7 @@ def stream(case: Case) -> Callable[[], Tensor]:
 
 
 def _layer(case: Case, depth: int) -> nn.Module:
-    from titans_ts.nn import NeuralMemory  # needs more than torch
+    from titans_ts.nn import NeuralMemory  # has more dependencies than torch
 
     config = MemoryConfig(depth=depth, chunk_size=case.chunk)
     return NeuralMemory(case.d_model, case.heads, config).to(case.device, case.torch_dtype)
@@ -336,10 +336,10 @@ def _attention(case: Case) -> Step:
 
 
 def _titans_pytorch() -> list[Contender]:
-    """Its NeuralMemory with its own defaults (momentum, decay, norms), heads and MLP as ours.
+    """Build its NeuralMemory with its own defaults (momentum, decay, norms), and our heads and MLP.
 
-    The default takes every gradient at the initial memory; "refreshed" moves that point once a chunk;
-    the paper's rule, a pooling after every token, is chunks of one token.
+    The default takes every gradient at the initial memory; "refreshed" moves that point once a chunk.
+    The paper's rule (a read after every token) uses chunks of one token.
     """
 
     def build(depth: int, rule: str) -> Callable[[Case], Step]:
@@ -396,7 +396,7 @@ def _fla(case: Case) -> Step:
 
 
 def _unchecked(case: Case) -> str:
-    """A peer: the row of its measurement says whether its outputs are finite."""
+    """Check nothing: the row of a peer says whether its outputs are finite."""
     return ""
 
 
@@ -415,7 +415,7 @@ def _check_function(implementation: str, depth: int) -> Callable[[Case], str]:
 
 
 def _check_pieces(inputs: tuple[Any, ...], y: Tensor, implementation: str, case: Case) -> str:
-    """One pass and a stream in pieces are the same."""
+    """Check that one pass and a stream in pieces give the same."""
     *plain, initial = inputs
     state, outputs, start = None, [], 0
     for length in (1, case.chunk - 1, case.chunk + 3, case.tokens):
@@ -456,26 +456,26 @@ def _compare(found: dict[str, Tensor], expected: dict[str, Tensor], case: Case) 
     tolerance = _TOLERANCE[case.device, case.dtype]
     for name, exact in expected.items():
         error = relative_error(found[name], exact)
-        if not error <= tolerance:  # NaN fails too
+        if not error <= tolerance:  # NaN also fails
             return f"{name} is off by {error:.1e} of its length; {tolerance:.0e} is allowed"
     return ""
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """`|found - exact| / |exact|`."""
+    """Compute `|found - exact| / |exact|`."""
     exact = exact.double().cpu()
     difference = (found.double().cpu() - exact).norm()
     return float(difference / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))
 
 
 def exact_gradients(inputs: tuple[Any, ...], upstream: Tensor, **options: Any) -> dict[str, Tensor]:
-    """What :func:`gradients` returns, by the recurrence in float64 on the CPU."""
+    """Compute :func:`gradients` by the recurrence in float64 on the CPU."""
     exact = {"implementation": "recurrent", **options}
     return gradients(to_float64(inputs), upstream.double().cpu(), neural_memory, **exact)
 
 
 def to_float64(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same inputs on the CPU in float64, as leaves of their own."""
+    """Copy the inputs to the CPU in float64, as new leaves."""
     *plain, initial = inputs
 
     def exact(x: Tensor) -> Tensor:
@@ -485,13 +485,13 @@ def to_float64(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _small(case: Case) -> Case:
-    """Two samples, two chunks and a part of a third."""
+    """Reduce a case to two samples, two chunks and a part of a third."""
     return replace(case, batch=2, tokens=2 * case.chunk + case.chunk // 2 + 1)
 
 
 @contextlib.contextmanager
 def _implementation(name: str) -> Iterator[None]:
-    """Force an implementation inside a layer, too."""
+    """Force an implementation, also inside a layer."""
     variable = "TITANS_TS_IMPLEMENTATION"
     before = os.environ.get(variable)
     os.environ[variable] = name

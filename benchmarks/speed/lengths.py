@@ -1,4 +1,4 @@
-"""The table: every contender at every length, in tokens a second, yardsticks and peak memory."""
+"""The table: tokens per second, yardsticks and peak memory of every contender at every length."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from speed.targets import LINEAR_FROM
 __all__ = ["time_lengths"]
 
 Taken = dict[str, tuple[int, float]]
-"""By contender: the last T, and the seconds that a pass forward and backward took."""
+"""The last T of each contender, and the seconds of its forward and backward pass."""
 
 AGAIN = ", again"
-"""Our layers at `LINEAR_FROM`, in the rounds of the longest T: is their time linear?"""
+"""Suffix of our layers at `LINEAR_FROM` in the rounds of the longest T, which show linear time."""
 
 
 def time_lengths(run: Run) -> Iterator[Row]:
-    """Every contender at every length, in every setting."""
+    """Yield rows of every contender at every length, in every setting."""
     for shapes in run.settings:
         taken: Taken = {}
         for tokens in run.lengths:
@@ -56,7 +56,7 @@ def _time_length(run: Run, case: Case, taken: Taken) -> Iterator[Row]:
 
 
 def _entrants(run: Run, case: Case) -> list[Contender]:
-    """Layers are measured in the first setting alone, functions in all."""
+    """List the contenders of a case: layers only in the first setting, functions in all."""
     first = replace(case, tokens=0) == run.settings[0]
     return [
         c
@@ -68,7 +68,7 @@ def _entrants(run: Run, case: Case) -> list[Contender]:
 
 
 def _prepare(run: Run, contender: Contender, case: Case, taken: Taken) -> Row:
-    """Check, estimate and probe a contender: its memory, or why it is not timed."""
+    """Check, estimate and probe a contender; return its memory, or why it is not timed."""
     problem = run.problem(contender, case)
     if problem:
         return {"failed": problem}
@@ -82,7 +82,7 @@ def _prepare(run: Run, contender: Contender, case: Case, taken: Taken) -> Row:
     try:
         found = run.probe(contender.name, case)
     except Exception as error:
-        taken[contender.name] = case.tokens, float("inf")  # nor at any greater length
+        taken[contender.name] = case.tokens, float("inf")  # skip greater lengths, too
         return {"error": short(error)}
     taken[contender.name] = case.tokens, found["seconds"]
     row: Row = {"extra_mb": round(found["extra_bytes"] / 1e6, 1), "finite": found["finite"]}
@@ -115,7 +115,7 @@ def _compared(contender: Contender) -> bool:
 
 
 def _again(contender: Contender, case: Case) -> Row:
-    """A row of the shorter length that was timed in the rounds of the longest."""
+    """Make the row of the shorter length that is timed in the rounds of the longest."""
     row = _row(contender, replace(case, tokens=LINEAR_FROM))
     return row | {"reference": True, "note": f"in the rounds of T = {case.tokens}"}
 

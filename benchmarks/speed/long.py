@@ -1,4 +1,4 @@
-"""The memory that a long stream takes, fed in pieces."""
+"""Peak memory of a long stream that is processed in pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEOUT = 1800
 
 
 def streams(run: Run) -> Iterator[Row]:
-    """Forward over `STREAMED` tokens, once each, with its peak memory."""
+    """Run forward once over each of `STREAMED` tokens, and yield the peak memory."""
     for tokens in (256, 1024) if run.quick else STREAMED:
         case = replace(run.base, tokens=tokens)
         row: Row = {
@@ -31,7 +31,7 @@ def streams(run: Run) -> Iterator[Row]:
             continue
         try:
             found = run.probe(STREAM, case, _TIMEOUT)
-        except Exception as error:  # the other rows stand
+        except Exception as error:  # the other rows remain
             yield row | {"error": short(error)}
             continue
         yield row | {

@@ -1,4 +1,4 @@
-"""Time and memory: contenders in turn, round after round; high-water marks; what the machine can do."""
+"""Measurement of time (contenders in turn, round after round), peak memory and the machine's limits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _PROC = Path("/proc/self")
 
 
 class Timing(NamedTuple):
-    """Seconds a call in every round; round i of one contender stands beside round i of another."""
+    """Seconds per call in every round; round i of one contender is comparable to round i of another."""
 
     samples: list[float]
 
     @property
     def median(self) -> float:
-        """Middle sample."""
+        """Median of the samples."""
         return statistics.median(self.samples)
 
     @property
@@ -48,20 +48,20 @@ def interleaved(
     least_seconds: float = 0.05,
     failed: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, Timing]:
-    """Time actions in turn, so that whatever else the machine does meets all of them alike.
+    """Time actions in turn, so that other load on the machine affects all of them equally.
 
     Parameters
     ----------
     actions : mapping
-        What to time, by name. Each is called before, to warm up.
+        Actions to time, by name. Each is called first, to warm up.
     rounds : int
-        How many samples of each.
+        Number of samples of each action.
     device : str
         "cpu" or "cuda"; the latter is timed by events on the device.
     least_seconds : float
-        An action shorter than this is called several times a sample.
+        A shorter action is called several times per sample.
     failed : callable, optional
-        Told of an action that raises while it warms up, which is then left out; default: raise.
+        Called for an action that raises during warm-up, which is then left out; default: raise.
     """
     repeats = {}
     for name, action in actions.items():
@@ -69,7 +69,7 @@ def interleaved(
             taken = seconds(action, 1, device)
             if (
                 taken < least_seconds
-            ):  # the first call compiles and allocates; what does the next take?
+            ):  # the first call compiles and allocates, so the next is measured
                 taken = seconds(action, 1, device)
         except Exception as error:
             if failed is None:
@@ -85,7 +85,7 @@ def interleaved(
 
 
 def seconds(action: Action, repeats: int, device: str) -> float:
-    """Seconds a call, over `repeats` calls."""
+    """Measure the seconds per call, over `repeats` calls."""
     if device == "cpu":
         start = time.perf_counter()
         for _ in range(repeats):
@@ -102,16 +102,16 @@ def seconds(action: Action, repeats: int, device: str) -> float:
 
 
 def per_round(numerator: list[float], denominator: list[float]) -> float:
-    """Median over the rounds of one contender's sample divided by the other's."""
+    """Return the median over the rounds of one contender's sample divided by the other's."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def peak_memory(action: Action, device: str = "cpu") -> tuple[int, int]:
-    """Bytes at the highest point of an action, and before it.
+    """Return the peak bytes during an action, and the bytes before it.
 
-    On CUDA of allocated tensors. On the CPU of the process's resident set (VmHWM, reset by writing 5 to
-    clear_refs): that counts what the C allocator keeps for later too, and so depends on what the process
-    did before. Measure in a fresh process, after a short warm-up.
+    On CUDA these are the bytes of allocated tensors. On the CPU they are the process's resident set
+    (VmHWM, reset by writing 5 to clear_refs). It includes memory that the C allocator keeps, so it
+    depends on the history of the process: measure in a fresh process, after a short warm-up.
     """
     gc.collect()
     if device != "cpu":
@@ -132,12 +132,12 @@ def peak_memory(action: Action, device: str = "cpu") -> tuple[int, int]:
 
 
 def limits(device: str, quick: bool = False) -> dict[str, Action]:
-    """What the machine can do at best, as actions to time beside the contenders.
+    """Return the limits of the machine, as actions that are timed together with the contenders.
 
     Returns
     -------
     dict
-        `product DTYPE`, one large square product, and `copy`; :func:`rate` makes numbers of their times.
+        `product DTYPE`, one large square product, and `copy`; :func:`rate` converts their times.
     """
     size = _product_size(device, quick)
     actions: dict[str, Action] = {}
@@ -153,7 +153,7 @@ def limits(device: str, quick: bool = False) -> dict[str, Action]:
 
 
 def rate(name: str, timing: Timing, device: str, quick: bool = False) -> float:
-    """Operations a second of a product, bytes a second (read and written) of a copy."""
+    """Return operations per second of a product, or bytes per second (read and written) of a copy."""
     if name == "copy":
         return 2 * _copied(device, quick) / timing.median
     return 2 * _product_size(device, quick) ** 3 / timing.median
@@ -164,7 +164,7 @@ def _product_size(device: str, quick: bool) -> int:
 
 
 def _copied(device: str, quick: bool) -> int:
-    """Bytes: past the last level of cache."""
+    """Return a number of bytes that is larger than the last level of cache."""
     return 4 * MIB if quick else 256 * MIB if device == "cpu" else 2048 * MIB
 
 
@@ -188,7 +188,7 @@ def _status(field: str) -> int:
 
 
 def _give_back_free_memory() -> None:
-    """Let freed memory leave the resident set, where the C library can (glibc)."""
+    """Return freed memory to the system, if the C library can (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)

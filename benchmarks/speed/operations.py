@@ -1,8 +1,8 @@
-"""How many multiply-adds a memory and a transformer layer need: the floor a measurement is held against.
+"""The minimal number of multiply-adds of a memory and of a transformer layer.
 
 A product of `[rows, inner]` with `[inner, columns]` costs rows * inner * columns multiply-adds, two
-floating-point operations each. README.md beside this file derives the list. What is not a product with
-weights or between tokens (activations, norms, gates' sigmoids) is left out on both sides.
+floating-point operations each. benchmarks/README.md derives the list. It omits everything except
+products with weights or between tokens (activations, norms, gates' sigmoids) for both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 FORWARD_AND_BACKWARD = 3
-"""A product's backward is two products of its size, one for each factor; nothing is computed twice."""
+"""A product's backward is two products of its size, one per factor; nothing is computed twice."""
 
 
 class Product(NamedTuple):
@@ -36,7 +36,7 @@ class Product(NamedTuple):
     """Whether only the lower triangle of the tokens' `[b, b]` side counts."""
 
     def multiply_adds(self, needed_only: bool = False) -> float:
-        """How many; with `needed_only`, a triangle counts as one half."""
+        """Return their number; with `needed_only`, a triangle counts as one half."""
         half = 0.5 if needed_only and self.triangular else 1
         return half * self.times * self.rows * self.inner * self.columns
 
@@ -44,18 +44,18 @@ class Product(NamedTuple):
 def chunk_products(
     widths: Sequence[int], chunk: int, momentum: bool = True, towards_initial: bool = True
 ) -> Iterator[Product]:
-    """Products of one chunk's forward pass, for one memory (a head of a sample).
+    """Yield the products of one chunk's forward pass, for one memory (a head of a sample).
 
     Parameters
     ----------
     widths : sequence of int
         Widths of the memory's MLP: of a key, of the hidden layers, of a value.
     chunk : int
-        b, tokens of a chunk.
+        b, the number of tokens in a chunk.
     momentum, towards_initial : bool
-        Whether the memory has momentum, and forgets towards M_0.
+        Whether the memory has momentum, and whether it forgets towards M_0.
     """
-    parts = 1 + momentum + towards_initial  # of what a read is made: W, S and M_0
+    parts = 1 + momentum + towards_initial  # the parts of a read: W, S and M_0
     for layer, (d_in, d_out) in enumerate(pairwise(widths)):
         yield Product("keys forward", 1, chunk, d_in, d_out)
         if layer:
@@ -64,7 +64,7 @@ def chunk_products(
         yield Product("queries with keys", 1, chunk, d_in, chunk, triangular=True)
         yield Product("shares with errors", 1, chunk, chunk, d_out, triangular=True)
         yield Product("writes", 1 + momentum, d_in, chunk, d_out)
-    # The shares of every M_t follow from those of M_{t-1}: a row of b numbers a token, for S and for M.
+    # The coefficients of M_t follow from those of M_{t-1}: b numbers per token, for S and for M.
     yield Product("shares", 1 + momentum, chunk, 1, chunk, triangular=True)
 
 
@@ -78,16 +78,16 @@ def memory_operations(
     momentum: bool = True,
     towards_initial: bool = True,
 ) -> float:
-    """Floating-point operations of one memory on `tokens` tokens.
+    """Count the floating-point operations of one memory on `tokens` tokens.
 
     Parameters
     ----------
     widths : sequence of int
         As for :func:`chunk_products`.
     tokens, chunk : int
-        T, and b.
+        T and b.
     backward : bool
-        Whether the backward pass counts too (without computing anything twice).
+        Whether to include the backward pass (without computing anything twice).
     needed_only : bool
         Whether triangular matrices count as one half; matrix products compute all of them.
     momentum, towards_initial : bool
@@ -111,7 +111,7 @@ def memory_layer_operations(
     backward: bool = True,
     needed_only: bool = False,
 ) -> float:
-    """Operations of a whole memory layer on one sequence: projections, convolutions and memories."""
+    """Count the operations of a memory layer on one sequence: projections, convolutions, memories."""
     width = d_model // heads
     widths = [width, *[expansion * width] * (depth - 1), width]
     # q, k, v, gate and output projection; three convolutions; three gates a head
@@ -124,17 +124,18 @@ def memory_layer_operations(
 def transformer_layer_operations(
     d_model: int, tokens: int, *, feed_forward: int = 4, backward: bool = True
 ) -> float:
-    """Operations of a causal transformer layer on one sequence; attention counts its causal half."""
+    """Count the operations of a causal transformer layer on one sequence; attention counts half."""
     dense = 4 * d_model**2 + 2 * feed_forward * d_model**2
-    attention = 2 * d_model * tokens / 2  # scores and their sum over values, a token
+    attention = 2 * d_model * tokens / 2  # scores and weighted values, per token
     passes = FORWARD_AND_BACKWARD if backward else 1
     return 2 * passes * tokens * (dense + attention)
 
 
 def least_bytes(tokens: int, width: int, itemsize: int, *, backward: bool) -> int:
-    """Bytes a memory must move: each input read once and each output written once a pass.
+    """Return the bytes a memory must move: a pass reads each input once and writes each output once.
 
-    Forward: q, k, v and three gates in, y out. Backward: those and y's gradient in, their gradients out.
+    Forward reads q, k, v and three gates, and writes y. Backward reads the same inputs and y's gradient,
+    and writes their gradients.
     """
     vectors, gates = (3 + 1, 3) if not backward else (3 + 1 + 4 + 3, 3 + 3 + 3)
     return tokens * (vectors * width + gates) * itemsize

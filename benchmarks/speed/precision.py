@@ -1,4 +1,4 @@
-"""What rounding costs: bfloat16 gradients against the recurrence in float64."""
+"""Rounding errors: bfloat16 gradients against the recurrence in float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["precision"]
 
 
 def precision(run: Run) -> Iterator[Row]:
-    """Errors of every implementation on the same rounded inputs."""
+    """Yield the errors of every implementation on the same rounded inputs."""
     shapes = run.settings[-1]
     case = replace(shapes, batch=2, heads=2, tokens=4 * shapes.chunk, dtype="bfloat16")
     found = run.implementations(case)

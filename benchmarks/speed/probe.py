@@ -1,9 +1,8 @@
-"""One forward and backward pass in a process of its own: its peak memory, and whether it survives.
+"""One forward and backward pass in a separate process: its peak memory, and whether it survives.
 
 Run as a program, it reads `{"name": .., "case": {"tokens": .., ..}, "threads": ..}` from its argument
-and prints `{"extra_bytes": .., "seconds": .., "finite": ..}`. A fresh process, because a resident set
-remembers what ran before it, and because a peer that asks for more memory than there is then takes no
-other down.
+and prints `{"extra_bytes": .., "seconds": .., "finite": ..}`. The process is fresh because a resident
+set depends on what ran before, and because a peer that needs too much memory then stops no other one.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ def probe(name: str, case: Case) -> dict[str, Any]:
     name : str
         A contender, or `STREAM`.
     case : Case
-        Its shapes.
+        Shapes of the contender.
 
     Returns
     -------
     dict
-        `peak_bytes` at the highest point, `extra_bytes` beyond what stood before, `seconds` it took, and
-        whether the output is `finite`.
+        `peak_bytes` (maximum), `extra_bytes` (maximum minus the bytes before), `seconds`, and whether
+        the output is `finite`.
     """
     torch.manual_seed(0)
     if name == STREAM:
@@ -94,7 +93,7 @@ def probe_apart(name: str, case: Case, timeout: float = 600) -> dict[str, Any]:
 
 
 def _bound_memory() -> None:
-    """Ask for no more memory than most of what is free: an error here is better than a full machine."""
+    """Limit this process to a part of the free memory: an error here is better than a full machine."""
     free = _kilobytes("/proc/meminfo", "MemAvailable") * _SHARE_OF_FREE_MEMORY
     bound = int((_kilobytes("/proc/self/status", "VmSize") + free) * 1024)
     resource.setrlimit(resource.RLIMIT_AS, (bound, resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""One run of the benchmark: what it measures, with what, and the rows so far."""
+"""One run of the benchmark: its settings, its contenders, and the rows so far."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Row = dict[str, Any]
 
 
 class Run:
-    """What one call of the program measures, and the rows so far.
+    """The settings of one call of the program, and the rows so far.
 
     Parameters
     ----------
     args : argparse.Namespace
         The options of `kernels.py`.
     command : str
-        What was typed.
+        The command line of this run.
     """
 
     def __init__(self, args: argparse.Namespace, command: str) -> None:
@@ -43,14 +43,14 @@ class Run:
 
     @property
     def base(self) -> Case:
-        """The setting of the targets; T is filled in by each part."""
+        """The setting of the targets; each part sets its own T."""
         if self.quick:
             return Case(0, batch=2, heads=2, width=8, chunk=16, device=self.device)
         return Case(0, device=self.device)
 
     @property
     def settings(self) -> list[Case]:
-        """Settings of the table; a GPU is also given enough memories to be busy, in bfloat16."""
+        """Settings of the table; a GPU has one more, in bfloat16 with enough memories to be busy."""
         if self.device == "cpu":
             return [self.base]
         wide = replace(self.base, dtype="bfloat16")
@@ -58,11 +58,11 @@ class Run:
 
     @property
     def late(self) -> bool:
-        """Whether the time given with `--budget` is over."""
+        """Whether the time of `--budget` is over."""
         return time.monotonic() > self.end
 
     def problem(self, contender: Contender, case: Case) -> str:
-        """What is wrong with a contender; checked once a setting."""
+        """Return the failed check of a contender, or an empty string; it runs once per setting."""
         key = contender.name, replace(case, tokens=0)
         if key not in self._checked:
             try:
@@ -75,17 +75,17 @@ class Run:
         return self._checked[key]
 
     def probe(self, name: str, case: Case, timeout: float | None = None) -> dict[str, Any]:
-        """Peak memory of a contender: on the CPU in a process of its own."""
+        """Measure the peak memory of a contender; on the CPU in a separate process."""
         if self.device != "cpu" or self.quick:
             return probe(name, case)
         return probe_apart(name, case, timeout or 6 * self.limit)
 
     def contender(self, name: str) -> Contender:
-        """A contender by name."""
+        """Return a contender by name."""
         return next(c for c in self.contenders if c.name == name)
 
     def implementations(self, case: Case) -> list[tuple[str, int]]:
-        """Those of ours that are fast and passed their check, as (implementation, depth)."""
+        """Return our fast implementations that passed their check, as (implementation, depth)."""
         found = [
             (name, depth)
             for name in IMPLEMENTATIONS
@@ -96,18 +96,18 @@ class Run:
         return [x for x in found if not self.problem(self.contender(function_name(*x)), case)]
 
     def failed(self, name: str, error: Exception) -> None:
-        """Say that a contender could not be timed, and keep it."""
+        """Print and record that a contender could not be timed."""
         print(f"{name} failed: {short(error)}", flush=True)
         self.add({"part": "failure", "contender": name, "error": short(error)})
 
     def add(self, row: Row) -> None:
-        """Keep a row on disk: an interrupted run leaves what it has."""
+        """Add a row and save, so that an interrupted run keeps its rows."""
         self.rows.append(row)
         self.save()
 
     def save(self) -> None:
-        """Write everything so far."""
-        rows = [] if self.quick else self.rows  # the targets are of other shapes
+        """Write all rows so far."""
+        rows = [] if self.quick else self.rows  # the targets are for other shapes
         self.path = record(
             f"kernels-{hardware(self.device)}",
             self.command,
@@ -120,12 +120,12 @@ class Run:
 
 
 def digits(value: float) -> float:
-    """Four of them."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")
 
 
 def short(error: Exception) -> str:
-    """An error in a line of a table."""
+    """Format an error for a row of a table."""
     text = str(error)
     if "can't allocate memory" in text or "out of memory" in text:  # torch, on the CPU and on CUDA
         return "needs more memory than there is"

@@ -1,4 +1,4 @@
-"""Operations a second of the memory, as a share of what the machine can do, and where the rest goes."""
+"""Operations per second of the memory, as a share of the machine's limit, and where the rest goes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from speed.run import Row, Run, digits
 __all__ = ["share_of_machine"]
 
 MEMORIES = 64
-"""Batch times heads; a GPU is measured with four times as many too."""
+"""Batch times heads; a GPU is also measured with four times as many."""
 _PRODUCTS = {
     f"aten::{name}{end}" for name in ("bmm", "mm", "addmm", "baddbmm") for end in ("", "_")
 }
 
 
 def share_of_machine(run: Run) -> Iterator[Row]:
-    """Time ours in the same rounds as one large product, a copy, and its own products alone."""
+    """Time our memory in the same rounds as one large product, a copy, and its products alone."""
     for case in _cases(run):
         best = limits(run.device, run.quick)
         actions = dict(best)
@@ -47,7 +47,7 @@ def share_of_machine(run: Run) -> Iterator[Row]:
 def _cases(run: Run) -> list[Case]:
     tokens = 64 if run.quick else 2048
     cases = [replace(s, batch=MEMORIES // s.heads, tokens=tokens) for s in run.settings]
-    if run.device != "cpu":  # as many memories as keep all of a GPU busy
+    if run.device != "cpu":  # enough memories to keep a whole GPU busy
         cases.append(replace(cases[-1], batch=4 * cases[-1].batch))
     return cases
 
@@ -98,7 +98,7 @@ def _share_row(
 
 
 def _products_alone(case: Case, depth: int) -> Action:
-    """The products of a forward and backward pass at their own shapes, and nothing else."""
+    """Return an action that runs only the products of a forward and backward pass, at their shapes."""
     memories, chunks = case.batch * case.heads, case.tokens // case.chunk
     work = []
     for p in chunk_products(widths(case.width, depth), case.chunk):
@@ -118,9 +118,9 @@ def _products_alone(case: Case, depth: int) -> Action:
 
 
 def _gap_row(run: Run, case: Case, name: str, depth: int, timings: dict[str, Timing]) -> Row:
-    """Where the time of a pass goes, by operation, as a profiler sees it."""
+    """Profile a pass: the time of every operation."""
     step = run.contender(function_name(name, depth)).build(case)
-    step.train()  # fresh pages would pass for work
+    step.train()  # otherwise the mapping of fresh pages would count as work
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step.train()
     spent = {e.key: e.self_cpu_time_total for e in profiler.key_averages()}

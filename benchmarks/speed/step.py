@@ -1,4 +1,4 @@
-"""Streams fed one token at a time: the memory as a function, as a layer, and the default backbone."""
+"""Streams of one token at a time: the memory as a function, as a layer, and the default backbone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from titans_ts.kernels import neural_memory
 __all__ = ["one_token"]
 
 STEP_TOKENS = 64
-"""Tokens of a sample: a chunk of 64, four of 16 and two segments of 32, boundaries included."""
+"""Tokens of a sample: a chunk of 64, four of 16 or two segments of 32, including the boundaries."""
 _ROUNDS = 7
 
 
 def one_token(run: Run) -> Iterator[Row]:
-    """Tokens a second of a stream fed token by token, over whole chunks and segments."""
+    """Measure tokens per second of a stream, token by token, over whole chunks and segments."""
     found = {name: (batch, action) for name, batch, action in _steps(run.base)}
     actions = {name: action for name, (_, action) in found.items()}
     rounds = run.rounds if run.quick else max(_ROUNDS, run.rounds)
@@ -48,7 +48,7 @@ def one_token(run: Run) -> Iterator[Row]:
 
 
 def _steps(case: Case) -> Iterator[tuple[str, int, Callable[[], object]]]:
-    """What to time, as (name, batch, action); an action reads the next `STEP_TOKENS` tokens."""
+    """Yield (name, batch, action) to time; an action reads the next `STEP_TOKENS` tokens."""
     yield STEP_FUNCTION, case.batch, _function(replace(case, tokens=STEP_TOKENS))
     if not layers_are_here():
         return

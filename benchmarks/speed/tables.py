@@ -1,4 +1,4 @@
-"""A run's rows as tables, for the terminal or as Markdown."""
+"""Format a run's rows as tables, for the terminal or as Markdown."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Lines = list[list[str]]
 
 
 def tables(content: dict[str, Any], markdown: bool = False) -> str:
-    """Everything a results file holds, table after table.
+    """Format everything in a results file, table after table.
 
     Parameters
     ----------
     content : dict
-        What :func:`record.record` wrote.
+        Content of a file of :func:`record.record`.
     markdown : bool
-        Whether as Markdown.
+        Whether to write Markdown; default: plain text.
     """
     rows = content["rows"]
     settings = dict.fromkeys(setting(r) for r in rows if r["part"] == "table")
@@ -52,7 +52,7 @@ def _machine(content: dict[str, Any]) -> str:
 
 
 def setting(row: Row) -> str:
-    """Shapes and dtype, in words."""
+    """Describe shapes and dtype in words."""
     shapes = f"Batch {row['batch']}, {row['heads']} heads of width {row['width']}"
     return f"{shapes}, chunk {row['chunk']}, {row['dtype']}"
 

@@ -1,4 +1,4 @@
-"""What the benchmark must reach, and whether a run's rows do."""
+"""The targets of the benchmark, and whether a run's rows reach them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LINEAR_FROM, LONG, LONGEST = 2048, 8192, 65536
 
 
 class Target(NamedTuple):
-    """One line of the list."""
+    """One line of the list of targets."""
 
     target: str
     measured: str
     reached: bool | None
-    """None if it was not measured."""
+    """Whether the target is reached; None if it was not measured."""
 
 
 def targets(rows: list[Row], device: str) -> list[Target]:
-    """Every target that is meant for this device: most are of one thread of a CPU."""
+    """Return every target for this device; most are for one CPU thread."""
     if device != "cpu":
         return list(_gpu(rows))
     return [*_speed(rows), *_memory(rows), *_share(rows), *_long(rows), *_step(rows)]
@@ -178,7 +178,7 @@ def _table(rows: list[Row], name: str, reference: bool | None = False) -> list[R
 
 
 def _times(rows: list[Row], name: str, other: str, tokens: int) -> float | None:
-    """Time of one over time of the other, forward and backward, over the same rounds."""
+    """Return the time of one divided by that of the other, forward and backward, in the same rounds."""
     a, b = (
         {(r["dtype"], r["width"]): r for r in _table(rows, n) if r["tokens"] == tokens}
         for n in (name, other)
@@ -197,7 +197,7 @@ def _faster(rows: list[Row], name: str, other: str, tokens: int) -> float | None
 
 
 def _least_faster(rows: list[Row], name: str, other: str) -> float | None:
-    """The smallest advantage over all T from 2048 at which both were timed."""
+    """Return the smallest advantage over all T from 2048 at which both were timed."""
     lengths = {r["tokens"] for r in _table(rows, other) if r["tokens"] >= LINEAR_FROM}
     found = [_faster(rows, name, other, tokens) for tokens in lengths]
     return min((x for x in found if x is not None), default=None)

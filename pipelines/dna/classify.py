@@ -35,19 +35,19 @@ def classify(
     ],
     test: Annotated[
         Path | None,
-        typer.Argument(metavar="[TEST]", help="The same, to predict.  [default: a part of TRAIN]"),
+        typer.Argument(metavar="[TEST]", help="A file to predict.  [default: a part of TRAIN]"),
     ] = None,
     sequence_column: SequenceColumn = "sequence",
     label_column: LabelColumn = "label",
     labels: Labels = None,
-    test_labels: Annotated[Path | None, typer.Option(help="The same, for a TEST in FASTA.")] = None,
+    test_labels: Annotated[Path | None, typer.Option(help="The labels of a TEST in FASTA.")] = None,
     genome: Annotated[
         Path | None,
-        typer.Option(metavar="FASTA", help="The genome that places (.bed, .gff, .gtf) are in."),
+        typer.Option(metavar="FASTA", help="The genome of the regions (.bed, .gff, .gtf)."),
     ] = None,
     outside: Annotated[
         str,
-        typer.Option(help="Places beyond their contig: error, pad (with absent letters) or drop."),
+        typer.Option(help="Regions beyond their contig: error, pad (with absent letters) or drop."),
     ] = "error",
     rename: Rename = None,
     invalid: Annotated[
@@ -74,7 +74,7 @@ def classify(
         typer.Option(metavar="K", help="Also fit a linear k-mer model, 6 for instance.", min=1),
     ] = None,
     kmer_gaps: Annotated[
-        int, typer.Option(help="Letters that its k-mers may skip, 2 for instance.", min=0)
+        int, typer.Option(help="Letters that these k-mers may skip, 2 for instance.", min=0)
     ] = 0,
     soft_masked: SoftMasked = SequenceConfig.soft_masked,
     max_length: Annotated[
@@ -103,7 +103,7 @@ def classify(
     The predictions for TEST, or for a fifth of TRAIN that is held out, are compared with their labels.
     Possible data leakage (duplicates, near-duplicates, lengths) is reported.
 
-    The letters of places (BED, GFF) are read from --genome, on their strand; their labels are in the
+    The letters of regions (BED, GFF) are read from --genome, on their strand. Their labels are in the
     column --label-column (name or score of BED, feature of GFF), and --groups-column chrom holds out
     whole chromosomes.
     """
@@ -157,8 +157,8 @@ def classify(
     other = parts[1] if test else None
     if test is not None and "label" not in parts[1]:
         typer.echo(
-            f"{test.name} has no labels (see --label-column, and --test-labels of FASTA): it is "
-            "predicted, but not scored"
+            f"{test.name} has no labels (see --label-column, or --test-labels for FASTA), so its "
+            "sequences are predicted, but not scored"
         )
     job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed, save=save)
     if job.findings is not None and len(job.findings):

@@ -1,4 +1,4 @@
-"""Options that several commands for DNA have, and what they load."""
+"""Options that several commands for DNA share, and functions that load models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load_estimator(path: Path, threads: int, quiet: bool) -> SequenceEstimator:
     Raises
     ------
     ValueError
-        If the folder holds another model.
+        If the folder has a model of another kind.
     """
     import torch
 
@@ -54,20 +54,20 @@ def load_estimator(path: Path, threads: int, quiet: bool) -> SequenceEstimator:
     name = content.get("estimator") or content.get("model")
     if name not in kinds:
         raise ValueError(
-            f"model {str(path)!r} holds a {name}; give a saved {' or '.join(kinds)} (for a pretrained "
-            "model there is `titans-ts surprisal`)"
+            f"model {str(path)!r} is a {name}; give a saved {' or '.join(kinds)} (for a pretrained "
+            "model, use `titans-ts surprisal`)"
         )
     estimator: SequenceEstimator = kinds[name].load(path)
     return estimator.set_params(progress_bar=not quiet)
 
 
 def class_of_name(estimator: Any, label: str | None) -> Any:
-    """The class that has this name, or the number of a regressor's value; None stays None.
+    """Return the class with this name, or the number of a regressor's value; None stays None.
 
     Raises
     ------
     ValueError
-        If there is no such class.
+        If the class is unknown.
     """
     classes = getattr(estimator, "classes_", None)
     if label is None or classes is None:

@@ -41,7 +41,7 @@ def pretrain(
     ] = SequenceConfig.stride,
     position: Annotated[
         bool,
-        typer.Option(help="Positional encodings of tokens; `surprisal` needs a model without."),
+        typer.Option(help="Use positional encodings; `surprisal` needs a model without them."),
     ] = SequenceConfig.position,
     d_model: Annotated[
         int | None, typer.Option(help="Width of a token.  [default: 64]", min=2)
@@ -87,5 +87,5 @@ def pretrain(
         opened, out, objective=objective, window=window, validation_contigs=contigs
     )
     best = min(row.get("validation_loss", row["train_loss"]) for row in history)
-    typer.echo(f"{len(history)} epochs, {best:.4f} nats a letter (1.3863 at random)")
+    typer.echo(f"{len(history)} epochs, {best:.4f} nats per letter (1.3863 at random)")
     typer.echo(f"wrote {out}/")

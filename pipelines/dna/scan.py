@@ -29,16 +29,14 @@ def scan(
         int | None,
         typer.Option(help="Letters between the starts of two windows.  [default: a window]", min=1),
     ] = None,
-    strand: Annotated[
-        str, typer.Option(help="Strand that windows are read on: +, - or both.")
-    ] = "+",
+    strand: Annotated[str, typer.Option(help="Strand of the windows: +, - or both.")] = "+",
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Slide a window along a genome, and write the score of each.
+    """Slide a window along a genome, and write the score of every window.
 
     The score is the probability of a class, or a regressor's value. After an interruption, the same
     command resumes.

@@ -25,8 +25,8 @@ def surprise(
 ) -> None:
     """Write the surprise of a model's memory along a genome: the gradient norm of its loss.
 
-    It is high where the memory learns much, and also depends on composition and position. For regions
-    that are unlike the rest of a genome, see `surprisal`.
+    It is high where the memory learns much, and it also depends on composition and position. To find
+    regions that differ from the rest of a genome, use `surprisal`.
     """
     from titans_ts.datasets import Genome
 
@@ -51,7 +51,7 @@ def surprisal(
 ) -> None:
     """Write the surprisal of the nucleotides of a genome: their negative log-likelihood, in nats.
 
-    It is high in regions that came from another genome (a phage, an island). At random it is 1.386.
+    It is high in regions from another genome (a phage, an island). For random letters it is 1.386.
     """
     import torch
 
@@ -62,8 +62,8 @@ def surprisal(
     estimator = load_directory(model)[0].get("estimator")
     if estimator is not None:
         raise ValueError(
-            f"model {str(model)!r} holds a {estimator}; give a model that `titans-ts pretrain` saved "
-            "(for a classifier or regressor there is `titans-ts surprise`)"
+            f"model {str(model)!r} is a {estimator}; give a model that `titans-ts pretrain` saved "
+            "(for a classifier or regressor, use `titans-ts surprise`)"
         )
     torch.set_num_threads(threads)
     frame = nucleotide_surprisal(

@@ -38,7 +38,7 @@ def variants(
     """Score how much each variant of a VCF file changes the prediction of a model.
 
     Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
-    the alternative; ref_match is whether the genome has the reference there.
+    the alternative. The column ref_match says whether the genome has the reference there.
     """
     from titans_ts.datasets import Genome, read_variants
     from titans_ts.datasets.atomic import replace_file
@@ -58,5 +58,5 @@ def variants(
     if alleles.attrs["left_out"]:
         more += f"; {alleles.attrs['left_out']} alleles without letters (such as <DEL>) left out"
     if dropped := len(alleles) - len(effects):
-        more += f"; {dropped} on contigs that {genome.name} lacks left out"
+        more += f"; {dropped} on contigs that are not in {genome.name} left out"
     typer.echo(f"{len(effects)} variants{more}\nwrote {out}")

@@ -190,13 +190,13 @@ def test_counts_are_checked(tmp_path, fasta):
     lists = write_lists(tmp_path / "part", many)
     with pytest.raises(
         ValueError,
-        match="part has 120 intervals of dummy.*, test, 'positive', where 121 were publi",
+        match="part has 120 intervals of dummy.*, test, 'positive', but 121 were publi",
     ):
         build_genomic_benchmark(name, fasta, lists, rename=without_chr)
     frame = build_genomic_benchmark(name, fasta, lists, rename=without_chr, check=False)
     assert len(frame) == 1209
     # another task's lists, of the same classes
-    with pytest.raises(ValueError, match=r"where 10422 were published \(3 more lists differ\)"):
+    with pytest.raises(ValueError, match=r"but 10422 were published \(3 more lists differ\)"):
         build_genomic_benchmark("human_enhancers_cohn", fasta, lists)
 
 

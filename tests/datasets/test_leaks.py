@@ -121,7 +121,9 @@ def test_short_and_odd_sequences(parts):
     train, y, test, z = parts
     train[0], test[0], test[1] = "ACG", "NNNN" * 10, "ACGTRY"
     assert check_splits(train, y, test, z).empty
-    with pytest.raises(ValueError, match=r"test_labels has shape \(29,\), but test 30 sequences"):
+    with pytest.raises(
+        ValueError, match=r"test_labels has shape \(29,\), but test has 30 sequences"
+    ):
         check_splits(train, y, test, z[1:])
     with pytest.raises(ValueError, match=r"train_labels\[1\] is missing"):
         check_splits(train, np.where(np.arange(60) == 1, np.nan, y), test, z)

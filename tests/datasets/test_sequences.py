@@ -63,7 +63,7 @@ def test_a_record_is_a_sequence(compressed, tmp_path):
     assert frame["label"].tolist() == ["yes", "no"]
     assert frame["length"].tolist() == [5, 3]
     labels.write_text("id\tlabel\ntwo\tno\n")
-    with pytest.raises(ValueError, match=r"labels.tsv has no label of 'one' \(and 0 more\)"):
+    with pytest.raises(ValueError, match=r"labels.tsv has no label for 'one' \(and 0 more\)"):
         read_sequences(path, labels=labels)
     labels.write_text("id\tlabel\ntwo\tno\ntwo\tyes\none\tno\n")
     with pytest.raises(ValueError, match="labels.tsv has 'two' more than once"):
@@ -81,7 +81,7 @@ def test_letters_outside_iupac(tmp_path):
     assert read_sequences(path, invalid="pad")["sequence"].tolist() == ["AC-T", "ACGU", "-"]
     assert read_sequences(path, invalid="drop").index.tolist() == [1]
     path.write_text("sequence\nJ\n")
-    with pytest.raises(ValueError, match="no sequence of IUPAC letters alone"):
+    with pytest.raises(ValueError, match="no sequence with only IUPAC letters"):
         read_sequences(path, invalid="drop")
 
 
@@ -118,11 +118,11 @@ def test_a_place_in_a_genome_is_a_sequence(genome, tmp_path):
 def test_places_that_cannot_be_used(genome, tmp_path):
     path = tmp_path / "p.bed"
     path.write_text(BED)
-    with pytest.raises(ValueError, match=r"p.bed holds places; give genome, the FASTA file"):
+    with pytest.raises(ValueError, match=r"p.bed holds regions; give genome, the FASTA file"):
         read_sequences(path)
-    with pytest.raises(ValueError, match=r"labels are for FASTA; p.bed has a column of them"):
+    with pytest.raises(ValueError, match=r"labels are for FASTA; for p.bed, give the column"):
         read_sequences(path, genome=genome, labels="x.tsv")
-    with pytest.raises(ValueError, match=r"place 2, chr1:8-12 \(-\), reaches beyond its contig"):
+    with pytest.raises(ValueError, match=r"region 2, chr1:8-12 \(-\), reaches beyond its contig"):
         read_sequences(path, genome=genome)
     with pytest.raises(ValueError, match=r"outside is 'cut'; choose one of"):
         read_sequences(path, genome=genome, outside="cut")
@@ -150,7 +150,7 @@ def test_files_that_cannot_be_used(name, content, options, message, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         read_sequences(tmp_path / name, **options)
-    with pytest.raises(FileNotFoundError, match="is no file; give a table or a FASTA file"):
+    with pytest.raises(FileNotFoundError, match="is not a file; give a table or a FASTA file"):
         read_sequences(tmp_path / "other.csv")
 
 

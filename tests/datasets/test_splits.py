@@ -99,7 +99,7 @@ def test_bad_names_and_lengths() -> None:
         ((slice(0, 5), slice(5, 8), slice(8, 10, 2)), "test=.*no step"),
         ((slice(None, 5), slice(5, 8), slice(8, 10)), "train=slice"),
         ((slice(0, 5), slice(8, 5), slice(8, 10)), "validation="),
-        ((slice(8, 10), slice(5, 8), slice(0, 5)), "out of order"),
+        ((slice(8, 10), slice(5, 8), slice(0, 5)), "not in time order"),
     ],
 )
 def test_bad_slices(parts: tuple[slice, slice, slice], message: str) -> None:

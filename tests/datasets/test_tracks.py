@@ -148,7 +148,7 @@ def test_both_strands_are_not_mixed(tmp_path):
     frame = windows().assign(strand="+")
     frame.loc[3, "strand"] = "-"
     for name, kind in (("a.bg", "bedGraph"), ("a.bw", "bigWig")):
-        with pytest.raises(ValueError, match=f"and {kind} holds one strand: write one file per"):
+        with pytest.raises(ValueError, match=f"but {kind} stores one strand: write one file per"):
             write_track(frame, tmp_path / name, LENGTHS)
     one = frame[frame["strand"] == "+"]
     write_track(one, tmp_path / "a.bg", LENGTHS)
@@ -162,23 +162,23 @@ def test_what_cannot_be_written(tmp_path):
         return pd.DataFrame(given | columns)
 
     for wrong, message in (
-        ({"end": [4, 8]}, r"place 1, chrM:2-8 \(\.\), reaches beyond its contig"),
-        ({"chrom": ["chr2", "M"]}, "place 1, M:2-7 .* is on a contig that lengths lacks"),
-        ({"start": [-1, 2]}, "place 0, .* begins below 0"),
-        ({"start": [4, 2]}, "place 0, .* is empty or ends before it begins"),
-        ({"strand": ["+", "x"]}, "place 1, .* is on no strand"),
-        ({"score": [np.inf, 1]}, "place 0, .* has an infinite score"),
+        ({"end": [4, 8]}, r"region 1, chrM:2-8 \(\.\), reaches beyond the length of its contig"),
+        ({"chrom": ["chr2", "M"]}, "region 1, M:2-7 .* is on a contig that is not in lengths"),
+        ({"start": [-1, 2]}, "region 0, .* begins before 0"),
+        ({"start": [4, 2]}, "region 0, .* is empty or ends before it begins"),
+        ({"strand": ["+", "x"]}, "region 1, .* is on no strand"),
+        ({"score": [np.inf, 1]}, "region 0, .* has an infinite score"),
         ({"score": ["1", "2"]}, "column 'score' has dtype object; scores are numbers"),
-        ({"score": [np.nan, np.nan]}, "frame has no place with a score"),
+        ({"score": [np.nan, np.nan]}, "frame has no region with a score"),
         ({"start": [0.0, 1.0]}, "column 'start' has dtype float64"),
-        ({"name": ["a", "b\tc"]}, "place 1, .* has a tab or a line's end in its name"),
+        ({"name": ["a", "b\tc"]}, "region 1, .* has a tab or a line break in its name"),
     ):
         with pytest.raises(ValueError, match=message):
             write_track(places(**wrong), tmp_path / "a.bed", LENGTHS)
     with pytest.raises(ValueError, match=r"frame lacks the column 'score'; it has \['chrom'"):
         write_track(places().drop(columns="score"), tmp_path / "a.bed")
     for name in ("a.wig", "a.bw.gz", "bed", "a.gz"):
-        with pytest.raises(ValueError, match=f"{name}', whose ending is no known format"):
+        with pytest.raises(ValueError, match=f"{name}', whose suffix is no known format"):
             write_track(places(), tmp_path / name, LENGTHS)
     with pytest.raises(ValueError, match="lengths is None, and bigWig needs it"):
         write_track(places(), tmp_path / "a.bw")
@@ -230,7 +230,7 @@ write_track(frame, sys.argv[1], {"a": 50_000})
 """
     command = [sys.executable, "-c", code, str(path)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert "OSError: a.bw could not be written whole" in result.stderr
-    assert "could not be written whole" in result.stderr
+    assert "OSError: a.bw could not be written completely" in result.stderr
+    assert "could not be written completely" in result.stderr
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.bw"]

@@ -67,8 +67,8 @@ def test_five_columns_are_enough(tmp_path):
         ("chr1\t3\t.\t\tG", "has REF ''; it must be IUPAC letters"),
         ("chr1\t3\t.\t.\tG", "has REF '.'"),
         ("chr1\t3\t.\tAX\tG", "has REF 'AX'"),
-        ("chr1\t3\t.\tA\tG,,T", "has ALT 'G,,T', of which '' is neither IUPAC letters nor"),
-        ("chr1\t3\t.\tA\tAQ", "has ALT 'AQ', of which 'AQ' is neither"),
+        ("chr1\t3\t.\tA\tG,,T", "has ALT 'G,,T'; '' is neither IUPAC letters nor"),
+        ("chr1\t3\t.\tA\tAQ", "has ALT 'AQ'; 'AQ' is neither"),
     ],
 )
 def test_malformed_lines_are_named(tmp_path, line, message):

@@ -175,5 +175,5 @@ def test_windows_of_a_panel_stay_inside_their_series():
     sparse = SlidingWindows(values, 3, 2, stride=2, spans=spans)
     np.testing.assert_array_equal(sparse[:][1][:, -1, 0], [4, 6, 10, 17, 19])
     for bad in ([0, 20], [[0, 21]], [[5, 4]], [[-1, 4]], [[0.0, 4.0]]):
-        with pytest.raises(ValueError, match="are no runs of the 20 rows"):
+        with pytest.raises(ValueError, match="are not ranges of the 20 rows"):
             SlidingWindows(values, 3, 2, spans=bad)

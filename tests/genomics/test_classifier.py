@@ -130,7 +130,7 @@ def test_the_strand_is_chosen_by_what_is_held_out():
     chosen = small(rc="auto", **options).fit(mixed, labels)
     assert chosen.model_.config.rc == "none"
     assert chosen.score(mixed, labels) > 0.9
-    with pytest.raises(ValueError, match="rc is 'auto', but no validation part is held out"):
+    with pytest.raises(ValueError, match="rc is 'auto', which needs a validation part, but none"):
         small(rc="auto", training_options={"validation_fraction": 0}).fit(mixed, labels)
 
 
@@ -220,7 +220,12 @@ FIT = {
     "unicode": (["ACGT", "AĀ"], [0, 1], ValueError, r"X\[1\]: the sequence has 'Ā' at position 1"),
     "count": (["A", "C"], [0, 1, 1], ValueError, r"y has shape \(3,\), but X has 2 sequences"),
     "label": (["A", "C"], [0, np.nan], ValueError, r"y\[1\] is missing"),
-    "one class": (["A", "C"], [1, 1], ValueError, "y has the single class .*1.*; at least two"),
+    "one class": (
+        ["A", "C"],
+        [1, 1],
+        ValueError,
+        "y has only one class, .*1.*; give at least two",
+    ),
     "continuous": (["A", "C"], [0.1, 0.7], ValueError, "continuous"),
 }
 
@@ -232,7 +237,9 @@ def test_labels_of_a_validation_part_are_as_those_of_training():
     with pytest.raises(ValueError, match=r"validation y has shape \(4, 2\); give one label each"):
         small().fit(X, y, validation=(X, [[0, 1]] * 4))
     many = pd.DataFrame([[0, 1], [1, 0], [1, 1], [0, 0]], columns=["a", "a"])
-    with pytest.raises(ValueError, match="y has several columns 'a'; give every label a name"):
+    with pytest.raises(
+        ValueError, match="y has several columns 'a'; give every label another name"
+    ):
         small().fit(X, many)
 
 
@@ -287,9 +294,9 @@ def test_several_labels_a_sequence(tmp_path):
     }
     p = small(class_weight="balanced", **options).fit(letters, rare).predict_proba(letters)
     np.testing.assert_allclose(p.mean(0), 0.5, atol=0.12)
-    with pytest.raises(ValueError, match=r"class_weight is \{0: 1\}; of several labels"):
+    with pytest.raises(ValueError, match=r"class_weight is \{0: 1\}; for several labels"):
         small(class_weight={0: 1}).fit(letters, rare)
-    with pytest.raises(ValueError, match="of 2 labels a sequence, give a row of 0 and 1"):
+    with pytest.raises(ValueError, match="give a row of 2 values, 0 or 1, per sequence"):
         small().fit(letters, rare + 1)
 
 
@@ -415,7 +422,7 @@ def test_groups_of_unequal_size():
     with pytest.raises(ValueError, match="groups hold out every sequence of a class"):
         hold_out(30, 10, 0, classes=classes, groups=classes.astype(str))
     sequences, labels = ["ACGT"] * 30, classes
-    with pytest.raises(ValueError, match="groups say what to hold out, but a validation part"):
+    with pytest.raises(ValueError, match="groups and validation both define the validation part"):
         small().fit(sequences, labels, groups=classes, validation=(sequences, labels))
 
 

@@ -301,8 +301,8 @@ def test_the_digest_is_of_every_weight(classifier):
         ({"strand": "."}, ValueError, r"strand is '.'; choose one of \['\+', '-', 'both'\]"),
         ({"label": "c"}, ValueError, "label is 'c'; choose one of"),
         ({"contigs": ["three"]}, KeyError, "three"),
-        ({"contigs": []}, ValueError, r"contigs is \[\], none of which has a letter"),
-        ({"out": "scores.txt"}, ValueError, "out is 'scores.txt', whose ending is no known format"),
+        ({"contigs": []}, ValueError, r"contigs is \[\], but none has a letter"),
+        ({"out": "scores.txt"}, ValueError, "out is 'scores.txt', whose suffix is no known format"),
     ],
 )
 def test_a_scan_refuses_wrong_arguments(classifier, genome, options, error, message):
@@ -673,7 +673,7 @@ def test_surprisal_skips_ambiguous_letters(genome, tmp_path):
             "masked",
             "was pretrained to predict hidden letters .objective 'masked'.",
         ),
-        ({}, "causal", "uses positional encodings .* pretrain one with position=False"),
+        ({}, "causal", "uses positional encodings .* pretrain a model with position=False"),
     ],
 )
 def test_surprisal_refuses_models_that_cannot_read_contigs(
@@ -690,14 +690,14 @@ def test_surprise_refuses_models_without_memory_and_wrong_arguments(classifier, 
         fitted.surprise(genome)
     with pytest.raises(ValueError, match="bin is 0; give a whole number of letters"):
         classifier.surprise(genome, bin=0)
-    with pytest.raises(ValueError, match="out is .*, whose ending is no known format"):
+    with pytest.raises(ValueError, match="out is .*, whose suffix is no known format"):
         classifier.surprise(genome, out="surprise")
 
 
 def test_surprise_refuses_the_bpe_tokenizer(genome):
     pytest.importorskip("tokenizers")
     fitted = small(tokenizer=BPETokenizer(n_merges=5)).fit(SEQUENCES, ["a", "b"] * 12)
-    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens have no fixed place"):
+    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens have no fixed position"):
         fitted.surprise(genome)
     assert fitted.scan(genome, window=30)["score"].notna().any()
     assert expit(score_of(fitted, SEQUENCES[:1])) == pytest.approx(

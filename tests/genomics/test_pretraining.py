@@ -180,7 +180,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(genome, tmp_path, objecti
     with pytest.raises(Crash):
         crashing.pretrain(genome, tmp_path / "p", **ask)
     assert not (tmp_path / "p").exists()
-    with pytest.raises(ValueError, match="holds an unfinished run, of which .* in: model; del"):
+    with pytest.raises(ValueError, match="has an unfinished run, from which .* in: model; del"):
         small(d_model=32).pretrain(genome, tmp_path / "p", **ask)
     history = small(**options).pretrain(genome, tmp_path / "p", **ask)
     assert [row["epoch"] for row in history] == [0, 1, 2]
@@ -271,10 +271,14 @@ def test_contigs_are_held_out_whole(genome, tmp_path):
     ("params", "options", "message"),
     [
         ({}, {"objective": "next"}, "objective is 'next'; choose one of"),
-        ({"bidirectional": "shared"}, {}, "bidirectional is 'shared', and what is read backwards"),
-        ({}, {"window": 3}, "window is 3; it must have four tokens .of 1 letters. at least"),
+        ({"bidirectional": "shared"}, {}, "bidirectional is 'shared', so the model would see"),
+        ({}, {"window": 3}, "window is 3; it must be a whole number of at least four tokens .of 1"),
         ({"tokenizer": "bpe"}, {}, "tokenizer is 'bpe', whose tokens have no fixed number"),
-        ({}, {"validation_contigs": ["six"]}, "validation_contigs has 'six', which no genome has"),
+        (
+            {},
+            {"validation_contigs": ["six"]},
+            "validation_contigs has 'six', which is in no genome",
+        ),
         ({}, {"validation_contigs": ["one", "two"]}, "the genomes leave nothing to train on"),
         ({"rc": "x"}, {}, "rc is 'x'"),
     ],
@@ -289,16 +293,16 @@ def test_what_cannot_be_begun_with(genome, tmp_path):
     small(max_epochs=1, soft_masked="flag").pretrain(genome, tmp_path / "p", window=128)
     data = ["ACGT", "TTTT"] * 5, [0, 1] * 5
     with pytest.raises(
-        ValueError, match="soft_masked is 'keep', but the pretrained model read lower"
+        ValueError, match="soft_masked is 'keep', but the pretrained model was trained"
     ):
         small(pretrained=tmp_path / "p").fit(*data)
     with pytest.raises(ValueError, match="freeze is 'all'; choose one of"):
         small(pretrained=tmp_path / "p", freeze="all", soft_masked="flag").fit(*data)
-    with pytest.raises(FileNotFoundError, match="holds no config.json"):
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
         small(pretrained=tmp_path / "q").fit(*data)
     forecaster = TitansForecaster(max_epochs=1, n_layers=1, progress_bar=False)
     forecaster.fit(np.arange(300.0)).save(tmp_path / "f")
     save_model(tmp_path / "b", TitansBackbone(BackboneConfig(n_layers=1)))
     for name, what in (("f", "TitansForecaster"), ("b", "TitansBackbone")):
-        with pytest.raises(ValueError, match=f"pretrained is .*, which holds a {what}; give what"):
+        with pytest.raises(ValueError, match=f"pretrained is .*, which has a {what}; give a model"):
             small(pretrained=tmp_path / name).fit(*data)

@@ -61,7 +61,7 @@ def test_a_track_along_the_sequence(sequences):
         small(max_length=16).fit(sequences, bins[:, :, None])
     with pytest.raises(ValueError, match="not 6 bins of whole tokens; give a length that is a"):
         small(stride=5).fit(sequences, bins[:, :, None])
-    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose words make no equal bins"):
+    with pytest.raises(ValueError, match="tokenizer is 'bpe', whose tokens make no equal bins"):
         small(tokenizer=BPETokenizer(n_merges=4)).fit(sequences, bins[:, :, None])
     with pytest.raises(ValueError, match=r"X\[0\] has 24 letters, not 48; a track"):
         fitted.predict(["ACGTAC" * 4])

@@ -62,9 +62,11 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     deep = TitansBackbone(BackboneConfig(d_model=16, n_heads=2, n_layers=2))
     other = TitansBackbone(BackboneConfig(d_model=16, n_heads=2, n_layers=3))
     save_state(tmp_path / "s", other.initial_state(2))
-    with pytest.raises(ValueError, match="which this model's has not; it is another model's"):
+    with pytest.raises(
+        ValueError, match="which this model lacks; it is the state of another model"
+    ):
         load_state(tmp_path / "s", deep.initial_state(2))
-    with pytest.raises(ValueError, match="state is of 3 blocks, but this backbone has 2"):
+    with pytest.raises(ValueError, match="state has 3 blocks, but this backbone has 2"):
         deep(torch.zeros(2, 1, 16), other.initial_state(2))
     save_state(tmp_path / "s", deep.initial_state(2))
     with pytest.raises(ValueError, match=r"has shape .* but this model's has"):
@@ -72,6 +74,6 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     (tmp_path / "s").write_bytes(b"not a state")
     with pytest.raises(ValueError, match="holds a damaged state"):
         load_state(tmp_path / "s", deep.initial_state(2))
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         load_state(tmp_path / "absent", deep.initial_state(2))
     assert [p.name for p in tmp_path.iterdir()] == ["s"]

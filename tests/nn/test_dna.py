@@ -286,7 +286,7 @@ def test_places_far_along_a_genome_are_still_told_apart():
         ({"tokenizer": "kmer", "kernel_size": 11}, "kernel_size is 11; k-mers have at most 10"),
         ({"tokenizer": "kmer", "soft_masked": "flag"}, "which k-mers cannot show"),
         ({"tokenizer": "bpe"}, "merges is empty; BPE learns them"),
-        ({"tokenizer": "bpe", "merges": ("A C",), "stride": 2}, "stride is 2; words of BPE"),
+        ({"tokenizer": "bpe", "merges": ("A C",), "stride": 2}, "stride is 2; BPE tokens"),
         ({"output": "numbers"}, "output is 'numbers'; choose one of"),
     ],
 )

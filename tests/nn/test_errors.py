@@ -97,7 +97,7 @@ def test_a_state_of_another_model_is_refused():
     mag, swa = (model.initial_state(1) for model in models)
     with pytest.raises(ValueError, match="the state has no '0.memory.*another kind of model"):
         unflatten_state(flatten_state(swa), mag)
-    with pytest.raises(TypeError, match="a state holds tensors and tuples of them, not list"):
+    with pytest.raises(TypeError, match="a state has tensors and tuples of tensors, not list"):
         flatten_state([torch.zeros(1)])
 
 

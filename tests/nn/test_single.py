@@ -270,7 +270,7 @@ def test_explain_tells_what_is_called(calls, monkeypatch):
         ("gradient", "gradients are enabled"),
         ("dropout", "dropout is active"),
         ("hook", "a part of the block was replaced or has hooks"),
-        ("variant", "there is no such call for the variant MAG"),
+        ("variant", "there is no compiled call for the variant MAG"),
         ("dtype", "tokens are torch.float32, but a parameter is torch.float64"),
     ],
 )

@@ -97,7 +97,7 @@ def test_classify_without_a_test_part_holds_one_out(folder, tmp_path):
 
 def test_classify_answers_where_there_are_no_labels(folder, tmp_path):
     output = run("classify", folder / "train.csv", folder / "asked.csv", "--out", tmp_path, *TINY)
-    assert "asked.csv has no labels (see --label-column, and --test-labels of FASTA)" in output
+    assert "asked.csv has no labels (see --label-column, or --test-labels for FASTA)" in output
     assert "k-mers" not in output
     assert list(pd.read_csv(tmp_path / "predictions.csv")) == [
         *("row", "who", "predicted", "p_no", "p_yes")
@@ -208,7 +208,10 @@ def test_contigs_that_are_not_there_and_letters_that_are_none(folder, tmp_path):
     vcf.write_text((folder / "x.vcf").read_text() + "chrUn\t5\t.\tA\tC\n")
     out = ["--out", tmp_path / "v.csv"]
     output = run("variants", genome, vcf, *model, *out, "--outside", "drop")
-    assert "2 variants, 1 of which do not match the genome; 1 on contigs that g.fa lacks" in output
+    assert (
+        "2 variants, 1 of which do not match the genome; 1 on contigs that are not in g.fa"
+        in output
+    )
     assert len(pd.read_csv(tmp_path / "v.csv")) == 2
     odd = tmp_path / "odd.fa"
     odd.write_text(genome.read_text().replace("A", "*", 40))
@@ -234,7 +237,7 @@ def test_labels_are_text_where_one_part_has_text(folder, tmp_path):
     assert TitansClassifier.load(tmp_path / "m").classes_.tolist() == ["0", "1"]
     test["label"] = "yes"
     test.to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(AssertionError, match="and text in the other; write them alike"):
+    with pytest.raises(AssertionError, match="and text in the other; use the same kind"):
         run("classify", tmp_path / "train.csv", tmp_path / "test.csv", *more, *TINY)
 
 
@@ -287,11 +290,9 @@ def test_surprisal_of_the_nucleotides_of_a_genome(folder, tmp_path):
     track = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
     assert set(track[0]) == {"chr2"}
     assert track[3].between(0.5, 3).all()  # nats
-    with pytest.raises(
-        AssertionError, match="holds a LanguageModel; give a saved TitansClassifier"
-    ):
+    with pytest.raises(AssertionError, match="is a LanguageModel; give a saved TitansClassifier"):
         run("surprise", folder / "five.fa", *model, *out)
-    with pytest.raises(AssertionError, match="holds a TitansClassifier; give a model that"):
+    with pytest.raises(AssertionError, match="is a TitansClassifier; give a model that"):
         run("surprisal", folder / "five.fa", "--model", folder / "m", *out)
 
 
@@ -315,7 +316,7 @@ def test_rename_says_how_contigs_are_called():
     for wrong in ("1", "=1", "1=", "*-*=1", "1=**"):
         with pytest.raises(ValueError, match=r"rename is '.*'; give FROM=TO, such as '1=chr1'"):
             contig_names([wrong])
-    with pytest.raises(ValueError, match="rename is '1=b', but '1' was renamed before"):
+    with pytest.raises(ValueError, match="rename is '1=b', but '1' is renamed twice"):
         contig_names(["1=a", "1=b"])
 
 
@@ -336,7 +337,10 @@ ASK = ["--model", "m", "--window", "9", "--out", "x.bed"]
             "contig '2' is not in five.fa, which has 'chr2'",
         ),
         (["classify", "p.bed", *BED], "contig '1' is not in five.fa, which has 'chr1'; rename the"),
-        (["classify", "p.bed"], "p.bed holds places; give genome, the FASTA file of their letters"),
+        (
+            ["classify", "p.bed"],
+            "p.bed holds regions; give genome, the FASTA file of their letters",
+        ),
         (
             ["classify", "p.bed", "--genome", "five.fa", "--rename", "*=chr*"],
             "the training part has no column 'label'; it has ['chrom', 'start', 'end', 'name',",
@@ -350,14 +354,14 @@ ASK = ["--model", "m", "--window", "9", "--out", "x.bed"]
             "pooling is 'most'; choose one of ['attention', 'flatten', 'last', 'max', 'mean']",
         ),
         (["classify", "asked.csv"], "the training part has no column 'label'; it has"),
-        (["classify", "none.csv"], "path 'none.csv' is no file"),
+        (["classify", "none.csv"], "path 'none.csv' is not a file"),
         (
             ["scan", "g.fa", "--model", "m", "--window", "9", "--out", "x.bed", "--label", "maybe"],
             r"label is 'maybe'; choose one of ['no', 'yes']",
         ),
         (
             ["surprise", "g.fa", "--model", ".", "--out", "x.bed"],
-            "path '.' holds no config.json; give a saved model",
+            "path '.' has no config.json; give a saved model",
         ),
     ],
 )

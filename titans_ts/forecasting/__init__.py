@@ -1,4 +1,4 @@
-"""Forecasting: the estimator for time series and all it needs."""
+"""Forecasting: the estimator for time series and its parts."""
 
 from titans_ts.forecasting.backtest import Backtest
 from titans_ts.forecasting.forecaster import TitansForecaster

@@ -16,7 +16,7 @@ _FEWEST_PEAKS = 20
 def anomaly_frame(
     panel: Panel, scores: NDArray[np.float64], thresholds: list[float]
 ) -> pd.DataFrame:
-    """A row per value of a panel with its score `[N, C]` and its variate's threshold `[C]`."""
+    """Return a row per value of a panel with its score `[N, C]` and its variate's threshold `[C]`."""
     C = panel.n_targets
     places = np.arange(len(scores)) if panel.index is None else panel.index
     frame = pd.DataFrame(
@@ -35,7 +35,7 @@ def anomaly_frame(
 
 
 def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") -> float:
-    """The score that a share `risk` of usual steps exceeds.
+    """Return the score that a share `risk` of usual steps exceeds.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") ->
 
 
 def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float = 0.98) -> float:
-    """A quantile beyond the largest scores, from a generalised Pareto tail.
+    """Return a quantile beyond the largest scores, from a generalised Pareto tail.
 
     Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017, equation 1.
 

@@ -52,7 +52,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Backtest:
-    """Forecasts of W windows of I items, and the values that were observed then.
+    """Forecasts of W windows of I items, and the observed values.
 
     Attributes
     ----------
@@ -259,7 +259,7 @@ def rolling_backtest(
 
 
 def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
-    """R^2 of the forecasts of every window of a panel, averaged over variates and items.
+    """Return R^2 of the forecasts of every window of a panel, averaged over variates and items.
 
     Raises
     ------
@@ -273,9 +273,9 @@ def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
     shape = (panel.n_items, config.n_variates)
     count, total, squares, residual = (np.zeros(shape) for _ in range(4))
     for start in range(0, len(cuts), size):
-        some = cuts[start : start + size]
-        point, _ = predictor.rolling(panel, some)
-        future = targets(panel, some, H)
+        batch = cuts[start : start + size]
+        point, _ = predictor.rolling(panel, batch)
+        future = targets(panel, batch, H)
         error = future - point  # [W, I, H, C]
         seen = ~np.isnan(error)
         actual = np.where(seen, future, 0)
@@ -287,14 +287,14 @@ def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
         raise ValueError("X has no observed value to compare forecasts with")
     seen = count > 0
     variance = squares[seen] - total[seen] ** 2 / count[seen]
-    # a variate that never moves: 1 if it is hit exactly, else 0, as scikit-learn's r2_score
+    # a constant variate: 1 for exact forecasts, otherwise 0, as scikit-learn's r2_score
     flat = variance <= 1e-12 * np.maximum(squares[seen], 1)
     r2 = 1 - residual[seen] / np.where(flat, 1, variance)
     return float(np.where(flat, residual[seen] == 0, r2).mean())
 
 
 def baselines(panel: Panel, cuts: NDArray[np.int64], horizon: int, season: int) -> dict[str, Array]:
-    """Naive, seasonal naive and drift forecasts from `cuts` `[W, I]`, `[W, I, H, C]` each.
+    """Return naive, seasonal naive and drift forecasts from `cuts` `[W, I]`, `[W, I, H, C]` each.
 
     The definitions of :mod:`titans_ts.forecasting.baselines`, for all windows at once. A history
     shorter than a season repeats all it has.
@@ -335,7 +335,7 @@ def _carried(values: Array, group: NDArray[np.int64]) -> Array:
 
 
 def seasonal_errors(panel: Panel, cuts: NDArray[np.int64], season: int) -> Array:
-    """Mean absolute seasonal difference of every item before its first window, `[I, C]`.
+    """Return the mean absolute seasonal difference of every item before its first window, `[I, C]`.
 
     For a history that is not longer than a season, it is the mean difference of neighbouring rows. It is
     NaN for an item without a window.

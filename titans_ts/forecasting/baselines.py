@@ -1,4 +1,4 @@
-"""Forecasts that need no model, to compare a model with."""
+"""Baseline forecasts without a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["drift", "seasonal_naive"]
 
 
 def drift(past: ArrayLike, prediction_length: int) -> NDArray[np.float64]:
-    """The line through the first and the last observed value, continued.
+    """Extend the line through the first and the last observed value.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def column_names(columns: Any) -> tuple[Any, ...]:
-    """One column or several, as a tuple."""
+    """Return the names of one or several columns as a tuple."""
     if isinstance(columns, (list, tuple, pd.Index, np.ndarray)):
         return tuple(c.item() if isinstance(c, np.generic) else c for c in columns)
     return (columns.item() if isinstance(columns, np.generic) else columns,)
@@ -76,7 +76,7 @@ def numeric_array(X: Any, name: str = "X") -> Array:
 
 
 def numeric_column(column: pd.Series) -> Array:
-    """The values of a numeric column as float64; a TypeError for any other column."""
+    """Return a numeric column as float64; raise a TypeError for any other column."""
     if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     raise TypeError(

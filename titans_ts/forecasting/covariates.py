@@ -1,4 +1,4 @@
-"""Covariates known for the steps to forecast: from the user, and from the time."""
+"""Known covariates of the steps to forecast: from the user, and from the time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 def with_times(panel: Panel) -> Panel:
-    """The panel with the covariates that its roles compute from the time, if any."""
+    """Return the panel with the covariates that its roles compute from the time, if any."""
     features = _time_features(panel.index, panel)
     if features is None:
         return panel

@@ -1,4 +1,4 @@
-"""The rows at which rolling forecasts begin, and the values that they are compared with."""
+"""The first rows of rolling forecasts, and the observed values for comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 def cutoffs(
     panel: Panel, least: int, horizon: int, stride: int, n_windows: int | None = None
 ) -> NDArray[np.int64]:
-    """The row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
+    """Return the row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
 
     The last window ends with the item's last row. Before each are at least `least` rows; an item of a
     long frame that is too short for one such window has its last alone, if a row is before it. As many
@@ -44,7 +44,7 @@ def cutoffs(
 
 
 def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
-    """What came from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
+    """Return observed values from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
     ahead = np.clip(rows[..., None] + np.arange(horizon), 0, len(panel.values) - 1)
     actual: Array = panel.values[ahead][..., : panel.n_targets]
     actual[rows < 0] = np.nan

@@ -1,4 +1,4 @@
-"""Methods of a forecaster that judge a series: backtests, scores, surprise and anomalies."""
+"""Evaluation methods of a forecaster: backtests, scores, surprise and anomalies."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
 
 
 def guess_frequency(index: pd.DatetimeIndex) -> str | None:
-    """Frequency of an index; where a stamp is off somewhere, that of most of its stretches of ten.
+    """Return the frequency of an index; if it is not regular, that of most of its runs of ten.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     if whole is not None or len(index) < 10:
         return whole
     stretch = max(1, len(index) // 50)
-    found = (_infer(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
-    guesses = Counter(guess for guess in found if guess is not None)
+    inferred = (_infer(index[i : i + 10]) for i in range(0, len(index) - 9, stretch))
+    guesses = Counter(guess for guess in inferred if guess is not None)
     if not guesses:
         return None
     guess = guesses.most_common(1)[0][0]
@@ -61,7 +61,7 @@ def _infer(index: pd.DatetimeIndex) -> str | None:
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
-    """Steps in the season a frequency usually has: a day, a week or a year; 1 if unknown.
+    """Return the steps in the usual season of a frequency: a day, a week or a year; 1 if unknown.
 
     Examples
     --------
@@ -97,7 +97,7 @@ CYCLES = {
 def calendar_features(
     index: pd.Index, freq: str | pd.offsets.BaseOffset | None, cycles: Sequence[str] = tuple(CYCLES)
 ) -> NDArray[np.float64]:
-    """Position of times in the hour, day, week, month and year, for cycles longer than a step.
+    """Return the position of times in the hour, day, week, month and year, for cycles longer than a step.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def calendar_features(
 def cycle_phase(
     index: pd.Index, freq: str | int | pd.offsets.BaseOffset, length: int
 ) -> NDArray[np.int64]:
-    """The place of times in a season of `length` steps, the same whatever series they are of.
+    """Return the position of times in a season of `length` steps, which is the same for all series.
 
     Steps are counted from 1970 in local time, and whole numbers from 0. Months, quarters and years begin
     where the period does that a time stands for, whether at its first or its last day.
@@ -182,9 +182,9 @@ def cycle_phase(
         steps = np.busday_count("1970-01-01", days)
     elif rule == "W":
         steps = days.astype(np.int64) // 7
-    elif found := re.fullmatch("[BC]?([MQY])([SE]?)", rule):
-        size = {"M": 1, "Q": 3, "Y": 12}[found[1]]
-        ends = isinstance(index, pd.PeriodIndex) or found[2] != "S"
+    elif match := re.fullmatch("[BC]?([MQY])([SE]?)", rule):
+        size = {"M": 1, "Q": 3, "Y": 12}[match[1]]
+        ends = isinstance(index, pd.PeriodIndex) or match[2] != "S"
         steps = (days.astype("M8[M]").astype(np.int64) - (size - 1) * ends) // size
     else:
         raise ValueError(

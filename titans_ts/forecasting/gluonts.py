@@ -152,14 +152,14 @@ class TitansPredictor(Predictor):
         roles, config = predictor.roles, predictor.config
         keys = ["mean", *(f"{q:g}" for q in config.quantile_levels)]
         entries = iter(dataset)
-        while some := list(islice(entries, max(1, STREAMS // config.n_variates))):
-            panel = _panel(some, roles, self.forecaster.freq_)
-            future = _future(some, self.prediction_length, len(roles.known_covariates))
+        while batch := list(islice(entries, max(1, STREAMS // config.n_variates))):
+            panel = _panel(batch, roles, self.forecaster.freq_)
+            future = _future(batch, self.prediction_length, len(roles.known_covariates))
             known = predictor.read_known(future, panel)
             state, _ = predictor.consume(panel)
             point, quantiles = predictor.forecast(panel, known, state)
             arrays = np.concatenate([point[..., None], quantiles], -1)  # [n, H, C, 1 + Q]
-            for entry, values in zip(some, np.moveaxis(arrays, -1, 1), strict=True):
+            for entry, values in zip(batch, np.moveaxis(arrays, -1, 1), strict=True):
                 target = np.asarray(entry["target"])
                 yield QuantileForecast(
                     forecast_arrays=values if target.ndim > 1 else values[..., 0],

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 def conformity(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
-    """How far a value lies outside an interval; negative inside. NaN is missing."""
+    """Return the distance of a value outside an interval; it is negative inside. NaN is missing."""
     y = np.asarray(actual, dtype=np.float64)
     scores: Array = np.maximum(np.asarray(lower) - y, y - np.asarray(upper))
     return scores

@@ -256,7 +256,7 @@ class Panel:
         return joined._with_gap_at((joined.starts[:-1] + np.diff(self.starts))[place])
 
     def _with_gap_at(self, rows: Any) -> Panel:
-        """The same, with the time between rows and those before them as their first covariate."""
+        """Return the panel with the time between rows and those before them as their first covariate."""
         assert self.index is not None
         self.values[rows, self.n_targets] = time_gaps(self.index, self.freq)[rows]
         return self

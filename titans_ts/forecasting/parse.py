@@ -216,14 +216,14 @@ def _with_static(panel: Panel, frame: pd.DataFrame, roles: Roles) -> Panel:
 
 
 def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tuple[Any, ...]:
-    """The columns to forecast; the others are there too."""
+    """Return the columns to forecast, and check that the other columns exist."""
     if isinstance(frame.columns, pd.MultiIndex):
-        raise ValueError("X has columns of several levels; flatten them to one name a variate")
+        raise ValueError("X has columns of several levels; flatten them to one name per variate")
     check_no_repeated(frame)
     others = (*roles.covariates, *roles.static_covariates)
-    given = others if roles.target is None else (*roles.target, *others)
-    for i, name in enumerate(given):
-        if name in given[:i]:
+    named = others if roles.target is None else (*roles.target, *others)
+    for i, name in enumerate(named):
+        if name in named[:i]:
             raise ValueError(f"column {name!r} is named more than once; give it one role")
     check_columns(frame, list(others), "X")
     if roles.target is not None:

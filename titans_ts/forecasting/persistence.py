@@ -1,4 +1,4 @@
-"""A fitted forecaster as what json can hold, and tensors; and back."""
+"""Convert a fitted forecaster to values for json and tensors, and back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCALES = ("mean", "spread", "covariate_mean", "covariate_spread")
 
 @dataclass(frozen=True)
 class FittedParts:
-    """What a fitted forecaster consists of."""
+    """The parts of a fitted forecaster."""
 
     predictor: PanelPredictor
     tail: Panel
@@ -96,7 +96,7 @@ def unpack(
 
 
 def _describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A panel as what json can hold, and tensors.
+    """Convert a panel to values for json, and tensors.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _plain_static(column: pd.Series) -> list[Any]:
 
 
 def _plain_items(items: pd.Index) -> list[Any]:
-    """Names as json holds them.
+    """Convert names to values for json.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _plain_items(items: pd.Index) -> list[Any]:
 
 
 def describe_index(index: pd.Index) -> dict[str, Any]:
-    """What json needs to hold of a regular index.
+    """Describe a regular index by values for json.
 
     Raises
     ------

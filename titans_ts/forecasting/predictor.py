@@ -223,16 +223,16 @@ class PanelPredictor:
         state, place = None, first
         points, quantiles = [], []
         for start in trange(0, len(cuts), at_once, desc="backtest", disable=not progress_bar):
-            some = cuts[start : start + at_once]
+            batch = cuts[start : start + at_once]
             if config.stateful_windows:
                 assert scaled is not None
-                reached = np.maximum(some[0], place)
+                reached = np.maximum(batch[0], place)
                 with torch.inference_mode():
                     state, left = advance_state(
                         model, scaled, np.stack([place, reached], 1), constant, state
                     )
                 place = reached - left
-            at = some[..., None] + np.arange(-L, H)  # [w, I, L + H]
+            at = batch[..., None] + np.arange(-L, H)  # [w, I, L + H]
             if scaled is not None:
                 windows = gather_rows(scaled, at, first, end)
             else:  # only the windows are scaled
@@ -240,9 +240,9 @@ class PanelPredictor:
                 windows = self.scales.rows(raw, mean[:, None], spread[:, None])
             flat = torch.from_numpy(windows.reshape(-1, *windows.shape[2:]))
             _, known = split_known(flat[:, L:], config)
-            tiled = None if constant is None else tuple(s.repeat(len(some), 1) for s in constant)
+            tiled = None if constant is None else tuple(s.repeat(len(batch), 1) for s in constant)
             point, quantile = self._forecast_scaled(flat[:, :L], known, tiled, state)
-            shape = (*some.shape, H, C)
+            shape = (*batch.shape, H, C)
             point = point.reshape(shape)[:, :, :steps]
             levels = quantile.reshape(*shape, -1)[:, :, :steps]
             points.append(point * spread[:, None] + mean[:, None])
@@ -254,13 +254,13 @@ class PanelPredictor:
     def sample(
         self, panel: Panel, known: Tensor | None, state: Any, level: NDArray[np.float64]
     ) -> Array:
-        """Values `[I, S, H, C]` at the quantile levels `level`, same shape, in the units of the data."""
+        """Return values `[I, S, H, C]` at the quantile levels `level`, in the units of the data."""
         past, mean, spread = self._last_windows(panel)
         parts = []
         with torch.inference_mode():
-            for some, parameters in self._parameters(past, known, self._static(panel), state):
+            for batch, parameters in self._parameters(past, known, self._static(panel), state):
                 parameters = parameters.cpu().double()  # a level close to 1 is 1 in float32
-                levels = torch.from_numpy(level[some]).movedim(1, -1)
+                levels = torch.from_numpy(level[batch]).movedim(1, -1)
                 parts.append(self.network.output.inverse(parameters, levels).numpy())
         drawn = np.moveaxis(np.concatenate(parts), -1, 1)  # [I, S, H, C]
         return drawn * spread[:, None] + mean[:, None]
@@ -268,7 +268,7 @@ class PanelPredictor:
     def _forecast_scaled(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> tuple[Array, Array]:
-        """Means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, L, F]`."""
+        """Return means `[n, H, C]` and quantiles `[n, H, C, Q]` of scaled windows `[n, L, F]`."""
         points, quantiles = [], []
         output = self.network.output
         with torch.inference_mode():
@@ -280,13 +280,13 @@ class PanelPredictor:
     def _parameters(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Which windows, and the output's parameters `[.., H, C, 1 + E]`, a bounded number at a time."""
-        for some, reading in iter_readings(self._evaluating(), past, static, state):
-            ahead = None if known is None else known[some].to(reading.y.device)
-            yield some, self.network.parameters_after(reading, ahead)
+        """Yield batches of windows, each with the output's parameters `[.., H, C, 1 + E]`."""
+        for batch, reading in iter_readings(self._evaluating(), past, static, state):
+            ahead = None if known is None else known[batch].to(reading.y.device)
+            yield batch, self.network.parameters_after(reading, ahead)
 
     def _last_windows(self, panel: Panel) -> tuple[Tensor, Array, Array]:
-        """The last window of every item, scaled `[I, L, F]`; level and spread `[I, 1, C]`."""
+        """Return the scaled last window of every item `[I, L, F]`, its level and spread `[I, 1, C]`."""
         mean, spread = (s[:, None] for s in self.scales.of(panel))
         windows = panel.windows(self.config.context_length)
         return torch.from_numpy(self.scales.rows(windows, mean, spread)), mean, spread
@@ -299,6 +299,6 @@ class PanelPredictor:
 
 
 def n_scores(config: ForecasterConfig) -> int:
-    """Forecasts to calibrate with: 500, or fewer (at least 50) where each has very many values."""
+    """Return the number of forecasts for calibration: 500, or fewer (at least 50) for large forecasts."""
     numbers = config.prediction_length * config.n_variates
     return min(500, max(50, 2**22 // numbers))

@@ -39,22 +39,22 @@ def iter_readings(
     Yields
     ------
     tuple[slice, WindowReading]
-        Which windows, and what reading them came to.
+        A slice of the windows, and the result of reading them.
     """
     device = next(model.parameters()).device
     n_variates = model.config.n_variates
     streams = model.config.streams
     at_once = max(1, STREAMS // n_variates)
     for start in range(0, len(past), at_once):
-        some = slice(start, min(start + at_once, len(past)))
+        batch = slice(start, min(start + at_once, len(past)))
         part = state
-        if state is not None and some != slice(0, len(past)):
-            own = slice(some.start * streams, some.stop * streams)
+        if state is not None and batch != slice(0, len(past)):
+            own = slice(batch.start * streams, batch.stop * streams)
             part = map_state(itemgetter(own), state)
         constant = (
-            None if static is None else (static[0][some].to(device), static[1][some].to(device))
+            None if static is None else (static[0][batch].to(device), static[1][batch].to(device))
         )
-        yield some, model.read(past[some].to(device), constant, part)
+        yield batch, model.read(past[batch].to(device), constant, part)
 
 
 def advance_state(
@@ -120,14 +120,14 @@ def row_surprise(
         inside = (chosen >= first[:, None]) & (chosen < end[:, None])
         windows = gather_rows(rows, chosen, first, end)
         parts = []
-        for some, reading in iter_readings(model, torch.from_numpy(windows), static, state):
+        for batch, reading in iter_readings(model, torch.from_numpy(windows), static, state):
             parts.append(reading.state)
             tokens = reading.surprise.mean((2, 3)).double().cpu().numpy()  # [n streams, P]
             steps = tokenizer.spread(tokens)  # [n streams, L, 1 or C]
             values = steps.reshape(-1, config.streams, *steps.shape[1:]).swapaxes(1, 2)
             values = values.reshape(len(values), length, -1)
-            at = chosen[some][inside[some]]
-            surprise[at] = values[inside[some]]
+            at = chosen[batch][inside[batch]]
+            surprise[at] = values[inside[batch]]
         state = _joined(parts)
     return surprise
 

@@ -1,4 +1,4 @@
-"""Which letters of a sequence matter: every substitution with any scorer, or a network's gradient."""
+"""Importance of single letters: the effect of every substitution, or the gradient of a network."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def mutagenesis(
     sequence : str or NDArray[np.uint8]
         T letters, or their codes.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters of a str are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
+        How lower-case letters of a str are read (default "keep"); see
+        :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
 
     Returns
     -------
     NDArray[np.float64]
-        `[T, 4]`, columns A, C, G, T: the score with that letter minus the score of the sequence. 0 for
-        the letter that is there, and where no letter is ("-"). A substitute has the case of the letter
-        that it replaces.
+        `[T, 4]`, columns A, C, G, T: the score with that letter minus the score of the sequence. It is 0
+        for the letter of the sequence, and where there is no letter ("-"). A substitute has the case of
+        the letter that it replaces.
 
     Raises
     ------
     ValueError
-        If the sequence cannot be used, or the scorer returns another shape than `[N]`.
+        If the sequence is invalid, or the scorer returns another shape than `[N]`.
 
     Examples
     --------
@@ -53,12 +54,12 @@ def mutagenesis(
     codes = encode_nucleotides(sequence, soft_masked) if isinstance(sequence, str) else sequence
     upper, lower = codes % LOWER, codes // LOWER * LOWER
     substitutes = (upper[:, None] != np.arange(4)) & (codes != ABSENT)[:, None]
-    place, letter = np.nonzero(substitutes)
+    position, letter = np.nonzero(substitutes)
     effect = np.zeros((len(codes), 4))
     reference = score_known(scorer, codes[None])
     size = max(1, MAX_LETTERS // len(codes))
-    for i in range(0, len(place), size):
-        at, to = place[i : i + size], letter[i : i + size]
+    for i in range(0, len(position), size):
+        at, to = position[i : i + size], letter[i : i + size]
         changed = np.tile(codes, (len(at), 1))
         changed[np.arange(len(at)), at] = lower[at] + to
         effect[at, to] = score_known(scorer, changed) - reference
@@ -68,10 +69,10 @@ def mutagenesis(
 def saliency(
     model: SequenceModel, score: Callable[[Tensor], Tensor], codes: Codes
 ) -> NDArray[np.float64]:
-    """The gradient of a network's score with respect to the letters of a sequence.
+    """Return the gradient of a network's score with respect to the letters of a sequence.
 
-    At every place its mean over the four letters is subtracted: the letters' shares sum to 1, so that
-    part of the gradient points where no sequence is (Majdandzic et al., 2023, "Correcting gradient-based
+    The mean over the four letters is subtracted at every position: one-hot letters sum to 1, so this part
+    of the gradient leads away from all sequences (Majdandzic et al., 2023, "Correcting gradient-based
     interpretations of deep neural networks for genomics", Genome Biology 24, 109).
 
     Parameters
@@ -79,19 +80,19 @@ def saliency(
     model : SequenceModel
         A network whose tokenizer reads one-hot letters ("nucleotide", "conv").
     score : callable
-        The score `[1]` from the logits `[1, n]` of the network.
+        A function of the network's logits `[1, n]` that returns the score `[1]`.
     codes : NDArray[np.uint8]
         `[T]`; the sequence is read as a whole.
 
     Returns
     -------
     NDArray[np.float64]
-        `[T, 4]`, columns A, C, G, T; 0 where no letter is ("-").
+        `[T, 4]`, columns A, C, G, T; 0 where there is no letter ("-").
 
     Raises
     ------
     ValueError
-        If the tokenizer has no letters to take a gradient of ("kmer", "bpe").
+        If the tokenizer ("kmer", "bpe") has no gradient of single letters.
     """
     model.eval()
     one_hot: Any = getattr(model.tokenizer, "one_hot", None)
@@ -100,7 +101,7 @@ def saliency(
             f"tokenizer is {model.config.tokenizer!r}, which reads whole strings and has no gradient of "
             "single letters; use mutagenesis"
         )
-    leaves: list[Tensor] = []  # [1, C, T'] of each strand that is read
+    leaves: list[Tensor] = []  # [1, C, T'] for each strand that is read
 
     def take(module: Any, inputs: Any, output: Tensor) -> Tensor:
         leaves.append(output.detach().requires_grad_())
@@ -117,7 +118,7 @@ def saliency(
         hook.remove()
     before = model.tokenizer.kernel_size - 1
     strands = [g[0, :4, before : before + len(codes)].T for g in gradients]
-    # on the other strand places run backwards, and so do A, C, G, T as T, G, C, A
+    # on the other strand, positions and the letters A, C, G, T are in reverse order
     strands[1:] = [g.flip(0, 1) for g in strands[1:]]
     gradient: NDArray[np.float64] = torch.stack(strands).sum(0).cpu().double().numpy()
     gradient -= gradient.mean(1, keepdims=True)

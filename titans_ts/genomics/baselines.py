@@ -1,4 +1,4 @@
-"""Baselines for DNA: linear models of k-mers, and a small convolutional network. Beat these first."""
+"""Baselines for DNA: linear models of k-mers, and a small convolutional network."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def kmer_classifier(
     C: float | None = None,
     model: str = "logistic",
 ) -> Pipeline:
-    """A linear model of the k-mer counts of a sequence of any length: a pipeline of scikit-learn.
+    """Return a scikit-learn pipeline: a linear model of k-mer counts, for sequences of any length.
 
     Parameters
     ----------
     k, gaps, both_strands
         As for :class:`titans_ts.genomics.kmers.KmerVectorizer`.
     C : float, optional
-        Inverse strength of the regularisation; default: of 1, 3, 10, 30 and 100 (for "svm" a tenth of
-        each), the one that scores best on a fifth of the sequences, held out at random. Many sequences
-        with a weak motif need little regularisation, few with a clear one need much.
+        Inverse strength of the regularisation. By default, the best of 1, 3, 10, 30 and 100 (for "svm" a
+        tenth of each) on a random fifth of the sequences, which is held out. Many sequences with a weak
+        motif need little regularisation, few with a clear motif need much.
     model : {"logistic", "svm"}
-        Logistic regression, or a linear support-vector machine, which has no probabilities.
+        Logistic regression (default), or a linear support-vector machine, which has no probabilities.
 
     Raises
     ------
     ValueError
-        If the model is another.
+        If the model is unknown.
 
     Examples
     --------
@@ -68,25 +68,25 @@ def kmer_classifier(
 
 
 class _BestHeldOut(GridSearchCV):
-    """The model that scores best on the held-out part; its own score is the accuracy in any case."""
+    """The model that scores best on the held-out part; its `score` is always the accuracy."""
 
     def score(self, X: Any, y: Any = None, **params: Any) -> float:
-        """Accuracy, as of any classifier."""
+        """Return the accuracy, as every classifier does."""
         return float(self.best_estimator_.score(X, y, **params))
 
 
 def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
-    """Mean log-likelihood; scikit-learn's "neg_log_loss" wants every class among those held out."""
+    """Mean log-likelihood; scikit-learn's "neg_log_loss" needs every class in the held-out part."""
     return -float(log_loss(y, model.predict_proba(X), labels=model.classes_))
 
 
 def cnn_classifier(
     n_filters: int = ConvTokenizer.n_filters, kernel_size: int | None = None, **params: Any
 ) -> TitansClassifier:
-    """A small convolutional network: motif filters, a linear map of them, the most of each, another.
+    """Return a small convolutional network: motif filters, linear map, maximum pooling, linear head.
 
-    It is what :class:`titans_ts.TitansClassifier` is without its backbone (after Alipanahi et al.,
-    "DeepBind", Nature Biotechnology 2015): what memory and attention add shows beside it.
+    It is a :class:`titans_ts.TitansClassifier` without a backbone (similar to Alipanahi et al.,
+    "DeepBind", Nature Biotechnology 2015), a baseline that shows what memory and attention add.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Classifying DNA sequences with `fit` and `predict`."""
+"""A classifier of DNA sequences with `fit` and `predict`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Whether tokens have positional encodings (default True). Use False for sequences longer than
         those in training.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are: the same as upper-case ones (default), the same with a flag that
-        tokens see, or absent.
+        How lower-case letters are read: as upper-case letters (default), as upper-case letters with a
+        flag that tokens see, or as absent.
     rc : {"none", "augment", "average", "equivariant", "auto"}
-        What is done with the reverse complement. "none": nothing (default). "augment": training reads
-        either strand at random. "average": also averages the probabilities of both strands.
+        Use of the reverse complement. "none": it is not used (default). "augment": training reads a
+        random strand. "average": also averages the probabilities of both strands.
         "equivariant": both strands are read in training too, which takes twice the time. "auto": trains
         with "average" and with "none" and keeps the better on the validation set
         (`model_.config.rc` has the result); labels that belong to one strand, such as splice sites,
@@ -67,7 +67,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
-        Width of a token, number of blocks, and of heads.
+        Width of a token, number of blocks, and number of heads.
     max_length : int or None
         Longer training sequences are cropped at random to this many letters in every epoch. None
         (default): no cropping.
@@ -83,19 +83,19 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
     training_options : TrainingOptions or dict, optional
         Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
-        `validation_fraction` (0.2; the same share of each class, or whole
-        groups), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
-        and `trainer_kwargs` for Lightning. Default: those of the class.
+        `validation_fraction` (0.2; the same share of each class, or whole groups), `patience`,
+        `weight_decay`, `max_steps_per_epoch`, `gradient_clip` and `trainer_kwargs` for Lightning.
+        Default: those of the class.
     device : str
         "auto" (default: CUDA if available), or a torch device.
     random_state : int, RandomState or None
-        Seed; with an int, CPU runs are repeatable. None (default): another seed for every fit.
+        Seed; with an int, CPU runs are repeatable. None (default) draws a new seed for every fit.
     progress_bar : bool
         Whether to show a progress bar (default True).
     pretrained : str or Path, optional
         Initialise the tokenizer and backbone from this model: a directory written by :meth:`pretrain`, or
-        by :meth:`save` of an estimator for DNA. Their architecture parameters (except `dropout`) override
-        the ones given here, including bidirectionality. Useful to continue on longer sequences.
+        by :meth:`save` of an estimator for DNA. Its architecture parameters (except `dropout`) override
+        those of this estimator, including bidirectionality. Useful to continue on longer sequences.
     freeze : {"none", "tokenizer", "backbone"}
         Which pretrained parts are frozen: none (default), the tokenizer, or tokenizer and backbone.
 
@@ -104,11 +104,11 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     model_ : SequenceModel
         The trained network.
     kmer_model_ : FittedKmerModel or None
-        The k-mer model that is ensembled with it.
+        The k-mer model that is ensembled with the network.
     classes_ : ndarray
-        The labels, sorted. With several labels a sequence: their names (a frame's columns) or numbers.
+        The sorted labels. For several labels per sequence: their names (a frame's columns) or numbers.
     history_ : list of dict
-        Losses of every epoch.
+        The losses of every epoch.
 
     Examples
     --------
@@ -144,54 +144,54 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Parameters
         ----------
         X : list, array, Series or one-column frame of str, or FastaRegions
-            Sequences of IUPAC letters of any lengths; "-" is a place that is not there.
+            Sequences of IUPAC letters of any lengths; "-" is a position without a letter.
         y : array of N labels, or `[N, n]` of 0 and 1
-            Numbers or strings, of at least two classes; or which of n labels, at least two, every
-            sequence has. A single column is as `[N]`.
+            Class labels (numbers or strings) of at least two classes; or 0 or 1 for each of n >= 2 labels
+            per sequence. A single column is read as `[N]`.
         groups : array of N, optional
-            The validation part holds out whole groups, for instance chromosomes.
+            The validation part consists of whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` used for early stopping instead of a held-out part, and to weight the k-mer model.
-            (With a held-out part, the k-mer model is finally refitted on all data.)
+            `(X, y)` for early stopping instead of a held-out part, and for the weights of the k-mer
+            model. (With a held-out part, the k-mer model is finally refitted on all data.)
 
         Raises
         ------
         TypeError, ValueError
-            If X, y or a parameter cannot be used; the message names it and how to fix it.
+            If X, y or a parameter is invalid; the message names it and how to fix it.
         """
         sequences = self._read(X)
-        classes, wanted = _read_labels(y, len(sequences))
+        classes, target = _read_labels(y, len(sequences))
         held_out = None
         if validation is not None:
             others = self._read(validation[0], "validation X")
-            held_out = others, _codes(validation[1], len(others), classes, wanted.ndim)
+            held_out = others, _codes(validation[1], len(others), classes, target.ndim)
         self._fit(
             sequences,
-            wanted,
+            target,
             groups=groups,
             validation=held_out,
-            weight=self._weight(classes, wanted, y),
+            weight=self._weight(classes, target, y),
             n_outputs=len(classes),
-            output="classes" if wanted.ndim == 1 else "labels",
+            output="classes" if target.ndim == 1 else "labels",
         )
-        self.classes_ = classes  # only now: a fit that fails leaves the estimator as it was
+        self.classes_ = classes  # last, so a failed fit does not change the estimator
         return self
 
     def _weight(
-        self, classes: NDArray[Any], wanted: NDArray[Any], y: Any
+        self, classes: NDArray[Any], target: NDArray[Any], y: Any
     ) -> NDArray[np.float64] | None:
         if self.class_weight is None:
             return None
-        if wanted.ndim == 1:
+        if target.ndim == 1:
             weights = compute_class_weight(
                 self.class_weight, classes=classes, y=np.asarray(y).ravel()
             )
         elif self.class_weight == "balanced":
-            holds, least = wanted.mean(0), 1 / len(wanted)
-            weights = np.maximum(1 - holds, least) / np.maximum(holds, least)
+            frequency, least = target.mean(0), 1 / len(target)
+            weights = np.maximum(1 - frequency, least) / np.maximum(frequency, least)
         else:
             raise ValueError(
-                f"class_weight is {self.class_weight!r}; of several labels a sequence, give 'balanced'"
+                f"class_weight is {self.class_weight!r}; for several labels per sequence, give 'balanced'"
             )
         if not (np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError(
@@ -200,7 +200,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         return np.asarray(weights, np.float64)
 
     def predict(self, X: SequencesLike) -> NDArray[Any]:
-        """The likeliest class of every sequence, `[N]`; of several labels, whether each holds, `[N, n]`.
+        """Return the most likely class of every sequence, `[N]`; with several labels, 0 or 1, `[N, n]`.
 
         Parameters
         ----------
@@ -210,9 +210,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Raises
         ------
         NotFittedError
-            If it is not fitted.
+            If the estimator is not fitted.
         TypeError, ValueError
-            If X cannot be used.
+            If X is invalid.
         """
         probabilities = self.predict_proba(X)
         if self.model_.config.output == "labels":
@@ -221,7 +221,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         return labels
 
     def predict_proba(self, X: SequencesLike) -> NDArray[np.float64]:
-        """The probability of every class (or label), `[N, n]`, columns in the order of `classes_`.
+        """Return the probability of every class (or label), `[N, n]`, in the order of `classes_`.
 
         A sequence that is too long for a batch is read in pieces, in constant memory.
 
@@ -230,15 +230,15 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         X : list, array or Series of str
             Sequences.
         """
-        answers = self._logits(X)
+        logits = self._logits(X)
         labels = self.model_.config.output == "labels"
-        probabilities: NDArray[np.float64] = expit(answers) if labels else softmax(answers, 1)
+        probabilities: NDArray[np.float64] = expit(logits) if labels else softmax(logits, 1)
         return probabilities
 
     def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
-        """A function of logits `[N, n]` that returns the log-odds `[N]` of a class or label.
+        """Return a function of logits `[N, n]` that returns the log-odds `[N]` of a class or label.
 
-        None is the second of two classes.
+        If the label is None, it is the second of two classes.
         """
         labels = self.model_.config.output == "labels"
         if label is None and not labels and len(self.classes_) == 2:
@@ -273,7 +273,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
 
 def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The classes, and codes `[N]`, or which labels hold `[N, n]`."""
+    """Return the classes, and the codes `[N]`, or 0 and 1 `[N, n]` for several labels."""
     check_target(y)
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -281,30 +281,28 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     if labels.ndim not in (1, 2) or len(labels) != n:
         raise ValueError(
             f"y has shape {labels.shape}, but X has {n} sequences; give one label each (or a row of "
-            "0 and 1, a column for every label)"
+            "0 and 1, with one column per label)"
         )
     unknown = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
     if unknown.any():
-        place = np.argwhere(unknown)[0][0]
-        raise ValueError(f"y[{place}] is missing or infinite; drop that sequence or label it")
+        row = np.argwhere(unknown)[0][0]
+        raise ValueError(f"y[{row}] is missing or infinite; drop that sequence or label it")
     if labels.ndim == 2:
         names = y.columns if isinstance(y, pd.DataFrame) else np.arange(labels.shape[1])
         classes = np.asarray(names)
         if not pd.Index(classes).is_unique:
             twice = pd.Index(classes)[pd.Index(classes).duplicated()][0]
-            raise ValueError(f"y has several columns {twice!r}; give every label a name of its own")
+            raise ValueError(f"y has several columns {twice!r}; give every label another name")
         return classes, _codes(labels, n, classes, 2)
     check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(
-            f"y has the single class {classes[0]!r}; at least two are needed, as one class is no choice"
-        )
+        raise ValueError(f"y has only one class, {classes[0]!r}; give at least two classes")
     return classes, codes.astype(np.int64)
 
 
 def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
-    """Labels of n sequences as :func:`_read_labels` gives them, of classes that are known."""
+    """Return labels of n sequences as :func:`_read_labels` does, for known classes."""
     labels = np.asarray(y)
     if labels.ndim == 0 or len(labels) != n:
         raise ValueError(
@@ -313,14 +311,14 @@ def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
     if ndim == 2:
         if labels.shape[1:] != classes.shape or not np.isin(labels, (0, 1)).all():
             raise ValueError(
-                f"y has shape {labels.shape}; of {len(classes)} labels a sequence, give a row of 0 and 1"
+                f"y has shape {labels.shape}; give a row of {len(classes)} values, 0 or 1, per sequence"
             )
         return labels.astype(np.float32)
     if labels.shape not in ((n,), (n, 1)):
         raise ValueError(f"validation y has shape {labels.shape}; give one label each, as in y")
-    places = pd.Index(classes).get_indexer(labels.ravel())
-    if (places < 0).any():
+    codes = pd.Index(classes).get_indexer(labels.ravel())
+    if (codes < 0).any():
         raise ValueError(
-            f"validation y has {str(labels.ravel()[places < 0][0])!r}, which is no class of y; drop it"
+            f"validation y has {str(labels.ravel()[codes < 0][0])!r}, which is no class of y; drop it"
         )
-    return places.astype(np.int64)
+    return codes.astype(np.int64)

@@ -16,12 +16,12 @@ __all__ = ["ContigCodes", "encode_stretch", "place_frame", "select_contigs", "wi
 
 
 def encode_stretch(letters: str | bytes, soft_masked: str, where: str) -> NDArray[np.uint8]:
-    """Codes `[T]` of letters of a genome, as :func:`titans_ts.datasets.alphabet.encode_letters`.
+    """Return the codes `[T]` of letters, as :func:`titans_ts.datasets.alphabet.encode_letters`.
 
     Raises
     ------
     ValueError
-        If there is a letter outside IUPAC; the message names the place (`where`).
+        If a letter is outside IUPAC; the message names the region (`where`).
 
     Examples
     --------
@@ -37,7 +37,7 @@ def encode_stretch(letters: str | bytes, soft_masked: str, where: str) -> NDArra
 
 
 class ContigCodes:
-    """The codes of a contig; a slice of it is read from the file when it is taken.
+    """The codes of a contig; every slice is read from the file when it is requested.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class ContigCodes:
     chrom : str
         Name of the contig.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are.
+        How lower-case letters are read.
     mask_unknown : bool
-        Whether unknown letters (N) become absent ones.
+        Whether unknown letters (N) become absent ones (default False).
 
     Raises
     ------
@@ -75,7 +75,7 @@ class ContigCodes:
 def select_contigs(
     genome: str | Path | Genome, contigs: Sequence[str] | None
 ) -> tuple[Genome, list[str]]:
-    """Open a genome, and return it with the names of the contigs to read that have letters.
+    """Open a genome, and return it with the names of the requested contigs that have letters.
 
     Raises
     ------
@@ -92,18 +92,18 @@ def select_contigs(
             raise KeyError(genome.no_contig(name))
     names = [name for name in dict.fromkeys(names) if genome.lengths[name]]
     if not names:
-        raise ValueError(f"contigs is {contigs!r}, none of which has a letter; give others")
+        raise ValueError(f"contigs is {contigs!r}, but none has a letter; give others")
     return genome, names
 
 
 def window_starts(length: int, window: int, stride: int) -> NDArray[np.int64]:
-    """Where the windows of a contig begin; a last one ends at its end if letters are left over.
+    """Return the starts of the windows of a contig; if letters remain, a last window ends at its end.
 
     Parameters
     ----------
     length, window, stride : int
         Letters of the contig, of a window, and between the starts of two windows. A contig that is
-        shorter than a window is a single window.
+        shorter than a window gives a single window.
 
     Examples
     --------
@@ -121,23 +121,23 @@ def place_frame(
     lengths: Mapping[str, int],
     strands: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Places of one size, cut at the end of their contig.
+    """Return a frame of regions of one size; they are cut at the end of their contig.
 
     Parameters
     ----------
     starts : mapping
-        Where the places of each contig begin.
+        Starts of the regions of each contig.
     size : int
-        Letters of a place.
+        Letters of a region.
     lengths : mapping
         Letters of each contig.
     strands : sequence of str, optional
-        Strands; every place has a row for each.
+        Strands; every region has one row for each (default: no strands).
 
     Returns
     -------
     DataFrame
-        `chrom`, `start` and `end`, and `strand` if strands are given.
+        `chrom`, `start` and `end`, and `strand` if `strands` is not None.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Sequences with their targets, as batches for training and validation."""
+"""Sequences and their targets as batches for training and validation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from titans_ts.training import cut_by_length
 __all__ = ["MAX_COUNTS", "SequenceDataset"]
 
 MAX_COUNTS = 200_000_000
-"""Approximate number of k-mers to count for a k-mer model; of more sequences, a random part is used."""
+"""Approximate maximum of k-mers that a k-mer model counts; more sequences are subsampled at random."""
 
 
 class SequenceDataset:
-    """Sequences with their targets; indexing returns a padded batch.
+    """Sequences and their targets; indexing returns a padded batch.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class SequenceDataset:
     target : ndarray
         `[N, ...]`; NaN is missing.
     max_length : int, optional
-        Letters of a sequence at most: of a longer one, a part of this length is read.
+        Maximum number of letters (default: no limit). Only a part of a longer sequence is read.
     generator : torch.Generator, optional
-        Draws where that part begins, anew for each batch; default: the middle part is read.
+        Draws the start of that part for each batch; default: the middle part is read.
     """
 
     def __init__(
@@ -72,15 +72,16 @@ class SequenceDataset:
     def subsample_for_counts(
         self, counter: KmerVectorizer, classes: bool, seed: int
     ) -> SequenceDataset:
-        """Return as many sequences, drawn at random, as have `MAX_COUNTS` k-mers together.
+        """Return random sequences that together have at most `MAX_COUNTS` k-mers.
 
-        Of classes, one sequence of each is drawn first.
+        With classes, one sequence of each class is drawn first.
         """
         order = np.random.default_rng(seed).permutation(len(self))
         first = np.unique(self.target[order], return_index=True)[1] if classes else np.array([0])
         order = np.concatenate([order[first], np.delete(order, first)])
-        each = (1 + counter.both_strands) * len(counter.offsets())
-        counts = np.minimum(np.array([len(s) for s in self.sequences]), 4**counter.k) * each
+        per_letter = (1 + counter.both_strands) * len(counter.offsets())
+        lengths = np.array([len(s) for s in self.sequences])
+        counts = np.minimum(lengths, 4**counter.k) * per_letter
         last = max(
             len(first), int(np.searchsorted(counts[order].cumsum(), MAX_COUNTS, side="right"))
         )

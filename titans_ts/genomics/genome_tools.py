@@ -1,4 +1,4 @@
-"""The genome tools as methods of the estimators for DNA; the work is done by functions of a scorer."""
+"""The genome tools as methods of the estimators for DNA; they call functions that take a scorer."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ __all__ = ["GenomeTools"]
 class GenomeTools(ABC):
     """Methods of the estimators for DNA that read genomes, variants and single letters.
 
-    All of them need one thing of an estimator, its :meth:`scorer`, except for :meth:`saliency` and
-    :meth:`surprise`, which need its network.
+    They only use the :meth:`scorer` of an estimator; :meth:`saliency` and :meth:`surprise` use its
+    network.
     """
 
     model_: SequenceModel
     progress_bar: bool
 
     def scorer(self, label: Any = None) -> Scorer:
-        """A function of codes `[N, T]` that returns the N scores of a label, for the genome tools.
+        """Return a function of codes `[N, T]` that returns the N scores of a label.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class GenomeTools(ABC):
         Raises
         ------
         ValueError
-            If there is no such label, or the model predicts a track.
+            If the label is unknown, or the model predicts a track.
         """
         score = self._score_function(label)
         return lambda codes: score(torch.from_numpy(self._logits_of_codes(codes))).numpy()
@@ -74,8 +74,8 @@ class GenomeTools(ABC):
     ) -> pd.DataFrame:
         """Score sliding windows along a genome (:func:`titans_ts.genomics.scan.scan`).
 
-        With `out`, finished parts are stored in a folder beside it (its name and ".parts"), and the same
-        call resumes after an interruption. Parts of another genome, model or call are computed again. The
+        With `out`, finished parts are stored in a folder beside the file (its name and ".parts"), and the
+        same call resumes after an interruption. Parts of another genome, model or call are not used. The
         folder is removed at the end.
 
         Parameters
@@ -83,21 +83,21 @@ class GenomeTools(ABC):
         genome : str, Path or Genome
             A FASTA file. It is read a piece at a time.
         window : int
-            Letters of a window; a shorter contig is a single shorter one.
+            Letters of a window; a shorter contig gives a single shorter window.
         stride : int, optional
             Letters between the starts of two windows; default: `window`. The last window of a contig ends
-            at its end, so that no letter is left out (except between windows, where `stride` is larger).
+            at its end, so no letter is left out (unless `stride` is larger than `window`).
         label : object, optional
             As for :meth:`scorer`.
         strand : {"+", "-", "both"}
-            Strand that windows are read on; on "-", they are the reverse complement. A model that
-            averages both strands has one score for both.
+            Strand of the windows (default "+"); on "-", the reverse complement is read. A model that
+            averages both strands has the same score for both.
         contigs : list of str, optional
             Contigs to read; default: all.
         out : str or Path, optional
-            A file to write the scores to, as :func:`titans_ts.datasets.write_track` does: BED, bedGraph
-            or bigWig by its name. In the latter two, both strands are two files, x.plus.bw and
-            x.minus.bw for x.bw.
+            A file for the scores, in the format of its suffix: BED, bedGraph or bigWig
+            (:func:`titans_ts.datasets.write_track`). In the latter two, both strands give two files,
+            x.plus.bw and x.minus.bw for x.bw. Default: no file.
         progress_bar : bool, optional
             Whether to show a progress bar; default: the estimator's.
 
@@ -105,14 +105,14 @@ class GenomeTools(ABC):
         -------
         DataFrame
             `chrom`, `start`, `end`, `strand` and `score`, one row for each window and strand: the
-            probability of the label, or the value. It is NaN where no letter is known (all are N or "-").
+            probability of the label, or the value. It is NaN if no letter is known (all are N or "-").
 
         Raises
         ------
         KeyError
             If a contig is not in the genome.
         ValueError
-            If an argument cannot be used, or the model predicts a track.
+            If an argument is invalid, or the model predicts a track.
         """
         scorer, config = self.scorer(label), self.model_.config
         probabilities = config.output != "values"
@@ -143,8 +143,8 @@ class GenomeTools(ABC):
     ) -> pd.DataFrame:
         """Score the window around each variant with the reference and with the alternative allele.
 
-        The first letter of the variant is at place ``window // 2`` of the window; insertions and
-        deletions keep its length (:func:`titans_ts.genomics.variant_effect.variant_effect`).
+        The first letter of the variant is at index ``window // 2`` of the window. Insertions and
+        deletions do not change its length (:func:`titans_ts.genomics.variant_effect.variant_effect`).
 
         Parameters
         ----------
@@ -158,16 +158,17 @@ class GenomeTools(ABC):
         label : object, optional
             As for :meth:`scorer`.
         outside : {"error", "drop"}
-            What to do with variants whose contig is not in the genome: raise an error, or leave them out.
+            What to do with variants whose contig is not in the genome: raise an error (default), or
+            leave them out.
         rename : mapping or callable, optional
-            The genome's name of each contig of the variants.
+            Maps each contig name of the variants to the genome's name (default: no change).
         progress_bar : bool, optional
             Whether to show a progress bar; default: the estimator's.
 
         Returns
         -------
         DataFrame
-            The columns of the variants, and `ref_match` (whether the genome has `ref` there, in any
+            The columns of the variants, and `ref_match` (whether the genome has `ref` there, ignoring
             case), `ref_score`, `alt_score` and `effect`, their difference: log-odds of the label, or
             units of the value. They are NaN where `ref_match` is False, or no letter is known.
 
@@ -176,7 +177,7 @@ class GenomeTools(ABC):
         KeyError
             If a contig is not in the genome, unless `outside` is "drop".
         ValueError
-            If an argument cannot be used, a window has a letter outside IUPAC, or the model predicts a
+            If an argument is invalid, a window has a letter outside IUPAC, or the model predicts a
             track.
         """
         return variant_effect(
@@ -203,22 +204,22 @@ class GenomeTools(ABC):
         Returns
         -------
         NDArray
-            `[T, 4]`, columns A, C, G, T: the score with that letter minus the score of the sequence. 0
-            for the letter that is there, and where no letter is ("-"). A substitute has the case of the
-            letter that it replaces.
+            `[T, 4]`, columns A, C, G, T: the score with that letter minus the score of the sequence. It
+            is 0 for the letter of the sequence, and where there is no letter ("-"). A substitute has the
+            case of the letter that it replaces.
 
         Raises
         ------
         TypeError, ValueError
-            If the sequence or label cannot be used, or the model predicts a track.
+            If the sequence or label is invalid, or the model predicts a track.
         """
         scorer = self.scorer(label)
         return mutagenesis(scorer, self._codes(sequence))
 
     def saliency(self, sequence: str, *, label: Any = None) -> NDArray[np.float64]:
-        """The gradient of the score with respect to the letters of a sequence.
+        """Return the gradient of the score with respect to the letters of a sequence.
 
-        At every place its mean over the four letters is subtracted
+        The mean over the four letters is subtracted at every position
         (:func:`titans_ts.genomics.attribution.saliency`).
 
         Parameters
@@ -231,13 +232,13 @@ class GenomeTools(ABC):
         Returns
         -------
         NDArray
-            `[T, 4]`, columns A, C, G, T; 0 where no letter is ("-").
+            `[T, 4]`, columns A, C, G, T; 0 where there is no letter ("-").
 
         Raises
         ------
         TypeError, ValueError
-            If the sequence or label cannot be used, the model predicts a track, its tokenizer has no
-            letters to take a gradient of ("kmer", "bpe"), or a k-mer model is combined with the network.
+            If the sequence or label is invalid, the model predicts a track, its tokenizer ("kmer", "bpe")
+            has no gradient of single letters, or a k-mer model is combined with the network.
         """
         score = self._score_function(label)
         if self._saved()[1]:
@@ -256,11 +257,11 @@ class GenomeTools(ABC):
         out: str | Path | None = None,
         progress_bar: bool | None = None,
     ) -> pd.DataFrame:
-        """The surprise of the memory along each contig: the gradient norm of the memory's loss.
+        """Return the surprise of the memory along each contig: the gradient norm of the memory's loss.
 
-        A contig is read forwards, in constant memory; the model's memory is empty at its beginning and
-        learns on the way. Unknown letters (N) are skipped, and leave the memory as it was. The surprise
-        also depends on composition and position. To find horizontally acquired regions, use
+        A contig is read forwards, in constant memory. The model's memory is in its initial state at the
+        start and learns while it reads. Unknown letters (N) are skipped and do not change the memory. The
+        surprise also depends on composition and position. To find horizontally acquired regions, use
         :func:`titans_ts.nucleotide_surprisal`.
 
         Parameters
@@ -268,27 +269,27 @@ class GenomeTools(ABC):
         genome : str, Path or Genome
             A FASTA file.
         bin : int
-            Letters of a bin (default 1000); the last one of a contig may be shorter.
+            Letters of a bin (default 1000); the last bin of a contig may be shorter.
         contigs : list of str, optional
             Contigs to read; default: all.
         out : str or Path, optional
-            A file to write the scores to, as for :meth:`scan`.
+            A file for the scores, as for :meth:`scan`.
         progress_bar : bool, optional
             Whether to show a progress bar; default: the estimator's.
 
         Returns
         -------
         DataFrame
-            `chrom`, `start`, `end` and `score`: the mean surprise of the tokens over the known letters of
-            the bin (itself the mean over blocks and heads of the memory); NaN where no letter is known.
+            `chrom`, `start`, `end` and `score`: the mean surprise over the known letters of the bin; a
+            token's surprise is the mean over blocks and heads. NaN if no letter is known.
 
         Raises
         ------
         KeyError
             If a contig is not in the genome.
         ValueError
-            If an argument cannot be used, the model has no memory, or its tokenizer is "bpe", whose
-            tokens have no fixed place.
+            If an argument is invalid, the model has no memory, or its tokenizer is "bpe", whose tokens
+            have no fixed position.
         """
         check_is_fitted(self, "model_")
         return memory_surprise(
@@ -301,13 +302,13 @@ class GenomeTools(ABC):
         )
 
     def _codes(self, sequence: str) -> Codes:
-        """Codes `[T]` of one sequence."""
+        """Return the codes `[T]` of one sequence."""
         if not isinstance(sequence, str):
             raise TypeError(f"sequence is a {type(sequence).__name__}; give one str")
         return self._read_fitted([sequence], "sequence")[0]
 
     def _fingerprint(self, label: Any) -> dict[str, Any]:
-        """All that scores depend on, as json holds it."""
+        """Return all that the scores depend on, as values for json."""
         n = self.model_.config.n_outputs
         logits = torch.cat([torch.zeros(1, n), torch.eye(n)]).double()
         return {
@@ -319,7 +320,7 @@ class GenomeTools(ABC):
         return self.progress_bar if progress_bar is None else progress_bar
 
     def _score_function(self, label: Any) -> Callable[[Tensor], Tensor]:
-        """A function of logits `[N, n]` that returns the N scores of a label, checked."""
+        """Return a function of logits `[N, n]` that returns the N scores of a label, after checks."""
         check_is_fitted(self, "model_")
         n_bins = self.model_.config.n_bins
         if n_bins:
@@ -334,12 +335,12 @@ class GenomeTools(ABC):
 
     @abstractmethod
     def _logits_of_codes(self, codes: Codes | list[Codes]) -> NDArray[np.float64]:
-        """The model's outputs `[N, ...]` for codes `[N, T]`, or N arrays `[T]`."""
+        """Return the model's outputs `[N, ...]` for codes `[N, T]`, or N arrays `[T]`."""
 
     @abstractmethod
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
-        """Codes of sequences."""
+        """Return the codes of sequences."""
 
     @abstractmethod
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What was fitted beside the network, and tensors of the k-mer model, if there is one."""
+        """Return the fitted attributes besides the network, and the tensors of the k-mer model."""

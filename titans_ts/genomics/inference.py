@@ -1,8 +1,8 @@
 """Evaluate a model of sequences in batches.
 
-`codes` are an array `[N, T]` of uint8 (sequences of one length, as the windows of a genome) or a list of
-arrays `[T]`. An array stays an array: no sorting, no padding, one transfer to and one from the device
-for every batch.
+`codes` are an array `[N, T]` of uint8 (sequences of one length, such as the windows of a genome) or a
+list of arrays `[T]`. An array needs no sorting and no padding, and every batch is transferred to the
+device and back once.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ BATCH_SEQUENCES = 128
 """Largest number of sequences in a batch."""
 
 BATCH_TOKENS = 32_768
-"""Largest number of tokens in a batch, padding included; a longer sequence is read in pieces."""
+"""Largest number of tokens in a batch, including padding; longer sequences are read in pieces."""
 
 
 def network_logits(
     model: SequenceModel, codes: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 ) -> NDArray[np.float64]:
-    """Outputs of a network for N >= 1 sequences.
+    """Return the outputs of a network for N >= 1 sequences.
 
     Parameters
     ----------
     model : SequenceModel
-        The network; it is set to evaluation.
+        The network; it is set to evaluation mode.
     codes : NDArray[np.uint8] or sequence of NDArray[np.uint8]
         Codes `[N, T]`, or N arrays `[T]` of any lengths.
 
     Returns
     -------
     NDArray[np.float64]
-        `[N, n_outputs]`, or `[N, n_bins, n_outputs]` of a track, in the order of `codes`.
+        `[N, n_outputs]`, or `[N, n_bins, n_outputs]` for a track, in the order of `codes`.
     """
     model.eval()
     logits: NDArray[np.float64] | None = None
@@ -54,10 +54,10 @@ def network_logits(
         else:
             batches = _batches(model, codes)
         for rows, batch in batches:
-            answer = batch.cpu().numpy()
+            outputs = batch.cpu().numpy()
             if logits is None:
-                logits = np.empty((len(codes), *answer.shape[1:]))
-            logits[rows] = answer
+                logits = np.empty((len(codes), *outputs.shape[1:]))
+            logits[rows] = outputs
     assert logits is not None
     return logits
 
@@ -65,7 +65,7 @@ def network_logits(
 def _equal_batches(
     model: SequenceModel, codes: NDArray[np.uint8]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Rows, and outputs for them, of sequences of one length."""
+    """Yield rows and their outputs, for sequences of one length."""
     device = next(model.parameters()).device
     length = codes.shape[1]
     n_tokens = -(-length // model.config.stride)
@@ -75,7 +75,7 @@ def _equal_batches(
         return
     size = min(BATCH_SEQUENCES, max(1, BATCH_TOKENS // n_tokens))
     for start in range(0, len(codes), size):
-        # bytes are copied to the device, and become int64 there
+        # uint8 is copied to the device and converted to int64 there
         batch = torch.from_numpy(np.ascontiguousarray(codes[start : start + size])).to(device)
         lengths = torch.full((len(batch),), length, device=device)
         yield slice(start, start + size), model(batch.long(), lengths)
@@ -84,17 +84,17 @@ def _equal_batches(
 def _batches(
     model: SequenceModel, codes: Sequence[NDArray[np.uint8]]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Rows, and outputs for them, from short sequences to long ones, which needs little padding."""
+    """Yield rows and their outputs, sorted by length, which needs little padding."""
     device = next(model.parameters()).device
     order = np.argsort([len(s) for s in codes], kind="stable")
     n_tokens = [-(-len(codes[i]) // model.config.stride) for i in order]
     for cut in cut_by_length(n_tokens, BATCH_SEQUENCES, BATCH_TOKENS):
         rows = order[cut.start : cut.stop]
-        some = [codes[i] for i in rows]
+        sequences = [codes[i] for i in rows]
         if _in_pieces(model, n_tokens[cut.start]):
-            yield rows, _read(model, some)
+            yield rows, _read(model, sequences)
         else:
-            batch, lengths = pad_codes(some)
+            batch, lengths = pad_codes(sequences)
             yield rows, model(batch.to(device), lengths.to(device))
 
 
@@ -103,6 +103,6 @@ def _in_pieces(model: SequenceModel, n_tokens: int) -> bool:
 
 
 def _read(model: Any, sequences: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Outputs for long sequences, each read in pieces."""
+    """Return the outputs for long sequences; each is read in pieces."""
     size = BATCH_TOKENS * model.config.stride
     return torch.stack([model.read(codes, size) for codes in sequences])

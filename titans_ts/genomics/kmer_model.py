@@ -33,7 +33,7 @@ class FittedKmerModel:
     Parameters
     ----------
     vectorizer : KmerVectorizer
-        Which k-mers are counted; the counts of a sequence are scaled to a length of 1.
+        Counts the k-mers; the counts of a sequence are scaled to an l2-norm of 1.
     weight, bias : ndarray
         `[n, n_features]` and `[n]`, for each of the network's n outputs.
     mixing_weights : ndarray
@@ -46,7 +46,7 @@ class FittedKmerModel:
     mixing_weights: NDArray[np.float64]
 
     def logits(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Logits or values `[N, n]` of the k-mer model alone, for N sequences of codes."""
+        """Return logits or values `[N, n]` of the k-mer model alone, for the codes of N sequences."""
         blocks = self.vectorizer.iter_transform(sequences)
         parts = (normalize(counts, copy=False) for counts in blocks)
         return np.concatenate([_linear_logits(counts, self.weight, self.bias) for counts in parts])
@@ -54,11 +54,11 @@ class FittedKmerModel:
     def combine(
         self, network: NDArray[np.float64], sequences: Sequence[NDArray[np.uint8]]
     ) -> NDArray[np.float64]:
-        """The network's logits `[N, n]` combined with those of the k-mer model."""
+        """Combine the network's logits `[N, n]` with those of the k-mer model."""
         return self.mixing_weights[0] * network + self.mixing_weights[1] * self.logits(sequences)
 
     def to_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The vectorizer's parameters, and tensors, for :meth:`from_tensors`."""
+        """Return the vectorizer's parameters, and the tensors, for :meth:`from_tensors`."""
         tensors = {f"kmer_model.{n}": torch.from_numpy(getattr(self, n)) for n in _TENSORS}
         return self.vectorizer.get_params(), tensors
 
@@ -81,29 +81,29 @@ def fit_kmer_model(
 ) -> FittedKmerModel:
     """Fit a linear k-mer model, choose its regularisation, and fit the mixing weights.
 
-    Both choices use the held-out set. Labels and values are fitted one by one.
+    Both use the held-out set. Each label or value has a separate fit.
 
     Parameters
     ----------
     vectorizer : KmerVectorizer
-        Which k-mers are counted.
+        Counts the k-mers.
     data, held_out : tuple
         Codes of sequences, and their targets, as in :func:`titans_ts.training.sequence_loss`.
     network : ndarray
         The network's logits `[N, n]` for the held-out sequences, which it was not trained on.
     output : str
-        What the outputs are: "classes", "labels" or "values".
+        Kind of the outputs: "classes", "labels" or "values".
     weight : ndarray, optional
         `[n]`, as for :func:`titans_ts.training.sequence_loss`.
     refit : bool
-        Whether to refit on training and held-out sequences after the regularisation is chosen.
+        Whether to refit on all sequences after the regularisation is chosen (default True).
     """
     vectorizer.fit(data[0])
     counts, held_counts = (
-        normalize(vectorizer.transform(some), copy=False) for some in (data[0], held_out[0])
+        normalize(vectorizer.transform(part), copy=False) for part in (data[0], held_out[0])
     )
     if output == "classes":
-        if weight is not None:  # 1 in the mean, so that strengths keep their meaning
+        if weight is not None:  # a mean of 1 keeps the meaning of the strengths
             weight = weight / weight[data[1]].mean()
         fits = [
             _fitted((counts, data[1]), (held_counts, held_out[1]), network, output, weight, refit)
@@ -132,7 +132,7 @@ def _fitted(
     weight: NDArray[np.float64] | None,
     refit: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Weights `[n_features, n]`, biases `[n]` and mixing weights `[2, n]`."""
+    """Return weights `[n_features, n]`, biases `[n]` and mixing weights `[2, n]`."""
     held_counts, target = held_out[0], torch.from_numpy(held_out[1])
     weights = None if weight is None else torch.from_numpy(weight)
 
@@ -151,7 +151,7 @@ def _fitted(
 
     def mixing_loss(mixing: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         x = torch.tensor(mixing, requires_grad=True)
-        # a prior of a half each, which counts where few sequences are held out
+        # a prior of 0.5 for both, which matters if few sequences are held out
         total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(target)
         total.backward()
         assert x.grad is not None
@@ -166,7 +166,7 @@ def _fitted(
 
 
 def kmer_regression(C: float = 1.0) -> LogisticRegression:
-    """A logistic regression on k-mer counts; its gradients are small, as the counts are."""
+    """Return a logistic regression for k-mer counts; small counts need a small tolerance."""
     return LogisticRegression(C=C, tol=1e-6, max_iter=1000)
 
 
@@ -178,9 +178,11 @@ def _linear(
     weight: NDArray[np.float64] | None,
     strength: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Weights `[n, n_features]` and biases `[n]`, of one column but for classes."""
+    """Return weights `[n, n_features]` and biases `[n]`; n is 1 except for classes."""
     coefficients, bias = np.zeros((n, counts.shape[1]), np.float32), np.zeros(n)
-    rows = slice(1 if output == "classes" and n == 2 else 0, n)  # the odds of the second of two
+    rows = slice(
+        1 if output == "classes" and n == 2 else 0, n
+    )  # two classes: only the second has weights
     values, known = target.ravel(), ~np.isnan(target.ravel())
     if not known.any():
         return coefficients, bias
@@ -191,10 +193,11 @@ def _linear(
         counts = counts if known.all() else counts[known]
         model = Ridge(alpha=10 / strength).fit(counts, values[known])
     else:
-        each = None
+        sample_weight = None
         if weight is not None:
-            each = weight[values] if output == "classes" else np.where(values > 0, weight, 1.0)
-        model = kmer_regression(strength).fit(counts, values, sample_weight=each)
+            by_class = output == "classes"
+            sample_weight = weight[values] if by_class else np.where(values > 0, weight, 1.0)
+        model = kmer_regression(strength).fit(counts, values, sample_weight=sample_weight)
     coefficients[rows], bias[rows] = model.coef_, model.intercept_
     return coefficients, bias
 

@@ -18,7 +18,7 @@ from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
 __all__ = ["BLOCK_LETTERS", "KmerVectorizer", "informative_kmers"]
 
 BLOCK_LETTERS = 100_000
-"""About the number of letters whose k-mers are counted at a time."""
+"""Approximate number of letters whose k-mers are counted at a time."""
 
 
 class KmerVectorizer(TransformerMixin, BaseEstimator):
@@ -32,7 +32,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
     k : int
         Letters of a k-mer, at most 10 (default 6).
     gaps : int
-        Letters that it may skip (default 0).
+        Letters that a k-mer may skip (default 0).
     both_strands : bool
         Whether the k-mers of the reverse complement are counted too (default True).
 
@@ -48,12 +48,12 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         self.both_strands = both_strands
 
     def fit(self, X: Any, y: Any = None) -> KmerVectorizer:
-        """Nothing is learned.
+        """Check the parameters; nothing is learned.
 
         Raises
         ------
         ValueError
-            If `k` or `gaps` cannot be used.
+            If `k` or `gaps` is out of range.
         """
         if not 1 <= self.k <= 10:
             raise ValueError(f"k is {self.k!r}; it must lie between 1 and 10")
@@ -63,24 +63,24 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> csr_matrix:
-        """Counts `[N, n_features_]` of N sequences; k-mers with other letters than ACGT do not count.
+        """Return counts `[N, n_features_]` of N sequences; k-mers with letters besides ACGT are skipped.
 
         Parameters
         ----------
         X : list, array or Series of str or of codes `[T]`, a frame of one column, or FastaRegions
-            IUPAC letters, or what :func:`titans_ts.nn.dna.nucleotides.encode_nucleotides` made of them.
-            Whatever has a `to_pandas` method (polars, pyarrow) is a Series or a frame.
+            IUPAC letters, or codes from :func:`titans_ts.nn.dna.nucleotides.encode_nucleotides`. An
+            object with a `to_pandas` method (polars, pyarrow) is read as a Series or a frame.
 
         Raises
         ------
         TypeError, ValueError
-            If X is something else, or has a letter outside IUPAC.
+            If X has another type, or a letter outside IUPAC.
         """
         blocks = list(self.iter_transform(X)) or [self._count([])]
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
 
     def iter_transform(self, X: Any) -> Iterator[csr_matrix]:
-        """Counts of some sequences after the other, in memory that does not grow with all of them.
+        """Yield counts of a few sequences at a time, which limits the memory in use.
 
         Parameters
         ----------
@@ -90,29 +90,29 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         Yields
         ------
         csr_matrix
-            `[n, n_features_]`, of one sequence at least.
+            `[n, n_features_]`, n >= 1.
         """
-        some: list[NDArray[Any]] = []
+        block: list[NDArray[Any]] = []
         letters = 0
         for sequence in iterate_sequences(X, encoded=True):
-            some.append(sequence)
+            block.append(sequence)
             letters += len(sequence)
             if letters > BLOCK_LETTERS:
-                long = some.pop() if len(sequence) > BLOCK_LETTERS else None
-                if some:
-                    yield self._count(some)
+                long = block.pop() if len(sequence) > BLOCK_LETTERS else None
+                if block:
+                    yield self._count(block)
                 if long is not None:
                     yield self._count_long(long)
-                some, letters = [], 0
-        if some:
-            yield self._count(some)
+                block, letters = [], 0
+        if block:
+            yield self._count(block)
 
     def offsets(self) -> list[tuple[int, ...]]:
-        """Places of the letters of a k-mer: 4 ** k columns each, the first letter the lowest digit."""
+        """Return the offsets of each kind of k-mer: 4 ** k columns, the first letter the lowest digit."""
         return gapped_offsets(self.k, self.gaps)
 
     def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
-        """Counts of a sequence, a stretch at a time: k-mers within what two of them share count once."""
+        """Count a long sequence in overlapping pieces; the k-mers of an overlap count once."""
         reach = self.k + self.gaps - 1
         counts = self._count([sequence[:reach]])
         for i in range(0, len(sequence), BLOCK_LETTERS):
@@ -122,7 +122,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         return counts
 
     def _count(self, sequences: list[NDArray[Any]]) -> csr_matrix:
-        """Counts of some sequences, read as one with gaps between that no k-mer spans."""
+        """Count several sequences, joined with separators that no k-mer spans."""
         if not sequences:
             return csr_matrix((0, len(self.offsets()) * 4**self.k), dtype=np.float32)
         between = np.full(self.k + self.gaps, 4, np.uint8)
@@ -134,12 +134,12 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
             if back:
                 letters, row = np.where(letters < 4, 3 - letters, 4)[::-1], row[::-1]
             known, digits = letters < 4, letters.astype(np.int32)
-            for i, places in enumerate(self.offsets()):
-                n = len(letters) - places[-1]
+            for i, offsets in enumerate(self.offsets()):
+                n = len(letters) - offsets[-1]
                 kmer, whole = np.full(n, i * 4**self.k, np.int32), np.ones(n, bool)
-                for power, place in enumerate(places):
-                    kmer += digits[place : place + n] << (2 * power)
-                    whole &= known[place : place + n]
+                for power, offset in enumerate(offsets):
+                    kmer += digits[offset : offset + n] << (2 * power)
+                    whole &= known[offset : offset + n]
                 rows.append(row[:n][whole])
                 columns.append(kmer[whole])
         where = np.concatenate(rows), np.concatenate(columns)
@@ -156,9 +156,9 @@ def informative_kmers(
     gaps: int = 2,
     both_strands: bool = True,
 ) -> NDArray[np.float32]:
-    """The gapped k-mers that predict a target best, best first.
+    """Return the gapped k-mers that predict a target best, the best first.
 
-    Ranked by abs(coefficient) x standard deviation in a ridge regression on the counts of all k-mers.
+    They are ranked by abs(coefficient) x standard deviation in a ridge regression on all k-mer counts.
     With both strands, only one of a k-mer and its reverse complement is returned.
 
     Parameters
@@ -168,14 +168,14 @@ def informative_kmers(
     target : ndarray
         `[N, n]`, one target per column; NaN is missing.
     n_kmers : int
-        Maximum number of k-mers; few sequences have fewer.
+        Maximum number of k-mers; few sequences may give fewer.
     k, gaps, both_strands
         As for :class:`KmerVectorizer`.
 
     Returns
     -------
     ndarray
-        `[n_kmers, 4, k + gaps]`: one-hot letters, and zeros at skipped places.
+        `[n_kmers, 4, k + gaps]`: one-hot letters, and zeros at skipped positions.
 
     Examples
     --------
@@ -194,22 +194,22 @@ def informative_kmers(
     target /= np.maximum(target.std(0), 1e-12)
     model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
     spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
-    part = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
-    places = vectorizer.offsets()
+    importance = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
+    offsets = vectorizer.offsets()
     kmers: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
-    for column in np.argsort(-part, kind="stable"):
-        if part[column] == 0 or len(kmers) == n_kmers:
+    for column in np.argsort(-importance, kind="stable"):
+        if importance[column] == 0 or len(kmers) == n_kmers:
             break
         kmer = np.zeros((4, k + gaps), np.float32)
         choice, number = divmod(int(column), 4**k)
-        for power, place in enumerate(places[choice]):
-            kmer[number >> (2 * power) & 3, place] = 1
+        for power, offset in enumerate(offsets[choice]):
+            kmer[number >> (2 * power) & 3, offset] = 1
         if kmer.tobytes() in seen:
             continue
         kmers.append(kmer)
         if both_strands:
-            reach = places[choice][-1] + 1
+            reach = offsets[choice][-1] + 1
             back = np.zeros_like(kmer)
             back[:, :reach] = kmer[::-1, :reach][:, ::-1]
             seen.add(back.tobytes())

@@ -1,4 +1,4 @@
-"""Options of the DNA estimators that belong together: tokenizers, and the k-mer model."""
+"""Groups of options of the DNA estimators: tokenizers, and the k-mer model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NucleotideTokenizer(Options):
     """A token is a linear map of the letters that it sees."""
 
     kernel_size: int | None = None
-    """Letters that a token sees. None: 9, or `stride` if that is larger."""
+    """Letters that a token sees. None (default): 9, or `stride` if that is larger."""
 
     def fields(self) -> dict[str, Any]:
         """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
@@ -39,10 +39,10 @@ class ConvTokenizer(Options):
     n_filters: int = SequenceConfig.n_filters
     """Number of filters."""
     kernel_size: int | None = None
-    """Letters that a token sees. None: 15, or `stride` if that is larger."""
+    """Letters that a token sees. None (default): 15, or `stride` if that is larger."""
     init: str = "random"
-    """Initial filters: "random", or "kmers", the most predictive gapped k-mers of a ridge regression on
-    the training sequences, which helps with few sequences."""
+    """Initial filters: "random" (default), or "kmers", the most predictive gapped k-mers of a ridge
+    regression on the training sequences, which helps with few sequences."""
 
     def __post_init__(self) -> None:
         if self.init not in ("random", "kmers"):
@@ -62,12 +62,12 @@ class KmerTokenizer(Options):
     """A token is the sum of the vectors of the k-mers that it contains."""
 
     k: int | None = None
-    """Letters of a k-mer, at most 10. None: 6, or `stride` if that is larger."""
+    """Letters of a k-mer, at most 10. None (default): 6, or `stride` if that is larger."""
     gaps: int = SequenceConfig.gaps
-    """Letters that a k-mer may skip: a token is the sum over all gapped k-mers."""
+    """Letters that a k-mer may skip; a token is the sum over all gapped k-mers."""
     all_offsets: bool = SequenceConfig.all_offsets
-    """Whether a token sees the k-mers that end at each of its letters, or only at the last one. With
-    coding sequences and a `stride` of 3, the last one keeps the reading frame."""
+    """Whether a token sees the k-mers that end at each of its letters, or only those at its last letter.
+    For coding sequences with a `stride` of 3, the latter keeps the reading frame."""
 
     def fields(self) -> dict[str, Any]:
         """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
@@ -84,7 +84,7 @@ class BPETokenizer(Options):
     """Byte-pair encoding: tokens are frequent strings, learned from the training sequences."""
 
     n_merges: int = 1000
-    """Pairs of tokens to merge: the vocabulary has about that many tokens."""
+    """Number of merges (default 1000), which is about the size of the vocabulary."""
 
     def fields(self) -> dict[str, Any]:
         """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
@@ -96,9 +96,9 @@ class KmerModel(Options):
     """A linear model of k-mer counts that is ensembled with the network."""
 
     k: int = 6
-    """Letters of a k-mer, 1 to 10."""
+    """Letters of a k-mer, 1 to 10 (default 6)."""
     gaps: int = 0
-    """Letters that a k-mer may skip, 0 to 10 (gapped k-mers); 2 is usual."""
+    """Letters that a k-mer may skip, 0 to 10 (default 0); 2 is usual for gapped k-mers."""
 
     def __post_init__(self) -> None:
         for name, low in (("k", 1), ("gaps", 0)):
@@ -118,12 +118,12 @@ TOKENIZER_OPTIONS: dict[str, type[Any]] = {
 
 
 def read_tokenizer(value: Any) -> Any:
-    """The options of a tokenizer, from its name or as they are.
+    """Return the options of a tokenizer; a name gives the default options.
 
     Raises
     ------
     ValueError
-        If it is something else.
+        If the value is neither a known name nor an options object.
     """
     if isinstance(value, tuple(TOKENIZER_OPTIONS.values())):
         return value
@@ -137,15 +137,15 @@ def read_tokenizer(value: Any) -> Any:
 
 
 def read_kmer_model(value: Any) -> KmerModel | None:
-    """A k-mer model, from its k or as it is; None without one.
+    """Return the options of a k-mer model; an int is its k, and None means no model.
 
     Raises
     ------
     ValueError
-        If it is something else, or its options are out of range.
+        If the value has another type, or its options are out of range.
     """
     if value is None or isinstance(value, KmerModel):
         return value
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return KmerModel(int(value))
-    raise ValueError(f"kmer_model is {value!r}; give a KmerModel, its k, or None for no such model")
+    raise ValueError(f"kmer_model is {value!r}; give a KmerModel, its k, or None for no model")

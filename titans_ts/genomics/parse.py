@@ -41,7 +41,7 @@ def encode_sequences(X: Any, soft_masked: str = "keep", name: str = "X") -> list
 def iterate_sequences(
     X: Any, soft_masked: str = "keep", name: str = "X", *, encoded: bool = False
 ) -> Iterator[Codes]:
-    """Yield the codes `[T]` of one sequence after the other.
+    """Yield the codes `[T]` of each sequence.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ def iterate_sequences(
         )
     values: Any = X
     by_element = encoded if listed else encoded and np.asarray(X).dtype == np.uint8
-    if not by_element and not (isinstance(X, FastaRegions) and len(X)):  # which are read one by one
+    if not by_element and not (
+        isinstance(X, FastaRegions) and len(X)
+    ):  # FastaRegions are read one by one
         values = np.asarray(list(X) if listed else X, dtype=object)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -96,7 +98,7 @@ def check_lengths(sequences: Codes | list[Codes], length: int) -> None:
     for i, sequence in enumerate(sequences):
         if len(sequence) != length:
             raise ValueError(
-                f"X[{i}] has {len(sequence)} letters, not {length}; a track is of sequences of one length"
+                f"X[{i}] has {len(sequence)} letters, not {length}; a track needs sequences of one length"
             )
 
 

@@ -1,4 +1,4 @@
-"""Parts of a long computation in a folder, so that the same call can resume after an interruption."""
+"""Stores parts of a long computation in a folder, so the same call can resume after an interruption."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _REQUEST = "request.json"
 
 
 class PartCache:
-    """Arrays that were computed already, by number.
+    """Arrays that have been computed already, by number.
 
     Parameters
     ----------
     folder : Path or None
-        The folder; parts of another computation are removed from it. None stores nothing.
+        The folder; parts of another computation are removed from it. With None, nothing is stored.
     request : mapping
-        All that the parts depend on, as json holds it.
+        All that the parts depend on, as values for json.
     """
 
     def __init__(self, folder: Path | None, request: Mapping[str, Any]) -> None:
@@ -41,21 +41,21 @@ class PartCache:
             replace_file(path, text.encode())
 
     def get(self, number: int) -> NDArray[Any] | None:
-        """A part, or None if it is not there."""
+        """Return a part, or None if it is not stored."""
         path = None if self._folder is None else self._folder / f"part-{number}.npy"
         return np.load(path) if path is not None and path.is_file() else None
 
     def put(self, number: int, part: NDArray[Any]) -> None:
-        """Store a part, whole or not at all."""
+        """Store a part atomically."""
         if self._folder is not None:
             with atomic_path(self._folder / f"part-{number}.npy") as path:
                 np.save(path, part)
 
     def remove(self) -> None:
-        """Remove all parts, and the folder if nothing else is in it."""
+        """Remove all parts, and the folder if it is empty then."""
         if self._folder is None or not self._folder.is_dir():
             return
-        # first the request: after a kill in between, no part can be mistaken for another's
+        # The request goes first: after a kill, no part can be mistaken for one of another request.
         for pattern in (_REQUEST, "part-*.npy", f"{ASIDE}*"):
             for path in self._folder.glob(pattern):
                 path.unlink()
@@ -64,14 +64,14 @@ class PartCache:
 
 
 def model_digest(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> str:
-    """A digest of a model's configuration and weights, and of further tensors.
+    """Return a digest of a model's configuration and weights, and of further tensors.
 
     Parameters
     ----------
     model : nn.Module
         A model with a `config`.
     tensors : mapping, optional
-        More tensors that its scores depend on, by name.
+        Further tensors that the scores depend on, by name (default: none).
     """
     digest = hashlib.sha256(repr(model.config).encode())
     for name, tensor in (model.state_dict() | dict(tensors or {})).items():

@@ -1,4 +1,4 @@
-"""Learning the letters of genomes, before there are labels."""
+"""Pretraining: language models learn the letters of genomes, without labels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pretrain(
     progress_bar: bool,
     trainer_kwargs: dict[str, Any],
 ) -> list[dict[str, float]]:
-    """Train a :class:`LanguageModel` on genomes and save it; an interrupted run goes on where it was.
+    """Train a :class:`LanguageModel` on genomes and save it; an interrupted run is resumed.
 
     The arguments are those of :meth:`titans_ts.TitansClassifier.pretrain`.
     """
@@ -62,13 +62,13 @@ def pretrain(
         raise ValueError(f"objective is {objective!r}; choose one of {list(OBJECTIVES)}")
     if objective == "causal" and config.bidirectional != "none":
         raise ValueError(
-            f"bidirectional is {config.bidirectional!r}, and what is read backwards has seen the next "
-            "letter; give objective='masked', or bidirectional='none'"
+            f"bidirectional is {config.bidirectional!r}, so the model would see the next letter; "
+            "give objective='masked', or bidirectional='none'"
         )
     if not isinstance(window, numbers.Integral) or window < 4 * config.stride:
         raise ValueError(
-            f"window is {window!r}; it must have four tokens (of {config.stride} letters) at least, a "
-            "whole number"
+            f"window is {window!r}; it must be a whole number of at least four tokens (of "
+            f"{config.stride} letters each)"
         )
     if isinstance(validation_contigs, str):
         validation_contigs = [validation_contigs]
@@ -76,7 +76,7 @@ def pretrain(
     unfinished = _unfinished(path)
     opened = [g if isinstance(g, Genome) else Genome(g) for g in genomes]
     kept, held_out = split_windows(opened, window, training.validation_fraction, validation_contigs)
-    asked = {
+    request = {
         "genomes": [
             [str(g.path), g.path.stat().st_size, g.path.stat().st_mtime_ns, g.pad_invalid]
             for g in opened
@@ -88,17 +88,17 @@ def pretrain(
         "training": to_dict(dataclasses.replace(training, trainer_kwargs=None)),
         "seed": seed,
     }
-    most = training.samples_per_epoch
+    max_samples = training.samples_per_epoch
     model = LanguageModel(config)
-    _same_run(unfinished, asked)
+    _same_run(unfinished, request)
     augment = config.rc != "none"
     data = _Windows(opened, kept, config.soft_masked, generator if augment else None)
     validation = _Windows(opened, held_out, config.soft_masked, None)
     history = train(
         model,
         partial(letter_loss, objective=objective),
-        batches(data, training.batch_size, generator, max_samples=most),
-        batches(validation, training.batch_size, max_samples=max(1, most // 10))
+        batches(data, training.batch_size, generator, max_samples=max_samples),
+        batches(validation, training.batch_size, max_samples=max(1, max_samples // 10))
         if held_out
         else None,
         training,
@@ -114,32 +114,32 @@ def pretrain(
 
 
 def unfinished_seed(path: str | Path) -> int | None:
-    """The seed of the run that was to write `path` and is not finished, if there is one."""
+    """Return the seed of the unfinished run for `path`, or None without such a run."""
     note = _unfinished(path) / "run.json"
     return int(json.loads(note.read_text())["seed"]) if note.is_file() else None
 
 
 def _unfinished(path: str | Path) -> Path:
-    """The folder beside `path` for what is not finished."""
-    return Path(f"{Path(path)}.unfinished")  # "letters/" is "letters"
+    """Return the folder beside `path` for an unfinished run."""
+    return Path(f"{Path(path)}.unfinished")  # Path() removes a final slash
 
 
-def _same_run(folder: Path, asked: dict[str, Any]) -> None:
-    """Raise ValueError if a folder holds what another run left unfinished."""
-    note, wanted = folder / "run.json", json.dumps(asked, indent=1, sort_keys=True)
-    learned = (folder / LAST_CHECKPOINT).exists()
-    if learned and note.exists() and note.read_text() != wanted:
-        before, now = json.loads(note.read_text()), json.loads(wanted)
+def _same_run(folder: Path, request: dict[str, Any]) -> None:
+    """Raise ValueError if a folder has an unfinished run with other arguments."""
+    note, text = folder / "run.json", json.dumps(request, indent=1, sort_keys=True)
+    trained = (folder / LAST_CHECKPOINT).exists()
+    if trained and note.exists() and note.read_text() != text:
+        before, now = json.loads(note.read_text()), json.loads(text)
         other = ", ".join(name for name in now if before.get(name) != now[name])
         raise ValueError(
-            f"{str(folder)!r} holds an unfinished run, of which this differs in: {other}; delete it, or "
-            "give another path"
+            f"{str(folder)!r} has an unfinished run, from which this one differs in: {other}; delete the "
+            "folder, or give another path"
         )
-    replace_file(note, wanted.encode())
+    replace_file(note, text.encode())
 
 
 def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None:
-    """Give a model the tokenizer and the backbone of a pretrained one, and freeze some of it."""
+    """Copy the tokenizer and the backbone of a pretrained model, and freeze the parts in `freeze`."""
     if freeze not in FREEZE:
         raise ValueError(f"freeze is {freeze!r}; choose one of {list(FREEZE)}")
     model.tokenizer.load_state_dict(source.tokenizer.state_dict())
@@ -157,39 +157,39 @@ def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None
 def pretrained_config(
     path: str | Path, config: SequenceConfig
 ) -> tuple[SequenceConfig, SequenceModel]:
-    """A configuration with the tokenizer and the backbone of a pretrained model, and that model.
+    """Return a configuration with tokenizer and backbone of a pretrained model, and that model.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` holds no such model, or one that reads lower case in another way.
+        If `path` has no such model, or the model reads lower case in another way.
     """
     source = _load_body(path)
     own = source.config
     if config.soft_masked != own.soft_masked:
         raise ValueError(
-            f"soft_masked is {config.soft_masked!r}, but the pretrained model read lower case as "
+            f"soft_masked is {config.soft_masked!r}, but the pretrained model was trained with "
             f"{own.soft_masked!r}; give that"
         )
     names = ["tokenizer", "kernel_size", "stride", "position"]
     names += ["gaps", "all_offsets", "n_filters", "merges"]
     backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
     values = {name: getattr(own, name) for name in names}
-    if config.bidirectional == "none":  # what reads backwards is a part of what was learned
+    if config.bidirectional == "none":  # reading backwards was also pretrained
         values["bidirectional"] = own.bidirectional
     return dataclasses.replace(config, backbone=backbone, **values), source
 
 
 def _load_body(path: str | Path) -> SequenceModel:
-    """The model of sequences that :func:`pretrain` or an estimator for DNA wrote."""
+    """Load the sequence model that :func:`pretrain` or an estimator for DNA saved."""
     content, tensors = load_directory(path)
     if content.get("model") == LanguageModel.__name__:
         return load_model(path, LanguageModel).body
     kind, config = content.get("estimator"), content.get("model")
     if kind is None or not isinstance(config, dict) or "tokenizer" not in config:
         raise ValueError(
-            f"pretrained is {str(path)!r}, which holds a {kind or config}; give what `pretrain` wrote, "
-            "or a saved TitansClassifier or TitansRegressor"
+            f"pretrained is {str(path)!r}, which has a {kind or config}; give a model of `pretrain`, or "
+            "a saved TitansClassifier or TitansRegressor"
         )
     model = SequenceModel(from_dict(SequenceConfig, config))
     model.load_state_dict(model_weights(tensors))
@@ -202,17 +202,17 @@ Place = tuple[int, str, int, int]
 def split_windows(
     genomes: list[Genome], window: int, fraction: float, contigs: Sequence[str] | None
 ) -> tuple[list[Place], list[Place]]:
-    """Windows side by side to train on and to hold out.
+    """Return adjacent windows: those to train on, and those to hold out.
 
-    Held out are these contigs, or by default those of :func:`_chosen`, or else the end of every contig
-    of several windows. Of a single window in all, nothing is.
+    Held out are `contigs`; by default those of :func:`_chosen`, or, if there are none, the end of every
+    contig with several windows. A single window in total is not held out.
     """
     lengths = {(i, c): n for i, g in enumerate(genomes) for c, n in g.lengths.items()}
     if contigs is not None:
         unknown = set(contigs) - {c for _, c in lengths}
         if unknown:
             raise ValueError(
-                f"validation_contigs has {min(unknown)!r}, which no genome has; they have "
+                f"validation_contigs has {min(unknown)!r}, which is in no genome; they have "
                 f"{[c for _, c in lengths][:20]}"
             )
         chosen = {key for key in lengths if key[1] in contigs}
@@ -227,8 +227,8 @@ def split_windows(
         for start in range(0, length, window):
             stop = min(start + window, length)
             if stop - start < window // 2 and start:
-                continue  # a rest, which would mostly be padding
-            at_end = stop > last and start > 0  # the first window is to train on
+                continue  # a short rest would mostly be padding
+            at_end = stop > last and start > 0  # the first window is for training
             part = held_out if (i, contig) in chosen or at_end else kept
             part.append((i, contig, start, stop))
     if not kept:
@@ -242,26 +242,28 @@ def split_windows(
 def _chosen(
     lengths: dict[tuple[int, str], int], fraction: float, window: int
 ) -> set[tuple[int, str]]:
-    """The contigs to hold out, small ones first: half to twice a share of all letters, or none.
+    """Return contigs to hold out, small ones first: 0.5 to 2 times `fraction` of all letters, or none.
 
-    The largest is never among them; where none has several windows, the smallest is.
+    The largest contig is never held out. If no contig has several windows, the smallest is held out.
     """
     chosen: set[tuple[int, str]] = set()
-    wanted, total = fraction * sum(lengths.values()), 0
-    some = sorted((key for key in lengths if lengths[key]), key=lambda key: (lengths[key], key))
-    for key in some[:-1]:
-        if total >= wanted or total + lengths[key] > 2 * wanted:
+    target, total = fraction * sum(lengths.values()), 0
+    by_length = sorted(
+        (key for key in lengths if lengths[key]), key=lambda key: (lengths[key], key)
+    )
+    for key in by_length[:-1]:
+        if total >= target or total + lengths[key] > 2 * target:
             break
         chosen.add(key)
         total += lengths[key]
-    if total >= wanted / 2:
+    if total >= target / 2:
         return chosen
     no_end = all(n < window + window // 2 for n in lengths.values())
-    return chosen | set(some[:-1][:1]) if no_end else set()
+    return chosen | set(by_length[:-1][:1]) if no_end else set()
 
 
 class _Windows:
-    """Windows of genomes as padded codes, a batch at a time; with a generator, of either strand."""
+    """Batches of windows of genomes as padded codes; with a generator, of a random strand each."""
 
     def __init__(
         self,

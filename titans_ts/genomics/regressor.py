@@ -1,4 +1,4 @@
-"""Values of DNA sequences, and tracks along them, with `fit` and `predict`."""
+"""A regressor for values of DNA sequences, or tracks along them, with `fit` and `predict`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["TitansRegressor"]
 
 
 class TitansRegressor(RegressorMixin, SequenceEstimator):
-    """Predict values of DNA sequences: one or more of a sequence, or of every bin along it.
+    """Predict values of DNA sequences: one or more for a sequence, or for every bin along it.
 
-    Parameters are those of :class:`titans_ts.TitansClassifier`, without `class_weight`.
+    The parameters are those of :class:`titans_ts.TitansClassifier`, without `class_weight`.
 
     Attributes
     ----------
     model_ : SequenceModel
         The trained network.
     kmer_model_ : FittedKmerModel or None
-        The k-mer model that is ensembled with it.
+        The k-mer model that is ensembled with the network.
     mean_, scale_ : ndarray
         `[n]`, mean and standard deviation of every value in training.
     history_ : list of dict
-        Losses of every epoch, in squared standard deviations.
+        The losses of every epoch, in squared standard deviations.
 
     Examples
     --------
@@ -67,21 +67,21 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         Parameters
         ----------
         X : list, array, Series or one-column frame of str, or FastaRegions
-            N sequences of IUPAC letters; "-" is a place that is not there.
+            N sequences of IUPAC letters; "-" is a position without a letter.
         y : array
-            `[N]`, or `[N, n]` for several values a sequence, or `[N, n_bins, n]` for a track: values of
-            equal parts of the sequences, which are of one length then. NaN is missing, and a sequence
+            `[N]`, or `[N, n]` for several values per sequence, or `[N, n_bins, n]` for a track: values of
+            equal parts of the sequences, which must have one length. NaN is missing, and a sequence
             without any value is left out.
         groups : array of N, optional
-            The validation part holds out whole groups, for instance chromosomes.
+            The validation part consists of whole groups, for instance chromosomes.
         validation : tuple, optional
-            `(X, y)` used for early stopping instead of a held-out part, and to weight the k-mer model.
-            (With a held-out part, the k-mer model is finally refitted on all data.)
+            `(X, y)` for early stopping instead of a held-out part, and for the weights of the k-mer
+            model. (With a held-out part, the k-mer model is finally refitted on all data.)
 
         Raises
         ------
         TypeError, ValueError
-            If X, y or a parameter cannot be used; the message names it and how to fix it.
+            If X, y or a parameter is invalid; the message names it and how to fix it.
         """
         sequences = self._read(X)
         check_target(y)
@@ -121,7 +121,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         return self
 
     def predict(self, X: SequencesLike) -> NDArray[np.float64]:
-        """Values `[N]`, `[N, n]` or `[N, n_bins, n]`, as they were fitted.
+        """Return values `[N]`, `[N, n]` or `[N, n_bins, n]`, in the shape of the fitted y.
 
         Parameters
         ----------
@@ -131,22 +131,22 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         Raises
         ------
         NotFittedError
-            If it is not fitted.
+            If the estimator is not fitted.
         TypeError, ValueError
-            If X cannot be used.
+            If X is invalid.
         """
         values = self._values(X)
         return values[:, 0] if self._flat else values
 
     def _values(self, X: Any) -> NDArray[np.float64]:
-        """As :meth:`predict`, `[N, n]` where that is `[N]`."""
+        """As :meth:`predict`, but with shape `[N, n]` instead of `[N]`."""
         values: NDArray[np.float64] = self._logits(X) * self.scale_ + self.mean_
         return values
 
     def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
-        """A function of outputs `[N, n]` that returns values `[N]` in their own unit.
+        """Return a function of outputs `[N, n]` that returns values `[N]` in their own unit.
 
-        A label is the number of a value; None is the only one.
+        The label is the number of a value; None is allowed if there is one value.
         """
         n = len(self.mean_)
         column = 0 if label is None and n == 1 else label
@@ -156,22 +156,22 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         return lambda outputs: outputs[:, int(column)] * scale + mean
 
     def score(self, X: SequencesLike, y: TargetLike, sample_weight: Any = None) -> float:
-        """R squared of the predictions, the mean over values; a bin of a track is a value of its own.
+        """Return the mean R squared over the values; every bin of a track is a separate value.
 
         Parameters
         ----------
         X : list, array or Series of str
             Sequences.
         y : array
-            What is wanted, as for :meth:`fit`; NaN does not count, nor does a value that fewer than two
+            The true values, as for :meth:`fit`. NaN is ignored, and so is a value that fewer than two
             sequences have.
         sample_weight : array of N, optional
-            How much every sequence counts.
+            Weights of the sequences (default: equal weights).
 
         Raises
         ------
         ValueError
-            If y has another shape than what is predicted, or too few values.
+            If y has another shape than the predictions, or too few values.
         """
         target, predicted = _read_values(y, "y", len(X)), self._values(X)
         if target.shape != predicted.shape:
@@ -179,16 +179,16 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError(f"y has shape {np.asarray(y).shape}, but {shape} is predicted")
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
         check_consistent_length(X, weight)
-        found = []
+        scores = []
         for own, other in zip(
             target.reshape(len(X), -1).T, predicted.reshape(len(X), -1).T, strict=True
         ):
             known = ~np.isnan(own)
             if known.sum() > 1:
-                found.append(r2_score(own[known], other[known], sample_weight=weight[known]))
-        if not found:
+                scores.append(r2_score(own[known], other[known], sample_weight=weight[known]))
+        if not scores:
             raise ValueError("y has no column with two values to compare with; give some")
-        return float(np.mean(found))
+        return float(np.mean(scores))
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return self._saved(mean=self.mean_.tolist(), scale=self.scale_.tolist(), flat=self._flat)
@@ -202,7 +202,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
 
 
 def _read_values(y: Any, name: str, n: int) -> NDArray[np.float64]:
-    """`[N, n]` or `[N, n_bins, n]`."""
+    """Return the values as an array `[N, n]` or `[N, n_bins, n]`."""
     try:
         values = np.asarray(y, np.float64)
     except (TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ from titans_ts.genomics.scorer import MAX_LETTERS, Scorer, check_letters, progre
 __all__ = ["scan"]
 
 _SPAN = 2**24
-"""Largest number of letters of a contig in memory, where windows are far apart."""
+"""Largest number of letters of a contig in memory when windows are far apart."""
 
 
 def scan(
@@ -47,25 +47,27 @@ def scan(
     genome : str, Path or Genome
         A FASTA file. It is read a piece at a time.
     window : int
-        Letters of a window; a shorter contig is a single shorter one.
+        Letters of a window; a shorter contig gives a single shorter window.
     stride : int, optional
         Letters between the starts of two windows; default: `window`. The last window of a contig ends at
-        its end, so that no letter is left out (except between windows, where `stride` is larger).
+        its end, so no letter is left out (unless `stride` is larger than `window`).
     strand : {"+", "-", "both"}
-        Strand that windows are read on; on "-", they are the reverse complement.
+        Strand of the windows (default "+"); on "-", the reverse complement is read.
     contigs : list of str, optional
         Contigs to read; default: all.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
+        How lower-case letters are read (default "keep"); see
+        :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
     symmetric : bool
-        Whether the scorer gives both strands of a sequence the same score; then only one is computed.
+        Whether the scorer gives both strands the same score (default False); then it reads only one.
     out : str or Path, optional
-        A file to write the scores to, as :func:`titans_ts.datasets.write_track` does: BED, bedGraph or
-        bigWig by its name. In the latter two, both strands are two files, x.plus.bw and x.minus.bw.
+        A file for the scores, in the format of its suffix: BED, bedGraph or bigWig
+        (:func:`titans_ts.datasets.write_track`). In the latter two, both strands give two files,
+        x.plus.bw and x.minus.bw. Default: no file.
     fingerprint : mapping, optional
-        Whatever identifies the scorer, as json holds it (a name and a version, a digest of weights). With
-        it and `out`, finished parts are stored in a folder beside `out` (its name and ".parts"), and the
-        same call resumes after an interruption. The folder is removed at the end.
+        Values for json that identify the scorer (a name and a version, a digest of weights). With it and
+        `out`, finished parts are stored in a folder beside `out` (its name and ".parts"), and the same
+        call resumes after an interruption. The folder is removed at the end. Default: nothing is stored.
     progress_bar : bool
         Whether to show a progress bar (default True).
 
@@ -73,14 +75,14 @@ def scan(
     -------
     DataFrame
         `chrom`, `start`, `end`, `strand` and `score`, one row for each window and strand. The score is
-        NaN where no letter is known (all are N or "-").
+        NaN if no letter is known (all are N or "-").
 
     Raises
     ------
     KeyError
         If a contig is not in the genome.
     ValueError
-        If an argument cannot be used, or the scorer returns another shape than `[N]`.
+        If an argument is invalid, or the scorer returns another shape than `[N]`.
 
     Examples
     --------
@@ -113,14 +115,14 @@ def scan(
         cache = PartCache(Path(f"{out}.parts"), request)
     scores = []  # of every part, [n, strands]
     with progress("scan", "windows", sum(map(len, starts.values())), progress_bar) as bar:
-        for number, (chrom, some) in enumerate(parts):
+        for number, (chrom, part_starts) in enumerate(parts):
             part = cache.get(number)
             if part is None:
                 codes = ContigCodes(genome, chrom, soft_masked)
-                part = _score_windows(scorer, codes, some, window, strands, symmetric)
+                part = _score_windows(scorer, codes, part_starts, window, strands, symmetric)
                 cache.put(number, part)
             scores.append(part)
-            bar.update(len(some))
+            bar.update(len(part_starts))
     frame = place_frame(starts, window, genome.lengths, strands)
     frame["score"] = np.concatenate(scores).ravel()
     if out is not None:
@@ -137,7 +139,7 @@ def _score_windows(
     strands: Sequence[str],
     symmetric: bool,
 ) -> NDArray[np.float64]:
-    """Scores `[n, strands]` of the windows of a part."""
+    """Return the scores `[n, strands]` of the windows of a part."""
     first = starts[0]
     codes = contig[first : starts[-1] + window]
     views = np.lib.stride_tricks.sliding_window_view(codes, min(window, len(codes)))

@@ -1,4 +1,4 @@
-"""Scores along a genome as track files: BED, bedGraph or bigWig by the file's name."""
+"""Scores along a genome as track files; the suffix of a file chooses BED, bedGraph or bigWig."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _STRANDS = (("+", "plus"), ("-", "minus"))
 
 
 def check_track_path(out: str | Path, lengths: Mapping[str, int]) -> None:
-    """Raise an error, before anything is computed, if no track can be written to `out`.
+    """Raise an error if no track can be written to `out`; it is called before the computation.
 
     Raises
     ------
     ModuleNotFoundError
-        If the package of the format is not installed.
+        If the package for the format is not installed.
     ValueError
-        If the name of `out` has the ending of no format.
+        If the suffix of `out` is unknown.
     """
     chrom = max(lengths, key=lengths.__getitem__)
-    place = {"chrom": [chrom], "start": [0], "end": [1], "score": [0.0]}
+    region = {"chrom": [chrom], "start": [0], "end": [1], "score": [0.0]}
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder) / Path(out).name
         try:
-            write_track(pd.DataFrame(place), probe, lengths)
+            write_track(pd.DataFrame(region), probe, lengths)
         except ValueError as error:
             message = str(error).replace(f"path is {str(probe)!r}", f"out is {str(out)!r}")
             raise ValueError(message) from None
 
 
 def write_scores(frame: pd.DataFrame, out: Path, lengths: Mapping[str, int]) -> None:
-    """Write a track; both strands as bedGraph or bigWig are two files, x.plus.bw and x.minus.bw."""
+    """Write a track; for both strands, bedGraph and bigWig give two files, x.plus.bw and x.minus.bw."""
     if frame["score"].isna().all():
         warnings.warn(f"no letter is known, so nothing is written to {str(out)!r}", stacklevel=3)
         return

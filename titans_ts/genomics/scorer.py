@@ -1,4 +1,4 @@
-"""Scorers: functions that give sequences a score, and what the genome tools share about them.
+"""Scorers: functions that give sequences a score, and helpers of the genome tools.
 
 The genome tools (:mod:`~titans_ts.genomics.scan`, :mod:`~titans_ts.genomics.variant_effect`,
 :mod:`~titans_ts.genomics.attribution`) work with any scorer. Codes are those of
@@ -22,7 +22,7 @@ __all__ = ["MAX_LETTERS", "Codes", "Scorer", "check_letters", "progress", "score
 Codes: TypeAlias = NDArray[np.uint8]
 
 Scorer: TypeAlias = Callable[[Codes], NDArray[np.float64]]
-"""A function of codes `[N, T]` (N sequences of one length) that returns N scores, one each.
+"""A function of codes `[N, T]` (N sequences of one length) that returns N scores.
 
 For instance, with a fitted :func:`titans_ts.genomics.baselines.kmer_classifier`:
 ``lambda codes: pipeline.predict_proba(codes)[:, 1]``. For a model that reads str,
@@ -34,7 +34,7 @@ MAX_LETTERS = 2**20
 
 
 def score_known(scorer: Scorer, codes: Codes) -> NDArray[np.float64]:
-    """Scores `[N]` of codes `[N, T]`; NaN, without a call, where no letter is known (all N or "-").
+    """Return scores `[N]` of codes `[N, T]`: NaN for sequences without a known letter (only N or "-").
 
     Raises
     ------
@@ -44,12 +44,12 @@ def score_known(scorer: Scorer, codes: Codes) -> NDArray[np.float64]:
     known = KNOWN[codes].any(1)
     scores = np.full(len(codes), np.nan)
     if known.any():
-        some = codes if known.all() else codes[known]
-        values = np.asarray(scorer(some), np.float64)
-        if values.shape != (len(some),):
+        scored = codes if known.all() else codes[known]
+        values = np.asarray(scorer(scored), np.float64)
+        if values.shape != (len(scored),):
             raise ValueError(
-                f"the scorer returned shape {values.shape} for {len(some)} sequences; return one number "
-                "for each"
+                f"the scorer returned shape {values.shape} for {len(scored)} sequences; return one "
+                "number for each"
             )
         scores[known] = values
     return scores
@@ -61,7 +61,7 @@ def check_letters(name: str, value: Any) -> int:
     Raises
     ------
     ValueError
-        If it is not a whole number of at least 1; the message names the argument.
+        If the value is not an integer of at least 1; the message names the argument.
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r}; give a whole number of letters, at least 1")
@@ -69,5 +69,5 @@ def check_letters(name: str, value: Any) -> int:
 
 
 def progress(name: str, unit: str, total: int, show: bool) -> Any:
-    """A progress bar."""
+    """Return a progress bar."""
     return tqdm(total=total, desc=name, unit=f" {unit}", unit_scale=True, disable=not show)

@@ -1,4 +1,4 @@
-"""What the estimators for DNA share: reading sequences, holding out, training, answering."""
+"""Base of the estimators for DNA: reading sequences, holding out, training, prediction."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ from titans_ts.types import (
 __all__ = ["SequenceEstimator"]
 
 _COUNTED = 3_000_000
-"""About the largest number of letters whose k-mers initialise the filters."""
+"""Largest number of letters whose k-mers initialise the filters."""
 
 _MAX_WEIGHTS = 2**24
 """Largest number of weights of a k-mer model."""
@@ -76,7 +76,7 @@ _MAX_WEIGHTS = 2**24
 
 @dataclass(eq=False, repr=False)
 class SequenceEstimator(GenomeTools, TitansEstimator):
-    """Base of the estimators for DNA; the parameters are described where they are used."""
+    """Base of the estimators for DNA; its subclasses describe the parameters."""
 
     tokenizer: (
         DNATokenizerName | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer
@@ -115,7 +115,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     }
 
     def options(self, name: str) -> Any:
-        """As :meth:`TitansEstimator.options`, also of a tokenizer's name and a k-mer model's k."""
+        """As :meth:`TitansEstimator.options`, also for a tokenizer's name and a k-mer model's k."""
         if name == "tokenizer":
             return read_tokenizer(self.tokenizer)
         if name == "kmer_model":
@@ -130,11 +130,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         return config
 
     def __sklearn_tags__(self) -> Tags:
-        """X is one str a sequence."""
+        """X has one str per sequence."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False  # but for a single column, as of a ColumnTransformer
+        tags.input_tags.two_d_array = False  # except a single column, as from a ColumnTransformer
         return tags
 
     def pretrain(
@@ -148,8 +148,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     ) -> list[dict[str, float]]:
         """Train a language model on genomes, and save it for ``pretrained=path``.
 
-        The tokenizer, backbone and training settings are those of this estimator, which is not fitted by
-        this. With an `rc` other than "none", windows of both strands are read. An interrupted run leaves
+        The tokenizer, backbone and training settings are those of this estimator, which stays unfitted.
+        With an `rc` other than "none", windows of both strands are read. An interrupted run leaves
         ``PATH.unfinished``, from which the same call resumes after the last complete epoch.
 
         Parameters
@@ -159,24 +159,25 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         path : str or Path
             Directory to write.
         objective : {"causal", "masked"}
-            Predict the letters of the next token ("causal", default), or hidden letters from their
-            context ("masked").
+            What is predicted: the letters of the next token ("causal", default), or hidden letters from
+            their context ("masked").
         window : int
             Letters of a window (default 1024); windows do not overlap.
         validation_contigs : sequence of str, optional
-            Contigs to hold out; default: small ones that make up `validation_fraction`; where there are
-            none, the end of every contig of several windows; where there is none of these either, the
+            Contigs to hold out. Default: small contigs with about `validation_fraction` of the letters;
+            without such contigs, the end of every contig with several windows; without these, the
             smallest of several contigs.
 
         Returns
         -------
         list of dict
-            Losses of every epoch, in nats a letter (at random: ln 4 = 1.386).
+            The losses of every epoch, in nats per letter (at random: ln 4 = 1.386).
 
         Raises
         ------
         TypeError, ValueError
-            If something cannot be used, or `path` holds no model or another run's rest.
+            If an argument is invalid, or `path` has something other than a model, or an unfinished run
+            with other arguments.
         """
         training = self._training_config()
         self._check_rc()
@@ -185,7 +186,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         one = isinstance(genomes, (str, Path, Genome))
         seed = None
         if not isinstance(self.random_state, numbers.Integral):
-            seed = unfinished_seed(path)  # any seed is right: take that of the run to resume
+            seed = unfinished_seed(path)  # use the seed of the run to resume
         if seed is None:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with self._seeded(seed) as generator:
@@ -206,14 +207,14 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     def _fit(
         self,
         sequences: list[Codes],
-        wanted: NDArray[Any],
+        target: NDArray[Any],
         *,
         groups: Any,
         validation: tuple[list[Codes], NDArray[Any]] | None,
         weight: NDArray[np.float64] | None = None,
         **outputs: Any,
     ) -> None:
-        """Train `model_` to answer `wanted` `[N, ...]`; nothing changes if it fails."""
+        """Train `model_` to predict `target` `[N, ...]`; a failure does not change the estimator."""
         training = self._training_config()
         self._check_rc()
         self._check_max_length(outputs)
@@ -225,19 +226,19 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
             )
-        data = SequenceDataset(sequences, wanted)
+        data = SequenceDataset(sequences, target)
         if groups is not None:
             groups = check_groups(groups, len(data))
         longest = max(len(s) for s in sequences)
         known = data.has_target()
-        if not known.all():  # the others have nothing to learn from
+        if not known.all():  # sequences without a target are left out
             data = data.take(np.flatnonzero(known))
             groups = None if groups is None else groups[known]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if validation is None:
             n_held_out = int(training.validation_fraction * len(data))
             if groups is not None and training.validation_fraction > 0:
-                n_held_out = max(1, n_held_out)  # a group, which may be large
+                n_held_out = max(1, n_held_out)  # at least one group
             kept, held_out = hold_out(
                 len(data),
                 n_held_out,
@@ -249,14 +250,14 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         else:
             if groups is not None:
                 raise ValueError(
-                    "groups say what to hold out, but a validation part is given; drop one"
+                    "groups and validation both define the validation part; give only one of them"
                 )
             longest = max(longest, *(len(s) for s in validation[0]))
             others = SequenceDataset(*validation)
             parts = data, others.take(np.flatnonzero(others.has_target()))
         if self.rc == "auto" and len(parts[1]) == 0:
             raise ValueError(
-                "rc is 'auto', but no validation part is held out to choose by; raise "
+                "rc is 'auto', which needs a validation part, but none is held out; raise "
                 "validation_fraction, or choose another rc"
             )
         if kmer_model is not None and len(parts[1]) == 0:
@@ -265,7 +266,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 "weights on; raise validation_fraction, give a validation part, or kmer_model=None"
             )
         parts = parts[0], parts[1].subsample(training.samples_per_epoch, seed)
-        # of one seed, so that they differ in nothing else
+        # the same seed, so the runs differ only in rc
         choices = ("average", "none") if self.rc == "auto" else (self.rc,)
         model, history = min(
             (self._trained(*parts, training, rc, weight, seed, longest, outputs) for rc in choices),
@@ -289,7 +290,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         longest: int,
         outputs: dict[str, Any],
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
-        """A model and its history."""
+        """Train a model; return it and its history."""
         merges: tuple[str, ...] = ()
         tokenizer = self.options("tokenizer")
         if isinstance(tokenizer, BPETokenizer) and self.pretrained is None:
@@ -347,14 +348,14 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             int(options.k), int(options.gaps), both_strands=model.config.rc != "none"
         )
         classes = model.config.output == "classes"
-        some, others = (
+        data, held_out = (
             part.subsample_for_counts(vectorizer, classes, seed) for part in (data, held_out)
         )
         return fit_kmer_model(
             vectorizer,
-            (some.sequences, some.target),
-            (others.sequences, others.target),
-            network_logits(model, others.sequences),
+            (data.sequences, data.target),
+            (held_out.sequences, held_out.target),
+            network_logits(model, held_out.sequences),
             model.config.output,
             weight,
             refit=refit,
@@ -369,21 +370,21 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         counted: list[Codes] = []
         letters = 0
         for i in torch.randperm(len(data), generator=generator).tolist():
-            if letters < _COUNTED:  # a part of more is enough
+            if letters < _COUNTED:  # a subset of the sequences is enough
                 chosen.append(i)
                 counted.append(data.sequences[i][: _COUNTED - letters])
                 letters += len(counted[-1])
-        wanted = data.target[chosen]
+        target = data.target[chosen]
         if output == "classes":
-            wanted = np.eye(model.config.n_outputs)[wanted]
-        wanted = wanted.reshape(len(chosen), -1, wanted.shape[-1])
-        known = ~np.isnan(wanted)
-        total = np.where(known, wanted, 0).sum(1)  # of a track, what is known of it
-        wanted = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
+            target = np.eye(model.config.n_outputs)[target]
+        target = target.reshape(len(chosen), -1, target.shape[-1])
+        known = ~np.isnan(target)
+        total = np.where(known, target, 0).sum(1)  # for a track, the mean over its known bins
+        target = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
         k = min(6, model.tokenizer.kernel_size)
         kmers = informative_kmers(
             counted,
-            wanted,
+            target,
             model.config.n_filters,
             k=k,
             gaps=min(2, model.tokenizer.kernel_size - k),
@@ -392,7 +393,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         model.tokenizer.begin_with(kmers)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        """The model's outputs `[N, ...]`; a sequence too long for a batch is read in pieces."""
+        """Return the model's outputs `[N, ...]`; sequences too long for a batch are read in pieces."""
         check_is_fitted(self, "model_")
         return self._logits_of_codes(self._read_fitted(X))
 
@@ -404,7 +405,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         return logits if self.kmer_model_ is None else self.kmer_model_.combine(logits, list(codes))
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The fitted attributes, and the k-mer model, if there is one."""
+        """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""
         if self.kmer_model_ is None:
             return fitted, {}
         params, tensors = self.kmer_model_.to_tensors()
@@ -441,7 +442,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             )
 
     def _read(self, X: Any, name: str = "X") -> list[Codes]:
-        """The sequences to learn from."""
+        """Return the codes of the training sequences."""
         if self.soft_masked not in SOFT_MASKED:
             raise ValueError(
                 f"soft_masked is {self.soft_masked!r}; choose one of {list(SOFT_MASKED)}"
@@ -449,7 +450,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         return encode_sequences(X, self.soft_masked, name)
 
     def _read_fitted(self, X: Any, name: str = "X") -> list[Codes]:
-        """The sequences to answer for, read as those that were fitted."""
+        """Return the codes of sequences to predict, read as in training."""
         return encode_sequences(X, self.model_.config.soft_masked, name)
 
 

@@ -1,4 +1,4 @@
-"""Split sequences into a part to train on and a part to hold out: stratified, or by groups."""
+"""Split sequences into a training part and a held-out part, stratified or by groups."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = [
 
 
 class ClassKeepingSplit(ShuffleSplit):
-    """A random split of scikit-learn whose training part has every class.
+    """A random split, as scikit-learn's, whose training part has every class.
 
-    Where no row can be held out, the training part is also the held-out part.
+    If no row can be held out, the training part is also the held-out part.
     """
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Any, Any]]:
         """Yield the indices of the training part and of the held-out part."""
-        for some, others in super().split(X, y, groups):
-            train, held_out = keep_every_class(some, others, np.asarray(y))
+        for train, held_out in super().split(X, y, groups):
+            train, held_out = keep_every_class(train, held_out, np.asarray(y))
             yield train, held_out if len(held_out) else train
 
 
@@ -58,7 +58,7 @@ def hold_out(
     classes: NDArray[np.int64] | None = None,
     groups: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split n sequences into those to train on and those to hold out.
+    """Split n sequences into a training part and a held-out part.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def hold_out(
     seed : int
         Seed of the random draw.
     classes : ndarray of int, optional
-        `[n]`. The split is stratified if every class has enough sequences for that; otherwise it is
-        random, and a held-out sequence whose class has none to train on moves to the training part.
+        `[n]`. The split is stratified if every class has enough sequences; otherwise it is random, and
+        held-out sequences move to the training part if it has none of their class.
     groups : ndarray, optional
-        `[n]`. Whole groups are held out.
+        `[n]`. Whole groups are held out. Default: no groups.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def hold_out(
     Raises
     ------
     ValueError
-        If there is one group only, or each group has all sequences of a class.
+        If there is only one group, or each group has all sequences of a class.
     """
     rows = np.arange(n)
     if n_held_out == 0:
@@ -108,7 +108,7 @@ def hold_out(
 def hold_out_fraction(
     labels: pd.Series, fraction: float, seed: int, groups: pd.Series | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split labelled rows into a part to train on and a part to test with.
+    """Split labelled rows into a training part and a test part.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def hold_out_fraction(
     seed : int
         Seed of the random draw.
     groups : Series, optional
-        `[N]`. Whole groups are held out.
+        `[N]`. Whole groups are held out. Default: no groups.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def hold_out_fraction(
 def keep_every_class(
     train: NDArray[np.int64], held_out: NDArray[np.int64], classes: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Move the held-out rows whose class has no row in the training part to the training part."""
+    """Move held-out rows to the training part if it has no row of their class."""
     known = np.isin(classes[held_out], classes[train])
     return np.append(train, held_out[~known]), held_out[known]
 

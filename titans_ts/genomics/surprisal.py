@@ -1,4 +1,4 @@
-"""Two quantities along a genome, read from end to end.
+"""Two quantities along a genome: surprisal and surprise.
 
 The *surprisal* of a nucleotide is its negative log-likelihood under a language model, in nats. The
 *surprise* of the memory is the gradient norm of its loss.
@@ -29,7 +29,7 @@ from titans_ts.nn.dna.model import SequenceModel
 __all__ = ["memory_surprise", "nucleotide_surprisal", "read_along"]
 
 _Values: TypeAlias = Callable[[ContigCodes], Iterator[NDArray[np.float64]]]
-"""One value for each letter of a contig, a piece at a time; NaN does not count."""
+"""A function that yields one value for each letter of a contig, in pieces; NaN is ignored."""
 
 
 def nucleotide_surprisal(
@@ -42,10 +42,10 @@ def nucleotide_surprisal(
     device: str = "cpu",
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Negative log-likelihood of the nucleotides of a genome under a pretrained model.
+    """Return the negative log-likelihood of the nucleotides of a genome under a pretrained model.
 
-    A contig is read forwards, in constant memory, and the model's memory learns on the way. Horizontally
-    acquired regions (a phage, an island) have a higher surprisal than the rest of the genome.
+    A contig is read forwards, in constant memory, and the model's memory learns while it reads.
+    Horizontally acquired regions (a phage, an island) have a higher surprisal than other regions.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def nucleotide_surprisal(
     genome : str, Path or Genome
         A FASTA file.
     bin : int
-        Letters of a bin (default 1000); the last one of a contig may be shorter.
+        Letters of a bin (default 1000); the last bin of a contig may be shorter.
     contigs : list of str, optional
         Contigs to read; default: all.
     out : str or Path, optional
-        A file to write the scores to, as for :meth:`titans_ts.TitansClassifier.scan`.
+        A file for the scores, as for :meth:`titans_ts.TitansClassifier.scan`.
     device : str
         A torch device (default "cpu").
     progress_bar : bool
@@ -68,30 +68,30 @@ def nucleotide_surprisal(
     Returns
     -------
     DataFrame
-        `chrom`, `start`, `end` and `score`: the mean over the letters of the bin of the negative
-        log-likelihood of each, given those before it, in nats (at random: ln 4 = 1.386). Letters other
-        than A, C, G and T and the first token of a contig do not count; a bin without any has NaN.
+        `chrom`, `start`, `end` and `score`: the negative log-likelihood of a letter given those before
+        it, in nats (at random: ln 4 = 1.386), averaged over the bin. Letters other than A, C, G and T and
+        the first token of a contig are ignored; a bin without any other letter has NaN.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such model or genome.
+        If the model or the genome does not exist.
     KeyError
         If a contig is not in the genome.
     ValueError
-        If an argument cannot be used, the model uses positions, or it was pretrained with "masked".
+        If an argument is invalid, the model uses positions, or it was pretrained with "masked".
     """
     objective = load_directory(model)[0].get("objective", "causal")
     network = load_model(model, LanguageModel).to(device)
     if objective != "causal" or network.config.bidirectional != "none":
         raise ValueError(
             f"model {str(model)!r} was pretrained to predict hidden letters (objective 'masked'), not "
-            "the next ones; pretrain one with objective='causal'"
+            "the next ones; pretrain a model with objective='causal'"
         )
     if network.config.position:
         raise ValueError(
             f"model {str(model)!r} uses positional encodings of its training windows and cannot read "
-            "whole contigs; pretrain one with position=False"
+            "whole contigs; pretrain a model with position=False"
         )
 
     def nats(codes: ContigCodes) -> Iterator[NDArray[np.float64]]:
@@ -128,17 +128,17 @@ def memory_surprise(
     out: str | Path | None = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """The surprise of a network's memory along a genome, the mean over its blocks and heads.
+    """Return the surprise of a network's memory along a genome, the mean over blocks and heads.
 
-    Parameters and result are those of :meth:`titans_ts.TitansClassifier.surprise`.
+    The parameters and the result are those of :meth:`titans_ts.TitansClassifier.surprise`.
 
     Raises
     ------
     KeyError
         If a contig is not in the genome.
     ValueError
-        If an argument cannot be used, the model has no memory, or its tokenizer is "bpe", whose tokens
-        have no fixed place.
+        If an argument is invalid, the model has no memory, or its tokenizer is "bpe", whose tokens have
+        no fixed position.
     """
     config, blocks = model.config, model.eval().backbone.blocks
     if len(blocks) == 0 or blocks[0].mixer.memory_heads == 0:
@@ -148,7 +148,7 @@ def memory_surprise(
         )
     if config.tokenizer == "bpe":
         raise ValueError(
-            "tokenizer is 'bpe', whose tokens have no fixed place; fit with another one"
+            "tokenizer is 'bpe', whose tokens have no fixed position; fit with another one"
         )
 
     def surprise(codes: ContigCodes) -> Iterator[NDArray[np.float64]]:
@@ -176,8 +176,8 @@ def read_along(
     Yields
     ------
     tuple
-        Of every piece the codes `[n]` of its letters, the outputs of the backbone for its tokens
-        `[1, N, D]`, which tokens are present `[1, N]`, and their surprise `[1, N, n_layers, heads]`.
+        For every piece: the codes `[n]` of its letters, the backbone's outputs `[1, N, D]`, the mask of
+        present tokens `[1, N]`, and their surprise `[1, N, n_layers, heads]`.
     """
     stride, state = model.config.stride, None
     device = next(model.parameters()).device
@@ -202,9 +202,9 @@ def _bin_means(
     out: str | Path | None,
     progress_bar: bool,
 ) -> pd.DataFrame:
-    """The mean of values over bins along a genome, as a frame and, with `out`, as a file.
+    """Return the means of values over bins along a genome; with `out`, also write them to a file.
 
-    The arguments are those of :func:`nucleotide_surprisal`; `values` reads N as a place without a letter.
+    The arguments are those of :func:`nucleotide_surprisal`; `values` reads N as an absent letter.
     """
     genome, contigs = select_contigs(genome, contigs)
     bin = check_letters("bin", bin)
@@ -217,15 +217,15 @@ def _bin_means(
     n_letters = sum(genome.lengths[c] for c in contigs)
     with progress(name, "letters", n_letters, progress_bar) as bar, torch.inference_mode():
         for chrom in contigs:
-            place = 0
+            position = 0
             for piece in values(ContigCodes(genome, chrom, soft_masked, mask_unknown=True)):
                 known = np.flatnonzero(~np.isnan(piece))
-                low = place // bin
-                row = (place + known) // bin - low
+                low = position // bin
+                row = (position + known) // bin - low
                 rows = slice(first + low, first + low + len(np.bincount(row)))
                 total[rows] += np.bincount(row, piece[known])
                 count[rows] += np.bincount(row)
-                place += len(piece)
+                position += len(piece)
                 bar.update(len(piece))
             first += len(starts[chrom])
     frame["score"] = total / np.where(count > 0, count, np.nan)

@@ -1,4 +1,4 @@
-"""How variants change the score of the windows around them, with any scorer."""
+"""Effects of variants on the score of the windows around them, with any scorer."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def variant_effect(
 ) -> pd.DataFrame:
     """Score the window around each variant with the reference and with the alternative allele.
 
-    The first letter of the variant is at place ``window // 2`` of the window. The window of the
-    alternative begins at the same place of the genome and is as long: an insertion pushes letters out on
-    the right, a deletion brings letters in. Where a window reaches beyond the contig, it has "-" (no
-    letter). An alternative has the case of the letter in the genome at its start.
+    The first letter of the variant is at index ``window // 2`` of the window. The window of the
+    alternative has the same start and length: an insertion pushes letters out on the right, a deletion
+    brings letters in. Beyond the contig, a window has "-" (no letter). An alternative allele takes the
+    case of the genome's letter at its start.
 
     Parameters
     ----------
@@ -57,18 +57,20 @@ def variant_effect(
     window : int
         Letters of a window.
     outside : {"error", "drop"}
-        What to do with variants whose contig is not in the genome: raise an error, or leave them out.
+        What to do with variants whose contig is not in the genome: raise an error (default), or leave
+        them out.
     rename : mapping or callable, optional
-        The genome's name of each contig of the variants.
+        Maps each contig name of the variants to the genome's name (default: no change).
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are; one of :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
+        How lower-case letters are read (default "keep"); see
+        :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
     progress_bar : bool
         Whether to show a progress bar (default True).
 
     Returns
     -------
     DataFrame
-        The columns of the variants, and `ref_match` (whether the genome has `ref` there, in any case),
+        The columns of the variants, and `ref_match` (whether the genome has `ref` there, ignoring case),
         `ref_score`, `alt_score` and `effect`, the alternative's score minus the reference's. They are NaN
         where `ref_match` is False, or no letter is known.
 
@@ -77,21 +79,21 @@ def variant_effect(
     KeyError
         If a contig is not in the genome, unless `outside` is "drop".
     ValueError
-        If an argument cannot be used, or a window has a letter outside IUPAC.
+        If an argument is invalid, or a window has a letter outside IUPAC.
     """
     window = check_letters("window", window)
-    given = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
+    table = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
     if outside not in _OUTSIDE:
         raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")
     genome = genome if isinstance(genome, Genome) else Genome(genome)
-    frame = _check_alleles(given)
+    frame = _check_alleles(table)
     if outside == "drop":
         names = FastaRegions.renamed(frame["chrom"].astype(str), rename)
         inside = names.isin(genome.lengths).to_numpy()
-        given, frame = given[inside], frame[inside]
+        table, frame = table[inside], frame[inside]
     lead = window // 2
     n_ref = frame["ref"].str.len().to_numpy(np.int64)
-    # a window before the variant's end, and behind it as much as any allele can bring in
+    # the region covers the window, and the letters that a deletion brings in
     places = pd.DataFrame({"chrom": frame["chrom"], "start": frame["start"] - lead})
     places["end"] = frame["start"] + n_ref + window - lead
     around = FastaRegions(genome, places, outside="pad", rename=rename)
@@ -116,7 +118,7 @@ def variant_effect(
             windows = np.array(pairs, np.uint8).reshape(-1, window)
             scores[matched] = score_known(scorer, windows).reshape(-1, 2)
             bar.update(min(size, len(frame) - first))
-    return given.assign(
+    return table.assign(
         ref_match=match,
         ref_score=scores[:, 0],
         alt_score=scores[:, 1],
@@ -125,7 +127,7 @@ def variant_effect(
 
 
 def _check_alleles(variants: pd.DataFrame) -> pd.DataFrame:
-    """`chrom`, `start`, `ref` and `alt`, checked, numbered from 0."""
+    """Return `chrom`, `start`, `ref` and `alt`, checked, with an index from 0."""
     for name in ("chrom", "start", "ref", "alt"):
         if name not in variants:
             raise ValueError(

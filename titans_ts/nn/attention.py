@@ -1,7 +1,7 @@
-"""Short-term memory: causal attention over a sliding window or a segment, beside persistent tokens.
+"""Short-term memory: causal attention over a sliding window or a segment, and over persistent tokens.
 
-Both keep a cache of constant size, so a stream may be fed in pieces of any length. Positions are
-rotary and counted inside the window or segment: nothing grows with the stream.
+Both keep a cache of constant size, so a stream may be read in pieces of any length. Rotary positions
+are counted inside the window or segment, so nothing grows with the stream.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = [
 
 
 class AttentionCache(NamedTuple):
-    """What is still in sight."""
+    """Keys and values that later tokens still attend to."""
 
     pairs: Tensor
     """Keys and values, `[B, 2, H, N, d]`."""
     filled: Tensor
-    """`[B]` int64 on the CPU: how many of the N count."""
+    """`[B]` int64 on the CPU: how many of the N entries are filled."""
 
 
 class _Attention(nn.Module):
-    """Projections of multi-head attention, and the cache of its size."""
+    """Projections of multi-head attention, and a cache of `cache_size` tokens."""
 
     def __init__(self, d_model: int, n_heads: int, cache_size: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Attention(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
     def initial_state(self, batch_size: int) -> AttentionCache:
-        """An empty cache for `batch_size` streams."""
+        """Return an empty cache for `batch_size` streams."""
         weight = self.qkv_proj.weight
         width = weight.shape[1] // self.n_heads
         empty = weight.new_zeros(1, 2, self.n_heads, self.cache_size, width)
@@ -50,31 +50,31 @@ class _Attention(nn.Module):
         return AttentionCache(empty.expand(batch_size, -1, -1, -1, -1), filled)
 
     def _project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values of tokens `[..., D]`, `[..., 3, H, d]`."""
+        """Return queries, keys and values `[..., 3, H, d]` of tokens `[..., D]`."""
         return self.qkv_proj(x).unflatten(-1, (3, self.n_heads, -1))
 
     def _lasting(self, persistent: Tensor, batch_size: int) -> Tensor:
-        """Keys and values of persistent tokens `[B, N_p, D]`, `[B, 2, H, N_p, d]`."""
+        """Return keys and values `[B, 2, H, N_p, d]` of persistent tokens `[B, N_p, D]`."""
         weight = self.qkv_proj.weight
         pairs = F.linear(persistent, weight[weight.shape[1] :]).unflatten(-1, (2, self.n_heads, -1))
         return pairs.permute(0, 2, 3, 1, 4).expand(batch_size, -1, -1, -1, -1)
 
     def _output(self, y: Tensor) -> Tensor:
-        """Join the heads of `[B, H, T, d]`, `[B, T, D]`."""
+        """Join the heads of `[B, H, T, d]` and project them to `[B, T, D]`."""
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
 class SlidingWindowAttention(_Attention):
     """Causal attention to the last `window` tokens (itself included) and the persistent tokens.
 
-    Cost O(T * window) and a cache of `window - 1` tokens.
+    The cost is O(T * window), and the cache has `window - 1` tokens.
 
     Parameters
     ----------
     d_model, n_heads : int
         Width of a token, and number of heads.
     window : int
-        Tokens in sight.
+        Number of tokens that a token attends to.
     """
 
     def __init__(self, d_model: int, n_heads: int, window: int) -> None:
@@ -87,23 +87,23 @@ class SlidingWindowAttention(_Attention):
         cache: AttentionCache | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, AttentionCache]:
-        """Attend.
+        """Compute the attention of the next tokens.
 
         Parameters
         ----------
         x : Tensor
             Tokens `[B, T, D]`.
         persistent : Tensor
-            Tokens always in sight, `[B, N_p, D]`, or `[1, N_p, D]` for all samples.
+            Tokens that all tokens attend to, `[B, N_p, D]`, or `[1, N_p, D]` for all samples.
         cache : AttentionCache, optional
-            What came before; default: nothing.
+            The cache of the tokens before; default: an empty one.
         lengths : Tensor, optional
             `[B]`: only the first `lengths[b]` tokens are present; default: all.
 
         Returns
         -------
         tuple[Tensor, AttentionCache]
-            `[B, T, D]` and the cache after it.
+            Outputs `[B, T, D]`, and the cache after these tokens.
         """
         batch, length, _ = x.shape
         cache = self.initial_state(batch) if cache is None else cache
@@ -126,9 +126,9 @@ class SlidingWindowAttention(_Attention):
         return self._output(y), after
 
     def _attend_one(self, q: Tensor, pairs: Tensor, filled: Tensor) -> Tensor:
-        """One query; turned relative to it, all keys meet it as it is, as the persistent ones must."""
+        """Attend with one query: keys are rotated relative to it, so the query is not rotated."""
         size, counts = self.cache_size, filled.tolist()
-        past = max(counts)  # leave out what no sample has cached
+        past = max(counts)  # skip cache entries that are empty in every sample
         k, v = pairs[:, :, :, size - past :].unbind(1)
         n_persistent = pairs.shape[3] - size - 1
         cos, sin = _relative_turns(size, n_persistent, q.shape[-1], q.dtype, q.device)
@@ -142,12 +142,12 @@ class SlidingWindowAttention(_Attention):
     def _attend(
         self, q: Tensor, new: Tensor, stream: Tensor, lasting: Tensor, filled: Tensor
     ) -> Tensor:
-        """Queries in blocks; each block sees `past` tokens before it, and itself."""
+        """Attend in blocks of queries; a block sees itself and the `past` tokens before it."""
         size, length, counts = self.cache_size, q.shape[2], filled.tolist()
         past, block = size, min(length, size + 1)
         n_blocks = -(-length // block)
         if n_blocks == 1:
-            past = max(counts)  # leave out what no sample has cached
+            past = max(counts)  # skip cache entries that are empty in every sample
             seen = stream[:, :, :, size - past :] if past else new
             q, seen = q[:, :, None], seen[:, :, :, None]
         else:
@@ -156,8 +156,8 @@ class SlidingWindowAttention(_Attention):
             seen = F.pad(stream, absent).unfold(3, past + block, block).mT
         k, v = seen.unbind(1)  # [B, H, N, past + block, d], and q is [B, H, N, block, d]
         p_k, p_v = lasting[:, :, :, None].expand(-1, -1, -1, n_blocks, -1, -1).unbind(1)
-        # Scores against persistent tokens must not depend on where in a block a query falls, so they
-        # take the query as it is: [rotated q, q] meets [rotated k, 0] and [0, persistent k].
+        # Scores of persistent tokens must not depend on a query's position in its block, so they use the
+        # unrotated query: [rotated q, q] is multiplied with [rotated k, 0] and [0, persistent k].
         cos, sin = _window_turns(size, q.shape[-1], q.dtype, q.device)
         cos, sin = cos[: past + block], sin[: past + block]
         q = torch.cat([rotate(q, cos[past:], sin[past:]), q], -1)
@@ -167,8 +167,8 @@ class SlidingWindowAttention(_Attention):
         place = torch.arange(past + block, device=q.device)
         reach = place[past:, None] - place
         sight = (reach >= 0) & (reach <= size)  # [block, past + block]
-        if min(counts) < past:  # slots that hold nothing yet
-            alike = min(counts) == max(counts)  # then one mask serves all
+        if min(counts) < past:  # some cache entries are empty
+            alike = min(counts) == max(counts)  # then all samples share one mask
             shape = (1, 1, n_blocks) if alike else q.shape[:3]
             missing = (past - filled[: shape[0]]).to(q.device)
             sight = sight.expand(*shape, -1, -1).clone()
@@ -180,10 +180,10 @@ class SlidingWindowAttention(_Attention):
 
 
 class SegmentAttention(_Attention):
-    """Causal attention inside a segment, to persistent tokens and to what the memory recalled.
+    """Causal attention to a segment, to persistent tokens and to the outputs of the memory.
 
-    A token at place t of its segment sees every persistent token, the recalled h_1 .. h_t and the
-    segment's own tokens 1 .. t. Keys and values of the unfinished segment are the cache.
+    Token t of a segment attends to every persistent token, the memory's outputs h_1 .. h_t and the
+    segment's tokens 1 .. t. The cache holds keys and values of the unfinished segment.
 
     Parameters
     ----------
@@ -205,26 +205,26 @@ class SegmentAttention(_Attention):
         place: int,
         present: Tensor | None = None,
     ) -> tuple[Tensor, AttentionCache]:
-        """Attend inside one segment.
+        """Compute the attention of some tokens of one segment.
 
         Parameters
         ----------
         x, recalled : Tensor
-            The segment's tokens from `place` on, and what the memory recalled for them, `[B, n, D]`.
+            The segment's tokens from `place` on, and the memory's outputs for them, `[B, n, D]`.
         persistent : Tensor
             `[B, N_p, D]`, or `[1, N_p, D]` for all samples.
         cache : AttentionCache
             Keys, already rotated, and values of the segment so far; `filled` is not used.
         place : int
-            Where in the segment the first of the tokens stands.
+            Position of the first of these tokens in the segment.
         present : Tensor, optional
-            `[B, n]` bool; where False, the cache already holds that place of the segment, or the
-            stream has not come so far.
+            `[B, n]` bool; False where the cache already has that position of the segment, or the
+            stream has not reached it. Default: all are present.
 
         Returns
         -------
         tuple[Tensor, AttentionCache]
-            `[B, n, D]` and the cache after it.
+            Outputs `[B, n, D]`, and the cache after these tokens.
         """
         length = x.shape[1]
         start, stop = 2 * place, 2 * (place + length)
@@ -250,7 +250,7 @@ class SegmentAttention(_Attention):
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor | None) -> Tensor:
-    """Values may be narrower than keys; at one width PyTorch need not write the scores down."""
+    """Attention whose values may be narrower than the keys; padding allows PyTorch's fused kernels."""
     width, missing = v.shape[-1], q.shape[-1] - v.shape[-1]
     v = F.pad(v, (0, missing)) if missing else v
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=sight, scale=width**-0.5)
@@ -261,7 +261,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor | None) -> Tensor:
 def _relative_turns(
     past: int, n_persistent: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """For the keys of a window, seen from its newest, and for those of persistent tokens behind it."""
+    """Rotations of a window's keys relative to its newest token, then of persistent tokens (none)."""
     position = F.pad(torch.arange(-past, 1, device=device), (0, n_persistent))
     return turns(position, width, dtype)  # [past + 1 + N_p, d]
 
@@ -270,7 +270,7 @@ def _relative_turns(
 def _window_turns(
     past: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """For the keys of a block of `past + 1` tokens, and of the `past` before it."""
+    """Rotations of the keys of a block of `past + 1` tokens, and of the `past` tokens before it."""
     return turns(torch.arange(2 * past + 1, device=device), width, dtype)
 
 
@@ -278,20 +278,20 @@ def _window_turns(
 def segment_turns(
     length: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """For queries, keys and values of a segment, `[length, 1, 3, 1, d]`; values are not turned."""
+    """Rotations `[length, 1, 3, 1, d]` of a segment's queries, keys and values (none for values)."""
     place = torch.arange(length, device=device)
     return turns(torch.stack([place, place, 0 * place], 1)[:, None, :, None], width, dtype)
 
 
 class VariateAttention(nn.Module):
-    """Attention of the variates on one another, patch by patch, beside a residual connection.
+    """Attention between the variates of each patch, with a residual connection.
 
-    At first it adds nothing: its last map begins at zero.
+    Before training it adds nothing: the output projection is initialised to zero.
 
     Parameters
     ----------
     d_model, n_heads : int
-        Width of a token, and heads.
+        Width of a token, and number of heads.
     """
 
     def __init__(self, d_model: int, n_heads: int) -> None:
@@ -303,7 +303,7 @@ class VariateAttention(nn.Module):
         nn.init.zeros_(self.out_proj.weight)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """Tokens `[B, C, P, D]`, of which `present` `[B, C, P]` are seen."""
+        """Mix tokens `[B, C, P, D]`; only those in the mask `present` `[B, C, P]` are attended to."""
         each = self.norm(x).transpose(1, 2)  # [B, P, C, D]
         q, k, v = self.qkv_proj(each).unflatten(-1, (3, self.n_heads, -1)).unbind(-3)
         seen = present.transpose(1, 2)[:, :, None, None]  # [B, P, 1, 1, C]

@@ -30,7 +30,7 @@ class TitansBackbone(nn.Module):
     Parameters
     ----------
     config : BackboneConfig, optional
-        Which blocks, how many and how wide.
+        Kind, number and width of the blocks (default: `BackboneConfig()`).
 
     Examples
     --------
@@ -47,11 +47,11 @@ class TitansBackbone(nn.Module):
         super().__init__()
         self.config = config = config or BackboneConfig()
         blocks = [Block(config) for _ in range(config.n_layers)]
-        self.blocks: Any = nn.ModuleList(blocks)  # of Block, which nn.ModuleList cannot say
+        self.blocks: Any = nn.ModuleList(blocks)  # nn.ModuleList has no element type
         self.norm = Norm(config.d_model)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
-        """The state at the beginning of `batch_size` streams."""
+        """Return the state at the beginning of `batch_size` streams."""
         return tuple(block.initial_state(batch_size) for block in self.blocks)
 
     def forward(
@@ -67,20 +67,20 @@ class TitansBackbone(nn.Module):
         x : Tensor
             Tokens `[B, T, D]`.
         state : tuple, optional
-            Where the streams stand, as returned before; default: at their beginning.
+            The state that the previous call returned; default: the beginning of the streams.
         mask : Tensor, optional
-            `[B, T]` bool, True where a token is present. The others are absent, whatever they hold:
-            they change nothing, and their output is zero.
+            `[B, T]` bool, True where a token is present (default: everywhere). Absent tokens change
+            nothing, and their output is zero.
 
         Returns
         -------
         tuple[Tensor, tuple]
-            `[B, T, D]` and the state after it. Any split of a stream gives the same outputs.
+            Outputs `[B, T, D]`, and the state after them. Any split of a stream gives the same outputs.
 
         Raises
         ------
         ValueError
-            If a shape does not fit.
+            If a shape is wrong.
         """
         y, state, _ = self.run(x, state, mask)
         return y, state
@@ -91,9 +91,9 @@ class TitansBackbone(nn.Module):
         state: tuple[Any, ...] | None = None,
         mask: Tensor | None = None,
     ) -> BackboneOutput:
-        """As :meth:`forward`, and return the surprise of every token, block and memory head too."""
+        """As :meth:`forward`, and also return the surprise of every token, block and memory head."""
         self._check(x, state, mask)
-        if len(self.blocks) == 0:  # a model without a backbone, to compare with
+        if len(self.blocks) == 0:  # a baseline without a backbone
             y = self.norm(x)
             y = y if mask is None else y * mask[..., None]
             return BackboneOutput(y, (), x.new_zeros(*x.shape[:2], 0, 0))
@@ -127,7 +127,7 @@ class TitansBackbone(nn.Module):
             )
         if state is not None and len(state) != len(self.blocks):
             raise ValueError(
-                f"state is of {len(state)} blocks, but this backbone has {len(self.blocks)}"
+                f"state has {len(state)} blocks, but this backbone has {len(self.blocks)}"
             )
         if state:
             sizes = _batch_sizes(state)

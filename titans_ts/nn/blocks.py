@@ -1,8 +1,8 @@
 """The Titans blocks (arXiv 2501.00663, section 4): how memory and attention mix a stream of tokens.
 
 A mixer maps tokens `[B, T, D]` and a state to `(y [B, T, D], state, surprise [B, T, M])` where M is
-the number of memory heads. Tokens absent from a sample stand at the end, as `lengths` `[B]` says
-(:class:`titans_ts.nn.TitansBackbone` moves them there). Adding a variant is one class and one row of
+the number of memory heads. `lengths` `[B]` counts the present tokens of each sample; absent ones come
+last (:class:`titans_ts.nn.TitansBackbone` moves them). A new variant is one class and one entry of
 `BLOCKS`; the contract tests iterate `BLOCKS`.
 """
 
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class MixerOutput(NamedTuple):
-    """Output `[B, T, D]`, the mixer's own kind of state, and surprise `[B, T, M]`."""
+    """Output `[B, T, D]`, the mixer's state, and surprise `[B, T, M]`."""
 
     y: Tensor
     state: Any
@@ -57,7 +57,7 @@ class MixerOutput(NamedTuple):
 
 
 class Mixer(nn.Module, ABC):
-    """What mixes tokens along the stream in a :class:`Block`."""
+    """The part of a :class:`Block` that mixes tokens along the stream."""
 
     has_block_kernel = False
     """Whether one compiled call can read a token through a whole block with this mixer."""
@@ -65,20 +65,20 @@ class Mixer(nn.Module, ABC):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.memory_heads = config.n_heads
-        """M, the heads that report surprise."""
+        """M, the number of heads that report surprise."""
         self.persistent = nn.Parameter(torch.randn(1, config.n_persistent, config.d_model))
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> Any:
-        """The state at the beginning of `batch_size` streams."""
+        """Return the state at the beginning of `batch_size` streams."""
 
     @abstractmethod
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
-        """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
+        """Read the next tokens `[B, T, D]`; only the first `lengths` `[B]` are present (default: all)."""
 
 
 class LMM(Mixer):
-    """The memory alone: y = M([P; x]), with P written once, before the stream."""
+    """The memory alone: y = M([P; x]); P is written once, before the stream."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
@@ -94,7 +94,7 @@ class LMM(Mixer):
 
 
 class SWA(Mixer):
-    """Sliding-window attention alone: the control without a long-term memory."""
+    """Sliding-window attention alone: a control without a long-term memory."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
@@ -138,7 +138,7 @@ class MAG(Mixer):
 
 
 class MALState(NamedTuple):
-    """State of :class:`MAL`; `persistent` `[B, N_p, D]` is what the memory made of P."""
+    """State of :class:`MAL`; `persistent` `[B, N_p, D]` is the memory's output for P."""
 
     memory: NeuralMemoryState
     attention: AttentionCache
@@ -168,24 +168,24 @@ class MAL(Mixer):
 
 
 class MACState(NamedTuple):
-    """State of :class:`MAC`, the unfinished segment included."""
+    """State of :class:`MAC`, including the unfinished segment."""
 
     memory: NeuralMemoryState
     start: Weights
-    """The memory as it stood at the segment's start, which the segment reads."""
+    """The memory at the segment's start, which the segment reads."""
     read_conv: Tensor
-    """The query convolution's last inputs on the stream of x."""
+    """The last inputs of the query convolution, from the stream x."""
     attention: AttentionCache
     """Keys and values of the segment so far."""
     position: Tensor
-    """`[B]` int64 on the CPU: tokens of the unfinished segment."""
+    """`[B]` int64 on the CPU: number of tokens in the unfinished segment."""
 
 
 class MAC(Mixer):
-    """Memory as context, a segment S at a time, causal.
+    """Memory as context, causal, one segment S at a time.
 
-    h = M.read(S), M as it stood at the segment's start; y = Attention([P; h; S]); the memory then
-    writes and reads y token by token, r = M(y), and o = y gated by r.
+    h = M.read(S), with M at the segment's start; y = Attention([P; h; S]). The memory then writes and
+    reads y token by token, r = M(y), and o = y gated by r.
     """
 
     has_block_kernel = True
@@ -234,7 +234,7 @@ class MAC(Mixer):
         return MixerOutput(y, state, surprise)
 
     def _start(self, slots: ChunkLayout, stop: int, weights: Weights, start: Weights) -> Weights:
-        """Where the memory is read after slot `stop`: the samples that ended a segment move on."""
+        """Return the memory to read after slot `stop`: the new one where a sample ended a segment."""
         if (slots.offset + stop) % self.segment_length:
             return start
         if slots.source is None:
@@ -243,18 +243,18 @@ class MAC(Mixer):
 
 
 def _chosen(samples: Tensor, weights: Weights, others: Weights) -> Weights:
-    """The weights of some samples `[B]`, and the others'."""
-    here = samples.to(weights[0].device)[:, None, None, None]
-    return tuple(torch.where(here, w, old) for w, old in zip(weights, others, strict=True))
+    """Take `weights` where `samples` `[B]` is True, and `others` elsewhere."""
+    chosen = samples.to(weights[0].device)[:, None, None, None]
+    return tuple(torch.where(chosen, w, old) for w, old in zip(weights, others, strict=True))
 
 
 class _Gate(nn.Module):
-    """The paper's gating of two streams: both normalised with learned vectors, then o = y * SiLU(m)."""
+    """The paper's gate of two streams: both are normalised with learned weights; o = y * SiLU(m)."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2 * d_model))
-        """Of y, then of m."""
+        """The weights of y, then those of m."""
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         """Gate y `[B, T, D]` by m `[B, T, D]`."""
@@ -269,25 +269,23 @@ BLOCKS: dict[str, type[Mixer]] = {"lmm": LMM, "mac": MAC, "mag": MAG, "mal": MAL
 
 
 class Block(nn.Module):
-    """Mixer and feed-forward, each behind a norm and beside a residual connection."""
+    """Mixer and feed-forward, each after a norm and with a residual connection."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         if config.variant not in BLOCKS:
             raise ValueError(f"variant is {config.variant!r}; choose one of {sorted(BLOCKS)}")
         self.mixer_norm, self.ff_norm = (Norm(config.d_model) for _ in range(2))
-        self.mixer: Any = BLOCKS[config.variant](
-            config
-        )  # a Mixer; each variant has parts of its own
+        self.mixer: Any = BLOCKS[config.variant](config)  # a Mixer with parts of its own
         self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
         self.dropout = config.dropout
 
     def initial_state(self, batch_size: int) -> Any:
-        """The mixer's state at the beginning of `batch_size` streams."""
+        """Return the mixer's state at the beginning of `batch_size` streams."""
         return self.mixer.initial_state(batch_size)
 
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
-        """Read the next tokens `[B, T, D]`, of which the first `lengths` `[B]` are present."""
+        """Read the next tokens `[B, T, D]`; only the first `lengths` `[B]` are present (default: all)."""
         single = single_block(self, x, lengths)
         if covered("block", single.uncovered):
             assert single.layer is not None
@@ -298,7 +296,7 @@ class Block(nn.Module):
         return MixerOutput(x, state, surprise)
 
     def _step(self, x: Tensor, state: MACState, layer: Layer) -> MixerOutput:
-        """Read one token of every stream in one compiled call, which writes a MAC's memory."""
+        """Read one token of every stream through a MAC block in one compiled call."""
         memory, start, read_conv, cache, position = state
         (y, conv, after, surprise), read_conv, pairs = native_block(
             x,

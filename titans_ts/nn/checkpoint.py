@@ -1,4 +1,4 @@
-"""Models and states on disk: safetensors and json, never pickle; nothing half-written is left."""
+"""Save and load models and states: safetensors and json, no pickle, written atomically."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ Model = TypeVar("Model", bound=nn.Module)
 def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a model directory: `config.json` and `model.safetensors`.
 
-    The directory is written aside and renamed, so an error leaves the former one or the new one, and
-    nothing half-written.
+    The directory is written under a temporary name and renamed, so an error leaves either the former
+    directory or the complete new one.
 
     Parameters
     ----------
     path : str or Path
-        The directory; one that holds a saved model is replaced, anything else is refused.
+        The directory. A saved model there is replaced; anything else raises an error.
     config : dict
-        What json can hold.
+        Values that json can represent.
     tensors : dict of str to Tensor
         Weights, buffers and state by name.
 
@@ -64,20 +64,20 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
 
 
 def check_replaceable(path: str | Path) -> None:
-    """Raise ValueError unless nothing but a saved model would be lost by saving one at `path`."""
+    """Raise ValueError if `path` exists and is not a saved model, which may be replaced."""
     if Path(path).exists() and not _replaceable(Path(path)):
         raise ValueError(f"path {str(path)!r} exists and is not a saved model; choose another")
 
 
 def _serialise(tensors: dict[str, Tensor]) -> bytes:
-    # Copies, because safetensors refuses tensors that share memory: at a chunk boundary the anchor is
-    # the weights.
+    # Copies, because safetensors rejects tensors that share memory: at a chunk boundary, the anchor and
+    # the weights do.
     form = torch.contiguous_format
     return save({k: v.detach().cpu().clone(memory_format=form) for k, v in tensors.items()})
 
 
 def _digest(config: dict[str, Any], payload: bytes) -> str:
-    """Of the tensors and of the configuration, so that neither can be changed unnoticed."""
+    """Return a hash of the tensors and the configuration, which reveals any change."""
     content = json.dumps(config, sort_keys=True).encode()
     return hashlib.sha256(hashlib.sha256(payload).digest() + content).hexdigest()
 
@@ -107,14 +107,14 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     Raises
     ------
     FileNotFoundError
-        If `path` is no model directory.
+        If `path` is not a model directory.
     ValueError
-        If it was truncated or changed, or written by a newer version.
+        If the model was truncated, changed, or written by a newer version.
     """
     path = Path(path)
     for name in (_CONFIG, _TENSORS):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"path {str(path)!r} holds no {name}; give a saved model")
+            raise FileNotFoundError(f"path {str(path)!r} has no {name}; give a saved model")
     damaged = f"path {str(path)!r} holds a damaged model"
     try:
         config = json.loads((path / _CONFIG).read_text())
@@ -146,7 +146,7 @@ def save_model(path: str | Path, model: nn.Module) -> None:
 
 
 def load_model(path: str | Path, cls: type[Model]) -> Model:
-    """Read a model written by :func:`save_model`, ready to evaluate.
+    """Read a model written by :func:`save_model`, in evaluation mode.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def load_model(path: str | Path, cls: type[Model]) -> Model:
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`load_directory`; and if it holds a model of another class.
+        As :func:`load_directory`; also if the saved model has another class.
     """
     content, tensors = load_directory(path)
     if content.get("model") != cls.__name__:
@@ -171,14 +171,14 @@ def load_model(path: str | Path, cls: type[Model]) -> Model:
 
 
 def save_state(path: str | Path, state: object) -> None:
-    """Write a stream's state to a file, so that another process can go on.
+    """Write a stream's state to a file, so that another process can continue it.
 
     Parameters
     ----------
     path : str or Path
-        The file; it is written aside and renamed.
+        The file; it is written atomically.
     state : tuple
-        As returned by a backbone or a layer.
+        The state that a backbone or a layer returned.
     """
     path = Path(path)
     replace_file(path, _serialise(flatten_state(state)))
@@ -197,19 +197,19 @@ def load_state(path: str | Path, like: State) -> State:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the file is damaged, or a tensor is missing or has another shape than in `like`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"path {str(path)!r} is no file; give one written by save_state")
+        raise FileNotFoundError(f"path {str(path)!r} is not a file; give one written by save_state")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"path {str(path)!r} holds a damaged state: {error}") from error
     for name in tensors.keys() - flatten_state(like).keys():
         raise ValueError(
-            f"the state has {name!r}, which this model's has not; it is another model's"
+            f"the state has {name!r}, which this model lacks; it is the state of another model"
         )
     for name, expected in flatten_state(like).items():
         if name in tensors and tensors[name].shape != expected.shape:

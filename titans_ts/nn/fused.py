@@ -1,9 +1,8 @@
-"""The passes over a memory's tokens before and after it; they keep no more than their inputs.
+"""The operations before and after a memory; for the backward pass they save only their inputs.
 
-Composed of plain operations, projection, convolution, SiLU and normalisation keep some twenty tensors
-of the tokens' size for the backward pass. Here the backward pass computes them again, a piece of the
-tokens at a time, so that what a piece needs in between stays in the cache and takes no memory of its
-own. First derivatives only.
+As plain torch operations, projection, convolution, SiLU and normalisation save some twenty tensors of
+the tokens' size. Here the backward pass computes them again, one piece of the tokens at a time, so the
+intermediate results of a piece stay in the cache. Only first derivatives are supported.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from titans_ts.kernels.native.units import (
 
 __all__ = ["gated_norm", "inverse_rms", "project"]
 
-_SHORTEST = 1e-12  # a vector below this length is divided by it, and not by its own
-# Numbers of a piece. On the CPU its tensors, of 1 MiB in float32, stay in the cache: where nothing could
-# be compiled, forward and backward of 4 x 2048 tokens of width 128 took 77 ms so, 81 and 92 ms with
-# pieces twice and a quarter as long. Compiled, half to four times the length are within 3 %.
+_SHORTEST = 1e-12  # shorter vectors are divided by this length
+# Numbers in a piece. On the CPU, its tensors (1 MiB in float32) stay in the cache. Without compiled code,
+# forward and backward of 4 x 2048 tokens of width 128 took 77 ms; pieces twice as long took 81 ms, a
+# quarter as long 92 ms. With compiled code, half to four times the length are within 3 %.
 _PIECE_NUMBERS, _PIECE_NUMBERS_ELSEWHERE = 2**18, 2**24
 _SHORTEST_PIECE = 16
 
@@ -43,10 +42,10 @@ def project(
     width: int,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor]:
-    """Project tokens, and make unit vectors of a part of the result.
+    """Project tokens, and turn a part of the result into unit vectors.
 
-    That part passes a causal depthwise convolution and SiLU, and is cut into vectors that are divided
-    by their lengths; every D / K of them are the heads of one of n_u results.
+    That part passes a causal depthwise convolution and SiLU, and is cut into vectors that are divided by
+    their lengths. D / K vectors are the heads of each of n_u results.
 
     Parameters
     ----------
@@ -55,9 +54,9 @@ def project(
     last : Tensor
         The last inputs of the convolution, `[B, n, n_u D]`.
     weight : Tensor
-        `[D + n_u D + R, D]`: rows for the first result, for the unit vectors, and for the third.
+        `[D + n_u D + R, D]`: rows for the first result, the unit vectors and the third result.
     taps : Tensor
-        `[n + 1, n_u D]`; the last tap meets the token itself.
+        `[n + 1, n_u D]`; the last tap multiplies the token itself.
     width : int
         K, entries of a unit vector.
     lengths : Tensor, optional
@@ -66,8 +65,8 @@ def project(
     Returns
     -------
     tuple[Tensor, tuple of Tensor, Tensor, Tensor]
-        Plain projections `[B, T, D]`, n_u times unit vectors `[B, T, D / K, K]`, plain projections
-        `[B, T, R]`, and the convolution's last inputs after it.
+        Plain projections `[B, T, D]`, n_u tensors of unit vectors `[B, T, D / K, K]`, plain projections
+        `[B, T, R]`, and the new last inputs of the convolution.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -102,9 +101,9 @@ def gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
 
 
 def inverse_rms(x: Tensor) -> Tensor:
-    """Return 1 / sqrt(mean x^2 + 1e-6) over the last axis, `[..., 1]`, in at least float32."""
+    """Return 1 / sqrt(mean x^2 + 1e-6) over the last axis, `[..., 1]`, in float32 or wider."""
     length = _length(x)
-    # a number added instead of a tensor takes twice as long, which counts if x is one token
+    # adding a number instead of a tensor takes twice as long, which matters for one token
     epsilon = length.new_full((), 1e-6)
     return torch.addcmul(epsilon, length, length, value=1 / x.shape[-1]).rsqrt()
 
@@ -112,7 +111,7 @@ def inverse_rms(x: Tensor) -> Tensor:
 def _project(
     x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, width: int
 ) -> tuple[Tensor, ...]:
-    """Gate, rest, last inputs and all unit vectors."""
+    """Return the gate, the rest, the last inputs and all unit vectors."""
     sizes = D, C, _ = _sizes(weight, taps)
     pieces = _pieces(x, len(weight), len(taps))
     units = x.new_empty(*x.shape[:2], C // width, width, dtype=_result(x, taps))
@@ -129,7 +128,7 @@ def _project(
 def _project_piece(
     x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, units: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Fill units; return the gate, the rest and the convolution's last inputs."""
+    """Write `units`; return the gate, the rest and the last inputs of the convolution."""
     gate, new, rest = F.linear(x, weight).split_with_sizes(_sizes(weight, taps), -1)
     stream = torch.cat([last, new], 1)
     if covered("convolution and unit vectors", uncovered_units(stream, taps, units)):
@@ -141,7 +140,7 @@ def _project_piece(
 
 
 def _last_present(x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, lengths: Tensor) -> Tensor:
-    """The convolution's last inputs if only the first `lengths` `[B]` tokens are present."""
+    """Return the convolution's last inputs if only the first `lengths` `[B]` tokens are present."""
     size, (D, C, _) = last.shape[1], _sizes(weight, taps)
     if x.shape[1] == 0 or size == 0:
         return last
@@ -218,7 +217,7 @@ def _backward_stream(
         seen = slice(tap, tap + dy.shape[1])
         d_stream[:, seen].addcmul_(dy, w)
         d_taps[tap] += (stream[:, seen] * dy).sum((0, 1))
-    # what the tokens behind pass back to the last ones of this piece, and it to those before
+    # gradients that the next piece passes to this one, and this one to the piece before
     d_stream[:, dy.shape[1] :] += d_last
     before = len(taps) - 1
     d_new.copy_(d_stream[:, before:])
@@ -226,7 +225,7 @@ def _backward_stream(
 
 
 def _backward_units(y: Tensor, d_units: Tensor) -> Tensor:
-    """Gradient at what was filtered, y `[B, T, C]`, through SiLU and the division by the length."""
+    """Gradient at the filtered y `[B, T, C]`, through SiLU and the division by the length."""
     sigma = torch.sigmoid(y)
     silu = y * sigma
     heads = silu.unflatten(-1, d_units.shape[2:])
@@ -240,13 +239,13 @@ def _backward_units(y: Tensor, d_units: Tensor) -> Tensor:
 
 
 def _filter(stream: Tensor, taps: Tensor) -> Tensor:
-    """Causal depthwise convolution of `[B, n + T, C]`, in at least float32: `[B, T, C]`."""
+    """Causal depthwise convolution of `[B, n + T, C]` to `[B, T, C]`, in float32 or wider."""
     stream, taps = _exact(stream), _exact(taps)
     length = stream.shape[1] - len(taps) + 1
     if length == 1:
         return (stream * taps).sum(1, keepdim=True)
     y = stream[:, :length] * taps[0]
-    for tap in range(1, len(taps)):  # cheaper than a grouped convolution's gradient
+    for tap in range(1, len(taps)):  # has a cheaper gradient than a grouped convolution
         y.addcmul_(stream[:, tap : tap + length], taps[tap])
     return y
 
@@ -303,25 +302,25 @@ def _length(x: Tensor) -> Tensor:
 
 
 def _result(x: Tensor, y: Tensor) -> torch.dtype:
-    """The dtype of x y."""
+    """Return the dtype of the product x y."""
     return x.dtype if x.dtype == y.dtype else torch.promote_types(x.dtype, y.dtype)
 
 
 def _exact(x: Tensor) -> Tensor:
-    """In at least float32."""
+    """Convert x to float32 unless its type is as wide."""
     return x if x.dtype.itemsize >= 4 else x.float()
 
 
 def _sizes(weight: Tensor, taps: Tensor) -> list[int]:
-    """D, C and R of :func:`project`."""
+    """Return D, C = n_u D and R of :func:`project`."""
     (rows, D), C = weight.shape, taps.shape[1]
     return [D, C, rows - D - C]
 
 
 def _pieces(x: Tensor, columns: int, before: int = 0) -> list[slice]:
-    """Cut the tokens of x `[B, T, ...]`, `columns` numbers each, none into less than `before`."""
+    """Cut the T tokens of x, with `columns` numbers each, into pieces of at least `before` tokens."""
     batch, length = x.shape[:2]
-    if length <= _SHORTEST_PIECE or torch.compiler.is_compiling():  # a compiler fuses by itself
+    if length <= _SHORTEST_PIECE or torch.compiler.is_compiling():  # torch.compile fuses by itself
         return [slice(0, length)]
     numbers = _PIECE_NUMBERS if x.device.type == "cpu" else _PIECE_NUMBERS_ELSEWHERE
     size = max(_SHORTEST_PIECE, before, numbers // max(1, batch * columns))

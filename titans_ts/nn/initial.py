@@ -1,4 +1,4 @@
-"""M_0, the learned memory that every stream begins with, and the bound on it."""
+"""M_0, the learned initial memory of every stream, and the bound on its weights."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from titans_ts.kernels import Weights
 __all__ = ["LARGEST_STRETCH", "InitialMemory"]
 
 LARGEST_STRETCH = 2**0.5
-"""Bound on the singular values of M_0's layers, and so on where the inner loop starts."""
+"""Largest singular value of M_0's layers, which bounds the start of the inner loop."""
 
 
 class InitialMemory(nn.ParameterList):
-    """The layers of M_0: orthogonal at first, none ever stretches a vector by more than sqrt(2).
+    """The layers of M_0: initially orthogonal; their singular values never exceed sqrt(2).
 
-    Looking for a larger stretch takes as long as everything else a layer does for a token (0.1 to 0.4
-    ms for four heads of width 32), so the answer is kept beside a copy of the weights it holds for.
+    Checking this bound takes as long as the rest of a layer's work for a token (0.1 to 0.4 ms for four
+    heads of width 32), so the result is cached with a copy of the weights.
 
     Parameters
     ----------
     n_heads : int
-        H.
+        Number of heads H.
     widths : list of int
-        Of the input, of every hidden layer and of the output.
+        Widths of the input, of every hidden layer and of the output.
     """
 
     def __init__(self, n_heads: int, widths: list[int]) -> None:
@@ -35,11 +35,11 @@ class InitialMemory(nn.ParameterList):
         self._found: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def weights(self) -> Weights:
-        """The layers `[H, d_in, d_out]`, in at least float32."""
+        """Return the layers `[H, d_in, d_out]`, in float32 or a wider type."""
         layers = []
         for layer, w in enumerate(self):
             direction = self._direction(layer, w)
-            if w.dtype.itemsize < 4:  # half precision would round small updates away
+            if w.dtype.itemsize < 4:  # in half precision, small updates would be lost
                 w = w.float()
             if direction is not None:
                 stretch = torch.linalg.vector_norm(w @ direction, dim=-2, keepdim=True)
@@ -48,15 +48,15 @@ class InitialMemory(nn.ParameterList):
         return tuple(layers)
 
     def _direction(self, layer: int, w: Tensor) -> Tensor | None:
-        """See :func:`_direction`; computed only if these are other weights than before."""
+        """Return :func:`_direction` of w, from the cache if w has not changed."""
         if torch.compiler.is_compiling():
             return _direction(w)
-        found = self._found.get(layer)
-        if found is not None:
-            kept, direction = found
-            if (kept.dtype, kept.device) == (w.dtype, w.device) and torch.equal(kept, w):
+        cached = self._found.get(layer)
+        if cached is not None:
+            weight, direction = cached
+            if (weight.dtype, weight.device) == (w.dtype, w.device) and torch.equal(weight, w):
                 return direction
-        # a tensor made in inference mode could not take part in training later
+        # tensors from inference mode cannot be used in training later
         with torch.inference_mode(False), torch.no_grad():
             direction = _direction(w)
             self._found[layer] = w.clone(), direction
@@ -64,12 +64,12 @@ class InitialMemory(nn.ParameterList):
 
 
 def _direction(w: Tensor) -> Tensor | None:
-    """Unit vectors `[H, d_out, 1]` that w `[H, d_in, d_out]` stretches most; None within the bound."""
+    """Return the top right singular vectors `[H, d_out, 1]` of w; None if w is within the bound."""
     w = w.detach().to(torch.promote_types(w.dtype, torch.float32))
     wide = w.shape[-2] < w.shape[-1]
     gram = w @ w.mT if wide else w.mT @ w
     if not torch.compiler.is_compiling():
-        largest = torch.linalg.eigvalsh(gram)[:, -1]  # a third of the time with vectors
+        largest = torch.linalg.eigvalsh(gram)[:, -1]  # a third of the time of eigh
         if bool((largest <= LARGEST_STRETCH**2).all()):
             return None
     direction = torch.linalg.eigh(gram).eigenvectors[..., -1:]
@@ -77,7 +77,7 @@ def _direction(w: Tensor) -> Tensor | None:
 
 
 def _orthogonal(n_heads: int, d_in: int, d_out: int) -> Tensor:
-    """Random `[H, d_in, d_out]` whose rows or columns are orthonormal."""
+    """Return random weights `[H, d_in, d_out]` with orthonormal rows or columns."""
     layer = torch.empty(n_heads, d_in, d_out, dtype=torch.float32)
     for head in layer:
         nn.init.orthogonal_(head)

@@ -1,4 +1,4 @@
-"""Small layers the blocks share: norm, rotary positions, feed-forward."""
+"""Small layers that the blocks share: norm, rotary positions, feed-forward."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 
 
 class Norm(nn.Module):
-    """Root-mean-square norm over the last axis, in the weights' dtype also under autocast.
+    """Root-mean-square norm over the last axis; the result has the weights' dtype, also under autocast.
 
     Parameters
     ----------
     width : int
-        Entries of the last axis.
+        Size of the last axis.
     """
 
     def __init__(self, width: int) -> None:
@@ -38,7 +38,7 @@ class Norm(nn.Module):
 
 
 def last_tokens(stream: Tensor, size: int, lengths: Tensor | None) -> Tensor:
-    """The newest `size` tokens of a carried-over stream `[B, size + T, ...]`.
+    """Return the last `size` tokens of a stream `[B, size + T, ...]`: `size` old tokens and T new ones.
 
     With `lengths` `[B]`, only the first `lengths[b]` of sample b's T tokens are present.
     """
@@ -48,8 +48,8 @@ def last_tokens(stream: Tensor, size: int, lengths: Tensor | None) -> Tensor:
 
 
 def constant(make: Callable[..., Result]) -> Callable[..., Result]:
-    """Let a function of plain arguments make its tensors only once, as those for every token's call."""
-    # a tensor made in inference mode could not take part in training later
+    """Cache the tensors that a function of hashable arguments returns, since every token needs them."""
+    # tensors from inference mode cannot be used in training later
     kept = lru_cache(maxsize=32)(torch.inference_mode(False)(make))
 
     @wraps(make)
@@ -60,12 +60,12 @@ def constant(make: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864) of x `[..., d]`, with what :func:`turns` returns."""
+    """Rotary position embedding (arXiv 2104.09864) of x `[..., d]`; :func:`turns` gives cos and sin."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def turns(position: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines by which :func:`rotate` turns vectors of d = `width` entries, `[..., d]`."""
+    """Return the cosines and sines `[..., d]` for :func:`rotate`, where d = `width`."""
     exact, half = torch.promote_types(dtype, torch.float32), width // 2
     rate = 10000.0 ** (-torch.arange(half, device=position.device, dtype=exact) / half)
     angle = position[..., None] * rate
@@ -75,7 +75,7 @@ def turns(position: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Ten
 
 
 def untouched(*modules: nn.Module) -> bool:
-    """Whether nobody hooked these modules' forward."""
+    """Whether these modules have no forward hooks."""
     return not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
@@ -85,9 +85,9 @@ class FeedForward(nn.Module):
     Parameters
     ----------
     d_model, expansion : int
-        Width of a token, and of the hidden layer in token widths.
+        Width of a token, and width of the hidden layer divided by it.
     dropout : float
-        Dropped share of the hidden layer.
+        Dropout rate of the hidden layer.
     """
 
     def __init__(self, d_model: int, expansion: int, dropout: float) -> None:
@@ -97,6 +97,6 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens `[B, T, D]` to tokens."""
+        """Map tokens `[B, T, D]` to tokens of the same shape."""
         hidden = F.gelu(self.up(x))
         return self.down(F.dropout(hidden, self.dropout) if self.training else hidden)

@@ -21,15 +21,15 @@ __all__ = ["PIECE_TOKENS", "NeuralMemory", "NeuralMemoryOutput", "NeuralMemorySt
 
 
 PIECE_TOKENS = 2**12
-"""Tokens of all streams that are read at a time without a gradient."""
+"""Number of tokens (of all streams) that are read at a time without a gradient."""
 
 
 class NeuralMemoryState(NamedTuple):
-    """What a :class:`NeuralMemory` carries: its memory and the convolution's last inputs."""
+    """State of a :class:`NeuralMemory`: its memory and the last inputs of the convolution."""
 
     memory: MemoryState
     conv: Tensor
-    """`[B, conv_size - 1, 3 D]`: of queries, keys and values."""
+    """`[B, conv_size - 1, 3 D]`: the inputs of queries, keys and values."""
 
 
 class NeuralMemoryOutput(NamedTuple):
@@ -44,26 +44,26 @@ class NeuralMemory(nn.Module):
     """A memory that learns while it reads (arXiv 2501.00663, section 3.1; LMM).
 
     Every token x_t is projected to a query, a key and a value (linear, causal depthwise convolution,
-    SiLU, l2-norm). Its surprise, the gradient of ``|M(k) - v|^2``, is written into the weights of M,
-    a small MLP of every head, with momentum and forgetting, and M is read at the query after the
-    write. Causal, and a stream may be fed in pieces of any length.
+    SiLU, l2-norm). Its surprise, the gradient of ``|M(k) - v|^2``, is written into the weights of M, a
+    small MLP per head, with momentum and forgetting. After the write, M is read at the query. The layer
+    is causal, and a stream may be read in pieces of any length.
 
     Parameters
     ----------
     d_model : int
         D, width of a token.
     n_heads : int
-        H, memories side by side, each of width `d_model / n_heads`.
+        H, number of independent memories, each of width `d_model / n_heads`.
     config : MemoryConfig, optional
-        Everything else.
+        All other settings (default: `MemoryConfig()`).
 
     Notes
     -----
-    Built to stay stable: keys and values have length one; a token is written with
-    ``theta = sigmoid(.) (1 - eta) / (2 chunk_size)``, so that a chunk of equal tokens makes at most
-    half the step at which a linear memory starts to swing; and no layer of the learned M_0 stretches a
-    vector by more than sqrt(2), since the curvature of a deep memory's loss grows with its weights.
-    Measured in `kernels/README.md`.
+    Three choices keep the memory stable. Keys and values have length one. The learning rate is
+    ``theta = sigmoid(.) (1 - eta) / (2 chunk_size)``, so a chunk of equal tokens makes at most half the
+    step at which a linear memory starts to oscillate. The layers of the learned M_0 have singular values
+    of at most sqrt(2), since the curvature of a deep memory's loss grows with its weights.
+    `kernels/README.md` has measurements.
 
     Examples
     --------
@@ -88,12 +88,12 @@ class NeuralMemory(nn.Module):
         if config.momentum:
             starts["momentum"] = torch.zeros(n_heads)
         self.gates = tuple(starts) if config.write else ()
-        """Which gates there are."""
-        # One matrix for all that is made of a token, since small products cost mostly their call:
-        # rows for the output's gate, for queries, keys and values, and for the gates.
+        """Names of the gates."""
+        # One matrix makes all projections of a token, since small products cost mostly their call. Its
+        # rows are for the output's gate, for queries, keys and values, and for the gates.
         rows = 4 * d_model + len(self.gates) * n_heads
         self.in_proj = nn.Linear(d_model, rows, bias=False)
-        with torch.no_grad():  # the gates start nearly constant, and learn to look at the token
+        with torch.no_grad():  # at first, the gates hardly depend on the token
             self.in_proj.weight[4 * d_model :].mul_(0.1)
         biases = [starts[gate] for gate in self.gates]
         self.gate_bias = nn.Parameter(torch.cat(biases)) if biases else None
@@ -106,7 +106,7 @@ class NeuralMemory(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
     def initial_state(self, batch_size: int) -> NeuralMemoryState:
-        """The state before the first token of `batch_size` streams."""
+        """Return the state before the first token of `batch_size` streams."""
         taps, channels = self.taps.shape
         conv = self.taps.new_zeros(batch_size, taps - 1, channels)
         return NeuralMemoryState(initial_state(self.initial.weights(), batch_size), conv)
@@ -121,10 +121,10 @@ class NeuralMemory(nn.Module):
         x : Tensor
             Tokens `[B, T, D]`.
         state : NeuralMemoryState, optional
-            Where the stream stands; default: at its beginning.
+            State of the stream; default: its beginning.
         mask : Tensor, optional
-            `[B, T]` bool, True where a token is present. The others are absent: they change nothing,
-            and their output is zero.
+            `[B, T]` bool, True where a token is present (default: everywhere). Absent tokens change
+            nothing, and their output is zero.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class NeuralMemory(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Tokens `[B, T, D]` to make queries of.
+            Tokens `[B, T, D]`, from which the queries are made.
         weights : Weights
             The memory to read, for instance `state.memory.weights`.
         conv : Tensor
@@ -156,7 +156,7 @@ class NeuralMemory(nn.Module):
         Returns
         -------
         tuple[Tensor, Tensor]
-            What the memory answers, `[B, T, D]`, and the convolution's new last inputs.
+            The memory's outputs `[B, T, D]`, and the new last inputs of the convolution.
         """
         single = single_layer(self, x, mask)
         if covered("memory layer (read)", single.uncovered):
@@ -166,7 +166,7 @@ class NeuralMemory(nn.Module):
         tokens = x if packing is None else packing.pack(x)
         lengths = None if packing is None else packing.lengths
         D = x.shape[-1]
-        # the first rows of in_proj and the first columns of taps are the gate's and the queries'
+        # the first rows of in_proj and columns of taps belong to the gate and the queries
         weight, taps = self.in_proj.weight[: 2 * D], self.taps[:, :D]
         gate, (q,), _, conv = project(tokens, conv, weight, taps, D // self.n_heads, lengths)
         y = self._output(read_memory(q, weights), gate)
@@ -175,7 +175,7 @@ class NeuralMemory(nn.Module):
     def _advance(
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
-        """A long stretch that nothing is kept of for a gradient is read a piece at a time."""
+        """Read the next tokens; a long input without a gradient is read a piece at a time."""
         batch, length, _ = x.shape
         size = max(self.config.chunk_size, PIECE_TOKENS // max(1, batch))
         if length <= size or torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -225,7 +225,7 @@ class NeuralMemory(nn.Module):
         return NeuralMemoryOutput(self._output(y, gate), NeuralMemoryState(memory, conv), surprise)
 
     def _gates(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """alpha, eta and theta, `[B, T, H]`."""
+        """Return alpha, eta and theta, `[B, T, H]`; alpha and eta may be None."""
         if self.gate_bias is None:
             return None, None, logits.new_zeros(*logits.shape[:2], self.n_heads)
         values = torch.sigmoid(logits + self.gate_bias).unflatten(2, (-1, self.n_heads)).unbind(2)
@@ -237,5 +237,5 @@ class NeuralMemory(nn.Module):
         return forget, momentum, lr
 
     def _output(self, y: Tensor, gate: Tensor) -> Tensor:
-        """Normalise what was read, `[B, T, H, V]`, gate it, and project it to `[B, T, D]`."""
+        """Normalise the memory's outputs `[B, T, H, V]`, gate them, and project them to `[B, T, D]`."""
         return self.out_proj(gated_norm(y, gate, self.norm.weight))

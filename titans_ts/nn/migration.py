@@ -1,6 +1,6 @@
-"""Models saved by earlier versions: their names of settings in today's words.
+"""Upgrade of models saved by earlier versions: old names of settings are replaced by current ones.
 
-Format 2 is what was written before version 0.1.0. Every rename since then stands here, and nowhere else.
+Format 2 was written before version 0.1.0. Every rename since then is listed here, and only here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["FORMAT", "upgrade", "upgrade_tensors"]
 
 FORMAT = 3
-"""Version of the directory format that is written today; a reader refuses a newer one."""
+"""Version of the directory format that is written now; reading a newer one raises an error."""
 
 _CONFIG_FIELDS = {
     "carried_windows": "stateful_windows",
@@ -19,7 +19,7 @@ _CONFIG_FIELDS = {
     "lower_case": "soft_masked",
     "read_out": "pooling",
 }
-"""Fields of model configurations, at any depth: the name in format 2, and today's."""
+"""Fields of model configurations, at any depth: from the name in format 2 to the current one."""
 
 _PARAMETERS = {
     "carried_windows": "stateful_windows",
@@ -30,7 +30,7 @@ _PARAMETERS = {
     "read_out": "pooling",
     "static": "static_covariates",
 }
-"""Parameters of estimators: the name in format 2, and today's."""
+"""Parameters of estimators: from the name in format 2 to the current one."""
 
 _ROLES = {
     "cycle_length": "season_length",
@@ -38,7 +38,7 @@ _ROLES = {
     "past": "past_covariates",
     "static": "static_covariates",
 }
-"""Roles of a fitted forecaster's columns: the name in format 2, and today's."""
+"""Roles of a fitted forecaster's columns: from the name in format 2 to the current one."""
 
 _SOFT_MASKED = {"same": "keep", "marked": "flag", "absent": "mask"}
 _CLASSES = {"LetterModel": "LanguageModel"}
@@ -48,7 +48,7 @@ _TENSORS = {
     "words.shares": "kmer_model.mixing_weights",
     "words.": "kmer_model.",
 }
-"""Beginnings of the names of tensors: in format 2, and today's."""
+"""Prefixes of tensor names: from format 2 to the current one."""
 
 _TOKENIZERS = {
     "nucleotide": ("NucleotideTokenizer", {"kernel_size": "kernel_size"}),
@@ -59,7 +59,7 @@ _TOKENIZERS = {
     "kmer": ("KmerTokenizer", {"kernel_size": "k", "gaps": "gaps", "every_word": "all_offsets"}),
     "bpe": ("BPETokenizer", {"n_merges": "n_merges"}),
 }
-"""The options of a tokenizer: their class, and their fields by the parameters of format 2."""
+"""Class of each tokenizer's options, and their fields by the parameters of format 2."""
 
 _MODEL_OPTIONS = ("dropout", "head_dropout")
 _TRAINING_OPTIONS = ("weight_decay", "max_steps_per_epoch", "patience", "validation_fraction")
@@ -67,15 +67,15 @@ _MEMORY = {"memory_depth": "depth", "chunk_size": "chunk_size"}
 
 
 def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return the content of a saved model's `config.json` as today's version writes it.
+    """Return the content of a saved model's `config.json` as the current version writes it.
 
     Parameters
     ----------
     content : dict
-        Of a saved estimator (`estimator`, `params`, `model`, `fitted`), or of a saved model (`model`,
+        The content for an estimator (`estimator`, `params`, `model`, `fitted`) or for a model (`model`,
         `config`).
     version : int
-        The format that it was written in.
+        The format of the saved model.
     """
     if version >= FORMAT:
         return content
@@ -99,7 +99,7 @@ def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def upgrade_tensors(tensors: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return a saved model's tensors under today's names."""
+    """Return a saved model's tensors under their current names."""
     if version >= FORMAT:
         return tensors
     renamed = {}
@@ -110,7 +110,7 @@ def upgrade_tensors(tensors: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A dictionary, and those within it, under other keys."""
+    """Rename the keys of a dictionary and of the dictionaries in it."""
     return {
         names.get(key, key): _renamed(value, names) if isinstance(value, dict) else value
         for key, value in values.items()
@@ -118,7 +118,7 @@ def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _parameters(params: dict[str, Any]) -> dict[str, Any]:
-    """An estimator's parameters: rare ones moved into `model_options` and `training_options`."""
+    """Move rarely used parameters of an estimator to `model_options` and `training_options`."""
     params = dict(params)
     backbone = dict(params.pop("backbone_options", None) or {})
     memory = {new: params.pop(old) for old, new in _MEMORY.items() if old in params}
@@ -133,9 +133,9 @@ def _parameters(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sequence_parameters(params: dict[str, Any]) -> dict[str, Any]:
-    """An estimator's parameters for DNA: those of the tokenizer and of the k-mer model as options.
+    """Return the options of the tokenizer and of the k-mer model of an estimator for DNA.
 
-    They are taken out of `params`.
+    Their parameters are removed from `params`.
     """
     kind, fields = _TOKENIZERS[params["tokenizer"]]
     old = {name for _, names in _TOKENIZERS.values() for name in names}

@@ -1,4 +1,4 @@
-"""Masked tokens are absent: the present ones are moved to the front, and back again."""
+"""Masked tokens are absent: the present tokens are moved to the front, and back again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Packing:
         self.lengths = mask.sum(1)  # [B]
 
     def pack(self, x: Tensor) -> Tensor:
-        """`[B, T, ...]` in stream order to present tokens first; the absent ones become zero."""
+        """Move the present tokens of x `[B, T, ...]` to the front; absent ones become zero."""
         return keep(take(x, self._order), prefix_mask(self.lengths, x.shape[1]))
 
     def unpack(self, y: Tensor) -> Tensor:
@@ -35,5 +35,5 @@ class Packing:
 
 
 def prefix_mask(lengths: Tensor, size: int) -> Tensor:
-    """`[B, size]` bool: True for the first `lengths[b]` places."""
+    """Return a mask `[B, size]`: True for the first `lengths[b]` positions."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]

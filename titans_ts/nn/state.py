@@ -1,4 +1,4 @@
-"""A stream's state: nested tuples of tensors, and what can be done with any of them."""
+"""The state of a stream, which is a nested tuple of tensors, and functions for it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
 
 
 def detach_state(state: State) -> State:
-    """Cut a state off the graph that made it: truncated back-propagation through time."""
+    """Detach a state from its graph, for truncated back-propagation through time."""
     return map_state(Tensor.detach, state)
 
 
 def repeat_state(state: State, batch_size: int) -> State:
-    """Spread the state of one stream over `batch_size` streams."""
+    """Repeat the state of one stream for `batch_size` streams."""
     return map_state(lambda x: x.expand(batch_size, *x.shape[1:]), state)
 
 
 def flatten_state(state: object, prefix: str = "") -> dict[str, Tensor]:
-    """Every tensor of a state under its dotted path.
+    """Return every tensor of a state by its dotted path.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def flatten_state(state: object, prefix: str = "") -> dict[str, Tensor]:
     if isinstance(state, Tensor):
         return {prefix: state}
     if not isinstance(state, tuple):
-        raise TypeError(f"a state holds tensors and tuples of them, not {type(state).__name__}")
+        raise TypeError(f"a state has tensors and tuples of tensors, not {type(state).__name__}")
     names = getattr(state, "_fields", range(len(state)))
     parts: dict[str, Tensor] = {}
     for name, value in zip(names, state, strict=True):
@@ -48,7 +48,7 @@ def flatten_state(state: object, prefix: str = "") -> dict[str, Tensor]:
 
 
 def unflatten_state(tensors: dict[str, Tensor], like: State, prefix: str = "") -> State:
-    """Rebuild a state shaped `like` another from the result of :func:`flatten_state`.
+    """Rebuild a state of the same structure as `like` from the result of :func:`flatten_state`.
 
     Raises
     ------

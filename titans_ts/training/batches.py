@@ -100,8 +100,8 @@ def bucketed_batches(
         The length of every sample. The samples of several batches (an eighth of an epoch, at most fifty
         batches) are drawn at random, sorted by length and cut into batches, in random order.
     max_tokens : int, optional
-        Maximum number of tokens in a batch, padding included: long sequences come in smaller batches.
-        An epoch has as many batches as all samples make, and at most
+        Maximum number of tokens in a batch, including padding, so long sequences come in smaller
+        batches (default: no limit). An epoch has as many batches as all samples make, and at most
         `ceil(max_samples / batch_size)`.
     """
     drawn = _sampler(dataset, batch_size, generator, max_samples)
@@ -123,8 +123,8 @@ def cut_by_length(
     batch_size : int
         Maximum number of samples in a batch.
     max_tokens : int, optional
-        Maximum number of tokens in a batch, padded to its longest sample; a longer sample is a batch of
-        its own.
+        Maximum number of tokens in a batch, including padding (default: no limit); a longer sample is
+        a separate batch.
 
     Examples
     --------
@@ -165,7 +165,7 @@ class _BucketSampler:
         return self._n_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        # as many batches as `len` says, whatever lengths are drawn
+        # the number of batches must not depend on the lengths that are drawn
         return islice(self._endless(), self._n_batches)
 
     def _endless(self) -> Iterator[list[int]]:
@@ -204,12 +204,12 @@ def stream_batches(
     n_batches : int
         Number of batches per epoch.
     skip : int
-        Between two batches a random number of rows, less than this, is left out (default 0).
+        A random number of rows below this is left out between two batches (default 0).
 
     Returns
     -------
     DataLoader
-        Batches with one more entry, `[batch_size]` bool: which streams start again.
+        Batches with one more entry, `[batch_size]` bool, which marks the streams that start again.
     """
     source: Any = _StreamDataset(dataset)
     sampler: Any = _StreamSampler(dataset, batch_size, generator, n_batches, max(1, skip))

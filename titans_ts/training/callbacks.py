@@ -36,7 +36,7 @@ class BestWeights(pl.Callback):
         self._validated = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the values that a checkpoint stores."""
         seconds = time.perf_counter() - self._started
         return {
             "history": self.history,
@@ -51,11 +51,11 @@ class BestWeights(pl.Callback):
         self._started = time.perf_counter() - seconds
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Note that the validation loss is this epoch's."""
+        """Record that this epoch has a validation loss."""
         self._validated = "validation_loss" in trainer.callback_metrics
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Compare the epoch with the best so far."""
+        """Compare the epoch with the best epoch so far."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self._validated:
             metrics.pop("validation_loss", None)  # of an earlier epoch
@@ -84,12 +84,12 @@ class BestWeights(pl.Callback):
 class EpochCheckpoint(pl.Callback):
     """Write a checkpoint after every epoch, with the states of the random generators.
 
-    It goes after :class:`BestWeights` in the list of callbacks, whose state it saves.
+    In the list of callbacks, it comes after :class:`BestWeights`, whose state it saves.
 
     Parameters
     ----------
     path : Path
-        The file; the checkpoint before is replaced.
+        The file; the previous checkpoint is replaced.
     generator : torch.Generator, optional
         The generator that draws the batches.
     """
@@ -98,7 +98,7 @@ class EpochCheckpoint(pl.Callback):
         self.path, self._generator = path, generator
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the values that a checkpoint stores."""
         own = None if self._generator is None else self._generator.get_state()
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {"torch": torch.get_rng_state(), "cuda": devices, "generator": own}
@@ -112,7 +112,7 @@ class EpochCheckpoint(pl.Callback):
             self._generator.set_state(state_dict["generator"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write the checkpoint to a file beside it, and rename that."""
+        """Write the checkpoint atomically."""
         with atomic_path(self.path) as unfinished:
             trainer.save_checkpoint(unfinished)
 
@@ -131,7 +131,7 @@ class ReportEpochs(pl.Callback):
         self._validated = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Note that the validation loss is this epoch's."""
+        """Record that this epoch has a validation loss."""
         self._validated = "validation_loss" in trainer.callback_metrics
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

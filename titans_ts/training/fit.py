@@ -50,9 +50,9 @@ def train(
     config : TrainingConfig
         Epochs, learning rate and patience.
     progress_bar : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar (default True).
     trainer_kwargs : dict, optional
-        More arguments of `lightning.pytorch.Trainer`, which override ours.
+        Further arguments of `lightning.pytorch.Trainer`, which override the defaults of this package.
     resume : Path, optional
         Folder for a checkpoint after every epoch. If it holds a checkpoint, training resumes from
         it, with the same final weights as without the interruption.

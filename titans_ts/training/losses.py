@@ -1,4 +1,4 @@
-"""Training losses: `loss(model, batch)` returns a mean and the number of values it is the mean of."""
+"""Training losses: `loss(model, batch)` returns a mean and the number of values in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["StreamLoss", "forecast_loss", "sequence_loss", "split_known", "targe
 def forecast_loss(
     model: ForecastingModel, batch: tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 ) -> tuple[Tensor, int]:
-    """Return the loss of the forecasts over the observed targets, and the number of those.
+    """Return the mean loss of the forecasts over the observed targets, and the number of these.
 
     Parameters
     ----------
@@ -27,10 +27,9 @@ def forecast_loss(
         The model.
     batch : tuple
         Past `[B, k L, F]` and future `[B, H, F]`, with targets, past and known covariates as columns, and
-        the static covariates, as the model takes them. NaN is missing and does not count. In training
-        there is a forecast after each of the k windows of the past, with the memory state that the window
-        before left; in evaluation after the last window only, because its future is what was held
-        out.
+        the static covariates of the model. NaN is missing and is ignored. In training, the model
+        forecasts after each of the k windows of the past, with the memory state of the window before. In
+        evaluation it forecasts only after the last window, because only its future is held out.
     """
     past, future, static = batch
     loss, n_observed, _ = _consecutive_loss(model, past, future, static, None)
@@ -42,7 +41,7 @@ class StreamLoss:
 
     The memory state after a batch is the initial state of the next one, detached from the graph
     (truncated back-propagation through time). A fourth entry of the batch, `[B]` bool, marks the streams
-    that start again. A batch without it (of validation) starts with an empty memory.
+    that start again. A validation batch has no such entry and starts with the initial memory.
     """
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Any) -> None:
-        """Log the loss of a validation batch; a batch without observed targets does not count."""
+        """Log the loss of a validation batch, unless it has no observed target."""
         loss, weight = self.loss(self.model, batch)
         if weight:
             self.log("validation_loss", loss, prog_bar=True, batch_size=weight)
@@ -58,7 +58,7 @@ class TrainingModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients; skip a step whose gradient is not finite: it would spoil every weight."""
+        """Clip the gradients; skip a step with a non-finite gradient, which would ruin all weights."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if gradient_clip_val and gradient_clip_algorithm != "value":
             norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -89,7 +89,7 @@ class TrainingModule(pl.LightningModule):
 
 
 def _one_cycle(step: int, total: int) -> float:
-    """Return the share of the peak learning rate: a line up over a tenth of the steps, a cosine down."""
+    """Return the factor of the peak learning rate: linear in the first tenth of steps, then cosine."""
     warm_up = max(1, total // 10)
     if step < warm_up:
         return (step + 1) / warm_up

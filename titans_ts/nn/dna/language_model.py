@@ -13,8 +13,8 @@ from titans_ts.nn.dna.nucleotides import ABSENT, LETTERS, LOWER
 __all__ = ["OBJECTIVES", "LanguageModel", "letter_loss"]
 
 OBJECTIVES = ("causal", "masked")
-"""What is predicted: the letters of the next token from all tokens before it; or the letters of hidden
-tokens, one in seven, from those before them (and behind them, if the model is bidirectional)."""
+"""The letters to predict: "causal", those of the next token from all tokens before it; "masked", those of
+hidden tokens (one in seven) from the tokens before (and after, if the model is bidirectional)."""
 
 _HIDDEN = 0.15
 _N = LETTERS.index("N")
@@ -26,7 +26,7 @@ class LanguageModel(nn.Module):
     Parameters
     ----------
     config : SequenceConfig
-        Tokenizer, backbone and directions; the outputs do not matter.
+        Tokenizer, backbone and directions; the outputs are not used.
 
     Raises
     ------
@@ -47,52 +47,53 @@ class LanguageModel(nn.Module):
         self.letters = nn.Linear(n_directions * config.backbone.d_model, 4 * config.stride)
 
     def forward(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of A, C, G, T for the letters of a token, `[B, N, stride, 4]`.
+        """Return logits `[B, N, stride, 4]` of A, C, G, T for every letter of a token.
 
-        For codes `[B, T]` and lengths `[B]`: of the next token, or of the token itself, by the objective.
+        The inputs are codes `[B, T]` and lengths `[B]`. The logits of a token are those of the next token
+        ("causal") or of the token itself ("masked").
         """
-        found, _ = self.body.hidden(codes, lengths)
-        logits: Tensor = self.letters(torch.cat(found, -1))
+        hidden, _ = self.body.hidden(codes, lengths)
+        logits: Tensor = self.letters(torch.cat(hidden, -1))
         return logits.unflatten(-1, (self.config.stride, 4))
 
 
 def letter_loss(
     model: LanguageModel, batch: tuple[Tensor, Tensor], objective: str
 ) -> tuple[Tensor, int]:
-    """Mean negative log-likelihood of the predicted letters, in nats, and their number.
+    """Return the mean negative log-likelihood of the predicted letters, in nats, and their number.
 
     Parameters
     ----------
     model : LanguageModel
         The model.
     batch : tuple
-        Codes `[B, T]` and lengths `[B]`; ambiguous letters do not count.
+        Codes `[B, T]` and lengths `[B]`; ambiguous letters are ignored.
     objective : str
         One of :data:`OBJECTIVES`. In evaluation the same tokens are hidden every time.
     """
     codes, lengths = batch
     stride = model.config.stride
     padded = F.pad(codes, (0, -codes.shape[1] % stride), value=_N)
-    there = torch.arange(padded.shape[1], device=codes.device) < lengths[:, None]
-    target = torch.where(there, padded % LOWER, _N).unflatten(1, (-1, stride))  # [B, N, stride]
+    present = torch.arange(padded.shape[1], device=codes.device) < lengths[:, None]
+    target = torch.where(present, padded % LOWER, _N).unflatten(1, (-1, stride))  # [B, N, stride]
     if objective == "causal":
         logits, target = model(codes, lengths)[:, :-1], target[:, 1:]
     else:
         hidden = _hidden(target, model.training)
         letters = hidden[..., None].expand_as(target).flatten(1)[:, : codes.shape[1]]
-        letters = letters & (codes != ABSENT)  # what is not there stays so
+        letters = letters & (codes != ABSENT)  # absent letters stay absent
         logits = model(torch.where(letters, _N, codes), lengths)
         target = torch.where(hidden[..., None], target, _N)
-    asked = target < 4
-    n_asked = int(asked.sum())
+    scored = target < 4
+    n_scored = int(scored.sum())
     loss = F.cross_entropy(
-        logits.flatten(0, -2), torch.where(asked, target, -100).flatten(), reduction="sum"
+        logits.flatten(0, -2), torch.where(scored, target, -100).flatten(), reduction="sum"
     )
-    return loss / max(1, n_asked), n_asked
+    return loss / max(1, n_scored), n_scored
 
 
 def _hidden(target: Tensor, training: bool) -> Tensor:
-    """Which tokens to hide, `[B, N]` bool."""
+    """Return a mask `[B, N]` of the tokens to hide."""
     shape = target.shape[:2]
     if training:
         return torch.rand(shape, device=target.device) < _HIDDEN

@@ -1,4 +1,4 @@
-"""The model of DNA sequences: tokens, backbone in one direction or both, pooling, linear head."""
+"""The model of DNA sequences: tokenizer, backbone in one direction or both, pooling, linear head."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from titans_ts.nn.dna.tokenizers import DNA_TOKENIZERS
 __all__ = ["DIRECTIONS", "STRANDS", "SequenceModel"]
 
 STRANDS = ("none", "augment", "average", "equivariant")
-"""What a model does with the other strand: nothing; see either, at random, in training; and average its
-answers for both, too; or read both in training as well, so that it cannot tell them apart."""
+"""Use of the reverse complement: none; "augment": training reads a random strand; "average": outputs of
+both strands are also averaged; "equivariant": training reads both too, so both get equal outputs."""
 
 DIRECTIONS = ("none", "shared", "separate")
-"""Whether tokens are read backwards, too: no, by the same backbone, or by one of its own."""
+"""Whether tokens are also read backwards: no, by the same backbone, or by a separate one."""
 
 
 class SequenceModel(nn.Module):
-    """Answer for sequences of any length.
+    """Predict classes, labels or values of sequences of any length.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class SequenceModel(nn.Module):
     Raises
     ------
     ValueError
-        If a choice is unknown, or two do not go together.
+        If an option is unknown, or two options cannot be combined.
     """
 
     def __init__(self, config: SequenceConfig) -> None:
@@ -55,7 +55,7 @@ class SequenceModel(nn.Module):
                 raise ValueError(f"{name} is {value!r}; choose one of {list(choices)}")
         if config.n_bins and config.tokenizer == "bpe":
             raise ValueError(
-                "tokenizer is 'bpe', whose words make no equal bins (n_bins); choose another"
+                "tokenizer is 'bpe', whose tokens make no equal bins (n_bins); choose another"
             )
         if config.n_bins and config.length % (config.n_bins * config.stride):
             raise ValueError(
@@ -78,19 +78,19 @@ class SequenceModel(nn.Module):
         )
 
     def forward(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of classes or labels, or values.
+        """Return logits of classes or labels, or values.
 
         Parameters
         ----------
         codes : Tensor
-            Codes `[B, T]` int64 of letters, padded at the end with any code; absent ones are not seen.
+            Codes `[B, T]` int64 of letters, padded at the end with any code; absent letters are ignored.
         lengths : Tensor
-            `[B]`: how many of them are the sequence.
+            `[B]`: number of letters of each sequence.
 
         Returns
         -------
         Tensor
-            `[B, n_outputs]`, or `[B, n_bins, n_outputs]` of a track.
+            `[B, n_outputs]`, or `[B, n_bins, n_outputs]` for a track.
         """
         rc = self.config.rc
         if rc == "none" or (rc == "augment" and not self.training):
@@ -98,44 +98,44 @@ class SequenceModel(nn.Module):
         other = other_strand(codes, lengths)
         if self.training and rc != "equivariant":
             flipped = torch.rand(len(codes), 1, device=codes.device) < 0.5
-            answer = self._one_strand(torch.where(flipped, other, codes), lengths)
+            output = self._one_strand(torch.where(flipped, other, codes), lengths)
             return (
-                torch.where(flipped[..., None], answer.flip(1), answer) if self._track else answer
+                torch.where(flipped[..., None], output.flip(1), output) if self._track else output
             )
-        answer = self._one_strand(codes, lengths)
+        output = self._one_strand(codes, lengths)
         back = self._one_strand(other, lengths)
-        return self._both(answer, back.flip(1) if self._track else back)
+        return self._both(output, back.flip(1) if self._track else back)
 
     def hidden(self, codes: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What is read of every token, `[B, N, D]` for each direction, and which are there `[B, N]`."""
+        """Return the backbone's outputs `[B, N, D]` for each direction, and the token mask `[B, N]`."""
         tokens, mask = self.tokenizer(codes, present(codes, lengths))
         tokens = self.dropout(tokens)
         ragged = None if mask.all() else mask
-        found = [self.backbone(tokens, mask=ragged)[0]]
+        outputs = [self.backbone(tokens, mask=ragged)[0]]
         if self._backwards is not None:
             order = _reversed(mask)
-            there = mask.gather(1, order)
-            y, _ = self._backwards(_take(tokens, order), mask=None if ragged is None else there)
-            found.append(_take(y, order))
-        return found, mask
+            backwards = mask.gather(1, order)
+            y, _ = self._backwards(_take(tokens, order), mask=None if ragged is None else backwards)
+            outputs.append(_take(y, order))
+        return outputs, mask
 
     def read(self, codes: NDArray[np.uint8], piece: int) -> Tensor:
-        """The answer `[n_outputs]` for one sequence `[T]`, read `piece` letters at a time.
+        """Return the outputs `[n_outputs]` for one sequence `[T]`, read `piece` letters at a time.
 
-        The same as :meth:`forward` in evaluation, in memory that does not grow with the sequence (but
-        for the letters themselves).
+        The result is that of :meth:`forward` in evaluation mode. Apart from the letters themselves, the
+        memory in use does not grow with the sequence.
 
         Raises
         ------
         ValueError
-            If the model answers for bins of a track, which need the whole sequence.
+            If the model predicts a track, whose bins need the whole sequence.
         """
         if self._track:
             raise ValueError("a track (n_bins) is read whole; cut the sequence into shorter ones")
-        answer = self._read_strand(codes, piece)
+        output = self._read_strand(codes, piece)
         if self.config.rc not in ("average", "equivariant"):
-            return answer
-        return self._both(answer, self._read_strand(complement_codes(codes), piece))
+            return output
+        return self._both(output, self._read_strand(complement_codes(codes), piece))
 
     def stream(
         self, codes: NDArray[np.uint8], piece: int, *, backwards: bool = False
@@ -145,8 +145,8 @@ class SequenceModel(nn.Module):
         Yields
         ------
         tuple[Tensor, Tensor, Tensor]
-            Of every piece, what is read of its tokens `[1, n, D]`, which are there `[1, n]`, and the
-            surprise of each `[1, n, n_layers, heads]`.
+            For every piece, the outputs for its tokens `[1, n, D]`, the mask of present tokens `[1, n]`,
+            and the surprise of each token `[1, n, n_layers, heads]`.
         """
         backbone = self._backwards if backwards else self.backbone
         assert backbone is not None
@@ -162,33 +162,33 @@ class SequenceModel(nn.Module):
 
     @property
     def _backwards(self) -> TitansBackbone | None:
-        """What reads backwards, if anything."""
+        """The backbone that reads backwards, or None."""
         if self.config.bidirectional == "none":
             return None
         return self.backbone if self.backwards is None else self.backwards
 
     def _one_strand(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        found, mask = self.hidden(codes, lengths)
+        hidden, mask = self.hidden(codes, lengths)
         if self.pooling is None:
-            answer: Tensor = self.head(self._bins(torch.cat(found, -1), mask))
-            return answer
-        parts = [self.pooling(found[0], mask)]
-        if len(found) > 1:
+            output: Tensor = self.head(self._bins(torch.cat(hidden, -1), mask))
+            return output
+        parts = [self.pooling(hidden[0], mask)]
+        if len(hidden) > 1:
             order = _reversed(mask)
-            parts.append(self.pooling(_take(found[1], order), mask.gather(1, order)))
-        answer = self.head(torch.cat(parts, -1))
-        return answer
+            parts.append(self.pooling(_take(hidden[1], order), mask.gather(1, order)))
+        output = self.head(torch.cat(parts, -1))
+        return output
 
     def _read_strand(self, codes: NDArray[np.uint8], piece: int) -> Tensor:
         assert self.pooling is not None
         parts = []
         for backwards in (False, True)[: 1 if self._backwards is None else 2]:
-            kept = None
+            state = None
             for y, mask, _ in self.stream(codes, piece, backwards=backwards):
-                kept = self.pooling.add(kept, y, mask)
-            parts.append(self.pooling.finish(kept))
-        answer: Tensor = self.head(torch.cat(parts, -1))[0]
-        return answer
+                state = self.pooling.add(state, y, mask)
+            parts.append(self.pooling.finish(state))
+        output: Tensor = self.head(torch.cat(parts, -1))[0]
+        return output
 
     def _bins(self, y: Tensor, mask: Tensor) -> Tensor:
         n_bins = self.config.n_bins
@@ -202,7 +202,7 @@ class SequenceModel(nn.Module):
         return mean
 
     def _both(self, one: Tensor, other: Tensor) -> Tensor:
-        """One answer from those for both strands."""
+        """Combine the outputs for both strands."""
         if self.config.rc == "equivariant" or self.config.output == "values":
             return (one + other) / 2
         if self.config.output == "labels":  # the logit of the mean probability
@@ -213,12 +213,12 @@ class SequenceModel(nn.Module):
 
 
 def _reversed(mask: Tensor) -> Tensor:
-    """Places `[B, N]` of the tokens up to the last that is there, backwards; the rest stays."""
+    """Return indices `[B, N]` that reverse the tokens up to the last present one of each sample."""
     place = torch.arange(mask.shape[1], device=mask.device)
     back = (mask * (place + 1)).amax(1, keepdim=True) - 1 - place
     return torch.where(back >= 0, back, place)
 
 
 def _take(x: Tensor, order: Tensor) -> Tensor:
-    """Rows of x `[B, N, D]` in an order `[B, N]`."""
+    """Reorder the tokens of x `[B, N, D]` by indices `[B, N]`."""
     return x.gather(1, order[..., None].expand_as(x))

@@ -44,16 +44,16 @@ _WRITTEN = np.frombuffer((LETTERS + LETTERS.lower()).encode(), np.uint8)
 
 
 def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.uint8]:
-    """Codes of a DNA sequence: A, C, G, T, N, "-" are 0 to 5, the other IUPAC letters follow.
+    """Return the codes of a DNA sequence: A, C, G, T, N, "-" are 0 to 5; other IUPAC letters follow.
 
-    U is read as T, and "-" is a place without a letter.
+    U is read as T, and "-" is a position without a letter.
 
     Parameters
     ----------
     sequence : str
         A non-empty sequence.
     soft_masked : {"keep", "flag", "mask"}
-        What lower-case letters are; one of :data:`SOFT_MASKED`.
+        How lower-case letters are read; see :data:`SOFT_MASKED` (default "keep").
 
     Returns
     -------
@@ -63,7 +63,7 @@ def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.u
     Raises
     ------
     ValueError
-        If the sequence is empty or has only absent letters, or has a letter outside IUPAC (the message
+        If the sequence is empty, has only absent letters, or has a letter outside IUPAC (the message
         names the letter and its position).
 
     Examples
@@ -87,7 +87,7 @@ def encode_nucleotides(sequence: str, soft_masked: str = "keep") -> NDArray[np.u
 
 
 def decode_nucleotides(codes: NDArray[np.integer]) -> str:
-    """The letters of codes `[T]`.
+    """Return the letters of codes `[T]`.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def decode_nucleotides(codes: NDArray[np.integer]) -> str:
 
 
 def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Codes `[T]` of the reverse complement of a sequence; case is kept.
+    """Return the codes `[T]` of the reverse complement of a sequence; case is kept.
 
     Examples
     --------
@@ -109,18 +109,18 @@ def complement_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def gapped_offsets(k: int, gaps: int) -> list[tuple[int, ...]]:
-    """Offsets of the k letters of a gapped k-mer that spans `k + gaps` letters; the first is 0.
+    """Return the letter offsets of every gapped k-mer within `k + gaps` letters; the first offset is 0.
 
     Examples
     --------
     >>> gapped_offsets(2, 1)
     [(0, 1), (0, 2)]
     """
-    return [(0, *places) for places in combinations(range(1, k + gaps), k - 1)]
+    return [(0, *offsets) for offsets in combinations(range(1, k + gaps), k - 1)]
 
 
 def pad_codes(sequences: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
-    """A batch of sequences `[T]`: codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
+    """Return a batch of sequences `[T]`: codes `[B, T]` int64 padded with 0, and lengths `[B]`."""
     lengths = torch.tensor([len(s) for s in sequences])
     codes = np.zeros((len(sequences), int(lengths.max())), dtype=np.int64)
     for row, sequence in zip(codes, sequences, strict=True):
@@ -129,7 +129,7 @@ def pad_codes(sequences: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
 
 
 def present(codes: Tensor, lengths: Tensor) -> Tensor:
-    """Mask `[B, T]` of the letters that are present, of padded codes `[B, T]` and lengths `[B]`."""
+    """Return the mask `[B, T]` of the present letters of padded codes `[B, T]` with lengths `[B]`."""
     return prefix_mask(lengths, codes.shape[1]) & (codes != ABSENT)
 
 

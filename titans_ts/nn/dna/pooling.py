@@ -1,7 +1,7 @@
-"""Poolings: from the tokens of a sequence to one vector, whole or a piece at a time.
+"""Poolings: they turn the tokens of a sequence into one vector, all at once or a piece at a time.
 
-A pooling takes pieces of tokens `[B, n, D]` in order with `add`, and ends with `finish`, `[B, width]`,
-which is 0 where no token is there. What it keeps in between does not grow, but for "flatten".
+`add` takes pieces of tokens `[B, n, D]` in order, and `finish` returns `[B, width]`, which is 0 if no
+token is present. The state in between has a constant size, except for "flatten".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pooling(nn.Module, ABC):
     d_model : int
         Width of a token.
     n_tokens : int
-        Tokens of the longest sequence; only "flatten" asks.
+        Tokens of the longest sequence; only "flatten" uses it.
     """
 
     def __init__(self, d_model: int, n_tokens: int) -> None:
@@ -31,16 +31,16 @@ class Pooling(nn.Module, ABC):
         self.width = d_model
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """`[B, width]` of tokens `[B, N, D]`, of which `mask` `[B, N]` are there."""
+        """Pool the tokens `[B, N, D]` that `mask` `[B, N]` marks as present, to `[B, width]`."""
         return self.finish(self.add(None, tokens, mask))
 
     @abstractmethod
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
-        """What is kept after the next tokens; `state` is None before the first."""
+        """Return the state after the next tokens; `state` is None before the first."""
 
     @abstractmethod
     def finish(self, state: Any) -> Tensor:
-        """`[B, width]` of all that was added."""
+        """Return the pooled vector `[B, width]` of all added tokens."""
 
 
 class MeanPool(Pooling):
@@ -59,12 +59,12 @@ class MeanPool(Pooling):
 
 
 class LastToken(Pooling):
-    """The last token: what the backbone has made of all before it."""
+    """The last token, which depends on all tokens before it."""
 
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
         """As in the base class."""
         place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        last = (mask * place).amax(1)  # [B], 0 where none is there
+        last = (mask * place).amax(1)  # [B], 0 where no token is present
         taken = tokens[torch.arange(len(tokens), device=mask.device), (last - 1).clamp(min=0)]
         before = torch.zeros_like(taken) if state is None else state
         return torch.where(last[:, None] > 0, taken, before)
@@ -76,14 +76,14 @@ class LastToken(Pooling):
 
 
 class AttentionPool(Pooling):
-    """A mean of the tokens, weighted by a learned score of each."""
+    """The mean of the tokens, weighted by the softmax of a learned score."""
 
     def __init__(self, d_model: int, n_tokens: int) -> None:
         super().__init__(d_model, n_tokens)
         self.score = nn.Linear(d_model, 1, bias=False)
 
     def add(self, state: Any, tokens: Tensor, mask: Tensor) -> Any:
-        """As in the base class; the softmax is kept as its maximum, its sum and the weighted sum."""
+        """As in the base class; the state is the softmax's maximum, its sum and the weighted sum."""
         score = self.score(tokens)[..., 0].masked_fill(~mask, torch.finfo(tokens.dtype).min)
         top = score.amax(1, keepdim=True)
         top = top if state is None else torch.maximum(top, state[0])
@@ -117,7 +117,7 @@ class MaxPool(Pooling):
 
 
 class Flatten(Pooling):
-    """All tokens side by side, for what depends on the place: sequences of about one length."""
+    """All tokens side by side, for sequences of about one length where position matters."""
 
     def __init__(self, d_model: int, n_tokens: int) -> None:
         super().__init__(d_model, n_tokens)
@@ -146,4 +146,4 @@ POOLINGS: dict[str, type[Pooling]] = {
     "max": MaxPool,
     "mean": MeanPool,
 }
-"""How tokens become one answer, by name."""
+"""The poolings, by name."""

@@ -1,4 +1,4 @@
-"""Forecasting models: scalers, patch tokenizers, heads and what their outputs mean."""
+"""Forecasting models: scalers, tokenizers, heads and outputs."""
 
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.series.outputs import OUTPUTS

@@ -1,4 +1,4 @@
-"""From the tokens of a window to forecasts."""
+"""Heads that turn the tokens of a window into forecasts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["ForecastHead", "KnownEffect"]
 
 
 class ForecastHead(nn.Module):
-    """A location and further numbers for every step ahead, from all tokens of a window.
+    """Maps all tokens of a window to a location and E further numbers for every step ahead.
 
     Parameters
     ----------
     d_in : int
         Width of the flattened tokens.
     prediction_length, n_outputs, n_extra : int
-        H steps, variates forecast from one window's tokens, and E further numbers for each.
+        H steps, variates that one window's tokens forecast, and E further numbers for each.
     dropout : float
-        Dropped share of the input.
+        Dropout rate of the input.
     n_known, width : int
-        Covariates known for every step ahead, and the width of what reads them.
+        Number of known covariates (default 0), and width of the network that reads them (default 64).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ForecastHead(nn.Module):
         )
 
     def forward(self, tokens: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Locations `[B, H, C]` and further numbers `[B, H, C, E]`, of tokens `[B, P, D]`.
+        """Return locations `[B, H, C]` and further numbers `[B, H, C, E]` of tokens `[B, P, D]`.
 
         `known` `[B, H, K]` are the covariates of the steps ahead, NaN where missing.
         """
@@ -63,15 +63,15 @@ class ForecastHead(nn.Module):
 
 
 class KnownEffect(nn.Module):
-    """What the covariates of every step ahead add to its forecast.
+    """The effect of the known covariates of a step ahead on its forecast.
 
-    One small network for all steps sees the step's covariates, the step's place and a summary of the
-    window (after the temporal decoder of Das et al., "TiDE", TMLR 2023).
+    One small network for all steps reads the step's covariates, its position and a summary of the window
+    (after the temporal decoder of Das et al., "TiDE", TMLR 2023).
 
     Parameters
     ----------
     d_in, prediction_length, n_known, n_outputs, width : int
-        Width of the flattened tokens, H, K, numbers a step, and the network's width.
+        Width of the flattened tokens, H, K, outputs per step, and width of the network.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class KnownEffect(nn.Module):
         )
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        """`[B, H, n_outputs]` of the window `[B, d_in]` and the covariates `[B, H, K]`."""
+        """Return `[B, H, n_outputs]` from the window `[B, d_in]` and the covariates `[B, H, K]`."""
         observed = ~known.isnan()
         covariates = torch.cat([torch.where(observed, known, 0), observed.to(x.dtype)], -1)
         return self.out(self.known(covariates) + self.step + self.window(x)[:, None])

@@ -22,18 +22,18 @@ class WindowReading(NamedTuple):
     """The result of reading windows."""
 
     y: Tensor
-    """What the head takes: `[B C, P, D]`, or `[B, P, D]` with "joint" tokens."""
+    """The input of the head: `[B C, P, D]`, or `[B, P, D]` with "joint" tokens."""
     scale: InstanceScale
     state: tuple[Any, ...]
     surprise: Tensor
-    """`[B', P, n_layers, heads]` of B' streams' tokens, NaN where one is absent."""
+    """`[B', P, n_layers, heads]` for the tokens of B' streams; NaN where a token is absent."""
 
 
 class ForecastingModel(nn.Module):
-    """Forecast a window: normalise, cut into tokens, read them, and project to the steps ahead.
+    """Forecast a window: normalise it, cut it into tokens, read them, and project to the steps ahead.
 
-    By default every variate is a stream of patches of its own, under shared weights, and B' is B C; with
-    "joint" and "variate" tokens there is one stream a window, and B' is B.
+    By default, every variate is a separate stream of patches with shared weights, and B' is B C. With
+    "joint" and "variate" tokens, every window is one stream, and B' is B.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ForecastingModel(nn.Module):
     Raises
     ------
     ValueError
-        If the output, the tokens or the scaler are unknown.
+        If the output, the kind of tokens or the scaler is unknown.
     """
 
     def __init__(self, config: ForecasterConfig) -> None:
@@ -95,17 +95,17 @@ class ForecastingModel(nn.Module):
         static: tuple[Tensor, Tensor] | None = None,
         state: tuple[Any, ...] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Forecast.
+        """Forecast windows.
 
         Parameters
         ----------
         past : Tensor
             `[B, context_length, C + n_past + K]`: targets, past-only, known covariates; NaN is missing.
         known : Tensor, optional
-            `[B, H, K]`, the known covariates of the steps ahead, if the model has any; the last one is
-            the step's place in the season, 0 to `season_length - 1`, if a season is learned.
+            `[B, H, K]`, the known covariates of the steps ahead, if the model has any. If a season is
+            learned, the last one is the step's position in it, 0 to `season_length - 1`.
         static : tuple[Tensor, Tensor], optional
-            Codes of the categories `[B, n]` int64 and real ones `[B, m]`, if the model has any.
+            Static covariates, if the model has any: category codes `[B, n]` int64 and reals `[B, m]`.
         state : tuple, optional
             The streams' state before the windows, as :meth:`read` returns it; default: the initial
             state.
@@ -124,14 +124,14 @@ class ForecastingModel(nn.Module):
         static: tuple[Tensor, Tensor] | None = None,
         state: tuple[Any, ...] | None = None,
     ) -> WindowReading:
-        """Read windows `[B, context_length, ...]`; as :meth:`forward`, without a forecast."""
+        """Read windows `[B, context_length, ...]` as :meth:`forward` does, without a forecast."""
         C, streams = self.config.n_variates, self.config.streams
         x, covariates = past[..., :C], past[..., C:]
         if self.cycle is not None:
-            # what the season explains is no part of the window's level and spread
+            # the season must not affect the window's level and spread
             x, covariates = x - self._season(covariates), covariates[..., :-1]
         observed = ~x.isnan()
-        x = x.nan_to_num()  # a gradient times NaN would be NaN, even times 0
+        x = x.nan_to_num()  # 0 times NaN would give gradients of NaN
         scale = instance_scale(x, observed, self.config.scaler)
         x = scale.normalise(x).masked_fill(~observed, torch.nan)
         if streams > 1:
@@ -155,12 +155,12 @@ class ForecastingModel(nn.Module):
     def forecast(
         self, reading: WindowReading, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The mean `[B, H, C]` and the quantiles `[B, H, C, Q]` after what was read."""
+        """Return the mean `[B, H, C]` and the quantiles `[B, H, C, Q]` after a reading."""
         parameters = self.parameters_after(reading, known)
         return self.output.mean(parameters), self.output.quantiles(parameters)
 
     def parameters_after(self, reading: WindowReading, known: Tensor | None = None) -> Tensor:
-        """Parameters `[B, H, C, 1 + E]` of :attr:`output` after what was read."""
+        """Return the parameters `[B, H, C, 1 + E]` of :attr:`output` after a reading."""
         C, scale = self.config.n_variates, reading.scale
         if self.cycle is not None:
             assert known is not None
@@ -176,7 +176,7 @@ class ForecastingModel(nn.Module):
         return self.output.parameters(point, extra, scale)
 
     def _season(self, covariates: Tensor) -> Tensor:
-        """The learned season at every step, `[B, T, C]`."""
+        """Return the learned season `[B, T, C]` at every step."""
         assert self.cycle is not None
         return self.cycle[covariates[..., -1].nan_to_num().long()]
 
@@ -187,9 +187,9 @@ class StaticEmbedding(nn.Module):
     Parameters
     ----------
     categories : tuple of int
-        Categories of every categorical covariate; 0 stands for an unknown one and adds nothing.
+        Number of categories of every categorical covariate; code 0 is unknown and adds nothing.
     n_real, d_model : int
-        Real covariates, and the vector's width.
+        Number of real covariates, and width of the vector.
     """
 
     def __init__(self, categories: tuple[int, ...], n_real: int, d_model: int) -> None:
@@ -198,7 +198,7 @@ class StaticEmbedding(nn.Module):
         self.real = nn.Linear(n_real, d_model) if n_real else None
 
     def forward(self, codes: Tensor, real: Tensor) -> Tensor:
-        """`[B, D]` of codes `[B, n]` and real covariates `[B, m]`."""
+        """Return a vector `[B, D]` from codes `[B, n]` and real covariates `[B, m]`."""
         parts = [embed(codes[:, i]) for i, embed in enumerate(self.categories)]
         if self.real is not None:
             parts.append(self.real(real))

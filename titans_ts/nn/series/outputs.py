@@ -1,7 +1,7 @@
-"""What the numbers of a forecasting head mean: quantiles, or the parameters of a distribution.
+"""Kinds of forecast: quantiles, or the parameters of a distribution.
 
-Tensor contract: a head gives a location and E further numbers for every value, in the scale of its
-window; an output turns them into parameters `[..., 1 + E]` in the scale of the series.
+Tensor contract: a head returns a location and E further numbers for every value, in the scale of the
+window. An output turns them into parameters `[..., 1 + E]` in the scale of the series.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Output(ABC):
     Parameters
     ----------
     levels : tuple of float
-        Levels of the quantiles to forecast, increasing.
+        Levels of the quantiles to forecast, in increasing order.
     """
 
     counts = False
-    """Whether values are counts: whole numbers that are not scaled."""
+    """Whether values are counts, which are not scaled."""
 
     def __init__(self, levels: tuple[float, ...]) -> None:
         self.levels = levels
@@ -44,45 +44,45 @@ class Output(ABC):
     @property
     @abstractmethod
     def n_extra(self) -> int:
-        """E."""
+        """E, the number of further numbers for every value."""
 
     @abstractmethod
     def parameters(self, location: Tensor, extra: Tensor, scale: InstanceScale) -> Tensor:
-        """Parameters `[B, H, C, 1 + E]` of `location` `[B, H, C]` and `extra` `[B, H, C, E]`."""
+        """Return parameters `[B, H, C, 1 + E]` from `location` `[B, H, C]` and `extra` `[B, H, C, E]`."""
 
     @abstractmethod
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """What training minimises, for every value of the target `[B, H, C]`."""
+        """Return the training loss of every value of the target `[B, H, C]`."""
 
     @abstractmethod
     def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
-        """The values below which shares `level` `[B, H, C, S]` lie, same shape."""
+        """Return the quantiles at the levels `level` `[B, H, C, S]`, in the same shape."""
 
     def quantiles(self, parameters: Tensor) -> Tensor:
-        """The quantiles `[B, H, C, Q]` at :attr:`levels`."""
+        """Return the quantiles `[B, H, C, Q]` at :attr:`levels`."""
         level = torch.as_tensor(self.levels, dtype=parameters.dtype, device=parameters.device)
         return self.inverse(parameters, level.expand(*parameters.shape[:-1], -1))
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """The mean `[B, H, C]`."""
+        """Return the mean `[B, H, C]`."""
         return parameters[..., 0]
 
 
 class Quantiles(Output):
-    """The mean by squared error, and quantiles by pinball loss; they never cross."""
+    """The mean (trained with squared error) and quantiles (pinball loss), which never cross."""
 
     @property
     def n_extra(self) -> int:
-        """Q."""
+        """Q, the number of quantiles."""
         return len(self.levels)
 
     def parameters(self, location: Tensor, extra: Tensor, scale: InstanceScale) -> Tensor:
-        """The mean, and the quantiles in order."""
+        """Return the mean, and the sorted quantiles."""
         point, quantiles = scale.restore(location), scale.restore(extra.sort(-1).values)
         return torch.cat([point[..., None], quantiles], -1)
 
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """Squared error of the mean plus the pinball loss, averaged over the levels."""
+        """Return the squared error of the mean plus the pinball loss averaged over the levels."""
         loss = (parameters[..., 0] - target).square()
         if not self.levels:
             return loss
@@ -90,11 +90,11 @@ class Quantiles(Output):
         return loss + pinball_loss(parameters[..., 1:], target, levels).mean(-1)
 
     def quantiles(self, parameters: Tensor) -> Tensor:
-        """As they are."""
+        """Return the quantiles among the parameters."""
         return parameters[..., 1:]
 
     def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
-        """Lines between the quantiles in the normal distribution's scale, the outer two continued."""
+        """Interpolate the quantiles linearly over normal quantiles; the outer lines are extended."""
         if len(self.levels) < 2:
             raise ValueError(
                 "a distribution needs two quantiles; fit with two or more quantile_levels"
@@ -110,21 +110,21 @@ class Quantiles(Output):
 
 
 class Normal(Output):
-    """Location and deviation of a normal distribution."""
+    """Mean and standard deviation of a normal distribution."""
 
     n_extra = 1
 
     def parameters(self, location: Tensor, extra: Tensor, scale: InstanceScale) -> Tensor:
-        """Mean and deviation."""
+        """Return the mean and the standard deviation."""
         return torch.stack([scale.restore(location), _positive(extra[..., 0]) * scale.scale], -1)
 
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood."""
+        """Return the negative log-likelihood."""
         loc, deviation = parameters.unbind(-1)
         return -torch.distributions.Normal(loc, deviation, validate_args=False).log_prob(target)
 
     def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
-        """By the inverse of the distribution function."""
+        """Apply the inverse of the distribution function."""
         loc, deviation = parameters[..., None, :].unbind(-1)
         return loc + deviation * torch.special.ndtri(level)
 
@@ -135,17 +135,17 @@ class StudentT(Output):
     n_extra = 2
 
     def parameters(self, location: Tensor, extra: Tensor, scale: InstanceScale) -> Tensor:
-        """Location, scale and degrees of freedom."""
+        """Return the location, the scale and the degrees of freedom."""
         width = _positive(extra[..., 0]) * scale.scale
         return torch.stack([scale.restore(location), width, 2 + _positive(extra[..., 1])], -1)
 
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood."""
+        """Return the negative log-likelihood."""
         loc, width, df = parameters.unbind(-1)
         return -torch.distributions.StudentT(df, loc, width, validate_args=False).log_prob(target)
 
     def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
-        """By the inverse of the distribution function."""
+        """Apply the inverse of the distribution function."""
         from scipy.stats import t
 
         loc, width, df = parameters[..., None, :].unbind(-1)
@@ -162,11 +162,11 @@ class NegativeBinomial(Output):
     counts = True
 
     def parameters(self, location: Tensor, extra: Tensor, scale: InstanceScale) -> Tensor:
-        """Mean and dispersion."""
+        """Return the mean and the dispersion."""
         return torch.stack([_positive(scale.restore(location)), _positive(extra[..., 0])], -1)
 
     def loss(self, parameters: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood."""
+        """Return the negative log-likelihood."""
         mean, dispersion = parameters.unbind(-1)
         distribution = torch.distributions.NegativeBinomial(
             1 / dispersion, logits=(mean * dispersion).log(), validate_args=False
@@ -174,12 +174,12 @@ class NegativeBinomial(Output):
         return -distribution.log_prob(target)
 
     def inverse(self, parameters: Tensor, level: Tensor) -> Tensor:
-        """By the inverse of the distribution function: whole numbers."""
+        """Apply the inverse of the distribution function; the results are integers."""
         from scipy.stats import nbinom
 
         mean, dispersion = (_numpy(p[..., None]) for p in parameters.unbind(-1))
-        found = nbinom.ppf(_numpy(level), 1 / dispersion, 1 / (1 + mean * dispersion))
-        return _as_tensor(found, parameters)
+        values = nbinom.ppf(_numpy(level), 1 / dispersion, 1 / (1 + mean * dispersion))
+        return _as_tensor(values, parameters)
 
 
 OUTPUTS: dict[str, type[Output]] = {
@@ -192,7 +192,7 @@ OUTPUTS: dict[str, type[Output]] = {
 
 
 def pinball_loss(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
-    """Twice the pinball loss of quantiles `[..., Q]` at `levels` `[Q]`: at 0.5, the absolute error."""
+    """Return twice the pinball loss of quantiles `[..., Q]` at `levels` `[Q]` (absolute error at 0.5)."""
     error = target[..., None] - quantiles
     return 2 * torch.maximum(levels * error, (levels - 1) * error)
 

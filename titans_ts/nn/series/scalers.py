@@ -1,4 +1,4 @@
-"""Reversible normalisation of a window by its own level and spread."""
+"""Reversible normalisation of a window by its level and spread."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 __all__ = ["SCALERS", "InstanceScale", "instance_scale"]
 
 _FURTHEST = 10.0
-"""A value squashed by asinh is restored up to this: 11 000 spreads from its level."""
+"""Largest value that is restored after asinh: 11 000 spreads from the level."""
 
 
 class InstanceScale(NamedTuple):
-    """Level `[B, 1, C]`, or `[B, T, C]` where it moves with the step, and spread `[B, 1, C]`."""
+    """Level `[B, 1, C]` (or `[B, T, C]` if it varies by step) and spread `[B, 1, C]` of windows."""
 
     loc: Tensor
     scale: Tensor
     squash: bool = False
-    """Whether values far from the level are drawn in, by asinh."""
+    """Whether asinh compresses values far from the level."""
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Values `[B, T, C]` to the window's own scale."""
+        """Bring values `[B, T, C]` to the scale of the window."""
         x = (x - self.loc) / self.scale
         return x.asinh() if self.squash else x
 
@@ -35,21 +35,21 @@ class InstanceScale(NamedTuple):
 
 
 def instance_scale(x: Tensor, observed: Tensor, scaler: str = "standard") -> InstanceScale:
-    """Measure a window by its observed values.
+    """Compute the level and the spread of a window from its observed values.
 
     Parameters
     ----------
     x : Tensor
-        Values `[B, T, C]`; what is not observed is ignored.
+        Values `[B, T, C]`; unobserved ones are ignored.
     observed : Tensor
         `[B, T, C]` bool.
     scaler : str
-        A key of :data:`SCALERS`.
+        A key of :data:`SCALERS` (default "standard").
 
     Notes
     -----
-    Source: Kim et al., "Reversible Instance Normalization", ICLR 2022, without its learned affine map.
-    A variate with nothing observed has level 0 and spread 1.
+    The method is from Kim et al., "Reversible Instance Normalization", ICLR 2022, without the learned
+    affine map. A variate without an observed value has level 0 and spread 1.
     """
     level, spread = SCALERS[scaler](x, observed)
     seen = observed.any(1, keepdim=True)
@@ -69,8 +69,8 @@ def _robust(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     known = x.masked_fill(~observed, torch.nan)
     ends = torch.tensor([0.25, 0.5, 0.75], device=x.device, dtype=x.dtype)
     low, middle, high = known.nanquantile(ends, 1, keepdim=True)
-    spread = (high - low) / 1.349  # the deviation, of a normal distribution
-    # more than half of the values the same: as the standard one
+    spread = (high - low) / 1.349  # the standard deviation of a normal distribution
+    # if half of the values are equal, the standard spread is used
     return middle, torch.where(spread > 1e-3, spread, _standard(x, observed)[1])
 
 
@@ -92,4 +92,4 @@ SCALERS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "asinh": _standard,
     "none": _none,
 }
-"""How level and spread `[B, 1, C]` of windows `[B, T, C]` are measured, by name."""
+"""Functions that compute level and spread `[B, 1, C]` of windows `[B, T, C]`, by name."""

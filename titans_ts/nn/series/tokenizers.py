@@ -1,4 +1,4 @@
-"""From a series to tokens: patches of it, or whole variates."""
+"""Tokenizers of series: a token is a patch, or a whole variate."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = [
 ]
 
 TOKENS = ("patch", "joint", "variate", "mixed")
-"""What a token of a series is. "patch": some steps of one variate, and every variate is a stream of its
-own. "joint": some steps of all variates. "variate": a whole window of one variate, and the stream goes
-from variate to variate. "mixed": as "patch", and the streams see one another after the backbone."""
+"""Kinds of tokens. "patch": some steps of one variate; every variate is a separate stream. "joint": some
+steps of all variates. "variate": a whole window of one variate; the stream goes from variate to variate.
+"mixed": as "patch", with attention between the variates after the backbone."""
 
 
 def n_patches(length: int, patch_length: int, patch_stride: int) -> int:
-    """Patches that cover `length` steps.
+    """Return the number of patches that cover `length` steps.
 
     Examples
     --------
@@ -35,9 +35,8 @@ def n_patches(length: int, patch_length: int, patch_stride: int) -> int:
 class PatchTokenizer(nn.Module):
     """Cut a series into patches, one token each (Nie et al., "PatchTST", ICLR 2023).
 
-    The last patch ends at the last step; what the first patches lack in front counts as missing.
-    A token sees the patch's values and which of them were observed; a patch with none observed is
-    absent.
+    The last patch ends at the last step; steps before the series count as missing. A token sees the
+    patch's values and which of them were observed. A patch without an observed value is absent.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ class PatchTokenizer(nn.Module):
     d_model : int
         D, width of a token.
     n_covariates : int
-        Further series in a token, whose values do not make it present.
+        Number of further series in a token (default 0); their values do not make it present.
     """
 
     def __init__(
@@ -68,17 +67,17 @@ class PatchTokenizer(nn.Module):
         self.embed = nn.Linear(2 * patch_length * (n_variates + n_covariates), d_model)
 
     def forward(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens of a series.
+        """Return the tokens of a series.
 
         Parameters
         ----------
         x, observed : Tensor
-            Values and which of them are known (bool), `[B, T, C + covariates]`.
+            Values, and which of them are observed (bool), `[B, T, C + covariates]`.
 
         Returns
         -------
         tuple[Tensor, Tensor]
-            Tokens `[B, P, D]`, and which are present, `[B, P]` bool.
+            Tokens `[B, P, D]`, and the mask of present tokens, `[B, P]` bool.
         """
         both = torch.stack([torch.where(observed, x, 0), observed.to(x.dtype)], -1)
         both = F.pad(both, (0, 0, 0, 0, self._front, 0))
@@ -87,9 +86,9 @@ class PatchTokenizer(nn.Module):
         return self.embed(patches.flatten(2)), present
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values of tokens `[B, P]` as values of steps `[B, T, 1]`: the mean over the patches of a step.
+        """Turn values of tokens `[B, P]` into values of steps `[B, T, 1]`, by a mean over patches.
 
-        NaN is a token without a value, and a step without one.
+        NaN marks a token or a step without a value.
         """
         length = self.patch_length + (self.n_patches - 1) * self.patch_stride
         total, count = (np.zeros((len(values), length)) for _ in range(2))
@@ -103,17 +102,17 @@ class PatchTokenizer(nn.Module):
 
 
 class VariateTokenizer(nn.Module):
-    """A whole window of one variate in a token, after Liu et al., "iTransformer", ICLR 2024.
+    """One token for a whole window of one variate (Liu et al., "iTransformer", ICLR 2024).
 
-    The covariates come first, then the variates, then the variates once more: what reads the tokens is
-    causal, and a variate's second token, present wherever another is, may see all others.
+    The covariates come first, then the variates, then the variates again. The backbone is causal, so the
+    second token of a variate, present if any variate is, can depend on all others.
 
     Parameters
     ----------
     length : int
         Steps of the series.
     n_variates, n_covariates : int
-        Variates, and further series.
+        Number of variates, and of further series (default 0).
     d_model : int
         D, width of a token.
     """
@@ -135,6 +134,6 @@ class VariateTokenizer(nn.Module):
         return tokens + self.which, torch.cat([present[:, C:], known, again], 1)
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values of tokens `[B, P]` as values of steps `[B, T, C]`: those of a variate's first token."""
+        """Turn values of tokens `[B, P]` into values of steps `[B, T, C]`, by a variate's first token."""
         first = values[:, None, self.n_covariates : self.n_covariates + self.n_variates]
         return np.repeat(first, self.length, 1)

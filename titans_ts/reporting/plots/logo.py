@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NUCLEOTIDES", "plot_logo"]
 
-# The usual colours of nucleotides, in shades that colour-blind readers distinguish, too: two of them are
-# 23 or more apart in CIELAB as protanopes, deuteranopes and tritanopes see them (Machado et al. 2009).
+# The usual colours of nucleotides, in shades that colour-blind readers can distinguish: any two are 23 or
+# more apart in CIELAB as protanopes, deuteranopes and tritanopes see them (Machado et al. 2009).
 NUCLEOTIDES = {"A": "#009E73", "C": "#1D5FA8", "G": "#F0A202", "T": "#B3202C", "U": "#B3202C"}
 """Colours of the letters; all others are grey."""
 
 _LETTER_WIDTH = 0.94
-"""Share of a position's width."""
+"""Width of a letter as a share of its position's width."""
 
 _SINGLE_ROW, _ROW, _MAX_ROWS = 150, 100, 20
 """Positions of a figure with one row, positions of a row otherwise, and the maximum number of rows."""
@@ -51,7 +51,7 @@ def plot_logo(
     start : int
         Coordinate of the first position on the axis (default 0).
     title : str
-        Title of the figure.
+        Title of the figure (default: none).
 
     Returns
     -------
@@ -135,11 +135,11 @@ def _letters(scores: NDArray[np.float64], sequence: str | None) -> list[list[tup
     if sequence is not None and scores.shape != (len(sequence),):
         raise ValueError(
             f"scores has shape {scores.shape} and sequence {len(sequence)} letters; with a sequence, "
-            "scores must be [T], one a letter"
+            "scores must be [T], one per letter"
         )
     if not 0 < len(scores) <= _ROW * _MAX_ROWS:
         raise ValueError(
-            f"scores has {len(scores)} positions, and a figure 1 to {_ROW * _MAX_ROWS}; draw a part of "
+            f"scores has {len(scores)} positions; a figure has 1 to {_ROW * _MAX_ROWS}. Draw a part of "
             "them (scores[a:b], start=a)"
         )
     if not np.isfinite(scores).all():

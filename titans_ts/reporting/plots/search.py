@@ -80,11 +80,11 @@ def _draw_history(axes: Axes, trials: pd.DataFrame) -> None:
     axes.plot(done["trial"], done["score"], "o", color=BLUE, ms=4, label="score")
     axes.step(done["trial"], done["score"].cummax(), color=RED, where="post", label="best so far")
     for state, marker in (("PRUNED", "|"), ("FAIL", "x")):
-        some = trials.loc[trials["state"] == state, "trial"]
-        if len(some):
-            foot = np.full(len(some), 0.02)
+        unscored = trials.loc[trials["state"] == state, "trial"]
+        if len(unscored):
+            foot = np.full(len(unscored), 0.02)
             axes.plot(
-                *(some, foot, marker),
+                *(unscored, foot, marker),
                 color=GREY,
                 ms=6,
                 transform=axes.get_xaxis_transform(),

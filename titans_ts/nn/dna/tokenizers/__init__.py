@@ -1,9 +1,9 @@
-"""DNA tokenizers: from the letters of a sequence to tokens.
+"""DNA tokenizers: they turn the letters of a sequence into tokens.
 
 A tokenizer maps codes `[B, T]` (:mod:`titans_ts.nn.dna.nucleotides`) to tokens `[B, N, D]` and a mask of
-the tokens that are present, `[B, N]`. All except "bpe" make one token of every `stride` letters from
-those letters and some before them, so that a sequence can be read in pieces. A new tokenizer is a class
-and an entry of `DNA_TOKENIZERS`.
+the tokens that are present, `[B, N]`. All except "bpe" make one token for every `stride` letters, from
+these letters and some before them, so a sequence can be read in pieces. A new tokenizer is a class and
+an entry of `DNA_TOKENIZERS`.
 """
 
 from __future__ import annotations

@@ -18,16 +18,16 @@ __all__ = ["DNATokenizer", "OneHot", "StridedTokenizer", "sinusoids"]
 
 
 class DNATokenizer(nn.Module, ABC):
-    """Base of the tokenizers: tokens, and perhaps their positions.
+    """Base of the tokenizers, with optional positional encodings.
 
     Parameters
     ----------
     config : SequenceConfig
-        Width, `kernel_size`, `stride`, and what a tokenizer needs besides.
+        Width, `kernel_size`, `stride`, and the options of the tokenizer.
     """
 
     usual_size = 9
-    """`kernel_size` where it is None (`stride`, if that is more)."""
+    """Default of `kernel_size` (or `stride`, if that is larger)."""
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
@@ -45,36 +45,36 @@ class DNATokenizer(nn.Module, ABC):
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Tokens of a piece of a sequence.
+        """Return the tokens of a piece of a sequence.
 
         Parameters
         ----------
         codes : Tensor
             `[B, T]` int64.
         mask : Tensor
-            `[B, T]` bool: which of them are there.
+            `[B, T]` bool: which letters are present.
         lead : int
-            Number of leading codes that were read before and only serve as context.
+            Number of leading codes that were read before and only serve as context (default 0).
         offset : int
-            Tokens before the piece.
+            Number of tokens before the piece (default 0).
 
         Returns
         -------
         tuple[Tensor, Tensor]
-            Tokens `[B, N, D]`, and which are there, `[B, N]` bool.
+            Tokens `[B, N, D]`, and the mask of present tokens, `[B, N]` bool.
         """
 
     @abstractmethod
     def pieces(
         self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tokens `[1, n, D]` of one sequence `[T]`, about `size` letters at a time.
+        """Yield the tokens `[1, n, D]` of one sequence `[T]`, about `size` letters at a time.
 
-        Backwards, the last piece comes first, and its last token, too.
+        With `backwards`, the order of the pieces and of the tokens is reversed.
         """
 
     def _placed(self, tokens: Tensor, offset: int) -> Tensor:
-        """Tokens `[B, N, D]` that know their place, if they are to."""
+        """Add positional encodings to tokens `[B, N, D]`, if the model uses them."""
         if self.position is None:
             return tokens
         place = torch.arange(offset, offset + tokens.shape[1], device=tokens.device)
@@ -83,7 +83,7 @@ class DNATokenizer(nn.Module, ABC):
 
 
 class StridedTokenizer(DNATokenizer):
-    """Base of those that make a token of every `stride` letters, whatever the letters are."""
+    """Base of the tokenizers that make one token for every `stride` letters."""
 
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
@@ -115,11 +115,11 @@ class StridedTokenizer(DNATokenizer):
 
     @abstractmethod
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Tokens `[B, N, D]` of codes `[B, kernel_size - 1 + N stride]`."""
+        """Return tokens `[B, N, D]` of codes `[B, kernel_size - 1 + N stride]`."""
 
 
 class OneHot(nn.Module):
-    """Codes `[B, T]` as `[B, C, T]`: shares of A, C, G, T, and whether lower case is marked."""
+    """One-hot channels `[B, C, T]` of codes `[B, T]`: A, C, G, T and, if `marked`, lower case."""
 
     def __init__(self, marked: bool) -> None:
         super().__init__()
@@ -137,8 +137,8 @@ class OneHot(nn.Module):
 
 
 def sinusoids(place: Tensor, width: int) -> Tensor:
-    """Sines and cosines of places `[N]`, `[N, width]` (Vaswani et al., 2017, section 3.5)."""
-    # a float32 has too few digits for the places of a genome, and not every device has float64
+    """Positional encodings `[N, width]` of positions `[N]` (Vaswani et al., 2017, section 3.5)."""
+    # float32 has too few digits for the positions of a genome, and not every device has float64
     rate = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width // 2))
     angle = place.cpu()[:, None].double() * rate
     return torch.cat([angle.sin(), angle.cos()], -1).float().to(place.device)

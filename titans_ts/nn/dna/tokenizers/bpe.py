@@ -21,7 +21,7 @@ class BPETokens(DNATokenizer):
     """Tokens of unequal lengths, learned from the training sequences by byte-pair encoding.
 
     The merges, most frequent first, are part of the configuration (:func:`learn_merges`). A token depends
-    on what follows it, so a sequence is cut into tokens as a whole, though they are read in pieces.
+    on later letters, so the whole sequence is cut into tokens at once; then they are read in pieces.
     """
 
     usual_size = 1
@@ -33,9 +33,7 @@ class BPETokens(DNATokenizer):
         if config.soft_masked == "flag":
             raise ValueError("soft_masked is 'flag', which BPE cannot show; give 'keep'")
         if self.stride > 1:
-            raise ValueError(
-                f"stride is {self.stride}; words of BPE have their own lengths: give 1"
-            )
+            raise ValueError(f"stride is {self.stride}; BPE tokens have their own lengths: give 1")
         self._merges = config.merges
         self._encoder: Any = None
         self.words = nn.Embedding(len(_ALPHABET) + len(config.merges), config.backbone.d_model)
@@ -44,7 +42,7 @@ class BPETokens(DNATokenizer):
     def forward(
         self, codes: Tensor, mask: Tensor, lead: int = 0, offset: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """As in the base class; N is the most tokens of a sequence; nothing can be read before."""
+        """As in the base class; N is the largest number of tokens; `lead` is not supported."""
         rows = codes.cpu().numpy().astype(np.uint8)
         words = [
             self._words(row[there]) for row, there in zip(rows, mask.cpu().numpy(), strict=True)
@@ -85,7 +83,7 @@ _ALPHABET = "ACGTN"
 
 
 def _four_letters(codes: NDArray[np.uint8]) -> str:
-    """Letters, an ambiguous one as N."""
+    """Return the letters of codes; every ambiguous letter becomes N."""
     return decode_nucleotides(np.minimum(codes, 4))
 
 
@@ -109,19 +107,19 @@ def _tokenizers() -> Any:
 
 
 def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple[str, ...]:
-    """The pairs of tokens that byte-pair encoding merges, most frequent first.
+    """Return the pairs of tokens that byte-pair encoding merges, most frequent first.
 
     Parameters
     ----------
     sequences : iterable of NDArray[np.uint8]
-        Codes `[T]` of each; what is not there is left out.
+        Codes `[T]` of each sequence; absent letters are left out.
     n_merges : int
-        Tokens to learn beside the single letters.
+        Number of tokens to learn in addition to the single letters.
 
     Returns
     -------
     tuple of str
-        "A C" for A and C, at most `n_merges` of them.
+        At most `n_merges` pairs, for instance "A C" for A and C.
 
     Raises
     ------
@@ -146,12 +144,12 @@ def learn_merges(sequences: Iterable[NDArray[np.uint8]], n_merges: int) -> tuple
         show_progress=False,
         max_token_length=64,
     )
-    # in stretches, because the whole of a chromosome would be a single string to count pairs in
-    stretches = (
+    # in pieces, because a whole chromosome would be a single string
+    pieces = (
         _four_letters(letters[start : start + 1000])
         for letters in (codes[codes != ABSENT] for codes in sequences)
         for start in range(0, len(letters), 1000)
     )
-    trained.train_from_iterator(stretches, trainer)
+    trained.train_from_iterator(pieces, trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
     return tuple(" ".join(pair) for pair in merges)

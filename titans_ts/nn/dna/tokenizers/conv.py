@@ -14,14 +14,14 @@ from titans_ts.nn.dna.tokenizers.base import OneHot, StridedTokenizer
 __all__ = ["ConvTokens"]
 
 _MATCH, _OTHERS = 0.5, 0.3
-"""Of a filter that matches a k-mer: weight of a letter that fits, and share of its random weights."""
+"""Filters that match a k-mer: weight of a matching letter, and factor of the random weights."""
 
 
 class ConvTokens(StridedTokenizer):
-    """Motif filters, as of a convolutional network: the best match among a token's letters.
+    """Motif filters of a convolutional network: a token takes the best match of each filter.
 
-    `n_filters` motifs of `kernel_size` letters over one-hot letters, GELU, the maximum over `stride`
-    letters, and a linear map.
+    The layers are a convolution over one-hot letters with `n_filters` filters of `kernel_size` letters,
+    GELU, the maximum over `stride` letters, and a linear map.
     """
 
     usual_size = 15
@@ -45,15 +45,15 @@ class ConvTokens(StridedTokenizer):
         return tokens
 
     def begin_with(self, kmers: NDArray[np.float32]) -> None:
-        """Make the first filters match gapped k-mers `[n, 4, m]`, each a 1 where it has a letter.
+        """Initialise the first n filters with gapped k-mers `[n, 4, m]`, one-hot with 0 at gaps.
 
-        The response of a filter is largest to its k-mer, and lower to one that differs in a letter.
+        A filter responds most to its k-mer, and less to k-mers that differ in a letter.
         """
         assert self.conv.bias is not None
         with torch.no_grad():
             for row, kmer in enumerate(torch.from_numpy(kmers)):
                 first = (self.kernel_size - kmer.shape[1]) // 2
                 weight = self.conv.weight[row].mul_(_OTHERS)
-                there = kmer.sum(0)
-                weight[:4, first : first + len(there)] += _MATCH * (4 * kmer - there) / 3
-                self.conv.bias[row] = -_MATCH * (there.sum() - 2)
+                present = kmer.sum(0)
+                weight[:4, first : first + len(present)] += _MATCH * (4 * kmer - present) / 3
+                self.conv.bias[row] = -_MATCH * (present.sum() - 2)

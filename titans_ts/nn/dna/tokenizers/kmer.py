@@ -13,14 +13,14 @@ __all__ = ["KmerTokens"]
 
 
 class KmerTokens(StridedTokenizer):
-    """A vector for every k-mer; k is `kernel_size`.
+    """An embedding vector for every k-mer; k is `kernel_size`.
 
     The k-mers of two tokens overlap if `stride` is below k. A k-mer with a letter other than A, C, G and
     T, or that begins before the sequence, is unknown. With `gaps`, a token is the sum over all gapped
     k-mers: every choice of k of `k + gaps` consecutive letters that includes the first one (Ghandi et
-    al., PLOS Computational Biology 2014). The k-mer of a token ends at the last of its letters; with
-    `all_offsets`, the token is the sum of the k-mers that end at each of its letters, with vectors of
-    their own for each place, so that a larger `stride` skips no k-mer.
+    al., PLOS Computational Biology 2014). The k-mer of a token ends at its last letter. With
+    `all_offsets`, the token is the sum of the k-mers that end at each of its letters; each offset has its
+    own vectors, so a larger `stride` skips no k-mer.
     """
 
     usual_size = 6
@@ -29,8 +29,7 @@ class KmerTokens(StridedTokenizer):
         super().__init__(config)
         if self.kernel_size > 10:
             raise ValueError(
-                f"kernel_size is {self.kernel_size}; k-mers have at most 10 letters: there are 4 ** 10 "
-                "of them"
+                f"kernel_size is {self.kernel_size}; k-mers have at most 10 letters (4 ** 10 k-mers)"
             )
         if config.soft_masked == "flag":
             raise ValueError("soft_masked is 'flag', which k-mers cannot show; give 'keep'")

@@ -11,9 +11,9 @@ __all__ = ["NucleotideTokens"]
 
 
 class NucleotideTokens(StridedTokenizer):
-    """Learned linear motifs over the letters that a token sees.
+    """A learned linear map of the letters that a token sees.
 
-    A convolution over one-hot letters (an ambiguous one is a share of each that it may stand for).
+    It is a convolution over one-hot letters; an ambiguous letter has equal shares of its bases.
     """
 
     def __init__(self, config: SequenceConfig) -> None:
@@ -24,7 +24,7 @@ class NucleotideTokens(StridedTokenizer):
 
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
-        skipped = self.stride - 1  # the token's window ends at the last of its letters
+        skipped = self.stride - 1  # the window of a token ends at its last letter
         x = self.one_hot(codes, mask)[..., skipped:]
         tokens: Tensor = self.conv(x).mT
         return tokens
