@@ -1,4 +1,4 @@
-"""One call of the memory as a single value, which every implementation takes."""
+"""The arguments of one call as a single value, which every implementation takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from torch import Tensor
 
 from titans_ts.kernels.state import MemoryState, Weights
 
-__all__ = ["FORGET_TO", "MemoryCall", "check"]
+__all__ = ["ERROR_AT", "FORGET_TO", "MemoryCall", "check"]
+
+ERROR_AT = ("chunk", "token")
+"""Allowed places of the error."""
 
 FORGET_TO = ("init", "zero")
-"""What forgetting may move towards."""
+"""Allowed targets of forgetting."""
 
 
 class MemoryCall(NamedTuple):
@@ -29,6 +32,7 @@ class MemoryCall(NamedTuple):
     mask: Tensor | None = None
     chunk_size: int = 16
     forget_to: str = "init"
+    error_at: str = "chunk"
 
     @property
     def tokens(self) -> tuple[Tensor | None, ...]:
@@ -39,6 +43,11 @@ class MemoryCall(NamedTuple):
     def to_initial(self) -> bool:
         """Whether the memory moves back to M_0 as it forgets."""
         return self.forget_to == "init" and self.forget is not None
+
+    @property
+    def online(self) -> bool:
+        """Whether the output layer's error is taken at the memory before each token."""
+        return self.error_at == "token"
 
     def cast(self, dtype: torch.dtype) -> MemoryCall:
         """The call with its tokens in a dtype, and M_0 in at least float32."""
@@ -52,7 +61,7 @@ class MemoryCall(NamedTuple):
         return MemoryCall(*tokens, initial, *self[7:])  # type: ignore[arg-type, call-arg]
 
     def in_full_precision(self) -> MemoryCall:
-        """The call in at least float32: a memory adds up small updates, which half precision loses."""
+        """The call in at least float32: a memory sums small updates, which half precision loses."""
         return self.cast(torch.promote_types(self.v.dtype, torch.float32))
 
 
@@ -62,13 +71,15 @@ def check(call: MemoryCall) -> None:
     Raises
     ------
     ValueError
-        If one of them does not fit the others.
+        If one of them does not match the others.
     """
-    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to = call
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, *_ = call
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; it must be at least 1")
-    if forget_to not in FORGET_TO:
-        raise ValueError(f"forget_to is {forget_to!r}; choose one of {list(FORGET_TO)}")
+    for name, allowed in (("forget_to", FORGET_TO), ("error_at", ERROR_AT)):
+        value = getattr(call, name)
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; choose one of {list(allowed)}")
     if not initial:
         raise ValueError("initial is empty; a memory has at least one layer")
     if k.ndim != 4:

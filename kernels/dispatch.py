@@ -1,4 +1,4 @@
-"""The one place that chooses how a memory is computed, and can say why."""
+"""The one place that chooses how a memory is computed, and gives the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Implementation(Protocol):
-    """What a module that computes the memory exports."""
+    """The functions that a module which computes the memory exports."""
 
     def uncovered(self, call: MemoryCall) -> str | None:
         """Why the module does not cover a call, or None if it does."""
@@ -46,7 +46,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "chunked": chunked,
     "recurrent": reference,
 }
-"""Every implementation of the memory by name, in the order of preference: the first that covers a call
+"""Every implementation of the memory by name, in order of preference. The first that covers a call
 computes it, unless the caller or the environment names another."""
 
 ENVIRONMENT = "TITANS_TS_IMPLEMENTATION"
@@ -66,6 +66,7 @@ def neural_memory(
     mask: Tensor | None = None,
     chunk_size: int = 16,
     forget_to: str = "init",
+    error_at: str = "chunk",
     implementation: str | None = None,
 ) -> MemoryOutput:
     """Write every token into the memory and read the memory after it (write, then read).
@@ -76,6 +77,15 @@ def neural_memory(
         M_t = (1 - forget_t) * M_{t-1} + forget_t * M_0 + S_t
         y_t = M_t(q_t)
 
+    With ``error_at="token"`` the output layer's error is that of the memory just before the token::
+
+        e_t = 2 (h_t W^L_{t-1} - v_t),  h_t the output layer's input from the hidden layers at t'
+        S^L_t = momentum_t * S^L_{t-1} - lr_t / max(1, |h_t|^2) * h_t^T e_t
+        S^l_t = momentum_t * S^l_{t-1} - lr_t / chunk_size * grad_l        for hidden layers l < L
+
+    where grad_l is e_t back-propagated through M_{t'}. For a linear memory h_t = k_t, the factor
+    1 / max(1, |h_t|^2) is left out, and this is the online rule (chunk_size = 1) for every chunk_size.
+
     Parameters
     ----------
     q : Tensor or None
@@ -83,25 +93,26 @@ def neural_memory(
     k, v : Tensor
         Keys `[B, T, H, K]` and values `[B, T, H, V]`.
     forget, momentum, lr : Tensor or None
-        The gates alpha, eta and theta, `[B, T, H]`, the first two in `[0, 1]`, or None for a memory
-        that does not forget, or has no momentum (S is then left as it is).
+        The gates alpha, eta and theta, `[B, T, H]`, the first two in `[0, 1]`. None is a memory without
+        forgetting, or without momentum (S then does not change).
     initial : Weights
         M_0, the initial memory: L_M >= 1 bias-free layers `[H, d_in, d_out]` with SiLU between them.
     state : MemoryState, optional
-        Where to go on from; default: M_0 and no momentum.
+        State to continue from; default: M_0 and no momentum.
     mask : Tensor, optional
-        `[B, T]` bool, True where a token is present. A masked token is absent: nothing is written,
-        it takes no place in its chunk, its output and surprise are zero.
+        `[B, T]` bool, True where a token is present. A masked token is absent: it is not written,
+        takes no place in its chunk, and its output and surprise are zero. Default: all are present.
     chunk_size : int
-        b, how many tokens share the point at which their gradients are taken; 1 is the purely
-        online rule.
+        b, the number of tokens that share one gradient point; 1 is the purely online rule.
     forget_to : {"init", "zero"}
-        What forgetting moves towards: M_0 (stable at any length), or zero (the paper's form, which
-        loses a deep memory for ever after long unlearnable input).
+        Target of forgetting: M_0 (stable at any length), or zero (the paper's form, with which a deep
+        memory stops learning for ever after long unlearnable input).
+    error_at : {"chunk", "token"}
+        The memory at which the output layer's error is taken: at the start of the chunk, or just
+        before each token.
     implementation : str, optional
-        A key of `IMPLEMENTATIONS`; default: the one that the environment variable
-        TITANS_TS_IMPLEMENTATION names, else the first that covers the call. :func:`explain` says which
-        and why.
+        A key of `IMPLEMENTATIONS`. Default: the value of the environment variable
+        TITANS_TS_IMPLEMENTATION, else the first that covers the call; :func:`explain` gives the reason.
 
     Returns
     -------
@@ -112,15 +123,15 @@ def neural_memory(
     Raises
     ------
     ValueError
-        If shapes disagree, `chunk_size` is below 1, a name is unknown, or the implementation that is
-        named does not cover the call.
+        If shapes disagree, `chunk_size` is below 1, a name is unknown, or the named implementation
+        does not cover the call.
 
     Notes
     -----
-    Source: arXiv 2501.00663, equations 8 to 15; forgetting towards M_0 is ours, see README.md here.
+    Source: arXiv 2501.00663, equations 8 to 15. Forgetting towards M_0 is ours (see README.md here).
     """
     call = MemoryCall(
-        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to
+        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to, error_at
     )  # fmt: skip
     check(call)
     choice = _choose(call, implementation)
@@ -165,15 +176,16 @@ def explain(
     mask: Tensor | None = None,
     chunk_size: int = 16,
     forget_to: str = "init",
+    error_at: str = "chunk",
     implementation: str | None = None,
 ) -> str:
-    """Say which implementation :func:`neural_memory` chooses for the same arguments, and why.
+    """Explain which implementation :func:`neural_memory` chooses for the same arguments, and why.
 
     Returns
     -------
     str
-        A line with the name and the reason, then a line for every implementation of higher preference
-        with the reason why it does not cover the call.
+        The first line has the name and the reason. One more line for every implementation of higher
+        preference gives the reason why it does not cover the call.
 
     Raises
     ------
@@ -187,14 +199,14 @@ def explain(
     'chunked: the argument `implementation` names it'
     """
     call = MemoryCall(
-        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to
+        q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to, error_at
     )  # fmt: skip
     check(call)
     return str(_choose(call, implementation))
 
 
 class _Choice(NamedTuple):
-    """The implementation of a call, the reason for it, and the refusals of those before it."""
+    """The implementation of a call, its reason, and the refusals of more preferred ones."""
 
     name: str
     reason: str
@@ -206,7 +218,7 @@ class _Choice(NamedTuple):
 
 
 def _choose(call: MemoryCall, implementation: str | None) -> _Choice:
-    """Choose the implementation of a call: the one that is named, or the first that covers it."""
+    """Choose the implementation of a call: the named one, or the first that covers it."""
     name, source = implementation, "the argument `implementation`"
     if name is None:
         name, source = forced(), f"the environment variable {ENVIRONMENT}"

@@ -19,17 +19,17 @@ __all__ = ["compute", "loss_gradient", "uncovered"]
 
 
 def uncovered(call: MemoryCall) -> str | None:
-    """Why this does not cover a call: it covers every one."""
+    """None: this implementation covers every call."""
     return None
 
 
 def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it.
 
-    Differentiable any number of times.
+    The result can be differentiated any number of times.
     """
     call = call.in_full_precision()
-    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to = call
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to, _ = call
     batch_size, length, heads = lr.shape
     weights, surprise, anchor, position = state or initial_state(initial, batch_size)
     target = initial if forget_to == "init" else tuple(torch.zeros_like(w) for w in initial)
@@ -37,7 +37,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     forget = torch.zeros_like(lr) if forget is None else forget
     etas = torch.zeros_like(lr) if momentum is None else momentum
 
-    if mask is not None:  # whatever stands in a masked place, its gradient is zero
+    if mask is not None:  # the gradient of a masked place is zero, whatever its value
         forget, etas, lr = (torch.where(mask[..., None], g, 0) for g in (forget, etas, lr))
         k, v = (torch.where(mask[..., None, None], x, 0) for x in (k, v))
         q = None if q is None else torch.where(mask[..., None, None], q, 0)
@@ -46,9 +46,13 @@ def compute(call: MemoryCall) -> MemoryOutput:
     for t in range(length):
         alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, etas, lr))
         here = present[:, t, None, None, None]  # [B, 1, 1, 1]
-        gradient = loss_gradient(anchor, k[:, t], v[:, t])
+        newest = weights[-1] if call.online else None
+        gradient = loss_gradient(anchor, k[:, t], v[:, t], newest)
+        steps = _steps(theta, anchor, k[:, t], chunk_size) if call.online else [theta] * len(anchor)
 
-        written = tuple(eta * s - theta * g for s, g in zip(surprise, gradient, strict=True))
+        written = tuple(
+            eta * s - step * g for s, step, g in zip(surprise, steps, gradient, strict=True)
+        )
         moved = tuple(
             (1 - alpha) * w + alpha * w0 + s
             for w, w0, s in zip(weights, target, written, strict=True)
@@ -76,7 +80,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     return MemoryOutput(y, MemoryState(weights, surprise, anchor, position), total)
 
 
-def loss_gradient(weights: Weights, k: Tensor, v: Tensor) -> Weights:
+def loss_gradient(weights: Weights, k: Tensor, v: Tensor, newest: Tensor | None = None) -> Weights:
     """Gradient of l(M; x) = |M(k) - v|^2 with respect to every layer of M, by back-propagation.
 
     Parameters
@@ -85,13 +89,16 @@ def loss_gradient(weights: Weights, k: Tensor, v: Tensor) -> Weights:
         M, `[B, H, d_in, d_out]` a layer.
     k, v : Tensor
         One token's key `[B, H, K]` and value `[B, H, V]`.
+    newest : Tensor, optional
+        The output layer at which the error is taken; default: that of `weights`.
 
     Returns
     -------
     Weights
         The gradients, shaped as `weights`.
     """
-    *inputs, output = _forward(weights, k)
+    last = weights[-1] if newest is None else newest
+    *inputs, output = _forward((*weights[:-1], last), k)
     error = 2 * (output - v)  # dl/dz of the last layer
     gradient = []
     for layer in reversed(range(len(weights))):
@@ -103,8 +110,21 @@ def loss_gradient(weights: Weights, k: Tensor, v: Tensor) -> Weights:
     return tuple(reversed(gradient))
 
 
+def _steps(theta: Tensor, anchor: Weights, k: Tensor, chunk_size: int) -> list[Tensor]:
+    """Step of every layer when the output layer's error is taken at every token.
+
+    A hidden layer takes its gradient at the start of the chunk, so the steps of a chunk add up there.
+    The output layer corrects its own error; long inputs h would correct it by |h|^2 times too much.
+    """
+    if len(anchor) == 1:
+        return [theta]
+    features = F.silu(_forward(anchor[:-1], k)[-1])
+    length = features.square().sum(-1).clamp_min(1)[..., None, None]
+    return [theta / chunk_size] * (len(anchor) - 1) + [theta / length]
+
+
 def _forward(weights: Weights, x: Tensor) -> list[Tensor]:
-    """The input, then every layer's output before its activation, `[B, H, d]` each."""
+    """Return the input, then every layer's output before its activation, `[B, H, d]` each."""
     outputs = [x]
     for layer, w in enumerate(weights):
         x = outputs[-1] if layer == 0 else F.silu(outputs[-1])

@@ -65,12 +65,16 @@ class MemoryConfig(Options):
     """Whether the memory decays (alpha)."""
     forget_to: Literal["init", "zero"] = "init"
     """Towards what: "init", the learned initial memory, or "zero", as the paper writes it."""
+    error_at: Literal["chunk", "token"] = "chunk"
+    """Which memory the output layer's error is taken of: the one just before each token, or the one at
+    the start of the chunk."""
     write: bool = True
     """False never writes nor forgets: the control that shows what the memory adds."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "depth", "expansion", "chunk_size", "conv_size")
         _one_of(self, "forget_to", ("init", "zero"))
+        _one_of(self, "error_at", ("chunk", "token"))
         _switch(self, "momentum", "forget", "write")
 
 
@@ -366,8 +370,8 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     >>> from_dict(MemoryConfig, {"dept": 3})
     Traceback (most recent call last):
     ...
-    ValueError: MemoryConfig has no key 'dept'; known: chunk_size, conv_size, depth, expansion, \
-forget, forget_to, momentum, write
+    ValueError: MemoryConfig has no key 'dept'; known: chunk_size, conv_size, depth, error_at, \
+expansion, forget, forget_to, momentum, write
     """
     known = typing.get_type_hints(cls)
     if not isinstance(values, dict):

@@ -1,15 +1,15 @@
-"""With which shares a chunk's start and its tokens' gradients enter every M_t: forward and backward.
+"""The coefficients of a chunk's start and of its tokens' gradients in every M_t, forward and backward.
 
-Between two gradient points M_t and S_t are linear in what stood at the start and in the tokens'
-gradients g_i, so one row of numbers says what they are made of:
+Between two gradient points, M_t and S_t are linear in the state at the start and in the tokens'
+gradients g_i, so each is one row of coefficients times the same column:
 
     S_t = LS_t . (M_0', S_0, -theta_1 g_1, ..)      LS_t = eta_t LS_{t-1} + unit vector of token t
     M_t = LM_t . (M_0', S_0, -theta_1 g_1, ..)      LM_t = (1 - alpha_t) LM_{t-1} + LS_t
 
-(M_0' and S_0 are what stood before the first token, as a distance from where forgetting leads.) Two
-affine recurrences over the tokens of a chunk, for all chunks and heads at once: no logarithm, no
-quotient, exact with gates at 0 and 1. Gates are `[m, L]`, rows `[L + 1, m, L + 2]`: row t stands after
-t tokens.
+M_0' and S_0 are the state before the first token; M_0' is the distance from the target of forgetting.
+These two affine recurrences run over the tokens of a chunk, for all chunks and heads at once. They need
+no logarithm or quotient and are exact with gates at 0 and 1. Gates are `[m, L]`, rows
+`[L + 1, m, L + 2]`; row t is valid after t tokens.
 """
 
 from __future__ import annotations
@@ -23,43 +23,50 @@ __all__ = ["CoefficientValues", "Coefficients"]
 
 
 class CoefficientValues(NamedTuple):
-    """What enters every M_t and S_L how much, for m chunks of L tokens, or the gradient of it.
+    """The coefficients of every M_t and of S_L for m chunks of L tokens, or their gradients.
 
     P is 2, for memory and momentum, or 1 without momentum.
     """
 
     parts: Tensor
-    """`[m, L, P]`, the weights in M_t of the memory and the momentum that stood before."""
+    """`[m, L, P]`, the weights in M_t of the memory and the momentum before the chunk."""
     C: Tensor
     """`[m, L, L]` lower triangular: the weight of g_i in M_t."""
     ends: Tensor
     """`[m, L, P]`, the weights of g_i in M_L and in S_L."""
     decay: Tensor
-    """`[m, 1, 1]`, the weight in S_L of the momentum that stood before."""
+    """`[m, 1, 1]`, the weight in S_L of the momentum before the chunk."""
 
     def rows(self, start: int, count: int) -> CoefficientValues:
-        """`count` of the m, from `start` on."""
+        """Select `count` of the m chunks, from `start` on."""
         return CoefficientValues(*(x.narrow(0, start, count) for x in self))
 
+    def before(self) -> CoefficientValues:
+        """The weights in M_{t-1} in place of those in M_t."""
+        parts, C = torch.zeros_like(self.parts), torch.zeros_like(self.C)
+        parts[:, 0, 0] = 1
+        parts[:, 1:], C[:, 1:] = self.parts[:, :-1], self.C[:, :-1]
+        return self._replace(parts=parts, C=C)
+
     def chunk(self, g: int, n: int) -> CoefficientValues:
-        """The g-th n of the m."""
+        """Select the g-th group of n of the m chunks."""
         return self.rows(g * n, n)
 
 
 class Coefficients:
-    """The shares of m chunks of L tokens each.
+    """The coefficients of m chunks of L tokens each.
 
     Parameters
     ----------
     forget, momentum, lr : Tensor or None
         alpha, eta and theta, `[m, L]`.
     present : Tensor or None
-        `[m, L]` bool, where a token is; nothing changes elsewhere. M takes its share of S only there.
+        `[m, L]` bool, True where a token is; elsewhere nothing changes and S is not added to M.
 
     Attributes
     ----------
     values : CoefficientValues
-        The shares.
+        The coefficients.
     """
 
     def __init__(
@@ -103,13 +110,13 @@ class Coefficients:
         self.values = CoefficientValues(parts, C, ends, self.ls[-1, :, 1, None, None].contiguous())
 
     def zeros(self) -> CoefficientValues:
-        """Zeros, to add gradients to."""
+        """Return zeros, to which gradients can be added."""
         return CoefficientValues(*(torch.zeros_like(x) for x in self.values))
 
     def backward(self, gradient: CoefficientValues) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Gradients of forget, momentum and lr, `[m, L]`, from those of the values.
+        """Compute the gradients of forget, momentum and lr, `[m, L]`, from those of the values.
 
-        The upper triangle of C's is not looked at.
+        The upper triangle of C's gradient is ignored.
         """
         parts, C, ends, decay = gradient
         m, length = self.lr.shape
@@ -144,6 +151,6 @@ class Coefficients:
 
 
 def _rows(present: Tensor) -> Tensor:
-    """`[m, L]` to `[L + 1, m, 1]`, for rows; the first stands before any token."""
+    """Reshape `[m, L]` to rows `[L + 1, m, 1]`; the first row is before any token."""
     rows = present.T[..., None]
     return torch.cat([torch.ones_like(rows[:1]), rows])

@@ -1,11 +1,11 @@
 """The neural memory as matrix products: exact, any depth, no per-token weights, bounded training memory.
 
-`chunk.py` holds what one chunk does, forward and backward, and `coefficients.py` its coefficients.
-Here is the order in which chunks are taken and what is kept for the backward pass. The forward pass
-saves a few of the boundaries between chunks; the backward pass goes through the chunks in reverse and
-computes everything else again, so that training holds O(sqrt(T / b)) boundaries beside its inputs.
+`chunk.py` computes one chunk, forward and backward, and `coefficients.py` its coefficients. This module
+decides the order of the chunks and what is kept for the backward pass. The forward pass saves some of
+the boundaries between chunks. The backward pass goes through the chunks in reverse and recomputes
+everything else, so that training holds O(sqrt(T / b)) boundaries in addition to its inputs.
 
-Samples are taken a block at a time and chunks one by one, so that what a chunk needs stays in the
+Samples are processed in groups and chunks one by one, so that the data of a chunk stay in the
 processor's cache. Outside, tokens are `[B, T, H, d]` and states `[B, H, d_in, d_out]`; inside a chunk
 they are `[n, L, d]` and `[n, d_in, d_out]` for n = H * B memories.
 """
@@ -31,23 +31,23 @@ __all__ = ["compute", "uncovered"]
 
 
 def uncovered(call: MemoryCall) -> str | None:
-    """Why this does not cover a call: it covers every one."""
+    """None: this implementation covers every call."""
     return None
 
 
 def compute(call: MemoryCall) -> MemoryOutput:
     """Write every token into the memory and read the memory after it, a chunk at a time.
 
-    Differentiable once.
+    The result can be differentiated once.
     """
     call = call.in_full_precision()
-    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, _ = call
-    # Where forgetting leads to M_0, all that follows computes with the distance from there.
-    towards = call.to_initial
-    origin = initial if towards else tuple(torch.zeros_like(w) for w in initial)
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, *_ = call
+    # If forgetting moves towards M_0, everything below computes with the distance from M_0.
+    to_initial = call.to_initial
+    origin = initial if to_initial else tuple(torch.zeros_like(w) for w in initial)
     begun = initial_state(initial, len(k)) if state is None else state
     carried: list[Tensor] = []
-    if state is not None or not towards:  # a stream begins at a distance of zero
+    if state is not None or not to_initial:  # a stream begins at a distance of zero
         weights, momenta, anchor = (
             [_shared(w) for w in layers] for layers in (begun.weights, begun.momentum, begun.anchor)
         )
@@ -60,7 +60,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     tensors = (q, k, v, forget, momentum, lr, *initial, *carried)
     save = requires_gradient(*tensors)
     y, surprise, position, *final = _Chunked.apply(
-        *(len(initial), chunk_size, towards, save, begun.position, mask, *tensors)
+        *(len(initial), chunk_size, to_initial, call.online, save, begun.position, mask, *tensors)
     )
     stacks, anchors = final[: len(initial)], final[len(initial) :]
     kept = begun.momentum
@@ -74,10 +74,10 @@ def compute(call: MemoryCall) -> MemoryOutput:
 
 
 def _shared(w: Tensor) -> Tensor:
-    """A layer of a state `[B, H, ..]`, or `[1, H, ..]` where one tensor serves the whole batch.
+    """Return a layer of a state `[B, H, ..]`, or `[1, H, ..]` if the whole batch shares one tensor.
 
-    So it is at the beginning of a stream; training on windows of a chunk or two is that first chunk.
-    What was expanded gets its whole gradient. A leaf has one for every row, and is taken as it is.
+    The batch shares it at the beginning of a stream, which is most of the training on windows of a chunk
+    or two. An expanded tensor gets its summed gradient. A leaf needs one per row and is not reduced.
     """
     alone = w.is_leaf and w.requires_grad
     if w.shape[0] == 1 or w.stride(0) != 0 or alone or torch.compiler.is_compiling():
@@ -93,16 +93,19 @@ class _Chunked(torch.autograd.Function):
         ctx: Any,
         depth: int,
         chunk_size: int,
-        towards: bool,
+        to_initial: bool,
+        online: bool,
         save: bool,
         position: Tensor,
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        outputs = _forward_operator(position, mask, tensors, depth, chunk_size, towards, save)
+        outputs = _forward_operator(
+            position, mask, tensors, depth, chunk_size, to_initial, online, save
+        )
         n_layers = 2 * depth
         ctx.set_materialize_grads(False)
-        ctx.options = (depth, chunk_size, towards)
+        ctx.options = (depth, chunk_size, to_initial, online)
         ctx.n_tensors = len(tensors)
         ctx.save_for_backward(position, mask, *tensors, *outputs[3 + n_layers :])
         ctx.mark_non_differentiable(outputs[2])
@@ -118,10 +121,10 @@ class _Chunked(torch.autograd.Function):
         outputs = [y, surprise, *final]
         with torch.autocast(
             tensors[1].device.type, enabled=False
-        ):  # it may be on around backward()
+        ):  # autocast may be on around backward()
             found = iter(_backward_operator(position, mask, tensors, saved, outputs, *ctx.options))
         gradients = (None if x is None else next(found) for x in tensors)
-        return None, None, None, None, None, None, *gradients
+        return None, None, None, None, None, None, None, *gradients
 
 
 def _forward(
@@ -130,15 +133,16 @@ def _forward(
     tensors: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
     save: bool,
 ) -> list[Tensor]:
-    """Return y, surprise and position, the final layers, and what :func:`_backward` needs besides.
+    """Return y, surprise and position, the final layers, and the boundaries for :func:`_backward`.
 
-    `tensors` are the six of :class:`Tokens`, M_0, and the state's layers if a stream goes on.
+    `tensors` are the six of :class:`Tokens`, M_0, and the state's layers if a stream continues.
     """
     slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
-    call = _Call(slots, tensors, depth, towards)
+    call = _Call(slots, tensors, depth, to_initial, online)
     tokens = call.tokens
     y = tokens.v.new_zeros(0) if tokens.q is None else tokens.v.new_zeros(tokens.v.shape)
     surprise = tokens.lr.new_zeros(tokens.lr.shape)
@@ -163,11 +167,12 @@ def _backward(
     outputs: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
 ) -> list[Tensor]:
-    """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
+    """Return the gradients of `tensors` from those of the results of :func:`_forward`."""
     slots = ChunkLayout.build(position, mask, tensors[1].shape[1], chunk_size)  # type: ignore[union-attr]
-    call = _Call(slots, tensors, depth, towards)
+    call = _Call(slots, tensors, depth, to_initial, online)
     found = call.tokens.map(lambda x: x.new_zeros(x.shape))
     initial = [w.new_zeros(w.shape) for w in call.initial]
     state = [w.new_zeros(w.shape) for w in call.state]
@@ -195,10 +200,13 @@ def _forward_shapes(
     tensors: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
     save: bool,
 ) -> list[Tensor]:
-    call = _Call(ChunkLayout([], position, chunk_size, 0), tensors, depth, towards)  # shapes alone
+    call = _Call(
+        ChunkLayout([], position, chunk_size, 0), tensors, depth, to_initial, online
+    )  # shapes alone
     q, k, v, *_ = call.tokens
     y = v.new_empty(0 if q is None else v.shape)
     saved = [w for rows in call.blocks() if save for w in call.block(rows).storage()]
@@ -213,7 +221,8 @@ def _backward_shapes(
     outputs: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape) for x in tensors if x is not None]
 
@@ -221,30 +230,32 @@ def _backward_shapes(
 _forward_operator = operator(
     "titans_ts::chunked_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
+    "bool to_initial, bool online, bool save) -> Tensor[]",
     _forward,
     _forward_shapes,
 )
 _backward_operator = operator(
     "titans_ts::chunked_memory_backward",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
     _backward_shapes,
 )
 
 
 class _Call:
-    """The arguments of a call and the blocks of samples they are cut into."""
+    """The arguments of a call, and the groups of samples that they are split into."""
 
     def __init__(
         self,
         slots: ChunkLayout,
         tensors: Sequence[Tensor | None],
         depth: int,
-        towards: bool,
+        to_initial: bool,
+        online: bool,
     ) -> None:
-        self.slots, self.depth, self.towards = slots, depth, towards
+        self.slots, self.depth = slots, depth
+        self.to_initial, self.online = to_initial, online
         tokens = Tokens(*tensors[:6])  # type: ignore[arg-type]
         self.batch, length, self.heads = tokens.lr.shape
         self.most = (length + slots.chunk_size - 2) // slots.chunk_size + 1
@@ -255,24 +266,25 @@ class _Call:
         self.together = max(1, tokens_together(self.initial, size) // max(1, self.heads * size))
 
     def blocks(self) -> list[slice]:
-        """The samples that are computed together."""
+        """The groups of samples that are computed together."""
         edges = [*range(0, self.batch, self.together), self.batch]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
     def block(self, rows: slice) -> SampleGroup:
-        """Some of the samples."""
+        """Return a group of samples."""
 
         def fold(w: Tensor) -> Tensor:
-            """`[B, H, ..]` to `[n, ..]`; `[1, H, ..]`, which all samples share, to `[H, ..]`."""
+            """Fold `[B, H, ..]` to `[n, ..]`, or `[1, H, ..]`, which all samples share, to `[H, ..]`."""
             w = w if w.shape[0] == 1 else w[rows]
             return w.transpose(0, 1).reshape(-1, *w.shape[2:])
 
         tokens = self.tokens.map(itemgetter(rows))
         start = self._boundary([fold(w) for w in self.state])
-        return SampleGroup(tokens, self.slots[rows], self.initial, start, self.towards, self.most)
+        options = (self.to_initial, self.online, self.most)
+        return SampleGroup(tokens, self.slots[rows], self.initial, start, *options)
 
     def final(self) -> list[Tensor]:
-        """Room for the layers of the final state."""
+        """Allocate the layers of the final state."""
         P = 1 if self.tokens.momentum is None else 2
         return [
             w.new_empty(self.batch, w.shape[0], rows * w.shape[1], w.shape[2])
@@ -281,7 +293,7 @@ class _Call:
         ]
 
     def end(self, gradients: Sequence[Tensor | None], rows: slice) -> Boundary | None:
-        """The gradient of the final state of some samples, zero where there is none; None if all is."""
+        """Return the gradient of the final state of some samples, or None if there is none at all."""
         if all(w is None for w in gradients):
             return None
         layers = (
@@ -291,5 +303,5 @@ class _Call:
         return self._boundary([w.transpose(0, 1).flatten(0, 1).clone() for w in layers])
 
     def _boundary(self, tensors: list[Tensor]) -> Boundary:
-        """A state's flat list of layers; of none, the beginning of a stream."""
+        """Make a boundary from a state's flat list of layers; an empty list starts a stream."""
         return Boundary(tensors[: self.depth], tensors[self.depth :])

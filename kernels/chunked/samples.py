@@ -1,7 +1,7 @@
-"""A few samples on their way through all chunks, forward, and backward from a few saved boundaries.
+"""The walk of some samples through all chunks: forward, and backward from the saved boundaries.
 
 Outside, tokens are `[B, N, H, d]` on the grid of slots; inside a chunk they are `[n, L, d]` for n = H * B
-memories, heads outermost; a layer is `[n, d_in, d_out]`, or `[H, d_in, d_out]` where the batch shares it.
+memories, heads outermost. A layer is `[n, d_in, d_out]`, or `[H, d_in, d_out]` if the batch shares it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from titans_ts.kernels.layout import ChunkLayout
 __all__ = ["SampleGroup", "Tokens", "tokens_together"]
 
 TOGETHER = 65536
-"""Numbers of one tensor that goes through the matrix products: tokens (over heads, samples and chunks)
-times the widest of what a token has. More of them leave a CPU's cache, fewer do not pay for the
-calls; benchmarks/README.md has the measurement."""
+"""Size of one tensor in the matrix products: tokens (over heads, samples and chunks) times the largest
+width of a token. Larger tensors leave a CPU's cache; with smaller ones the calls cost too much.
+benchmarks/README.md has the measurement."""
 
 RUN = 16384
-"""Tokens, over heads, samples and chunks, whose shares are computed together."""
+"""Number of tokens (over heads, samples and chunks) whose coefficients are computed together."""
 
 SAVED = 40
-"""Chunks up to which every boundary is saved for the backward pass; beyond, every k-th."""
+"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
 
 
 def tokens_together(initial: list[Tensor], length: int) -> int:
-    """How many tokens, over heads, samples and chunks of a length, are computed together."""
+    """Return how many tokens (over heads, samples and chunks of a length) are computed together."""
     if initial[0].device.type != "cpu":
-        return 2**20  # no cache to stay in, and calls that cost more
+        return 2**20  # a GPU has no such cache, and its calls cost more
     return TOGETHER // max(length, *(size for w in initial for size in w.shape[1:]))
 
 
@@ -63,11 +63,11 @@ class _Run(NamedTuple):
 
     @property
     def slots(self) -> slice:
-        """Where its tokens are."""
+        """The slots of its tokens."""
         return slice(self.start, self.start + self.n_chunks * self.length)
 
     def cut(self, size: int, first: int | None = None) -> list[_Run]:
-        """Pieces of at most `size` chunks, the first of at most `first`."""
+        """Split into pieces of at most `size` chunks, the first of at most `first`."""
         edges = [0, *range(first or size, self.n_chunks, size), self.n_chunks]
         return [_Run(self.start + a * self.length, self.length, b - a) for a, b in pairwise(edges)]
 
@@ -78,18 +78,20 @@ class SampleGroup:
     Parameters
     ----------
     tokens : Tokens
-        Of these samples, on the grid of `slots`.
+        Tokens of these samples, on the grid of `slots`.
     slots : ChunkLayout
         The layout of these samples.
     initial : list of Tensor
         M_0, `[H, d_in, d_out]` a layer.
     start : Boundary
-        What stood before: `[n, ..]` a layer, `[H, ..]` if the batch shares it, or nothing at the
+        The state before: `[n, ..]` a layer, `[H, ..]` if the batch shares it, or empty at the
         beginning of a stream.
-    towards : bool
-        Whether forgetting leads to M_0.
+    to_initial : bool
+        Whether forgetting moves towards M_0.
+    online : bool
+        Whether the output layer's error is taken just before each token.
     most : int
-        A bound on the number of chunks, which alone decides how many boundaries are saved.
+        Upper bound on the number of chunks; it alone decides how many boundaries are saved.
     """
 
     def __init__(
@@ -98,11 +100,13 @@ class SampleGroup:
         slots: ChunkLayout,
         initial: list[Tensor],
         start: Boundary,
-        towards: bool,
+        to_initial: bool,
+        online: bool,
         most: int,
     ) -> None:
         self.tokens, self.slots = tokens, slots
-        self.initial, self.start, self.towards = initial, start, towards
+        self.initial, self.start, self.to_initial = initial, start, to_initial
+        self.online = slots.chunk_size if online else 0
         batch, _, heads = tokens.lr.shape
         self.n = batch * heads
         tokens_each = max(1, self.n * min(slots.chunk_size, tokens.lr.shape[1]))
@@ -119,7 +123,7 @@ class SampleGroup:
         self.saved_at = {start: i for i, start in enumerate(filter(None, saved))}
 
     def storage(self) -> list[Tensor]:
-        """Room for the boundaries the backward pass needs, `[S, n, P * d_in, d_out]` a layer."""
+        """Allocate the boundaries for the backward pass, `[S, n, P * d_in, d_out]` a layer."""
         return [w.new_empty(self.room, self.n, *w.shape[1:]) for w in self._zeros()]
 
     def forward(self, y: Tensor | None, surprise: Tensor, storage: list[Tensor]) -> Boundary:
@@ -128,14 +132,14 @@ class SampleGroup:
         Parameters
         ----------
         y, surprise : Tensor
-            `[B, N, H, V]` (None: nothing is read) and `[B, N, H]`, filled.
+            Outputs `[B, N, H, V]` (None: nothing is read) and `[B, N, H]`, which are filled.
         storage : list of Tensor
-            What :meth:`storage` returned, filled; empty if no backward pass will follow.
+            The result of :meth:`storage`, which is filled; empty if there is no backward pass.
 
         Returns
         -------
         Boundary
-            What stands after the last token, `[n, ..]` a layer.
+            The state after the last token, `[n, ..]` a layer.
         """
         boundary, anchor = self.start, self.start.anchor
         for run in self.runs:
@@ -176,18 +180,18 @@ class SampleGroup:
         Parameters
         ----------
         y, surprise : Tensor or None
-            Gradients of what :meth:`forward` filled.
+            Gradients of the outputs of :meth:`forward`.
         end : Boundary or None
-            Gradient of what it returned.
+            Gradient of its return value.
         storage : list of Tensor
-            What it stored.
+            The boundaries that it stored.
         tokens, initial
-            Where the gradients of the tokens are put and that of M_0 is added.
+            The gradients of the tokens are written here, and that of M_0 is added here.
 
         Returns
         -------
         Boundary
-            The gradient of the start, shaped as the start.
+            The gradient of the start, with the shapes of the start.
         """
         anchor = [] if end is None else end.anchor
         d_initial: dict[int, list[Tensor]] = {}
@@ -207,7 +211,8 @@ class SampleGroup:
                     self._values(run, piece, shares),
                     Boundary.joined(starts),
                     self._repeated(piece.n_chunks),
-                    self.towards,
+                    self.to_initial,
+                    self.online,
                 )
                 if piece.n_chunks not in d_initial:
                     repeated = self._repeated(piece.n_chunks)
@@ -247,23 +252,23 @@ class SampleGroup:
         return Coefficients(forget, momentum, lr, present)
 
     def _pieces(self, run: _Run) -> list[_Run]:
-        """The chunks of a run that are computed together; the very first starts from other shapes."""
+        """Split a run into chunks computed together; a stream's first chunk has other shapes."""
         return run.cut(self.together, first=None if run.start else 1)
 
     def _values(
         self, run: _Run, piece: _Run, shares: Coefficients | CoefficientValues
     ) -> CoefficientValues:
-        """The shares of a piece of a run, or the gradients of them."""
+        """Return the coefficients of a piece of a run, or their gradients."""
         values = shares.values if isinstance(shares, Coefficients) else shares
         return values.rows(
             (piece.start - run.start) // run.length * self.n, piece.n_chunks * self.n
         )
 
     def _chunk(self, k: Tensor, v: Tensor, shares: CoefficientValues, start: Boundary) -> Chunk:
-        return Chunk(k, v, shares, start, self.initial, self.towards)
+        return Chunk(k, v, shares, start, self.initial, self.to_initial, self.online)
 
     def _boundaries(self, run: _Run, shares: Coefficients, storage: list[Tensor]) -> list[Boundary]:
-        """What stood before every chunk of a run, saved or computed again."""
+        """Return the state before every chunk of a run, saved or recomputed."""
         boundaries: list[Boundary] = []
         before = run
         for chunk in run.cut(1):
@@ -280,13 +285,13 @@ class SampleGroup:
         return boundaries
 
     def _repeated(self, count: int) -> list[Tensor]:
-        """M_0 for several chunks that are computed as one."""
+        """Repeat M_0 for several chunks that are computed as one."""
         if count not in self.repeated:
             self.repeated[count] = [w.repeat(count, 1, 1) for w in self.initial]
         return self.repeated[count]
 
     def _anchor(self, stop: int, stacks: list[Tensor], anchor: list[Tensor]) -> list[Tensor]:
-        """The anchor after slot `stop`: the weights, for the memories that reached a boundary."""
+        """Return the anchor after slot `stop`: the weights of memories that reached a boundary."""
         if not self._ends_chunk(stop):
             return anchor
         weights = [x.narrow(1, 0, w.shape[1]) for x, w in zip(stacks, self.initial, strict=True)]
@@ -299,7 +304,7 @@ class SampleGroup:
     def _anchor_backward(
         self, stop: int, stacks: list[Tensor], anchor: list[Tensor]
     ) -> list[Tensor]:
-        """Add the anchor's gradient to the weights' where it moved; return what is left of it."""
+        """Add the anchor's gradient to the weights' where it moved; return the rest of it."""
         if not self._ends_chunk(stop):
             return anchor
         reached = None if self.slots.source is None else self._reached(stop)
@@ -311,22 +316,22 @@ class SampleGroup:
         return (self.slots.offset + stop) % self.slots.chunk_size == 0
 
     def _reached(self, stop: int) -> Tensor:
-        """Which of the n memories have a token in every slot up to `stop`."""
+        """Return which of the n memories have a token in every slot up to `stop`."""
         heads = self.tokens.lr.shape[-1]
         full = self.slots.end.to(self.tokens.lr.device) >= stop
         return full.repeat(heads)[:, None, None]
 
     def _spread(self, w: Tensor) -> Tensor:
-        """Weights that the batch may share, one for every memory."""
+        """Expand weights that the batch may share to one for every memory."""
         return w[:, None].expand(-1, self.n // len(w), *w.shape[1:]).flatten(0, 1)
 
     def _zeros(self) -> list[Tensor]:
-        """Stacks at the beginning of a stream, `[H, P * d_in, d_out]` a layer."""
+        """Return the stacks at the beginning of a stream, `[H, P * d_in, d_out]` a layer."""
         P = 1 if self.tokens.momentum is None else 2
         return [w.new_zeros(w.shape[0], P * w.shape[1], w.shape[2]) for w in self.initial]
 
     def _at_start(self, end: Boundary | None, anchor: list[Tensor]) -> Boundary:
-        """The gradient of the start; if no chunk came, all of the end's is the start's."""
+        """Return the gradient of the start; without chunks it is the gradient of the end."""
         if end is None:
             return self.start.zeros()
         if not self.runs:
@@ -337,19 +342,19 @@ class SampleGroup:
 
 
 def _add_all(whole: list[Tensor], parts: list[Tensor]) -> None:
-    """Add gradients `[n, d_in, d_out]` to those of what the batch may share, or of nothing."""
+    """Add gradients `[n, d_in, d_out]` to those of weights that the batch may share."""
     for w, part in zip(whole, parts, strict=False):
         w.add_(part.view(len(w), -1, *w.shape[1:]).sum(1))
 
 
 def _fold(x: Tensor, run: _Run) -> Tensor:
-    """Of `[B, N, H, ..]`, the tokens of a run of G chunks as `[G * n, L, ..]`."""
+    """Return the tokens of a run of G chunks in `[B, N, H, ..]` as `[G * n, L, ..]`."""
     x = x[:, run.slots].unflatten(1, (run.n_chunks, run.length))  # [B, G, L, H, ..]
     return x.permute(1, 3, 0, 2, *range(4, x.ndim)).flatten(0, 2).contiguous()
 
 
 def _unfold(x: Tensor, run: _Run, y: Tensor) -> None:
-    """Put y `[G * n, L, ..]` where the run's tokens are in x `[B, N, H, ..]`."""
+    """Write y `[G * n, L, ..]` to the places of the run's tokens in x `[B, N, H, ..]`."""
     place = x[:, run.slots].unflatten(1, (run.n_chunks, run.length))
     y = y.unflatten(0, (run.n_chunks, x.shape[2], x.shape[0]))  # [G, H, B, L, ..]
     place.copy_(y.permute(2, 0, 3, 1, *range(4, y.ndim)))

@@ -1,4 +1,4 @@
-"""One token: the step of a stream, with nothing to lay out and no gradient to prepare."""
+"""One token: the step of a stream, without a layout and without gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["compute", "uncovered"]
 
 
 def uncovered(call: MemoryCall) -> str | None:
-    """Why this does not cover a call, or None if it does."""
+    """Return why this does not cover a call, or None if it does."""
     length = call.k.shape[1]
     if length != 1:
         return f"the call has {length} tokens, not one"
@@ -35,17 +35,17 @@ def uncovered(call: MemoryCall) -> str | None:
 def compute(call: MemoryCall) -> MemoryOutput:
     """Write one token and read the memory after it, without gradients."""
     call = call.in_full_precision()
-    q, k, v, forget, momentum, lr, initial, state, _, chunk_size, forget_to = call
+    q, k, v, forget, momentum, lr, initial, state, _, chunk_size, forget_to, _ = call
     assert state is not None
     batch, _, heads, _ = k.shape
     n = batch * heads
 
     def token(x: Tensor) -> Tensor:
-        """`[B, 1, H, ..]` to `[n, 1, d]`."""
+        """Reshape `[B, 1, H, ..]` to `[n, 1, d]`."""
         return x.reshape(n, 1, -1)
 
     def fold(layers: Iterable[Tensor]) -> list[Tensor]:
-        """`[B, H, ..]` to `[n, ..]`."""
+        """Reshape `[B, H, ..]` to `[n, ..]`."""
         return [w.reshape(n, *w.shape[2:]) for w in layers]
 
     anchor = fold(state.anchor)
@@ -53,24 +53,27 @@ def compute(call: MemoryCall) -> MemoryOutput:
     for a in anchor[:-1]:
         before.append(torch.bmm(inputs[-1], a))
         inputs.append(F.silu(before[-1]))
-    errors = [torch.baddbmm(token(v), inputs[-1], anchor[-1], beta=-2, alpha=2)]  # 2 (M(k) - v)
+    last = fold(state.weights[-1:])[0] if call.online else anchor[-1]
+    errors = [torch.baddbmm(token(v), inputs[-1], last, beta=-2, alpha=2)]  # 2 (M(k) - v)
     for a, z in zip(reversed(anchor[1:]), reversed(before), strict=True):
         errors.insert(0, torch.ops.aten.silu_backward(torch.bmm(errors[0], a.mT), z))
 
     def gate(x: Tensor) -> Tensor:
-        """`[B, 1, H]` to `[B, H, 1, 1]`."""
+        """Reshape `[B, 1, H]` to `[B, H, 1, 1]`."""
         return x.view(batch, heads, 1, 1)
 
+    written = inputs
+    if call.online and before:
+        length = inputs[-1].square().sum(-1, keepdim=True).clamp_min_(1)
+        written = [*(x / chunk_size for x in inputs[:-1]), inputs[-1] / length]
     after, kept = [], []
-    for x, e, w, s, w0 in zip(inputs, errors, state.weights, state.momentum, initial, strict=True):
+    for x, e, w, s, w0 in zip(written, errors, state.weights, state.momentum, initial, strict=True):
         row, column = ((e * -token(lr)).view(batch, heads, 1, -1), x.view(batch, heads, -1, 1))
-        written = (
-            row * column if momentum is None else torch.addcmul(s * gate(momentum), row, column)
-        )
+        added = row * column if momentum is None else torch.addcmul(s * gate(momentum), row, column)
         if forget is not None:
             w = torch.lerp(w, w0, gate(forget)) if forget_to == "init" else w * gate(1 - forget)
-        after.append(w + written)
-        kept.append(written)
+        after.append(w + added)
+        kept.append(added)
 
     y = None
     if q is not None:

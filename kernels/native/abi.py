@@ -1,4 +1,4 @@
-"""How the compiled kernels are given tensors: addresses and numbers, eight bytes each."""
+"""Passing tensors to the compiled kernels: addresses and numbers of eight bytes each."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 Result = TypeVar("Result")
 
 DEPTH = 4
-"""Most layers of a memory, as in csrc/memory.h."""
+"""Maximum number of layers of a memory, as in csrc/memory.h."""
 DTYPES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.float64: ("DOUBLE",)}
-"""What is defined as the sources are compiled for a dtype."""
+"""Macros that are defined when the sources are compiled for a dtype."""
 Integer = ctypes.c_int64
 
 
 def address(x: Tensor | None) -> int:
-    """Where a tensor's numbers are; 0 for None, and not 0 for an empty one.
+    """Return the address of a tensor's numbers: 0 for None, not 0 for an empty tensor.
 
     Raises
     ------
     ValueError
-        If they are not in this machine's memory.
+        If the tensor is not on the CPU.
     """
     if x is None:
         return 0
@@ -48,12 +48,12 @@ def address(x: Tensor | None) -> int:
 
 
 def point(places: Any, tensors: Sequence[Tensor | None]) -> None:
-    """Put addresses into an array of a structure, from its beginning."""
+    """Write addresses into an array of a structure, from its beginning."""
     places[: len(tensors)] = list(map(address, tensors))
 
 
 def places(position: Tensor, batch_size: int, end: int) -> Tensor:
-    """Positions `[B]` as C reads them.
+    """Return positions `[B]` in the layout that C reads.
 
     Raises
     ------
@@ -71,15 +71,15 @@ def places(position: Tensor, batch_size: int, end: int) -> Tensor:
 
 
 def samples(w: Tensor) -> Tensor:
-    """A layer of a state `[B, ..]` whose samples are contiguous, though they may be one and the same."""
+    """Return a layer of a state `[B, ..]` with contiguous samples, which may share one tensor."""
     return w if w.is_contiguous() or w[0].is_contiguous() else w.contiguous()
 
 
 def in_threads(count: int, most: int, part: Callable[[int, int], Result]) -> list[Result]:
     """Call `part(first, last)` for the parts of `range(count)`, each in a thread.
 
-    There are at most `most` parts, and at most as many as the threads that torch may use. The calling
-    thread computes the first part, threads that are kept from call to call compute the others.
+    There are at most `most` parts, and not more than torch may use threads. The calling thread computes
+    the first part; the others run in a pool of threads that is kept between calls.
     """
     n = max(1, min(count, most, torch.get_num_threads()))
     if n == 1:
@@ -98,7 +98,7 @@ _kept: list[tuple[int, ThreadPoolExecutor]] = []
 
 
 def threads(n: int) -> ThreadPoolExecutor:
-    """A pool of at least n threads, which this process keeps."""
+    """Return a pool of at least n threads, which this process keeps."""
     if not _kept or _kept[-1][0] < n:
         # another thread may still submit to the smaller pool; without references it ends by itself
         _kept[:] = [(n, ThreadPoolExecutor(n, thread_name_prefix="titans_ts"))]

@@ -1,4 +1,4 @@
-"""The C sources of this package, compiled for this machine when first needed, and kept."""
+"""Compilation of the C sources of this package for this machine at first use, with a cache."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pathlib import Path
 __all__ = ["library", "unavailable"]
 
 _SOURCES = Path(__file__).parent / "csrc"
-# No -ffast-math: NaN and infinity stay what they are.
+# No -ffast-math: it would not preserve NaN and infinity.
 _FLAGS = ["-O3", "-std=gnu11", "-shared", "-fPIC", "-ffp-contract=fast"]
 _FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 _TUNED = "-march=native"
 
 
 def library(*definitions: str) -> ctypes.CDLL:
-    """What the sources of `csrc/` make, loaded.
+    """Return the loaded library that is compiled from `csrc/`.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def library(*definitions: str) -> ctypes.CDLL:
 
 @cache
 def _load(*definitions: str) -> ctypes.CDLL | str:
-    """The library, or why there is none: a compiler that failed is not asked again."""
+    """Return the library, or the reason why there is none; a compiler that failed is not run again."""
     reason, command = unavailable(), _compiler()
     if reason is not None or command is None:
         return str(reason)
@@ -60,7 +60,7 @@ def _load(*definitions: str) -> ctypes.CDLL | str:
         key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
         path = _folder() / f"{'-'.join(['titans', *map(str.lower, definitions)])}-{key}.so"
         if path.exists():
-            with contextlib.suppress(OSError):  # damaged: it is made again
+            with contextlib.suppress(OSError):  # a damaged file is compiled again
                 return ctypes.CDLL(str(path))
         _compile(command, options, files, path)
         return ctypes.CDLL(str(path))
@@ -75,7 +75,7 @@ def _warn(reason: str) -> None:
 
 @cache
 def unavailable() -> str | None:
-    """Why nothing can be compiled here, or None."""
+    """Return why nothing can be compiled here, or None."""
     if os.name != "posix":
         return f"C sources are not compiled on {platform.system()}"
     if _compiler() is None:
@@ -85,7 +85,7 @@ def unavailable() -> str | None:
 
 @cache
 def _compiler() -> list[str] | None:
-    """The command, of which CC may name several words."""
+    """Return the compiler command; CC may contain several words."""
     named = shlex.split(os.environ.get("CC", ""))
     for words in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(words[0]):
@@ -95,7 +95,7 @@ def _compiler() -> list[str] | None:
 
 @cache
 def _processor() -> str:
-    """What the compiled code depends on; a home folder may serve several machines."""
+    """Describe the processor, for the cache key: several machines may share a home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -105,7 +105,7 @@ def _processor() -> str:
 
 @cache
 def _folder() -> Path:
-    """Where libraries are kept: the user's cache, or a temporary folder if that is read-only."""
+    """Return the folder of libraries: the user's cache, or a temporary folder if that is read-only."""
     import pooch
 
     folder = Path(pooch.os_cache("titans-ts")) / "compiled"
@@ -119,13 +119,13 @@ def _folder() -> Path:
 
 
 def _compile(command: list[str], options: list[str], sources: list[str], path: Path) -> None:
-    """Compile for exactly this processor, or for any of its kind where the compiler cannot."""
+    """Compile for exactly this processor, or for its architecture if the compiler cannot."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         for extra in ([_TUNED], []):
             words = [*command, *extra, *options, *sources, "-o", str(made), "-lm"]
             result = subprocess.run(words, capture_output=True, text=True, check=False)
             if result.returncode == 0:
-                os.replace(made, path)  # another process may have been faster
+                os.replace(made, path)  # atomic, because another process may be faster
                 return
     raise RuntimeError(f"{' '.join(words)} failed: {result.stderr.strip()[-500:]}")

@@ -1,4 +1,4 @@
-"""What all the compiled kernels cover: devices, dtypes, depths and chunks."""
+"""The devices, dtypes, depths and chunks that all compiled kernels cover."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from titans_ts.kernels.native.compiler import library
 __all__ = ["LARGEST_CHUNK", "uncovered_sizes"]
 
 LARGEST_CHUNK = 256
-"""Tokens: the numbers that a chunk's tokens share must fit the processor's cache."""
+"""In tokens: the coefficients of a chunk must fit in the processor's cache."""
 
 
 def uncovered_sizes(x: Tensor, depth: int, chunk_size: int) -> str | None:
-    """Why the compiled kernels do not cover a tensor and a memory, or None if they do.
+    """Return why the compiled kernels do not cover a tensor and a memory, or None if they do.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def uncovered_sizes(x: Tensor, depth: int, chunk_size: int) -> str | None:
     Returns
     -------
     str or None
-        The reason, in a few words.
+        The reason.
 
     Examples
     --------
@@ -61,5 +61,5 @@ def _uncompiled(*definitions: str) -> str | None:
     return None
 
 
-# what torch.compiler.assume_constant_result does, which would import all of torch.compile
+# same effect as torch.compiler.assume_constant_result, without importing all of torch.compile
 _uncompiled._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """One token of every stream through a whole layer or block, compiled.
 
-`csrc/layer.c` has the computation, that of :class:`titans_ts.nn.NeuralMemory` and of a block around a
-MAC: there every step of it is an operation of torch, and for a single token calling those takes longer
-than computing them. Everything is float32 or float64, on the CPU, without gradients.
+`csrc/layer.c` computes the same as :class:`titans_ts.nn.NeuralMemory` and a block around a MAC. These
+call many operations of torch, and for a single token the calls take longer than the computation.
+Everything is float32 or float64, on the CPU, without gradients.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Layer", "MACBlock", "native_block", "native_read", "native_step", "u
 
 
 _LARGEST = 2**22
-"""Samples times weights of the projection: past it torch's products of many rows are faster."""
+"""Limit of samples times weights of the projection; above it, torch's matrix products are faster."""
 
 
 class Layer(NamedTuple):
     """A memory layer of width D, with H heads of width K."""
 
     in_proj: Tensor
-    """`[4 D + gates * H, D]`: rows for the output's gate, for queries, keys and values, and for gates."""
+    """`[4 D + gates * H, D]`: rows for the output gate, for queries, keys and values, and for gates."""
     gate_bias: Tensor | None
     """`[gates * H]`."""
     taps: Tensor
@@ -41,17 +41,19 @@ class Layer(NamedTuple):
     out_proj: Tensor
     """`[D, D]`."""
     gates: tuple[str, ...]
-    """Of "lr", "forget" and "momentum", in the order of the rows."""
+    """A selection of "lr", "forget" and "momentum", in the order of the rows."""
     depth: int
     """L_M."""
     chunk_size: int
     """b."""
-    towards: bool
-    """Whether forgetting leads to M_0."""
+    to_initial: bool
+    """Whether forgetting moves towards M_0."""
+    online: bool
+    """Whether the output layer's error is taken just before each token."""
 
 
 class MACBlock(NamedTuple):
-    """What a block around a MAC has beside its memory, in the order in which layer.c takes it."""
+    """The parameters of a block around a MAC besides its memory, in the order of layer.c."""
 
     mixer_norm: Tensor
     """`[D]`."""
@@ -62,11 +64,11 @@ class MACBlock(NamedTuple):
     out_proj: Tensor
     """`[D, D]`, of the attention."""
     cosines: Tensor
-    """`[segment, 1, 3, 1, K]`, by which queries, keys and values are turned."""
+    """`[segment, 1, 3, 1, K]`, the rotation of queries, keys and values."""
     sines: Tensor
     """The same shape."""
     gate: Tensor
-    """`[2 D]`: norms of what was attended to, and of what the memory made of it."""
+    """`[2 D]`: weights of two norms, of the attention's output and of the memory's output for it."""
     ff_norm: Tensor
     """`[D]`."""
     up: Tensor
@@ -80,7 +82,7 @@ class MACBlock(NamedTuple):
 
 
 def uncovered_layer(x: Tensor, layer: Layer) -> str | None:
-    """Why the functions below do not cover tokens x `[B, T, D]` and a layer, or None if they do."""
+    """Return why the functions below do not cover x `[B, T, D]` and a layer, or None if they do."""
     if torch.compiler.is_compiling():
         return "torch.compile would not see what it computes"
     if x.shape[1] != 1:
@@ -112,18 +114,19 @@ def native_step(
     x : Tensor
         `[B, 1, D]`.
     layer : Layer
-        A layer that :func:`uncovered_layer` has no reason against.
+        A layer for which :func:`uncovered_layer` returns None.
     initial : Weights
         M_0.
     conv : Tensor
         The convolution's last inputs, `[B, conv_size - 1, 3 D]`.
     state : MemoryState
-        Where the streams stand.
+        The state of the streams.
 
     Returns
     -------
     tuple[Tensor, Tensor, MemoryState, Tensor]
-        `[B, 1, D]`, the convolution's last inputs, the state after the token, its surprise `[B, 1, H]`.
+        `[B, 1, D]`, the convolution's last inputs, the state after the token, and the surprise
+        `[B, 1, H]`.
     """
     step = _Step(x, layer, conv, initial, state)
     _call("step", step.fields, x)
@@ -138,7 +141,7 @@ def native_read(x: Tensor, layer: Layer, weights: Weights, conv: Tensor) -> tupl
     x : Tensor
         `[B, 1, D]`.
     layer : Layer
-        A layer that :func:`uncovered_layer` has no reason against.
+        A layer for which :func:`uncovered_layer` returns None.
     weights : Weights
         M, `[B, H, d_in, d_out]` a layer.
     conv : Tensor
@@ -181,12 +184,12 @@ def native_block(
     pairs : Tensor
         Keys and values of the segment, `[B, 2, H, 2 segment, K]`.
     position : Tensor
-        `[B]`: where in their segments the tokens stand.
+        `[B]`: positions of the tokens in their segments.
 
     Returns
     -------
     tuple[tuple, Tensor, Tensor]
-        What :func:`native_step` returns, with the block's output, and the new `read_conv` and `pairs`.
+        The result of :func:`native_step` with the block's output, and the new `read_conv` and `pairs`.
     """
     step = _Step(x, layer, conv, initial, state)
     dtype, (n, _, width) = x.dtype, x.shape
@@ -211,7 +214,7 @@ def native_block(
 
 
 class _Step:
-    """`struct layer` of layer.c, and what its addresses belong to."""
+    """`struct layer` of layer.c, and the tensors behind its addresses."""
 
     def __init__(
         self,
@@ -231,7 +234,7 @@ class _Step:
         self.after: list[Tensor] = []
         self.surprise = x.new_empty(n, 1, heads)
         self.position = None
-        if state is None:  # what is read is all there is
+        if state is None:  # a read needs only the weights
             for w in initial:
                 _same("weights", w.shape, (n, *w.shape[1:]))
             _same("conv", conv.shape, (n, len(layer.taps) - 1, width))
@@ -259,7 +262,7 @@ class _Step:
         results = (self.conv, self.y, self.surprise, self.position)
         self.fields = [
             *(x.shape[2], heads, n, len(layer.taps), *gates),
-            *(depth, layer.chunk_size, int(layer.towards)),
+            *(depth, layer.chunk_size, int(layer.to_initial), int(layer.online)),
             *map(address, (self.x, *parameters, *results)),
             *(initial[0].shape[-2], *(w.shape[-1] for w in initial), *[0] * (DEPTH - depth)),
             *_by_layer(map(address, self.initial), depth, 1),
@@ -289,7 +292,7 @@ def _flat(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _by_layer(numbers: Iterable[int], depth: int, count: int) -> list[int]:
-    """Those of `depth` layers, `count` times over, in places for DEPTH layers."""
+    """Pad `count` groups of `depth` numbers to groups of DEPTH numbers."""
     numbers = list(numbers)
     places = [0] * (count * DEPTH)
     for i in range(0, len(numbers) // depth):

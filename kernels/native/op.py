@@ -1,7 +1,7 @@
 """The neural memory compiled for this machine's CPU, forward and backward: any depth up to four.
 
-Here are the checks, the layout of tensors and the operators; `csrc/memory.c` has the computation, one
-sample and head after the other. It is compiled by the system's C compiler when first used.
+This module has the checks, the layout of tensors and the operators. `csrc/memory.c` has the computation,
+one sample and head after the other. The system's C compiler compiles it at first use.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from titans_ts.kernels.state import MemoryOutput, MemoryState
 __all__ = ["compute", "uncovered"]
 
 SAVED = 40
-"""Chunks up to which every boundary is saved for the backward pass; beyond, every k-th."""
-_WORK = 2**22  # tokens times weights that are worth a thread, some 100 microseconds
+"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
+_WORK = 2**22  # tokens times weights that justify a thread, about 100 microseconds
 _TOKENS = 6  # q, k, v, forget, momentum, lr
 _STATE = ("weights", "momenta", "anchor")
 
 
 def uncovered(call: MemoryCall) -> str | None:
-    """Why the compiled memory does not cover a call, or None if it does."""
+    """Return why the compiled memory does not cover a call, or None if it does."""
     return uncovered_sizes(call.k, len(call.initial), call.chunk_size)
 
 
 def compute(call: MemoryCall) -> MemoryOutput:
-    """Write every token into the memory and read the memory after it. Differentiable once."""
-    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, _ = call
+    """Write every token and read the memory after it; the result can be differentiated once."""
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, *_ = call
     batch, length, *_ = k.shape
     mask = None if mask is None else mask.bool()
     depth = len(initial)
-    towards = call.to_initial
+    to_initial = call.to_initial
     dtype = torch.promote_types(v.dtype, torch.float32)
     before: tuple[Tensor, ...] = ()
     if state is not None:
@@ -63,12 +63,14 @@ def compute(call: MemoryCall) -> MemoryOutput:
     save = requires_gradient(*tensors)
     compiling = torch.compiler.is_compiling()
     if save or compiling:
-        options = (depth, chunk_size, towards, save)
+        options = (depth, chunk_size, to_initial, call.online, save)
         y, surprise, *layers = _Native.apply(*options, position, mask, *tensors)
     else:
-        y, surprise, *layers = _forward(position, mask, tensors, depth, chunk_size, towards, False)
+        y, surprise, *layers = _forward(
+            position, mask, tensors, depth, chunk_size, to_initial, call.online, False
+        )
     weights, momenta, anchor = (tuple(layers[i * depth : (i + 1) * depth]) for i in range(3))
-    if momentum is None:  # it stays as it is
+    if momentum is None:  # the momentum does not change
         momenta = tuple(map(torch.zeros_like, weights)) if state is None else state.momentum
     seen = length if mask is None else mask.sum(1).cpu()
     final = MemoryState(weights, momenta, anchor, (position + seen) % chunk_size)
@@ -76,11 +78,11 @@ def compute(call: MemoryCall) -> MemoryOutput:
 
 
 class _Fields(ctypes.Structure):
-    """`struct call` of memory.c; addresses are 0 where there is nothing."""
+    """`struct call` of memory.c; the address of a missing tensor is 0."""
 
     _fields_ = (
-        *((name, Integer) for name in ("depth", "chunk", "batch", "heads", "length", "towards")),
-        *((name, Integer) for name in ("every", "room", "first", "last")),
+        *((name, Integer) for name in ("depth", "chunk", "batch", "heads", "length")),
+        *((name, Integer) for name in ("to_initial", "online", "every", "room", "first", "last")),
         ("widths", Integer * (DEPTH + 1)),
         ("tokens", Integer * _TOKENS),
         ("strides", Integer * (3 * _TOKENS)),
@@ -97,7 +99,7 @@ class _Fields(ctypes.Structure):
 
 
 class _Call:
-    """The arguments of a call as memory.c takes them."""
+    """The arguments of a call in the form of memory.c."""
 
     def __init__(
         self,
@@ -106,7 +108,8 @@ class _Call:
         tensors: Sequence[Tensor | None],
         depth: int,
         chunk_size: int,
-        towards: bool,
+        to_initial: bool,
+        online: bool,
     ) -> None:
         tokens = list(map(_with_rows, tensors[:_TOKENS]))
         weights = [w for w in tensors[_TOKENS:] if w is not None]
@@ -120,7 +123,7 @@ class _Call:
         batch, length, heads, width = k.shape
         every, room = _saving(length, chunk_size)
         fields = self.fields = _Fields(
-            depth, chunk_size, batch, heads, length, towards, every, room
+            depth, chunk_size, batch, heads, length, to_initial, online, every, room
         )
         fields.widths[: depth + 1] = [width, *(w.shape[2] for w in layers)]
         strides = [(0, 0, 0) if x is None else x.stride()[:3] for x in tokens]
@@ -140,15 +143,15 @@ class _Call:
             state,
             mask,
             position,
-        )  # as long as their addresses are in use
+        )  # kept as long as their addresses are in use
         size = sum(w.shape[1] * w.shape[2] for w in layers)
         self.memories = batch * heads
         self.worth = 1 + self.memories * length * size // _WORK
 
     def run(self, name: str, gradients: Sequence[Tensor] = ()) -> None:
-        """Call a function of memory.c, from several threads if it is worth it.
+        """Call a function of memory.c, in several threads if there is enough work.
 
-        `gradients`, those of M_0, are added up from what each thread finds.
+        `gradients` are those of M_0; the results of all threads are added to them.
         """
         function = getattr(library(*DTYPES[self.dtype]), f"titans_{name}")
 
@@ -167,12 +170,12 @@ class _Call:
 
 
 def _with_rows(x: Tensor | None) -> Tensor | None:
-    """Tokens `[B, T, H, d]` whose last axis has no gaps; gates `[B, T, H]` as they are."""
+    """Return tokens `[B, T, H, d]` with a contiguous last axis; gates `[B, T, H]` are unchanged."""
     return x if x is None or x.ndim == 3 or x.stride(-1) == 1 else x.contiguous()
 
 
 def _saving(length: int, chunk_size: int) -> tuple[int, int]:
-    """Every how many chunks a boundary is saved, and how many are, wherever the first chunk begins."""
+    """Return k (every k-th boundary is saved) and how many are saved, for any start position."""
     n_chunks = max(0, length + 2 * chunk_size - 2) // chunk_size
     every = 1 if n_chunks <= SAVED else min(-(-n_chunks // SAVED), math.isqrt(n_chunks))
     return every, n_chunks // every
@@ -181,7 +184,7 @@ def _saving(length: int, chunk_size: int) -> tuple[int, int]:
 def _outputs(
     tensors: Sequence[Tensor | None], depth: int, chunk_size: int, save: bool
 ) -> list[Tensor]:
-    """Room for what :func:`_forward` returns."""
+    """Allocate the results of :func:`_forward`."""
     q, k, momentum = tensors[0], tensors[1], tensors[4]
     layers = [w for w in tensors[_TOKENS : _TOKENS + depth] if w is not None]
     assert k is not None
@@ -206,16 +209,17 @@ def _forward(
     tensors: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
     save: bool,
 ) -> list[Tensor]:
     """Return y, surprise, the layers of the state after and the saved boundaries.
 
-    `tensors` are q, k, v, forget, momentum, lr, M_0, and the state's layers if a stream goes on.
+    `tensors` are q, k, v, forget, momentum, lr, M_0, and the state's layers if a stream continues.
     """
-    call = _Call(position, mask, tensors, depth, chunk_size, towards)
+    call = _Call(position, mask, tensors, depth, chunk_size, to_initial, online)
     y, surprise, *layers, saved = outputs = _outputs(tensors, depth, chunk_size, save)
-    if mask is not None:  # what is absent is not written
+    if mask is not None:  # the kernel does not write absent tokens
         y.zero_()
         surprise.zero_()
     to = call.fields
@@ -234,22 +238,23 @@ def _backward(
     gradients: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
 ) -> list[Tensor]:
-    """Return the gradients of `tensors` from those of what :func:`_forward` returned."""
-    call = _Call(position, mask, tensors, depth, chunk_size, towards)
+    """Return the gradients of `tensors` from those of the results of :func:`_forward`."""
+    call = _Call(position, mask, tensors, depth, chunk_size, to_initial, online)
     given = [None if x is None else x.to(call.dtype).contiguous() for x in gradients]
     to = call.fields
     to.saved, to.d_y, to.d_surprise = saved.data_ptr(), *map(address, given[:2])
     for i, name in enumerate(_STATE):
         part = given[2 + i * depth : 2 + (i + 1) * depth]
-        if any(x is not None for x in part):  # of all layers there is a gradient, or of none
+        if any(x is not None for x in part):  # all layers need a gradient, or none
             for layer, w in enumerate(call.initial):
                 if part[layer] is None:
                     part[layer] = w.new_zeros(position.shape[0], *w.shape)
             point(getattr(to, f"d_{name}_after"), part)
-            given += part  # as long as their addresses are in use
-    # of what is there every number is written: of present tokens, and of queries that were read
+            given += part  # kept as long as their addresses are in use
+    # the kernel writes the gradients of present tokens, and of queries only if y has a gradient
     written = range(0 if gradients[0] is not None else 1, _TOKENS if mask is None else 0)
     found = [
         None if x is None else (x.new_empty if i in written else x.new_zeros)(x.shape)
@@ -269,7 +274,8 @@ def _forward_shapes(
     tensors: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
     save: bool,
 ) -> list[Tensor]:
     return _outputs(tensors, depth, chunk_size, save)
@@ -283,7 +289,8 @@ def _backward_shapes(
     gradients: Sequence[Tensor | None],
     depth: int,
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
+    online: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape) for x in tensors if x is not None]
 
@@ -291,14 +298,14 @@ def _backward_shapes(
 _forward_operator = operator(
     "titans_ts::native_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
-    "bool towards, bool save) -> Tensor[]",
+    "bool to_initial, bool online, bool save) -> Tensor[]",
     _forward,
     _forward_shapes,
 )
 _backward_operator = operator(
     "titans_ts::native_memory_backward",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
-    "int depth, int chunk_size, bool towards) -> Tensor[]",
+    "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
     _backward_shapes,
 )
@@ -312,17 +319,18 @@ class _Native(torch.autograd.Function):
         ctx: Any,
         depth: int,
         chunk_size: int,
-        towards: bool,
+        to_initial: bool,
+        online: bool,
         save: bool,
         position: Tensor,
         mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         *outputs, saved = _forward_operator(
-            position, mask, tensors, depth, chunk_size, towards, save
+            position, mask, tensors, depth, chunk_size, to_initial, online, save
         )
         ctx.set_materialize_grads(False)
-        ctx.options = (depth, chunk_size, towards)
+        ctx.options = (depth, chunk_size, to_initial, online)
         ctx.save_for_backward(position, mask, *tensors, saved)
         return tuple(outputs)
 
@@ -332,6 +340,7 @@ class _Native(torch.autograd.Function):
         position, mask, *tensors, saved = ctx.saved_tensors
         found = iter(_backward_operator(position, mask, tensors, saved, gradients, *ctx.options))
         return (
+            None,
             None,
             None,
             None,

@@ -1,6 +1,6 @@
-"""What a layer does to its tokens before and after the memory, compiled: `csrc/units.c`.
+"""The operations of a layer before and after the memory, compiled from `csrc/units.c`.
 
-:mod:`titans_ts.nn.fused` is the same in torch, and decides where each piece of a stream begins.
+:mod:`titans_ts.nn.fused` has the same in torch, and decides where each piece of a stream begins.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = [
     "uncovered_units",
 ]
 
-_WORK = 2**17  # numbers that are worth a thread, some 100 microseconds
-_PARTS = 4  # most results of units, as in units.c
+_WORK = 2**17  # numbers that justify a thread, about 100 microseconds
+_PARTS = 4  # maximum number of results, as in units.c
 
 
 def uncovered_units(*tensors: Tensor) -> str | None:
-    """Why the functions below do not cover tensors of these dtypes and devices, or None if they do."""
+    """Return why the functions below do not cover tensors like these, or None if they do."""
     x = tensors[0]
     if torch.compiler.is_compiling():
         return "torch.compile would not see what it computes"
@@ -44,7 +44,7 @@ def uncovered_units(*tensors: Tensor) -> str | None:
 
 
 def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
-    """Causal depthwise convolution, SiLU, and division of every K channels by their length.
+    """Apply a causal depthwise convolution and SiLU, and scale every K channels to length one.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
     taps : Tensor
         `[n + 1, C]`.
     units : Tensor
-        `[B, T, C / K, K]`, filled; a token's are contiguous.
+        Result `[B, T, C / K, K]`, which is filled; the numbers of a token are contiguous.
     """
     batch, before = len(stream), len(taps) - 1
     length, channels = stream.shape[1] - before, taps.shape[1]
@@ -77,20 +77,20 @@ def native_units_backward(
     d_new: Tensor,
     d_taps: Tensor,
 ) -> Tensor:
-    """Gradients of :func:`native_units`, whose result was cut into parts of equal size.
+    """Compute the gradients of :func:`native_units`, whose result was cut into equal parts.
 
     Parameters
     ----------
     stream, taps
-        As there.
+        As for :func:`native_units`.
     d_units : sequence of Tensor
-        Of each part, `[B, T, heads, K]`.
+        Gradient of each part, `[B, T, heads, K]`.
     d_last : Tensor
-        What later tokens pass back to the stream's last rows, `[B, n, C]`.
+        Gradient of the stream's last rows from later tokens, `[B, n, C]`.
     d_new : Tensor
-        `[B, T, C]`, filled: the gradient of the stream's last T rows.
+        Gradient of the stream's last T rows, `[B, T, C]`, which is filled.
     d_taps : Tensor
-        `[n + 1, C]`, added to.
+        `[n + 1, C]`; the gradient of `taps` is added to it.
 
     Returns
     -------
@@ -125,9 +125,9 @@ def native_units_backward(
 
 
 def native_gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    """Root-mean-square norm of every head of y `[.., H, K]`, times a weight and the SiLU of a gate.
+    """Normalise every head of y `[.., H, K]` by its RMS; multiply by a weight and the SiLU of a gate.
 
-    Returns `[.., H K]`, as the gate has it.
+    The result is `[.., H K]`, like the gate.
     """
     y, gate, weight = y.contiguous(), gate.contiguous(), weight.contiguous()
     out = torch.empty_like(gate)
@@ -144,7 +144,7 @@ def native_gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
 def native_gated_norm_backward(
     y: Tensor, gate: Tensor, weight: Tensor, d_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`native_gated_norm`."""
+    """Compute the gradients of :func:`native_gated_norm`."""
     y, gate, weight, d_out = (x.contiguous() for x in (y, gate, weight, d_out))
     d_y, d_gate = torch.empty_like(y), torch.empty_like(gate)
     rows = gate.numel() // max(1, gate.shape[-1])

@@ -100,7 +100,7 @@ def _output_errors(
 
 @triton.autotune(
     launches(((4, 1), (8, 1)), BF=(16, 32)),
-    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TOWARDS", "PRECISION"],
+    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def deep_forward(
@@ -136,7 +136,7 @@ def deep_forward(
     BV: tl.constexpr,
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     SAVE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -195,11 +195,11 @@ def deep_forward(
             m1, w01 = w1, w1
             if MOMENTUM:
                 m1 = tl.load(new_momentum + base + at1, mask=mask1, other=0.0)
-            if TOWARDS:
+            if TO_INITIAL:
                 w01 = tl.load(target + at1, mask=mask1, other=0.0)
             hidden = x
             if READ:
-                z1 = read(queries, w1, m1, w01, beta, carry, MOMENTUM, TOWARDS, PRECISION)
+                z1 = read(queries, w1, m1, w01, beta, carry, MOMENTUM, TO_INITIAL, PRECISION)
                 hidden, _, _ = silu(z1 - dot(similar, e1, PRECISION))
                 inner += dot(hidden, tl.trans(x), PRECISION)
             if SAVE:
@@ -208,24 +208,24 @@ def deep_forward(
                     tl.store(saved + at_saved + size + at1, m1, mask=when(save_now, mask1))
             w1, m1 = write(
                 keys, e1, w1, m1, w01, D, C_last, beta_last, carry_last, all_decay,
-                MOMENTUM, TOWARDS, PRECISION,
+                MOMENTUM, TO_INITIAL, PRECISION,
             )  # fmt: skip
 
             w2 = tl.load(new_weights + base + at2, mask=mask2, other=0.0)
             m2, w02 = w2, w2
             if MOMENTUM:
                 m2 = tl.load(new_momentum + base + at2, mask=mask2, other=0.0)
-            if TOWARDS:
+            if TO_INITIAL:
                 w02 = tl.load(target + at2, mask=mask2, other=0.0)
             if READ:
-                z2 += read(hidden, w2, m2, w02, beta, carry, MOMENTUM, TOWARDS, PRECISION)
+                z2 += read(hidden, w2, m2, w02, beta, carry, MOMENTUM, TO_INITIAL, PRECISION)
             if SAVE:
                 tl.store(saved + at_saved + at2, w2, mask=when(save_now, mask2))
                 if MOMENTUM:
                     tl.store(saved + at_saved + size + at2, m2, mask=when(save_now, mask2))
             w2, m2 = write(
                 x, e2, w2, m2, w02, D, C_last, beta_last, carry_last, all_decay,
-                MOMENTUM, TOWARDS, PRECISION,
+                MOMENTUM, TO_INITIAL, PRECISION,
             )  # fmt: skip
 
             tl.debug_barrier()
@@ -248,7 +248,7 @@ def deep_forward(
 
 @triton.autotune(
     launches(((4, 1), (8, 1)), BF=(16, 32)),
-    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TOWARDS", "PRECISION"],
+    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def deep_backward(
@@ -296,7 +296,7 @@ def deep_backward(
     BV: tl.constexpr,
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Grid `(B H, 1)`.
@@ -319,7 +319,7 @@ def deep_backward(
     _copy(d_new_weights + base, d_weights + base, P)
     if MOMENTUM:
         _copy(d_new_momentum + base, d_momentum + base, P)
-    if TOWARDS:
+    if TO_INITIAL:
         _fill(d_initial + base, P)
 
     segments = (NC + EVERY - 1) // EVERY
@@ -364,11 +364,11 @@ def deep_backward(
                 m, w0 = w, w
                 if MOMENTUM:
                     m = tl.load(old + size + at1, mask=mask1, other=0.0)
-                if TOWARDS:
+                if TO_INITIAL:
                     w0 = tl.load(target + at1, mask=mask1, other=0.0)
                 w, m = write(
                     keys, e1, w, m, w0, D, C_last, beta_last, carry_last, all_decay,
-                    MOMENTUM, TOWARDS, PRECISION,
+                    MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 tl.store(new + at1, w, mask=mask1)
                 if MOMENTUM:
@@ -377,11 +377,11 @@ def deep_backward(
                 m, w0 = w, w
                 if MOMENTUM:
                     m = tl.load(old + size + at2, mask=mask2, other=0.0)
-                if TOWARDS:
+                if TO_INITIAL:
                     w0 = tl.load(target + at2, mask=mask2, other=0.0)
                 w, m = write(
                     x, e2, w, m, w0, D, C_last, beta_last, carry_last, all_decay,
-                    MOMENTUM, TOWARDS, PRECISION,
+                    MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 tl.store(new + at2, w, mask=mask2)
                 if MOMENTUM:
@@ -442,11 +442,11 @@ def deep_backward(
                 m1, w01 = w1, w1
                 if MOMENTUM:
                     m1 = tl.load(old + size + at1, mask=mask1, other=0.0)
-                if TOWARDS:
+                if TO_INITIAL:
                     w01 = tl.load(target + at1, mask=mask1, other=0.0)
                 hidden, hidden_slope = x, x
                 if READ:
-                    z1 = read(queries, w1, m1, w01, beta, carry, MOMENTUM, TOWARDS, PRECISION)
+                    z1 = read(queries, w1, m1, w01, beta, carry, MOMENTUM, TO_INITIAL, PRECISION)
                     z1 -= dot(similar * share, e1, PRECISION)
                     hidden, hidden_slope, _ = silu(z1)
                     inner += dot(hidden, tl.trans(x), PRECISION)
@@ -460,7 +460,7 @@ def deep_backward(
                 if MOMENTUM:
                     m = tl.load(old + size + at2, mask=mask2, other=0.0)
                     dm = tl.load(d_momentum + base + at2, mask=mask2, other=0.0)
-                if TOWARDS:
+                if TO_INITIAL:
                     w0 = tl.load(target + at2, mask=mask2, other=0.0)
                     d_w0 = tl.load(d_initial + base + at2, mask=mask2, other=0.0)
                 (
@@ -469,7 +469,7 @@ def deep_backward(
                 ) = read_and_write_backward(
                     x, e2, hidden, dz2, w, m, w0, dw, dm, d_w0,
                     beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                    READ, MOMENTUM, TOWARDS, PRECISION,
+                    READ, MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 de2 += de
                 d_beta += d_beta_part
@@ -483,7 +483,7 @@ def deep_backward(
                 tl.store(d_weights + base + at2, dw, mask=mask2)
                 if MOMENTUM:
                     tl.store(d_momentum + base + at2, dm, mask=mask2)
-                if TOWARDS:
+                if TO_INITIAL:
                     tl.store(d_initial + base + at2, d_w0, mask=mask2)
                 dx += (d_norm * e2_square)[:, None] * x
                 if READ:
@@ -498,7 +498,7 @@ def deep_backward(
                 dm, d_w0 = dw, dw
                 if MOMENTUM:
                     dm = tl.load(d_momentum + base + at1, mask=mask1, other=0.0)
-                if TOWARDS:
+                if TO_INITIAL:
                     d_w0 = tl.load(d_initial + base + at1, mask=mask1, other=0.0)
                 (
                     d_keys_part, de1, d_queries_part, dw, dm, d_w0, d_beta_part, d_carry_part, d_D_part,
@@ -506,7 +506,7 @@ def deep_backward(
                 ) = read_and_write_backward(
                     keys, e1, queries, dz1, w1, m1, w01, dw, dm, d_w0,
                     beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                    READ, MOMENTUM, TOWARDS, PRECISION,
+                    READ, MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 d_keys += d_keys_part
                 d_queries += d_queries_part
@@ -521,7 +521,7 @@ def deep_backward(
                 tl.store(d_weights + base + at1, dw, mask=mask1)
                 if MOMENTUM:
                     tl.store(d_momentum + base + at1, dm, mask=mask1)
-                if TOWARDS:
+                if TO_INITIAL:
                     tl.store(d_initial + base + at1, d_w0, mask=mask1)
                 de1 += (d_norm * key_square)[:, None] * e1
                 if READ:

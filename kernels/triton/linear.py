@@ -33,7 +33,7 @@ __all__ = ["linear_backward", "linear_forward"]
 
 @triton.autotune(
     launches(((4, 1), (4, 2), (8, 1), (8, 2))),
-    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TOWARDS", "PRECISION"],
+    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def linear_forward(
@@ -67,7 +67,7 @@ def linear_forward(
     BV: tl.constexpr,
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     SAVE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -86,7 +86,7 @@ def linear_forward(
     m, w0 = w, w
     if MOMENTUM:
         m = tl.load(momentum + at_n, mask=mask, other=0.0)
-    if TOWARDS:
+    if TO_INITIAL:
         w0 = tl.load(initial + (n % H).to(tl.int64) * K * V + at, mask=mask, other=0.0)
     boundary = tl.load(n_full + n // H)  # chunks this sample fills; the anchor is what follows them
     tl.store(new_anchor + at_n, a, mask=when(boundary == 0, mask))
@@ -114,12 +114,12 @@ def linear_forward(
             queries = tl.load(q + at_k, mask=mask_k, other=0.0).to(tl.float32)
             at_C, mask_C = square_tile(at_chunk, CHUNK, BT)
             share = tl.load(C + at_C, mask=mask_C, other=0.0)
-            z = read(queries, w, m, w0, beta, carry, MOMENTUM, TOWARDS, PRECISION)
+            z = read(queries, w, m, w0, beta, carry, MOMENTUM, TO_INITIAL, PRECISION)
             z -= dot(dot(queries, tl.trans(keys), PRECISION) * share, e, PRECISION)
             tl.store(y + at_v, z, mask=mask_v)
         w, m = write(
             keys, e, w, m, w0, D, C_last, beta_last, carry_last, all_decay,
-            MOMENTUM, TOWARDS, PRECISION,
+            MOMENTUM, TO_INITIAL, PRECISION,
         )  # fmt: skip
         a = w
         tl.store(new_anchor + at_n, w, mask=when(c + 1 == boundary, mask))
@@ -131,7 +131,7 @@ def linear_forward(
 
 @triton.autotune(
     launches(((4, 1), (8, 1))),
-    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TOWARDS", "PRECISION"],
+    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def linear_backward(
@@ -176,7 +176,7 @@ def linear_backward(
     BV: tl.constexpr,
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Grid `(B H, V / BV)`. `scratch [EVERY, 1 or 2, B H, K, V]` holds a segment's boundaries."""
@@ -193,7 +193,7 @@ def linear_backward(
     at_n = n.to(tl.int64) * K * V + at
     d_w0 = tl.zeros([BK, BV], tl.float32)
     w0 = d_w0
-    if TOWARDS:
+    if TO_INITIAL:
         w0 = tl.load(initial + (n % H).to(tl.int64) * K * V + at, mask=mask, other=0.0)
     boundary = tl.load(n_full + n // H)
     dw = tl.load(d_new_weights + at_n, mask=mask, other=0.0)
@@ -233,7 +233,7 @@ def linear_backward(
             )
             w, m = write(
                 keys, e, w, m, w0, D, C_last, beta_last, carry_last, all_decay,
-                MOMENTUM, TOWARDS, PRECISION,
+                MOMENTUM, TO_INITIAL, PRECISION,
             )  # fmt: skip
         tl.debug_barrier()  # other threads read what was stored
 
@@ -269,7 +269,7 @@ def linear_backward(
             ) = read_and_write_backward(
                 keys, e, queries, dz, w, m, w0, dw, dm, d_w0,
                 beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                READ, MOMENTUM, TOWARDS, PRECISION,
+                READ, MOMENTUM, TO_INITIAL, PRECISION,
             )  # fmt: skip
 
             # What is read of the chunk's own gradients: - ((Q K^T) o C) E.
@@ -313,5 +313,5 @@ def linear_backward(
     tl.store(d_weights + at_n, dw, mask=mask)
     if MOMENTUM:
         tl.store(d_momentum + at_n, dm, mask=mask)
-    if TOWARDS:
+    if TO_INITIAL:
         tl.store(d_initial + at_n, d_w0, mask=mask)

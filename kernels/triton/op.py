@@ -51,7 +51,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     they read: states, sums and the surprise are float32, y has v's dtype.
     """
     call = call.cast(call.v.dtype)
-    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to = call
+    q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to, _ = call
     state = state or initial_state(initial, k.shape[0])
     widths = [k.shape[-1], *(w.shape[-1] for w in initial)]
     tokens = (q, k, v, forget, momentum, lr)
@@ -87,6 +87,8 @@ def uncovered(call: MemoryCall) -> str | None:
     if k.dtype not in _DTYPES:
         names = ", ".join(_name(dtype) for dtype in _DTYPES)
         return f"{_name(k.dtype)} is not one of {names}"
+    if call.online:
+        return "errors are taken just before each token"
     if len(initial) > 2:
         return f"a memory of depth {len(initial)} is deeper than 2"
     if width > LARGEST_WIDTH:
@@ -157,7 +159,7 @@ class _Call:
         position: Tensor,
         widths: Sequence[int],
         chunk_size: int,
-        towards: bool,
+        to_initial: bool,
         read: bool,
     ) -> None:
         self.slots = slots = ChunkLayout.build(position, mask, k.shape[1], chunk_size)
@@ -179,7 +181,7 @@ class _Call:
             "BT": self.tile,
             "READ": read,
             "MOMENTUM": momentum is not None,
-            "TOWARDS": towards and forget is not None,
+            "TO_INITIAL": to_initial and forget is not None,
             "PRECISION": precision,
         }
         K, *F, V = widths
@@ -284,12 +286,12 @@ def _forward(
     position: Tensor,
     widths: Sequence[int],
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Y, surprise, final weights, momentum and anchor, and the saved boundaries."""
     call = _Call(
-        k, (forget, momentum, lr), mask, position, widths, chunk_size, towards, q is not None
+        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, q is not None
     )
     new_weights, new_momenta, new_anchor = (
         torch.empty_like(w, memory_format=torch.contiguous_format)
@@ -341,7 +343,7 @@ def _forward_fake(
     position: Tensor,
     widths: Sequence[int],
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     # how many boundaries are saved depends on where the samples stand
@@ -381,11 +383,11 @@ def _backward(
     d_new_anchor: Tensor,
     widths: Sequence[int],
     chunk_size: int,
-    towards: bool,
+    to_initial: bool,
 ) -> list[Tensor]:
     """Gradients of the first ten arguments; empty for those that are None."""
     call = _Call(
-        k, (forget, momentum, lr), mask, position, widths, chunk_size, towards, q is not None
+        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, q is not None
     )
     d_new = [d.contiguous() for d in (d_new_weights, d_new_momenta, d_new_anchor)]
     if call.n_slots == 0:
@@ -402,7 +404,7 @@ def _backward(
     dq = call.empty.new_empty(parts) if q is not None else call.empty
     dk, dv = call.empty.new_empty(parts), torch.empty_like(values, dtype=torch.float32)
     d_shares = call.new_shares(call.columns)
-    d_initial = torch.empty_like(d_new[0]) if call.options["TOWARDS"] else call.empty
+    d_initial = torch.empty_like(d_new[0]) if call.options["TO_INITIAL"] else call.empty
     d_old = [torch.empty_like(d) for d in d_new]
     module = _kernels("linear" if len(widths) == 2 else "deep")
     kernel = module.linear_backward if len(widths) == 2 else module.deep_backward
@@ -422,7 +424,7 @@ def _backward(
         call.empty.clone() if x is None else call.pick(d).to(x.dtype)
         for x, d in zip((q, k, v, forget, momentum, lr), tokens, strict=True)
     ]
-    gradients.append(d_initial.sum(0) if call.options["TOWARDS"] else torch.zeros_like(initial))
+    gradients.append(d_initial.sum(0) if call.options["TO_INITIAL"] else torch.zeros_like(initial))
     return gradients + d_old
 
 
@@ -433,8 +435,8 @@ def _backward_fake(*inputs: Any) -> list[Tensor]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, widths, chunk_size, towards, _ = inputs
-    ctx.options = (widths, chunk_size, towards)
+    *tensors, widths, chunk_size, to_initial, _ = inputs
+    ctx.options = (widths, chunk_size, to_initial)
     ctx.save_for_backward(*tensors, output[1], output[5])
 
 

@@ -134,12 +134,12 @@ def write(
     carry_last,
     decay,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """A layer's weights and momentum after a chunk."""
     after = beta_last * w - dot(tl.trans(x), C_last[:, None] * e, PRECISION)
-    if TOWARDS:
+    if TO_INITIAL:
         after += (1 - beta_last) * w0
     if MOMENTUM:
         after += carry_last * m
@@ -156,12 +156,12 @@ def read(
     beta,
     carry,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """What a layer answers to y, without the chunk's own gradients."""
     z = beta[:, None] * dot(y, w, PRECISION)
-    if TOWARDS:
+    if TO_INITIAL:
         z += (1 - beta)[:, None] * dot(y, w0, PRECISION)
     if MOMENTUM:
         z += carry[:, None] * dot(y, m, PRECISION)
@@ -189,7 +189,7 @@ def read_and_write_backward(
     decay,
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
-    TOWARDS: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Back through `read` and `write`.
@@ -203,7 +203,7 @@ def read_and_write_backward(
     d_C_last = -tl.sum(along * e, 1)
     dx = -C_last[:, None] * dot(e, tl.trans(dw), PRECISION)
     moved = w
-    if TOWARDS:
+    if TO_INITIAL:
         moved = w - w0
         d_w0 += (1 - beta_last) * dw
     d_beta_last = tl.sum(dw * moved)
@@ -227,7 +227,7 @@ def read_and_write_backward(
         dy = beta[:, None] * dot(dz, tl.trans(w), PRECISION)
         dw += dot(tl.trans(y), beta[:, None] * dz, PRECISION)
         d_beta = tl.sum(dz * dot(y, moved, PRECISION), 1)
-        if TOWARDS:
+        if TO_INITIAL:
             dy += (1 - beta)[:, None] * dot(dz, tl.trans(w0), PRECISION)
             d_w0 += dot(tl.trans(y), (1 - beta)[:, None] * dz, PRECISION)
         if MOMENTUM:

@@ -87,23 +87,25 @@ def test_compiles_without_a_graph_break(name, masked):
 
 
 @COMPILED
-def test_native_operators_are_registered_right():
+@pytest.mark.parametrize("online", [False, True])
+def test_native_operators_are_registered_right(online):
     inputs, initial, state = make_inputs(20, 2)
     layers = [*state.weights, *state.momentum, *state.anchor]
     torch.library.opcheck(
         torch.ops.titans_ts.native_memory.default,
-        (state.position, None, [*inputs.values(), *initial, *layers], 2, 8, True, True),
+        (state.position, None, [*inputs.values(), *initial, *layers], 2, 8, True, online, True),
         test_utils=("test_schema", "test_faketensor"),
     )
 
 
-def test_operators_are_registered_right():
+@pytest.mark.parametrize("online", [False, True])
+def test_operators_are_registered_right(online):
     inputs, initial, state = make_inputs(20, 2)
     stacks = [torch.cat(pair, 2) for pair in zip(state.weights, state.momentum, strict=True)]
     tensors = [*inputs.values(), *initial, *stacks, *state.anchor]
     torch.library.opcheck(
         torch.ops.titans_ts.chunked_memory.default,
-        (state.position, None, tensors, 2, 8, True, True),
+        (state.position, None, tensors, 2, 8, True, online, True),
         test_utils=("test_schema", "test_faketensor"),
     )
 

@@ -152,7 +152,9 @@ def test_positions_are_checked_where_they_are_used():
     operator = torch.ops.titans_ts.native_memory
     layers = [*initial, *state.weights, *state.momentum, *state.anchor]
     with pytest.raises(ValueError, match=r"position is \[300, 0\]; expected 2 numbers from 0 to 7"):
-        operator(torch.tensor([300, 0]), None, [*inputs.values(), *layers], 2, 8, True, False)
+        operator(
+            torch.tensor([300, 0]), None, [*inputs.values(), *layers], 2, 8, True, False, False
+        )
     narrow = state._replace(position=torch.tensor([3, 5], dtype=torch.int32))
     wide = state._replace(position=torch.tensor([3, 5]))
     results = [neural_memory(**inputs, **options, state=s).y for s in (narrow, wide)]

@@ -359,7 +359,7 @@ def jobs_for(width, hidden, chunk_size, half):
     tokens, precision = ("*bf16", "tf32") if half else ("*fp32", "tf32x3")
     common = {"CHUNK": chunk_size, "BT": tile, "MOMENTUM": True}
     gates = common | {"FORGET": True, "PRESENT": True, "PRECISION": "tf32x3"}
-    common |= {"READ": True, "TOWARDS": True, "PRECISION": precision}
+    common |= {"READ": True, "TO_INITIAL": True, "PRECISION": precision}
     common |= {"K": width, "V": width, "BK": width, "BV": width}
     if hidden:
         kind, common = "deep", common | {"F": hidden, "BF": 16}

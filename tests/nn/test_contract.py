@@ -279,6 +279,8 @@ CONTROLS = {
     "forget off": ({"forget": False}, {}),
     "both off": ({"forget": False, "momentum": False}, {}),
     "forget to zero": ({"forget_to": "zero"}, {}),
+    "error at every token": ({"error_at": "token"}, {}),
+    "linear, error at every token": ({"error_at": "token", "depth": 1}, {}),
     "conv 1": ({"conv_size": 1}, {}),
     "chunk 1": ({"chunk_size": 1}, {}),
     "chunk longer than the stream": ({"chunk_size": 64}, {}),

@@ -17,6 +17,8 @@ MEMORIES = {
     "linear, no momentum": MemoryConfig(depth=1, momentum=False),
     "deep, no forgetting": MemoryConfig(depth=3, forget=False, chunk_size=5),
     "towards zero": MemoryConfig(forget_to="zero"),
+    "error at every token": MemoryConfig(error_at="token"),
+    "linear, error at every token": MemoryConfig(error_at="token", depth=1),
     "no write": MemoryConfig(write=False),
     "no convolution": MemoryConfig(conv_size=1),
 }

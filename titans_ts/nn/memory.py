@@ -60,8 +60,9 @@ class NeuralMemory(nn.Module):
     Notes
     -----
     Three choices keep the memory stable. Keys and values have length one. The learning rate is
-    ``theta = sigmoid(.) (1 - eta) / (2 chunk_size)``, so a chunk of equal tokens makes at most half the
-    step at which a linear memory starts to oscillate. The layers of the learned M_0 have singular values
+    ``theta = sigmoid(.) (1 - eta) / 2``, divided by `chunk_size` if all errors of a chunk are taken at
+    its start, so a token, or a chunk of equal tokens, makes at most half the step at which a linear
+    memory starts to oscillate. The layers of the learned M_0 have singular values
     of at most sqrt(2), since the curvature of a deep memory's loss grows with its weights.
     `kernels/README.md` has measurements.
 
@@ -220,6 +221,7 @@ class NeuralMemory(nn.Module):
             mask=mask,
             chunk_size=self.config.chunk_size,
             forget_to=self.config.forget_to,
+            error_at=self.config.error_at,
         )
         assert y is not None
         return NeuralMemoryOutput(self._output(y, gate), NeuralMemoryState(memory, conv), surprise)
@@ -231,7 +233,8 @@ class NeuralMemory(nn.Module):
         values = torch.sigmoid(logits + self.gate_bias).unflatten(2, (-1, self.n_heads)).unbind(2)
         gates = dict(zip(self.gates, values, strict=True))
         forget, momentum = gates.get("forget"), gates.get("momentum")
-        lr = gates["lr"] / (2 * self.config.chunk_size)
+        together = 1 if self.config.error_at == "token" else self.config.chunk_size
+        lr = gates["lr"] / (2 * together)
         if momentum is not None:
             lr = torch.addcmul(lr, lr, momentum, value=-1)
         return forget, momentum, lr

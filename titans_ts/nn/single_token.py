@@ -1,8 +1,8 @@
-"""One token of every stream: when one compiled call reads it through a layer or block, and explanations.
+"""Decide when one compiled call reads one token of every stream, and explain such decisions.
 
-The modules of `nn` are torch operations; `kernels/native/layer.py` computes the same for a single token
-of every stream in one call, which is several times faster. :func:`single_layer` and :func:`single_block`
-are the only functions that decide it.
+The modules of `nn` use torch operations. `kernels/native/layer.py` computes the same for one token of
+every stream in one compiled call, which is several times faster. Only :func:`single_layer` and
+:func:`single_block` decide whether that call is used.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = [
 
 
 def explain(model: nn.Module, x: Tensor, state: Any = None, mask: Tensor | None = None) -> str:
-    """Say which code computes a call of a backbone, block or memory layer, part by part, and why.
+    """Explain which code computes a call of a backbone or memory layer, for each part, and why.
 
-    The call is really made, with gradients enabled or not as around this function, and every decision on
-    its way is recorded. The model's state and torch's random numbers stay as they are.
+    The function makes the call, with gradients enabled or disabled as in the caller, and records every
+    decision. The model's state and torch's random numbers do not change.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def explain(model: nn.Module, x: Tensor, state: Any = None, mask: Tensor | None 
     Returns
     -------
     str
-        For every part a line with the decision, and below it a line for every reason against a faster
-        one. The parts of a block are indented below it.
+        One line for every part with its decision, followed by one line for every reason against a
+        faster one. The parts of a block are indented below it.
 
     Examples
     --------
@@ -86,14 +86,14 @@ def explain(model: nn.Module, x: Tensor, state: Any = None, mask: Tensor | None 
 
 
 class SingleCall(NamedTuple):
-    """Whether one compiled call reads a token: the memory layer as that call takes it, or the reason."""
+    """The memory layer for the compiled call, or the reason why the call is not used."""
 
     layer: native.Layer | None
     uncovered: str | None
 
 
 def _layer(memory: NeuralMemory) -> native.Layer:
-    """The parameters and options of a memory layer, as the compiled call takes them."""
+    """Return the parameters and options of a memory layer for the compiled call."""
     config = memory.config
     return native.Layer(
         memory.in_proj.weight,
@@ -105,11 +105,12 @@ def _layer(memory: NeuralMemory) -> native.Layer:
         config.depth,
         config.chunk_size,
         config.forget_to == "init" and "forget" in memory.gates,
+        config.error_at == "token",
     )
 
 
 def block_parameters(block: Block, width: int, x: Tensor) -> native.MACBlock:
-    """The other parameters of a block around a MAC, for heads of a width and tokens x `[B, 1, D]`."""
+    """Return the other parameters of a MAC block, for heads of `width` and tokens x `[B, 1, D]`."""
     mixer, ff = block.mixer, block.ff
     return native.MACBlock(
         block.mixer_norm.weight,
@@ -126,7 +127,7 @@ def block_parameters(block: Block, width: int, x: Tensor) -> native.MACBlock:
 def single_layer(memory: NeuralMemory, x: Tensor, absent: Tensor | None = None) -> SingleCall:
     """Decide whether one call reads x `[B, T, D]` through a memory layer.
 
-    `absent` is the mask or the lengths that say which tokens are absent, or None if all are present.
+    `absent` is the mask or the lengths of the present tokens, or None if all tokens are present.
     """
     if x.shape[1] != 1:
         return SingleCall(None, f"there are {x.shape[1]} tokens, not one")
@@ -144,7 +145,7 @@ def single_block(block: Block, x: Tensor, lengths: Tensor | None = None) -> Sing
     """Decide whether one call reads x `[B, T, D]` through a whole block."""
     mixer = block.mixer
     if not mixer.has_block_kernel:
-        return SingleCall(None, f"there is no such call for the variant {type(mixer).__name__}")
+        return SingleCall(None, f"there is no compiled call for the variant {type(mixer).__name__}")
     if block.training and block.dropout:
         return SingleCall(None, "dropout is active")
     call = single_layer(mixer.memory, x, lengths)

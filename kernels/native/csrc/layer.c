@@ -11,7 +11,7 @@
    D = H K; rows of `in_proj` are the output's gate, queries, keys and values, and gates, whose logits begin where `lr`,
    `forget` and `momentum` say, or nowhere at -1. */
 struct layer {
-    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, towards;
+    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, to_initial, online;
     const real *x, *in_proj, *gate_bias, *filter, *conv, *norm, *out_proj;
     real *conv_after, *y, *surprise;
     const int64_t *position;
@@ -68,14 +68,15 @@ int titans_step(const struct layer *a) {
         squash(gates * H, logits, 0);
         for (int h = 0; h < H; h++) {
             const real momentum = a->momentum < 0 ? 0 : logits[a->momentum + h];
-            const real lr = a->lr < 0 ? 0 : logits[a->lr + h] / (2 * a->chunk);
+            const real lr = a->lr < 0 ? 0 : logits[a->lr + h] / (a->online ? 2 : 2 * a->chunk);
             gate_values[(0 * B + b) * H + h] = a->forget < 0 ? 0 : logits[a->forget + h];
             gate_values[(1 * B + b) * H + h] = momentum;
             gate_values[(2 * B + b) * H + h] = lr - lr * momentum;
         }
     }
     struct call c = {.depth = a->depth, .chunk = a->chunk, .batch = B, .heads = H, .length = 1, .every = 1};
-    c.towards = a->towards, c.last = B * H, c.position = a->position, c.y = y, c.surprise = a->surprise;
+    c.to_initial = a->to_initial, c.online = a->online, c.last = B * H;
+    c.position = a->position, c.y = y, c.surprise = a->surprise;
 #define COPY(field) memcpy(c.field, a->field, sizeof c.field)
     COPY(widths), COPY(initial), COPY(weights), COPY(momenta), COPY(anchor), COPY(batches);
     COPY(weights_after), COPY(momenta_after), COPY(anchor_after);

@@ -13,7 +13,7 @@
 struct work {
     int depth, most, square, size, state, d[DEPTH + 1], p[DEPTH + 1];
     int at[DEPTH + 1], turned[DEPTH + 1]; /* where a layer begins in weights, and in their transpose */
-    int momentum, towards;
+    int momentum, to_initial, online, steps; /* online: b, or 0; steps: whether layers make a part of a step each */
     int *token; /* the present tokens */
     /* weights */
     real *initial, *initial_turned, *anchor, *anchor_turned, *memory, *surprise, *turn;
@@ -21,10 +21,12 @@ struct work {
     real *d_initial, *d_first_anchor, *d_last_anchor, *boundaries;
     /* tokens */
     real *x[DEPTH], *z[DEPTH], *sigma[DEPTH], *e[DEPTH], *u[DEPTH], *v, *norm;
+    real *written[DEPTH]; /* x times its layer's part of the step; x itself unless `steps` */
+    real *apart, *before, *part; /* online: products of inputs, times C of the token before, and 1 / max(1, |x|^2) */
     real *y[DEPTH + 1], *read_z[DEPTH], *read_sigma[DEPTH], *overlap[DEPTH], *mixed[DEPTH];
-    real *dx[DEPTH], *de[DEPTH], *dz[DEPTH], *g, *g_next, *scaled, *turned_rows, *d_mixed;
+    real *dx[DEPTH], *d_written[DEPTH], *de[DEPTH], *dz[DEPTH], *g, *g_next, *scaled, *turned_rows, *d_mixed;
     /* shares: C [L, L]; what begins and ends in M_t (beta, carry), and the rows they are made of */
-    real *C, *ls, *lm, *dC, *d_ls, *ends, *written, *d_ends, *d_written;
+    real *C, *ls, *lm, *dC, *d_ls, *ends, *last, *d_ends, *d_last;
     real *beta, *carry, *kept, *keep, *eta, *theta, *d_beta, *d_carry, *d_theta;
     real d_kept; /* of kept[L] */
 };
@@ -56,7 +58,9 @@ static size_t lay_out(struct work *w, const struct call *c, int backward, char *
     w->size = size;
     w->state = size * (c->tokens[MOMENTUM] ? 2 : 1); /* the momentum lies behind the memory */
     w->momentum = c->tokens[MOMENTUM] != NULL;
-    w->towards = c->towards;
+    w->to_initial = c->to_initial;
+    w->online = c->online ? c->chunk : 0;
+    w->steps = w->online && depth > 1;
 #define ROWS(name, width) w->name = room(space, &used, (size_t)most * (width))
 #define ONE(name, numbers) w->name = room(space, &used, numbers)
     w->token = (int *)room(space, &used, c->length * sizeof(int) / sizeof(real) + 1);
@@ -67,7 +71,7 @@ static size_t lay_out(struct work *w, const struct call *c, int backward, char *
     ROWS(v, w->p[depth]), ONE(norm, square), ROWS(C, square), ROWS(scaled, widest);
     ONE(ls, (size_t)(most + 1) * square), ONE(lm, (size_t)(most + 1) * square);
     ONE(beta, most + 1), ONE(carry, most + 1), ONE(kept, most + 1), ONE(keep, most), ONE(eta, most), ONE(theta, square);
-    ONE(written, square), ONE(ends, square), ONE(d_theta, square);
+    ONE(last, square), ONE(ends, square), ONE(d_theta, square);
     for (int l = 0; l < depth; l++) {
         ROWS(x[l], w->p[l]), ROWS(z[l], w->p[l + 1]), ROWS(sigma[l], w->p[l + 1]);
         ROWS(e[l], w->p[l + 1]), ROWS(u[l], w->p[l + 1]);
@@ -75,14 +79,22 @@ static size_t lay_out(struct work *w, const struct call *c, int backward, char *
         if (backward || l == 0) ROWS(overlap[l], square), ROWS(mixed[l], square);
         else w->overlap[l] = w->overlap[0], w->mixed[l] = w->mixed[0];
     }
+    for (int l = 0; l < depth; l++)
+        if (w->steps) ROWS(written[l], w->p[l]);
+        else w->written[l] = w->x[l];
+    if (w->online) ROWS(apart, square), ROWS(before, square), ONE(part, most);
     if (backward) {
         ONE(initial_turned, turned), ONE(memory_turned, turned), ONE(surprise_turned, turned);
         ONE(d_memory, size), ONE(d_surprise, size), ONE(d_memory_next, size), ONE(d_surprise_next, size);
         ONE(d_anchor, size), ONE(d_initial, size), ONE(d_first_anchor, size), ONE(d_last_anchor, size);
         ONE(boundaries, (size_t)w->state * c->every);
-        for (int l = 0; l < depth; l++) ROWS(dx[l], w->p[l]), ROWS(de[l], w->p[l + 1]), ROWS(dz[l], w->p[l + 1]);
+        for (int l = 0; l < depth; l++) {
+            ROWS(dx[l], w->p[l]), ROWS(de[l], w->p[l + 1]), ROWS(dz[l], w->p[l + 1]);
+            if (w->steps) ROWS(d_written[l], w->p[l]);
+            else w->d_written[l] = w->dx[l];
+        }
         ROWS(g, widest), ROWS(g_next, widest), ROWS(d_mixed, square), ONE(turned_rows, (size_t)widest * square);
-        ROWS(dC, square), ONE(d_ls, square), ONE(d_ends, square), ONE(d_written, square);
+        ROWS(dC, square), ONE(d_ls, square), ONE(d_ends, square), ONE(d_last, square);
         ONE(d_beta, most + 1), ONE(d_carry, most + 1);
     }
     return used;
@@ -190,7 +202,7 @@ static void share(struct work *w, int L) {
         w->carry[t + 1] = keep * w->carry[t] + w->kept[t + 1];
     }
     for (int j = 0; j < P; j += LANES) {
-        *at(w->written + j) = *of(w->C + (L - 1) * P + j);
+        *at(w->last + j) = *of(w->C + (L - 1) * P + j);
         *at(w->ends + j) = -*of(w->ls + L * P + j) * *of(w->theta + j);
     }
 }
@@ -205,15 +217,60 @@ INLINE void activate(int n, const real *z, real *sigma, real *x) {
 /* SiLU'(z) from sigma(z) and x = SiLU(z) */
 INLINE vec slope(vec sigma, vec x) { return sigma + x * (1 - sigma); }
 
-/* Inputs and errors of every layer at the anchor. */
-static void learn(struct work *w, int L) {
+/* rows o a share each */
+INLINE void scale_rows(int L, int p, const real *rows, const real *share, real *out) {
+    for (int t = 0; t < L; t++)
+        for (int j = 0; j < p; j += LANES) *at(out + t * p + j) = share[t] * *of(rows + t * p + j);
+}
+
+/* Online: errors of the output layer at the memory before each token. What the tokens before have written is in
+   them, so that they are found one after the other: e_t = 2 (z_t + sum over i < t of before[t, i] e_i). */
+static void online_errors(struct work *w, int L, int started) {
+    const int l = w->depth - 1, P = w->square, p = w->p[l + 1], d = w->d[l], q = w->p[l];
+    real *e = w->e[l];
+    if (w->steps) {
+        const real part = (real)1 / w->online;
+        for (int i = 0; i < l; i++)
+            for (int j = 0; j < L * w->p[i]; j += LANES) *at(w->written[i] + j) = part * *of(w->x[i] + j);
+        for (int t = 0; t < L; t++) {
+            const real square = dot(q, w->x[l] + t * q, w->x[l] + t * q);
+            w->part[t] = square > 1 ? 1 / square : 1;
+        }
+        scale_rows(L, q, w->x[l], w->part, w->written[l]);
+    }
+    for (int i = 0; i < L * p; i += LANES) *at(e + i) = -*of(w->v + i);
+    if (w->to_initial)
+        multiply(L, p, d, w->x[l], q, 1, w->initial + w->at[l], p, e, p, NULL, 1, FULL);
+    if (started) {
+        multiply(L, p, d, w->x[l], q, 1, w->memory + w->at[l], p, e, p, w->beta, 1, FULL);
+        if (w->momentum) multiply(L, p, d, w->x[l], q, 1, w->surprise + w->at[l], p, e, p, w->carry, 1, FULL);
+    }
+    transpose(L, d, w->written[l], q, w->turn, P);
+    multiply(L, P, d, w->x[l], q, 1, w->turn, P, w->apart, P, NULL, 0, LOWER_RESULT);
+    for (int t = 0; t < L; t++) {
+        real *before = w->before + t * P, *row = e + t * p;
+        const real *apart = w->apart + t * P, *C = w->C + (t - 1) * P;
+        for (int i = 0; i < t; i++) before[i] = apart[i] * C[i];
+        for (int i = t; i < P; i++) before[i] = 0;
+        for (int i = 0; i < t; i++)
+            for (int j = 0; j < p; j += LANES) *at(row + j) += before[i] * *of(e + i * p + j);
+        for (int j = 0; j < p; j += LANES) *at(row + j) *= 2;
+    }
+}
+
+/* Inputs and errors of every layer. `started`: memory and momentum are not zero. */
+static void learn(struct work *w, int L, int started) {
     const int D = w->depth;
-    for (int l = 0; l < D; l++) {
+    for (int l = 0; l + 1 < D; l++) {
         const int p = w->p[l + 1];
         multiply(L, p, w->d[l], w->x[l], w->p[l], 1, w->anchor + w->at[l], p, w->z[l], p, NULL, 0, FULL);
-        if (l + 1 < D) activate(L * p, w->z[l], w->sigma[l], w->x[l + 1]);
-        else
-            for (int i = 0; i < L * p; i += LANES) *at(w->e[l] + i) = 2 * (*of(w->z[l] + i) - *of(w->v + i));
+        activate(L * p, w->z[l], w->sigma[l], w->x[l + 1]);
+    }
+    const int l = D - 1, r = w->p[D];
+    if (w->online) online_errors(w, L, started);
+    else {
+        multiply(L, r, w->d[l], w->x[l], w->p[l], 1, w->anchor + w->at[l], r, w->z[l], r, NULL, 0, FULL);
+        for (int i = 0; i < L * r; i += LANES) *at(w->e[l] + i) = 2 * (*of(w->z[l] + i) - *of(w->v + i));
     }
     turn(w, w->anchor, w->anchor_turned, 1);
     for (int l = D - 1; l > 0; l--) {
@@ -243,14 +300,14 @@ static void read(struct work *w, int L, int started) {
         const int p = w->p[l + 1], d = w->d[l], q = w->p[l];
         real *z = w->read_z[l];
         int add = 0;
-        if (w->towards)
+        if (w->to_initial)
             multiply(L, p, d, w->y[l], q, 1, w->initial + w->at[l], p, z, p, NULL, 0, FULL), add = 1;
         if (started) {
             multiply(L, p, d, w->y[l], q, 1, w->memory + w->at[l], p, z, p, w->beta + 1, add, FULL), add = 1;
             if (w->momentum)
                 multiply(L, p, d, w->y[l], q, 1, w->surprise + w->at[l], p, z, p, w->carry + 1, 1, FULL);
         }
-        transpose(L, d, w->x[l], q, w->turn, P);
+        transpose(L, d, w->written[l], q, w->turn, P);
         multiply(L, P, d, w->y[l], q, 1, w->turn, P, w->overlap[l], P, NULL, 0, LOWER_RESULT);
         for (int t = 0; t < L; t++) {
             vec *mixed = at(w->mixed[l] + t * P);
@@ -265,12 +322,6 @@ static void read(struct work *w, int L, int started) {
     w->y[D] = w->read_z[D - 1];
 }
 
-/* rows o a share each */
-INLINE void scale_rows(int L, int p, const real *rows, const real *share, real *out) {
-    for (int t = 0; t < L; t++)
-        for (int j = 0; j < p; j += LANES) *at(out + t * p + j) = share[t] * *of(rows + t * p + j);
-}
-
 /* From the memory and momentum before a chunk to those after it. */
 static void write(struct work *w, int L) {
     if (w->momentum) {
@@ -280,17 +331,17 @@ static void write(struct work *w, int L) {
         for (int i = 0; i < w->size; i += LANES) *at(w->memory + i) *= w->beta[L];
     for (int l = 0; l < w->depth; l++) {
         const int p = w->p[l + 1], d = w->d[l], q = w->p[l];
-        scale_rows(L, p, w->e[l], w->written, w->scaled);
-        multiply(d, p, L, w->x[l], 1, q, w->scaled, p, w->memory + w->at[l], p, NULL, 1, FULL);
+        scale_rows(L, p, w->e[l], w->last, w->scaled);
+        multiply(d, p, L, w->written[l], 1, q, w->scaled, p, w->memory + w->at[l], p, NULL, 1, FULL);
         if (!w->momentum) continue;
         scale_rows(L, p, w->e[l], w->ends, w->scaled);
-        multiply(d, p, L, w->x[l], 1, q, w->scaled, p, w->surprise + w->at[l], p, NULL, 1, FULL);
+        multiply(d, p, L, w->written[l], 1, q, w->scaled, p, w->surprise + w->at[l], p, NULL, 1, FULL);
     }
 }
 
 /* The anchor of a chunk that begins at a boundary: the memory. */
 static void anchor_here(struct work *w) {
-    if (w->towards)
+    if (w->to_initial)
         for (int i = 0; i < w->size; i += LANES) *at(w->anchor + i) = *of(w->memory + i) + *of(w->initial + i);
     else memcpy(w->anchor, w->memory, w->size * sizeof(real));
 }
@@ -329,12 +380,12 @@ static int at_start(struct work *w, const struct call *c, const struct walk *wal
     if (!c->weights[0]) {
         memset(w->surprise, 0, w->size * sizeof(real));
         memcpy(w->anchor, w->initial, w->size * sizeof(real));
-        if (w->towards) memset(w->memory, 0, w->size * sizeof(real));
+        if (w->to_initial) memset(w->memory, 0, w->size * sizeof(real));
         else memcpy(w->memory, w->initial, w->size * sizeof(real));
-        return !w->towards;
+        return !w->to_initial;
     }
     load(w, c->weights, offsets[0], w->memory);
-    if (w->towards) blend(w->size, w->memory, 1, w->initial, -1);
+    if (w->to_initial) blend(w->size, w->memory, 1, w->initial, -1);
     load(w, c->anchor, offsets[2], w->anchor);
     if (w->momentum) load(w, c->momenta, offsets[1], w->surprise);
     return 1;
@@ -369,7 +420,7 @@ int titans_forward(const struct call *c) {
             if (g) anchor_here(w);
             take(w, c, walk.sample, walk.head, token, L);
             share(w, L);
-            learn(w, L);
+            learn(w, L, started);
             measure(w, L);
             gate_out(c, w->norm, walk.sample, walk.head, token, L, c->surprise);
             if (c->tokens[Q]) {
@@ -382,12 +433,39 @@ int titans_forward(const struct call *c) {
         }
         if (walk.chunks && (walk.begun + walk.tokens) % c->chunk == 0) anchor_here(w);
         store(w, w->anchor, c->anchor_after, walk.memory, 0);
-        if (w->towards) blend(w->size, w->memory, 1, w->initial, 1);
+        if (w->to_initial) blend(w->size, w->memory, 1, w->initial, 1);
         store(w, w->memory, c->weights_after, walk.memory, 0);
         if (w->momentum) store(w, w->surprise, c->momenta_after, walk.memory, 0);
     }
     free(w);
     return 0;
+}
+
+/* Back through what layer l has from before the chunk, applied to y: from the gradient g of the result. Row t of y was
+   multiplied by beta[t] and carry[t]. */
+static void start_backward(struct work *w, int L, int started, int l, const real *y, const real *g, real *d_y,
+                           const real *beta, const real *carry, real *d_beta, real *d_carry) {
+    const int p = w->p[l + 1], d = w->d[l], q = w->p[l], n = w->d[l + 1];
+    if (w->to_initial) {
+        multiply(d, p, L, y, 1, q, g, p, w->d_initial + w->at[l], p, NULL, 1, FULL);
+        multiply(L, q, n, g, p, 1, w->initial_turned + w->turned[l], q, d_y, q, NULL, 1, FULL);
+    }
+    for (int part = 0; started && part <= w->momentum; part++) {
+        const real *weights = part ? w->surprise_turned : w->memory_turned, *shares = part ? carry : beta;
+        real *d_weights = part ? w->d_surprise_next : w->d_memory_next, *d_shares = part ? d_carry : d_beta;
+        scale_rows(L, p, g, shares, w->scaled);
+        multiply(d, p, L, y, 1, q, w->scaled, p, d_weights + w->at[l], p, NULL, 1, FULL);
+        multiply(L, q, n, g, p, 1, weights + w->turned[l], q, w->scaled, q, NULL, 0, FULL);
+        for (int t = 0; t < L; t++) {
+            vec sum = {0};
+            for (int j = 0; j < q; j += LANES) {
+                const vec through = *of(w->scaled + t * q + j);
+                sum += through * *of(y + t * q + j);
+                *at(d_y + t * q + j) += shares[t] * through;
+            }
+            d_shares[t] += total(sum);
+        }
+    }
 }
 
 /* Back through reading: from the gradient of the result in g to those of x, e, the shares and the weights. That of
@@ -411,30 +489,9 @@ static void read_backward(struct work *w, int L, int started) {
                 *at(w->dC + t * P + j) += *d_mixed * *of(w->overlap[l] + t * P + j);
                 *d_mixed *= *of(w->C + t * P + j);
             }
-        multiply(L, q, L, w->d_mixed, 1, P, y, q, w->dx[l], q, NULL, 0, UPPER_LEFT);
-        multiply(L, q, L, w->d_mixed, P, 1, w->x[l], q, d_y, q, NULL, 0, LOWER_LEFT);
-        if (w->towards) {
-            multiply(d, p, L, y, 1, q, g, p, w->d_initial + w->at[l], p, NULL, 1, FULL);
-            multiply(L, q, n, g, p, 1, w->initial_turned + w->turned[l], q, d_y, q, NULL, 1, FULL);
-        }
-        for (int part = 0; started && part <= w->momentum; part++) {
-            const real *weights = part ? w->surprise_turned : w->memory_turned;
-            const real *shares = (part ? w->carry : w->beta) + 1;
-            real *d_weights = part ? w->d_surprise_next : w->d_memory_next;
-            real *d_shares = (part ? w->d_carry : w->d_beta) + 1;
-            scale_rows(L, p, g, shares, w->scaled);
-            multiply(d, p, L, y, 1, q, w->scaled, p, d_weights + w->at[l], p, NULL, 1, FULL);
-            multiply(L, q, n, g, p, 1, weights + w->turned[l], q, w->scaled, q, NULL, 0, FULL);
-            for (int t = 0; t < L; t++) {
-                vec sum = {0};
-                for (int j = 0; j < q; j += LANES) {
-                    const vec through = *of(w->scaled + t * q + j);
-                    sum += through * *of(y + t * q + j);
-                    *at(d_y + t * q + j) += shares[t] * through;
-                }
-                d_shares[t] += total(sum);
-            }
-        }
+        multiply(L, q, L, w->d_mixed, 1, P, y, q, w->d_written[l], q, NULL, 0, UPPER_LEFT);
+        multiply(L, q, L, w->d_mixed, P, 1, w->written[l], q, d_y, q, NULL, 0, LOWER_LEFT);
+        start_backward(w, L, started, l, y, g, d_y, w->beta + 1, w->carry + 1, w->d_beta + 1, w->d_carry + 1);
         if (l)
             for (int i = 0; i < L * q; i += LANES)
                 *at(d_y + i) *= slope(*of(w->read_sigma[l - 1] + i), *of(y + i));
@@ -461,19 +518,19 @@ static void measure_backward(struct work *w, int L, const real *d_norm) {
    are added to d_memory_next and d_surprise_next. */
 static void write_backward(struct work *w, int L, int started) {
     for (int part = 0; part <= w->momentum; part++) {
-        const real *d_weights = part ? w->d_surprise : w->d_memory, *shares = part ? w->ends : w->written;
-        real *d_shares = part ? w->d_ends : w->d_written;
+        const real *d_weights = part ? w->d_surprise : w->d_memory, *shares = part ? w->ends : w->last;
+        real *d_shares = part ? w->d_ends : w->d_last;
         for (int l = 0; l < w->depth; l++) {
             const int p = w->p[l + 1], d = w->d[l], q = w->p[l], n = w->d[l + 1];
-            multiply(L, p, d, w->x[l], q, 1, d_weights + w->at[l], p, w->de[l], p, shares, 1, FULL);
+            multiply(L, p, d, w->written[l], q, 1, d_weights + w->at[l], p, w->de[l], p, shares, 1, FULL);
             transpose(d, n, d_weights + w->at[l], p, w->turn, q);
             multiply(L, q, n, w->e[l], p, 1, w->turn, q, w->scaled, q, NULL, 0, FULL);
             for (int t = 0; t < L; t++) {
                 vec sum = {0};
                 for (int j = 0; j < q; j += LANES) {
                     const vec through = *of(w->scaled + t * q + j);
-                    sum += through * *of(w->x[l] + t * q + j);
-                    *at(w->dx[l] + t * q + j) += shares[t] * through;
+                    sum += through * *of(w->written[l] + t * q + j);
+                    *at(w->d_written[l] + t * q + j) += shares[t] * through;
                 }
                 d_shares[t] += total(sum);
             }
@@ -490,32 +547,79 @@ static void write_backward(struct work *w, int L, int started) {
     blend(n, w->d_surprise_next, 1, w->d_surprise, w->kept[L]);
 }
 
+/* Back through the errors that were found online, from de to dz and to all that they come from. */
+static void online_errors_backward(struct work *w, int L, int started) {
+    const int l = w->depth - 1, P = w->square, p = w->p[l + 1], d = w->d[l], q = w->p[l], n = w->d[l + 1];
+    real *g = w->dz[l], *dx = w->dx[l];
+    for (int t = L - 1; t >= 0; t--) {
+        const real *before = w->before + t * P;
+        for (int j = 0; j < p; j += LANES) *at(g + t * p + j) = 2 * *of(w->de[l] + t * p + j);
+        for (int i = 0; i < t; i++)
+            for (int j = 0; j < p; j += LANES) *at(w->de[l] + i * p + j) += before[i] * *of(g + t * p + j);
+    }
+    transpose(L, n, w->e[l], p, w->turned_rows, P);
+    multiply(L, P, n, g, p, 1, w->turned_rows, P, w->d_mixed, P, NULL, 0, LOWER_RESULT);
+    for (int t = 0; t < L; t++) {
+        real *d_before = w->d_mixed + t * P;
+        const real *apart = w->apart + t * P, *C = w->C + (t - 1) * P;
+        real *dC = w->dC + (t - 1) * P;
+        for (int i = 0; i < t; i++) {
+            dC[i] += d_before[i] * apart[i];
+            d_before[i] *= C[i];
+        }
+        for (int i = t; i < P; i++) d_before[i] = 0;
+    }
+    multiply(L, q, L, w->d_mixed, 1, P, w->x[l], q, w->d_written[l], q, NULL, 1, UPPER_LEFT);
+    multiply(L, q, L, w->d_mixed, P, 1, w->written[l], q, dx, q, NULL, 1, LOWER_LEFT);
+    start_backward(w, L, started, l, w->x[l], g, dx, w->beta, w->carry, w->d_beta, w->d_carry);
+}
+
+/* Back through the layers' parts of the step. */
+static void steps_backward(struct work *w, int L, int l) {
+    const int q = w->p[l];
+    const real *x = w->x[l], *d_written = w->d_written[l];
+    if (!w->steps) return;
+    if (l + 1 < w->depth) {
+        const real part = (real)1 / w->online;
+        for (int i = 0; i < L * q; i += LANES) *at(w->dx[l] + i) += part * *of(d_written + i);
+        return;
+    }
+    for (int t = 0; t < L; t++, x += q, d_written += q) {
+        const real part = w->part[t], along = part < 1 ? -2 * part * part * dot(q, x, d_written) : 0;
+        for (int j = 0; j < q; j += LANES)
+            *at(w->dx[l] + t * q + j) += part * *of(d_written + j) + along * *of(x + j);
+    }
+}
+
 /* Back through the errors, then through the inputs; gradients of the keys in dx[0], of the values, negative, in
    dz[depth - 1], of the anchor in d_anchor. */
-static void learn_backward(struct work *w, int L) {
+static void learn_backward(struct work *w, int L, int started) {
     const int D = w->depth;
     turn(w, w->anchor, w->anchor_turned, 0);
-    for (int l = 0; l < D; l++) {
-        const int p = w->p[l + 1], d = w->d[l + 1];
+    for (int l = 0; l + 1 < D; l++) {
+        const int p = w->p[l + 1], d = w->d[l + 1], r = w->p[l + 2];
         real *de = w->de[l], *dz = w->dz[l];
-        if (l + 1 == D) {
-            for (int i = 0; i < L * p; i += LANES) *at(dz + i) = 2 * *of(de + i);
-            break;
-        }
         for (int i = 0; i < L * p; i += LANES) {
             const vec s = *of(w->sigma[l] + i), x = *of(w->x[l + 1] + i), z = *of(w->z[l] + i), e = *of(de + i);
             /* SiLU'' = s (1 - s) (2 + z (1 - 2 s)), and z s = x */
             *at(dz + i) = s * (1 - s) * (2 + z - 2 * x) * *of(w->u[l] + i) * e;
             *at(w->scaled + i) = e * slope(s, x);
         }
-        const int r = w->p[l + 2];
         multiply(L, r, d, w->scaled, p, 1, w->anchor + w->at[l + 1], r, w->de[l + 1], r, NULL, 1, FULL);
         multiply(d, r, L, w->scaled, 1, p, w->e[l + 1], r, w->d_anchor + w->at[l + 1], r, NULL, 0, FULL);
     }
+    if (w->online) {
+        if (D == 1) memset(w->d_anchor, 0, w->size * sizeof(real));
+        online_errors_backward(w, L, started);
+    } else
+        for (int i = 0; i < L * w->p[D]; i += LANES) *at(w->dz[D - 1] + i) = 2 * *of(w->de[D - 1] + i);
     for (int l = D - 1; l >= 0; l--) {
         const int p = w->p[l + 1], d = w->d[l], q = w->p[l];
-        multiply(d, p, L, w->x[l], 1, q, w->dz[l], p, w->d_anchor + w->at[l], p, NULL, l > 0, FULL);
-        multiply(L, q, w->d[l + 1], w->dz[l], p, 1, w->anchor_turned + w->turned[l], q, w->dx[l], q, NULL, 1, FULL);
+        if (l + 1 < D || !w->online) { /* the anchor's layer l made z[l] */
+            multiply(d, p, L, w->x[l], 1, q, w->dz[l], p, w->d_anchor + w->at[l], p, NULL, l > 0, FULL);
+            multiply(L, q, w->d[l + 1], w->dz[l], p, 1, w->anchor_turned + w->turned[l], q, w->dx[l], q, NULL, 1, FULL);
+        }
+        steps_backward(w, L, l);
         if (l)
             for (int i = 0; i < L * q; i += LANES)
                 *at(w->dz[l - 1] + i) += *of(w->dx[l] + i) * slope(*of(w->sigma[l - 1] + i), *of(w->x[l] + i));
@@ -527,7 +631,7 @@ static void share_backward(struct work *w, int L) {
     const int P = w->square;
     real d_kept = w->d_kept;
     for (int j = 0; j < P; j += LANES) {
-        *at(w->dC + (L - 1) * P + j) += *of(w->d_written + j);
+        *at(w->dC + (L - 1) * P + j) += *of(w->d_last + j);
         *at(w->d_theta + j) = -*of(w->d_ends + j) * *of(w->ls + L * P + j); /* becomes that of theta */
         *at(w->d_ls + j) = -*of(w->d_ends + j) * *of(w->theta + j);
     }
@@ -565,19 +669,21 @@ static void chunk_backward(struct work *w, const struct call *c, const struct wa
     const int64_t b = walk->sample, h = walk->head;
     take(w, c, b, h, token, L);
     share(w, L);
-    learn(w, L);
+    learn(w, L, started);
     memset(w->dC, 0, (size_t)L * P * sizeof(real));
     memset(w->d_beta, 0, (L + 1) * sizeof(real));
     memset(w->d_carry, 0, (L + 1) * sizeof(real));
     memset(w->d_ends, 0, P * sizeof(real));
-    memset(w->d_written, 0, P * sizeof(real));
+    memset(w->d_last, 0, P * sizeof(real));
     memset(w->d_memory_next, 0, w->size * sizeof(real));
     memset(w->d_surprise_next, 0, w->size * sizeof(real));
-    if (c->tokens[Q] && c->d_y) {
-        if (started) {
-            turn(w, w->memory, w->memory_turned, 0);
-            if (w->momentum) turn(w, w->surprise, w->surprise_turned, 0);
-        }
+    const int reads = c->tokens[Q] && c->d_y;
+    if (started && (reads || w->online)) {
+        turn(w, w->memory, w->memory_turned, 0);
+        if (w->momentum) turn(w, w->surprise, w->surprise_turned, 0);
+    }
+    for (int l = 0; w->steps && l < D; l++) memset(w->dx[l], 0, (size_t)L * w->p[l] * sizeof(real));
+    if (reads) {
         rows_in(c->tokens[Q], c->strides[Q], b, h, token, L, w->d[0], w->y[0], w->p[0]);
         read(w, L, started);
         const int64_t strides[3] = {c->length * c->heads * w->d[D], c->heads * w->d[D], w->d[D]};
@@ -587,7 +693,7 @@ static void chunk_backward(struct work *w, const struct call *c, const struct wa
         rows_out(c, w->g, w->p[0], b, h, token, L, w->d[0], c->d_tokens[Q]);
     } else
         for (int l = 0; l < D; l++) {
-            memset(w->dx[l], 0, (size_t)L * w->p[l] * sizeof(real));
+            memset(w->d_written[l], 0, (size_t)L * w->p[l] * sizeof(real));
             memset(w->de[l], 0, (size_t)L * w->p[l + 1] * sizeof(real));
         }
     if (c->d_surprise) {
@@ -598,7 +704,7 @@ static void chunk_backward(struct work *w, const struct call *c, const struct wa
     }
     w->d_kept = 0;
     if (wanted) write_backward(w, L, started);
-    learn_backward(w, L);
+    learn_backward(w, L, started);
     share_backward(w, L);
     rows_out(c, w->dx[0], w->p[0], b, h, token, L, w->d[0], c->d_tokens[K]);
     for (int i = 0; i < L * w->p[D]; i += LANES) *at(w->dz[D - 1] + i) = -*of(w->dz[D - 1] + i);
@@ -619,8 +725,9 @@ static void boundaries(struct work *w, const struct call *c, const struct walk *
     if (first) {
         const real *from = c->saved + (walk->memory * c->room + first / c->every - 1) * w->state;
         memcpy(w->memory, from, w->state * sizeof(real));
-    } else at_start(w, c, walk);
-    for (int i = first; i <= g; i++) {
+    }
+    int started = first || at_start(w, c, walk);
+    for (int i = first; i <= g; i++, started = 1) {
         memcpy(w->boundaries + (size_t)(i - first) * w->state, w->memory, w->state * sizeof(real));
         if (i == g) break;
         int start;
@@ -628,7 +735,7 @@ static void boundaries(struct work *w, const struct call *c, const struct walk *
         if (i) anchor_here(w);
         take(w, c, walk->sample, walk->head, w->token + start, L);
         share(w, L);
-        learn(w, L);
+        learn(w, L, started);
         write(w, L);
     }
 }
@@ -646,12 +753,12 @@ static void memory_backward(struct work *w, const struct call *c, const struct w
     if (c->d_weights_after[0]) load(w, c->d_weights_after, offsets, w->d_memory);
     if (c->d_momenta_after[0]) load(w, c->d_momenta_after, offsets, w->d_surprise);
     if (c->d_anchor_after[0]) load(w, c->d_anchor_after, offsets, w->d_last_anchor);
-    if (w->towards) add(w->size, w->d_initial, w->d_memory);
+    if (w->to_initial) add(w->size, w->d_initial, w->d_memory);
     /* the last anchor is the memory after the last chunk if that is full, else that chunk's own */
     const int full = (walk->begun + walk->tokens) % c->chunk == 0;
     if (walk->chunks && full) {
         add(w->size, w->d_memory, w->d_last_anchor);
-        if (w->towards) add(w->size, w->d_initial, w->d_last_anchor);
+        if (w->to_initial) add(w->size, w->d_initial, w->d_last_anchor);
     } else if (!walk->chunks) add(w->size, w->d_first_anchor, w->d_last_anchor);
     int wanted = c->d_weights_after[0] || c->d_momenta_after[0] || c->d_anchor_after[0];
     for (int g = walk->chunks - 1; g >= 0; g--) {
@@ -664,17 +771,17 @@ static void memory_backward(struct work *w, const struct call *c, const struct w
         chunk_backward(w, c, walk, g, started, wanted);
         if (g == walk->chunks - 1 && !full) add(w->size, w->d_anchor, w->d_last_anchor);
         add(w->size, g ? w->d_memory : w->d_first_anchor, w->d_anchor);
-        if (g && w->towards) add(w->size, w->d_initial, w->d_anchor);
+        if (g && w->to_initial) add(w->size, w->d_initial, w->d_anchor);
         wanted = 1;
     }
     if (c->weights[0]) {
-        if (w->towards) blend(w->size, w->d_initial, 1, w->d_memory, -1);
+        if (w->to_initial) blend(w->size, w->d_initial, 1, w->d_memory, -1);
         store(w, w->d_memory, c->d_weights, walk->memory, 0);
         store(w, w->d_first_anchor, c->d_anchor, walk->memory, 0);
         if (w->momentum) store(w, w->d_surprise, c->d_momenta, walk->memory, 0);
     } else {
         add(w->size, w->d_initial, w->d_first_anchor);
-        if (!w->towards) add(w->size, w->d_initial, w->d_memory);
+        if (!w->to_initial) add(w->size, w->d_initial, w->d_memory);
     }
     store(w, w->d_initial, c->d_initial, walk->head, 1);
 }

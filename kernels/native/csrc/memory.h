@@ -14,7 +14,8 @@ enum tokens { Q, K, V, FORGET, MOMENTUM, LR, TOKENS };
    d_in, d_out] or, each with its stride of the batch, [B, H, d_in, d_out]; everything that is written is contiguous.
    NULL where there is none. */
 struct call {
-    int64_t depth, chunk, batch, heads, length, towards, every, room, first, last; /* memories first to last - 1 */
+    int64_t depth, chunk, batch, heads, length, to_initial, online, every, room;
+    int64_t first, last; /* memories first to last - 1 */
     int64_t widths[DEPTH + 1];
     const real *tokens[TOKENS];
     int64_t strides[TOKENS][3];
