@@ -68,6 +68,9 @@ class MemoryConfig(Options):
     error_at: Literal["chunk", "token"] = "chunk"
     """Which memory the output layer's error is taken of: the one just before each token, or the one at
     the start of the chunk."""
+    output_gate: Literal["sigmoid", "silu"] = "silu"
+    """Activation of the gate on the memory's output: twice a sigmoid, which starts at one, or SiLU, which
+    starts near zero."""
     write: bool = True
     """False never writes nor forgets: the control that shows what the memory adds."""
 
@@ -75,6 +78,7 @@ class MemoryConfig(Options):
         _at_least(self, 1, "depth", "expansion", "chunk_size", "conv_size")
         _one_of(self, "forget_to", ("init", "zero"))
         _one_of(self, "error_at", ("chunk", "token"))
+        _one_of(self, "output_gate", ("sigmoid", "silu"))
         _switch(self, "momentum", "forget", "write")
 
 
@@ -90,6 +94,9 @@ class _RareBackboneOptions:
     """Dropout rate of each sub-block's output, and inside the feed-forward."""
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass instead of storing its activations."""
+    mac_output: Literal["sum", "gate"] = "gate"
+    """How MAC combines attention and memory: "sum", and the memory reads the segment's tokens beside the
+    attention to them; or "gate", the paper's gating of the attention by the memory."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """The long-term memory of every block."""
 
@@ -98,6 +105,7 @@ class _RareBackboneOptions:
             object.__setattr__(self, "memory", from_dict(MemoryConfig, self.memory))
         _at_least(self, 1, "ff_expansion")
         _at_least(self, 0, "n_persistent")
+        _one_of(self, "mac_output", ("sum", "gate"))
         _share(self, "dropout")
 
 
@@ -371,7 +379,7 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     Traceback (most recent call last):
     ...
     ValueError: MemoryConfig has no key 'dept'; known: chunk_size, conv_size, depth, error_at, \
-expansion, forget, forget_to, momentum, write
+expansion, forget, forget_to, momentum, output_gate, write
     """
     known = typing.get_type_hints(cls)
     if not isinstance(values, dict):

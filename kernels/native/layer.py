@@ -50,6 +50,8 @@ class Layer(NamedTuple):
     """Whether forgetting moves towards M_0."""
     online: bool
     """Whether the output layer's error is taken just before each token."""
+    open: bool
+    """Whether the output's gate is twice a sigmoid; else SiLU."""
 
 
 class MACBlock(NamedTuple):
@@ -168,6 +170,7 @@ def native_block(
     read_conv: Tensor,
     pairs: Tensor,
     position: Tensor,
+    sum_output: bool,
 ) -> tuple[tuple[Tensor, Tensor, MemoryState, Tensor], Tensor, Tensor]:
     """Pass a token of every stream through a block around a MAC.
 
@@ -185,6 +188,8 @@ def native_block(
         Keys and values of the segment, `[B, 2, H, 2 segment, K]`.
     position : Tensor
         `[B]`: positions of the tokens in their segments.
+    sum_output : bool
+        Whether the outputs of attention and memory are added; else the memory gates the attention.
 
     Returns
     -------
@@ -204,7 +209,7 @@ def native_block(
     held = [samples(w.to(dtype)) for w in start]
     fields = [  # of `struct block`
         *step.fields,
-        *(segment, block.persistent.shape[1], len(block.up)),
+        *(segment, block.persistent.shape[1], len(block.up), int(sum_output)),
         *map(address, (step.x, *given, position, read_after, pairs_after, step.y)),
         *_by_layer(map(address, held), layer.depth, 1),
         *_by_layer([w.stride(0) for w in held], layer.depth, 1),
@@ -262,7 +267,7 @@ class _Step:
         results = (self.conv, self.y, self.surprise, self.position)
         self.fields = [
             *(x.shape[2], heads, n, len(layer.taps), *gates),
-            *(depth, layer.chunk_size, int(layer.to_initial), int(layer.online)),
+            *(depth, layer.chunk_size, int(layer.to_initial), int(layer.online), int(layer.open)),
             *map(address, (self.x, *parameters, *results)),
             *(initial[0].shape[-2], *(w.shape[-1] for w in initial), *[0] * (DEPTH - depth)),
             *_by_layer(map(address, self.initial), depth, 1),

@@ -124,35 +124,39 @@ def native_units_backward(
     return d_before
 
 
-def native_gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    """Normalise every head of y `[.., H, K]` by its RMS; multiply by a weight and the SiLU of a gate.
+def native_gated_norm(y: Tensor, gate: Tensor, weight: Tensor, open_gate: bool) -> Tensor:
+    """Normalise every head of y `[.., H, K]` by its RMS; multiply by a weight and a gate's activation.
+
+    That is twice the sigmoid of the gate if `open_gate`, else its SiLU.
 
     The result is `[.., H K]`, like the gate.
     """
     y, gate, weight = y.contiguous(), gate.contiguous(), weight.contiguous()
     out = torch.empty_like(gate)
     rows = gate.numel() // max(1, gate.shape[-1])
+    sizes = (rows, gate.shape[-1], y.shape[-1], int(open_gate))
 
     def part(first: int, last: int) -> None:
         given = (*map(address, (y, gate, weight, out)), 0, 0, 0, 0)
-        _call("gated_norm", [rows, gate.shape[-1], y.shape[-1], first, last, *given], y)
+        _call("gated_norm", [*sizes, first, last, *given], y)
 
     in_threads(rows, 1 + gate.numel() // _WORK, part)
     return out
 
 
 def native_gated_norm_backward(
-    y: Tensor, gate: Tensor, weight: Tensor, d_out: Tensor
+    y: Tensor, gate: Tensor, weight: Tensor, d_out: Tensor, open_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of :func:`native_gated_norm`."""
     y, gate, weight, d_out = (x.contiguous() for x in (y, gate, weight, d_out))
     d_y, d_gate = torch.empty_like(y), torch.empty_like(gate)
     rows = gate.numel() // max(1, gate.shape[-1])
+    sizes = (rows, gate.shape[-1], y.shape[-1], int(open_gate))
 
     def part(first: int, last: int) -> Tensor:
         found = torch.zeros_like(weight)
         given = map(address, (y, gate, weight, None, d_out, d_y, d_gate, found))
-        _call("gated_norm_backward", [rows, gate.shape[-1], y.shape[-1], first, last, *given], y)
+        _call("gated_norm_backward", [*sizes, first, last, *given], y)
         return found
 
     parts = in_threads(rows, 1 + gate.numel() // _WORK, part)

@@ -280,6 +280,7 @@ CONTROLS = {
     "both off": ({"forget": False, "momentum": False}, {}),
     "forget to zero": ({"forget_to": "zero"}, {}),
     "error at every token": ({"error_at": "token"}, {}),
+    "open gate, sum": ({"output_gate": "sigmoid"}, {"mac_output": "sum"}),
     "linear, error at every token": ({"error_at": "token", "depth": 1}, {}),
     "conv 1": ({"conv_size": 1}, {}),
     "chunk 1": ({"chunk_size": 1}, {}),

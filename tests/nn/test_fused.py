@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -133,23 +135,25 @@ def test_lower_precision(model, autocast):
         assert ours.grad.isfinite().all()
 
 
-def plain_norm(y, gate, weight):
-    return F.rms_norm(y, weight.shape, weight, 1e-6).flatten(2) * F.silu(gate)
+def plain_norm(y, gate, weight, open_gate=False):
+    activation = 2 * torch.sigmoid(gate) if open_gate else F.silu(gate)
+    return F.rms_norm(y, weight.shape, weight, 1e-6).flatten(2) * activation
 
 
+@pytest.mark.parametrize("open_gate", [False, True])
 @pytest.mark.parametrize("length", [0, 1, 11])
-def test_gated_norm_is_its_definition(length):
+def test_gated_norm_is_its_definition(length, open_gate):
     torch.manual_seed(0)
     inputs = [
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
         for shape in ((B, length, 4, WIDTH), (B, length, 4 * WIDTH), (WIDTH,))
     ]
-    ours, theirs = gated_norm(*inputs), plain_norm(*inputs)
+    ours, theirs = gated_norm(*inputs, open_gate), plain_norm(*inputs, open_gate)
     assert torch.allclose(ours, theirs, rtol=0, atol=ROUNDING)
     with torch.no_grad():
-        assert torch.equal(gated_norm(*inputs), ours)
+        assert torch.equal(gated_norm(*inputs, open_gate), ours)
     if length:
-        assert torch.autograd.gradcheck(gated_norm, inputs)
+        assert torch.autograd.gradcheck(partial(gated_norm, open_gate=open_gate), inputs)
 
 
 def test_gated_norm_takes_any_layout_and_precision():
@@ -158,7 +162,7 @@ def test_gated_norm_takes_any_layout_and_precision():
     y = torch.randn(B, 4, 11, WIDTH).transpose(1, 2).requires_grad_(True)
     gate = torch.randn(B, 11, 4 * WIDTH, dtype=torch.bfloat16, requires_grad=True)
     weight = torch.randn(WIDTH, requires_grad=True)
-    out = gated_norm(y, gate, weight)
+    out = gated_norm(y, gate, weight, False)
     gradients = torch.autograd.grad(out.sum(), (y, gate, weight))
     expected = torch.autograd.grad(plain_norm(y, gate.float(), weight).sum(), (y, gate, weight))
     assert out.dtype == torch.float32
@@ -172,7 +176,7 @@ def test_nothing_but_the_inputs_is_kept():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         gate, (y, *_), _, _ = project(*inputs, WIDTH)
-        gated_norm(y, gate, torch.ones(WIDTH, dtype=torch.float64))
+        gated_norm(y, gate, torch.ones(WIDTH, dtype=torch.float64), False)
     assert {x.data_ptr() for x in kept[:4]} == {x.data_ptr() for x in inputs}
     assert len(kept) == 4 + 3
 
@@ -190,7 +194,7 @@ def test_long_sums_in_float32():
     def gradients(dtype):
         scale = torch.ones(16, dtype=dtype, requires_grad=True)
         filters = taps.to(dtype, copy=True).requires_grad_()
-        gated_norm(y.to(dtype), gate.to(dtype), scale).sum().backward()
+        gated_norm(y.to(dtype), gate.to(dtype), scale, False).sum().backward()
         _, (units,), _, _ = project(x.to(dtype), last.to(dtype), weight.to(dtype), filters, 4)
         (units[..., 0] * x[..., :4].to(dtype)).sum().backward()
         return scale.grad, filters.grad

@@ -17,7 +17,7 @@ MEMORIES = {
     "linear, no momentum": MemoryConfig(depth=1, momentum=False),
     "deep, no forgetting": MemoryConfig(depth=3, forget=False, chunk_size=5),
     "towards zero": MemoryConfig(forget_to="zero"),
-    "error at every token": MemoryConfig(error_at="token"),
+    "error at every token": MemoryConfig(error_at="token", output_gate="sigmoid"),
     "linear, error at every token": MemoryConfig(error_at="token", depth=1),
     "no write": MemoryConfig(write=False),
     "no convolution": MemoryConfig(conv_size=1),
@@ -62,6 +62,7 @@ def step_through(backbone, x, state=None):
 def test_token_by_token_is_one_pass(variant, memory, dtype, tolerance, calls):
     n_persistent = 0 if memory == "no write" else 4
     settings = {"variant": variant, "memory": MEMORIES[memory], "n_persistent": n_persistent}
+    settings["mac_output"] = "sum" if memory == "error at every token" else "gate"
     backbone = make_backbone(dtype, **settings)
     x, later = torch.randn(3, LENGTH, WIDTH, dtype=dtype), torch.randn(3, 9, WIDTH, dtype=dtype)
     y, state, surprise = backbone.run(x)

@@ -185,7 +185,8 @@ class MAC(Mixer):
     """Memory as context, causal, one segment S at a time.
 
     h = M.read(S), with M at the segment's start; y = Attention([P; h; S]). The memory then writes and
-    reads y token by token, r = M(y), and o = y gated by r.
+    reads y token by token, r = M(y), and o = y gated by r. With ``mac_output="sum"`` it writes and reads
+    y + S, and o = y + S + r: the tokens themselves reach the memory, whatever the attention does.
     """
 
     has_block_kernel = True
@@ -195,7 +196,8 @@ class MAC(Mixer):
         self.segment_length = config.segment_length
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
         self.attention = SegmentAttention(config.d_model, config.n_heads, config.segment_length)
-        self.gate = _Gate(config.d_model)
+        self.sum_output = config.mac_output == "sum"
+        self.gate = (_Sum if self.sum_output else _Gate)(config.d_model)
 
     def initial_state(self, batch_size: int) -> MACState:
         memory = self.memory.initial_state(batch_size)
@@ -218,6 +220,7 @@ class MAC(Mixer):
             h, conv = self.memory.read(s, start, conv, present)
             place = (slots.offset + first) % self.segment_length
             y, cache = self.attention(s, h, self.persistent, cache, place, present)
+            y = y + s if self.sum_output else y
             r, memory, surprise = self.memory(y, memory, present)
             start = self._start(slots, stop, memory.memory.weights, start)
             outputs.append(self.gate(y, r))
@@ -248,8 +251,8 @@ def _chosen(samples: Tensor, weights: Weights, others: Weights) -> Weights:
     return tuple(torch.where(chosen, w, old) for w, old in zip(weights, others, strict=True))
 
 
-class _Gate(nn.Module):
-    """The paper's gate of two streams: both are normalised with learned weights; o = y * SiLU(m)."""
+class _Sum(nn.Module):
+    """The sum of two streams, both normalised with learned weights: o = y + m."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -257,10 +260,21 @@ class _Gate(nn.Module):
         """The weights of y, then those of m."""
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
-        """Gate y `[B, T, D]` by m `[B, T, D]`."""
+        """Combine y `[B, T, D]` and m `[B, T, D]`."""
+        y, m = self._normalised(y, m)
+        return y + m
+
+    def _normalised(self, y: Tensor, m: Tensor) -> tuple[Tensor, ...]:
         weight = self.weight.view(2, -1)
         both = torch.stack([y, m], 2)
-        y, m = (both * inverse_rms(both) * weight).to(weight.dtype).unbind(2)
+        return (both * inverse_rms(both) * weight).to(weight.dtype).unbind(2)
+
+
+class _Gate(_Sum):
+    """The paper's gate of two streams, both normalised with learned weights: o = y * SiLU(m)."""
+
+    def forward(self, y: Tensor, m: Tensor) -> Tensor:
+        y, m = self._normalised(y, m)
         return y * F.silu(m)
 
 
@@ -309,6 +323,7 @@ class Block(nn.Module):
             read_conv,
             cache.pairs,
             position,
+            self.mixer.sum_output,
         )
         position = (position + 1) % self.mixer.segment_length
         ended = position == 0

@@ -79,8 +79,8 @@ def project(
     return gate, tuple(units), rest, after
 
 
-def gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-    """Root-mean-square norm of every head, times a weight and the SiLU of a gate.
+def gated_norm(y: Tensor, gate: Tensor, weight: Tensor, open_gate: bool) -> Tensor:
+    """Root-mean-square norm of every head, times a weight and a gate's activation.
 
     Parameters
     ----------
@@ -90,6 +90,8 @@ def gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
         `[B, T, H V]`.
     weight : Tensor
         `[V]`.
+    open_gate : bool
+        The activation: twice the sigmoid of the gate, or its SiLU.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
         `[B, T, H V]`.
     """
     run = _GatedNorm.apply if torch.is_grad_enabled() else _gated_norm
-    return run(y, gate, weight)
+    return run(y, gate, weight, open_gate)
 
 
 def inverse_rms(x: Tensor) -> Tensor:
@@ -250,51 +252,55 @@ def _filter(stream: Tensor, taps: Tensor) -> Tensor:
     return y
 
 
-def _gated_norm(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+def _gated_norm(y: Tensor, gate: Tensor, weight: Tensor, open_gate: bool) -> Tensor:
     if covered("gated norm", uncovered_units(y, gate, weight)):
-        return native_gated_norm(y, gate, weight)
+        return native_gated_norm(y, gate, weight, open_gate)
     pieces = _pieces(y, gate.shape[-1])
     if len(pieces) == 1:
-        return _gated_norm_piece(y, gate, weight)
+        return _gated_norm_piece(y, gate, weight, open_gate)
     out = torch.empty_like(gate, dtype=_result(gate, weight))
     for piece in pieces:
-        out[:, piece] = _gated_norm_piece(y[:, piece], gate[:, piece], weight)
+        out[:, piece] = _gated_norm_piece(y[:, piece], gate[:, piece], weight, open_gate)
     return out
 
 
-def _gated_norm_piece(y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+def _gated_norm_piece(y: Tensor, gate: Tensor, weight: Tensor, open_gate: bool) -> Tensor:
     scaled = (y * inverse_rms(y) * weight).to(weight.dtype)
-    return scaled.flatten(2) * F.silu(gate)
+    return scaled.flatten(2) * (2 * torch.sigmoid(gate) if open_gate else F.silu(gate))
 
 
 class _GatedNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, gate: Tensor, weight: Tensor, open_gate: bool) -> Tensor:
         ctx.save_for_backward(y, gate, weight)
-        return _gated_norm(y, gate, weight)
+        ctx.open_gate = open_gate
+        return _gated_norm(y, gate, weight, open_gate)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         y, gate, weight = ctx.saved_tensors
         if uncovered_units(y, gate, weight, d_out) is None:
-            return native_gated_norm_backward(y, gate, weight, d_out)
+            return *native_gated_norm_backward(y, gate, weight, d_out, ctx.open_gate), None
         dy, d_gate = torch.empty_like(y), torch.empty_like(gate)
         d_weight = torch.zeros_like(weight, dtype=_exact(weight).dtype)
         for piece in _pieces(y, gate.shape[-1]):
             inverse = inverse_rms(y[:, piece])
             normed, g, d = y[:, piece] * inverse, gate[:, piece], d_out[:, piece]
             sigma = torch.sigmoid(g)
-            silu = g * sigma
+            passed = 2 * sigma if ctx.open_gate else g * sigma
             scaled = (normed * weight).flatten(2)
             # SiLU' = sigma + SiLU (1 - sigma)
-            d_gate[:, piece] = torch.addcmul(sigma, silu, 1 - sigma).mul_(scaled).mul_(d)
-            d_scaled = (silu * d).unflatten(-1, normed.shape[2:])
+            slope = (
+                passed * (1 - sigma) if ctx.open_gate else torch.addcmul(sigma, passed, 1 - sigma)
+            )
+            d_gate[:, piece] = slope.mul_(scaled).mul_(d)
+            d_scaled = (passed * d).unflatten(-1, normed.shape[2:])
             d_weight += (d_scaled * normed).sum((0, 1, 2))
             d_normed = d_scaled * weight
             along = (d_normed * normed).mean(-1, keepdim=True)
             dy[:, piece] = d_normed.sub_(normed.mul_(along)).mul_(inverse)
-        return dy, d_gate, d_weight.to(weight.dtype)
+        return dy, d_gate, d_weight.to(weight.dtype), None
 
 
 def _length(x: Tensor) -> Tensor:

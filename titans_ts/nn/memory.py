@@ -96,6 +96,8 @@ class NeuralMemory(nn.Module):
         self.in_proj = nn.Linear(d_model, rows, bias=False)
         with torch.no_grad():  # at first, the gates hardly depend on the token
             self.in_proj.weight[4 * d_model :].mul_(0.1)
+            if config.output_gate == "sigmoid":  # starts at one
+                self.in_proj.weight[:d_model].zero_()
         biases = [starts[gate] for gate in self.gates]
         self.gate_bias = nn.Parameter(torch.cat(biases)) if biases else None
         self.taps = nn.Parameter(torch.empty(config.conv_size, 3 * d_model))
@@ -241,4 +243,5 @@ class NeuralMemory(nn.Module):
 
     def _output(self, y: Tensor, gate: Tensor) -> Tensor:
         """Normalise the memory's outputs `[B, T, H, V]`, gate them, and project them to `[B, T, D]`."""
-        return self.out_proj(gated_norm(y, gate, self.norm.weight))
+        open_gate = self.config.output_gate == "sigmoid"
+        return self.out_proj(gated_norm(y, gate, self.norm.weight, open_gate))

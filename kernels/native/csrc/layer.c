@@ -11,7 +11,7 @@
    D = H K; rows of `in_proj` are the output's gate, queries, keys and values, and gates, whose logits begin where `lr`,
    `forget` and `momentum` say, or nowhere at -1. */
 struct layer {
-    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, to_initial, online;
+    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, to_initial, online, open;
     const real *x, *in_proj, *gate_bias, *filter, *conv, *norm, *out_proj;
     real *conv_after, *y, *surprise;
     const int64_t *position;
@@ -42,9 +42,9 @@ static void units(const struct layer *a, int C, int stride, int K, const real *c
 /* The layer's output from what was read, y [D]: norm of every head, gate, projection. */
 static void answer(const struct layer *a, int K, real *y, real *gate, real *out) {
     const int D = a->width;
-    squash(D, gate, 1);
+    squash(D, gate, !a->open);
     for (int h = 0; h < D; h += K) {
-        const real scale = 1 / root(inner(K, y + h, y + h) / K + (real)1e-6);
+        const real scale = (a->open ? 2 : 1) / root(inner(K, y + h, y + h) / K + (real)1e-6);
         for (int i = 0; i < K; i++) y[h + i] *= scale * a->norm[i] * gate[h + i];
     }
     for (int i = 0; i < D; i++) out[i] = inner(D, a->out_proj + i * D, y);
@@ -136,7 +136,7 @@ int titans_look(const struct layer *a) {
    `start` has strides of the batch. x and y of `layer` are not used. */
 struct block {
     struct layer layer;
-    int64_t segment, persistent, hidden; /* tokens, tokens, numbers */
+    int64_t segment, persistent, hidden, sum; /* tokens, tokens, numbers; whether attention and memory are added */
     const real *x, *mixer_norm, *tokens, *qkv_proj, *out_proj, *cosines, *sines, *gate, *ff_norm, *up, *up_bias, *down,
         *down_bias;
     const real *read_conv, *pairs;
@@ -219,13 +219,14 @@ int titans_block(const struct block *a) {
         memcpy(a->pairs_after, a->pairs, B * pairs * sizeof(real));
         for (int b = 0; b < B; b++)
             attend(a, s + b * D, h + b * D, a->place[b], a->pairs_after + b * pairs, lasting, rest, y + b * D);
+        for (int i = 0; a->sum && i < B * D; i++) y[i] += s[i];
         failed = titans_step(&memory);
     }
     for (int b = 0; b < B && !failed; b++) {
         normalise(D, y + b * D, a->gate, one);
         normalise(D, r + b * D, a->gate + D, two);
-        squash(D, two, 1);
-        for (int i = 0; i < D; i++) one[i] = a->x[b * D + i] + one[i] * two[i];
+        if (!a->sum) squash(D, two, 1);
+        for (int i = 0; i < D; i++) one[i] = a->x[b * D + i] + (a->sum ? one[i] + two[i] : one[i] * two[i]);
         normalise(D, one, a->ff_norm, two);
         apply(F, D, a->up, two, hidden);
         for (int i = 0; i < F; i++) { /* GELU */

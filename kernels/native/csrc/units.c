@@ -96,9 +96,10 @@ int titans_units_backward(const struct units *a) {
     return 0;
 }
 
-/* Rows `first` to `last` - 1 of y and gate [rows, D], in heads of width K; weight [K]. Contiguous. */
+/* Rows `first` to `last` - 1 of y and gate [rows, D], in heads of width K; weight [K]. Contiguous. `open`: the gate is
+   twice a sigmoid, which is one at zero; else SiLU. */
 struct gated {
-    int64_t rows, width, head, first, last;
+    int64_t rows, width, head, open, first, last;
     const real *y, *gate, *weight;
     real *out;
     const real *d_out;
@@ -111,9 +112,9 @@ int titans_gated_norm(const struct gated *a) {
         const real *y = a->y + r * D;
         real *out = a->out + r * D;
         memcpy(out, a->gate + r * D, D * sizeof(real));
-        squash(D, out, 1);
+        squash(D, out, !a->open);
         for (int64_t h = 0; h < D; h += K) {
-            const real scale = 1 / root(inner(K, y + h, y + h) / K + (real)1e-6);
+            const real scale = (a->open ? 2 : 1) / root(inner(K, y + h, y + h) / K + (real)1e-6);
             for (int64_t i = 0; i < K; i++) out[h + i] *= y[h + i] * scale * a->weight[i];
         }
     }
@@ -133,10 +134,11 @@ int titans_gated_norm_backward(const struct gated *a) {
             real *d_y = a->d_y + r * D + h, *d_gate = a->d_gate + r * D + h, *s = sigma + h;
             const real scale = 1 / root(inner(K, y, y) / K + (real)1e-6);
             for (int64_t i = 0; i < K; i++) {
-                const real silu = gate[i] * s[i], normed = y[i] * scale;
+                const real passed = a->open ? 2 * s[i] : gate[i] * s[i], normed = y[i] * scale;
                 /* SiLU' = sigma + SiLU (1 - sigma) */
-                d_gate[i] = (s[i] + silu * (1 - s[i])) * normed * a->weight[i] * d_out[i];
-                d[i] = silu * d_out[i];
+                const real slope = (a->open ? 0 : s[i]) + passed * (1 - s[i]);
+                d_gate[i] = slope * normed * a->weight[i] * d_out[i];
+                d[i] = passed * d_out[i];
                 d_weight[i] += d[i] * normed;
                 d[i] *= a->weight[i];
             }
