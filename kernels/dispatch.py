@@ -81,10 +81,11 @@ def neural_memory(
 
         e_t = 2 (h_t W^L_{t-1} - v_t),  h_t the output layer's input from the hidden layers at t'
         S^L_t = momentum_t * S^L_{t-1} - lr_t / max(1, |h_t|^2) * h_t^T e_t
-        S^l_t = momentum_t * S^l_{t-1} - lr_t / chunk_size * grad_l        for hidden layers l < L
+        S^l_t = momentum_t * S^l_{t-1} - lr_t / chunk_size / max(1, |E^l_t|^2 / |e_t|^2) * x^l_t^T E^l_t
 
-    where grad_l is e_t back-propagated through M_{t'}. For a linear memory h_t = k_t, the factor
-    1 / max(1, |h_t|^2) is left out, and this is the online rule (chunk_size = 1) for every chunk_size.
+    for hidden layers l < L, with their input x^l_t at t' and e_t back-propagated through M_{t'} to E^l_t.
+    For a linear memory h_t = k_t, the factor 1 / max(1, |h_t|^2) is left out, and this is the online rule
+    (chunk_size = 1) for every chunk_size.
 
     Parameters
     ----------

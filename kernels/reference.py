@@ -46,9 +46,10 @@ def compute(call: MemoryCall) -> MemoryOutput:
     for t in range(length):
         alpha, eta, theta = (gate[:, t, :, None, None] for gate in (forget, etas, lr))
         here = present[:, t, None, None, None]  # [B, 1, 1, 1]
-        newest = weights[-1] if call.online else None
-        gradient = loss_gradient(anchor, k[:, t], v[:, t], newest)
-        steps = _steps(theta, anchor, k[:, t], chunk_size) if call.online else [theta] * len(anchor)
+        newest = weights[-1] if call.online else anchor[-1]
+        inputs, errors = _factors((*anchor[:-1], newest), anchor, k[:, t], v[:, t])
+        gradient = _outer_products(inputs, errors)
+        steps = _steps(theta, inputs, errors, chunk_size) if call.online else [theta] * len(anchor)
 
         written = tuple(
             eta * s - step * g for s, step, g in zip(surprise, steps, gradient, strict=True)
@@ -80,7 +81,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     return MemoryOutput(y, MemoryState(weights, surprise, anchor, position), total)
 
 
-def loss_gradient(weights: Weights, k: Tensor, v: Tensor, newest: Tensor | None = None) -> Weights:
+def loss_gradient(weights: Weights, k: Tensor, v: Tensor) -> Weights:
     """Gradient of l(M; x) = |M(k) - v|^2 with respect to every layer of M, by back-propagation.
 
     Parameters
@@ -89,38 +90,53 @@ def loss_gradient(weights: Weights, k: Tensor, v: Tensor, newest: Tensor | None 
         M, `[B, H, d_in, d_out]` a layer.
     k, v : Tensor
         One token's key `[B, H, K]` and value `[B, H, V]`.
-    newest : Tensor, optional
-        The output layer at which the error is taken; default: that of `weights`.
 
     Returns
     -------
     Weights
         The gradients, shaped as `weights`.
     """
-    last = weights[-1] if newest is None else newest
-    *inputs, output = _forward((*weights[:-1], last), k)
-    error = 2 * (output - v)  # dl/dz of the last layer
-    gradient = []
-    for layer in reversed(range(len(weights))):
-        x = inputs[layer] if layer == 0 else F.silu(inputs[layer])
-        gradient.append(x[..., :, None] * error[..., None, :])
-        if layer:
-            s, z = torch.sigmoid(inputs[layer]), inputs[layer]
-            error = (weights[layer] @ error[..., None])[..., 0] * (s + z * s * (1 - s))
-    return tuple(reversed(gradient))
+    return _outer_products(*_factors(weights, weights, k, v))
 
 
-def _steps(theta: Tensor, anchor: Weights, k: Tensor, chunk_size: int) -> list[Tensor]:
-    """Step of every layer when the output layer's error is taken at every token.
+def _factors(
+    forward: Weights, backward: Weights, k: Tensor, v: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Input and error of every layer, `[B, H, d]` each; the gradient is their outer product.
 
-    A hidden layer takes its gradient at the start of the chunk, so the steps of a chunk add up there.
-    The output layer corrects its own error; long inputs h would correct it by |h|^2 times too much.
+    The error is that of the layers `forward`, and is passed back through the layers `backward`.
     """
-    if len(anchor) == 1:
+    *before, output = _forward(forward, k)
+    errors = [2 * (output - v)]  # dl/dz of the last layer
+    for layer in reversed(range(1, len(backward))):
+        s, z = torch.sigmoid(before[layer]), before[layer]
+        through = (backward[layer] @ errors[0][..., None])[..., 0]
+        errors.insert(0, through * (s + z * s * (1 - s)))
+    return [before[0], *map(F.silu, before[1:])], errors
+
+
+def _outer_products(inputs: list[Tensor], errors: list[Tensor]) -> Weights:
+    return tuple(x[..., :, None] * e[..., None, :] for x, e in zip(inputs, errors, strict=True))
+
+
+def _steps(
+    theta: Tensor, inputs: list[Tensor], errors: list[Tensor], chunk_size: int
+) -> list[Tensor]:
+    """Step of every layer when the output layer's error is taken just before each token.
+
+    A layer's step changes M(k) by |x|^2 for the output layer's input x, and by the square of |E| / |e|
+    for a hidden layer's error E: where that is more than one, the step is divided by it. A hidden layer
+    takes its gradients at the start of the chunk, where the steps of all its tokens add up.
+    """
+    if len(inputs) == 1:
         return [theta]
-    features = F.silu(_forward(anchor[:-1], k)[-1])
-    length = features.square().sum(-1).clamp_min(1)[..., None, None]
-    return [theta / chunk_size] * (len(anchor) - 1) + [theta / length]
+
+    def square(x: Tensor) -> Tensor:
+        return x.square().sum(-1)[..., None, None]
+
+    length = square(errors[-1]).clamp_min(torch.finfo(theta.dtype).tiny)
+    hidden = [theta / chunk_size / (square(e) / length).clamp_min(1) for e in errors[:-1]]
+    return [*hidden, theta / square(inputs[-1]).clamp_min(1)]
 
 
 def _forward(weights: Weights, x: Tensor) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Models that earlier versions saved still load, and predict what they predicted then.
 
-The folders under `saved_models/` were written before version 0.1.0 (format 2), one of each kind, with
-`expected.npz` beside each. They are small: one block of width 8, trained for one epoch.
+The folders under `saved_models/` were written before version 0.1.0, one of each kind in format 2 and a
+MAC with a state in format 3, with `expected.npz` beside each. They are small: one block of width 8,
+trained for an epoch or two.
 """
 
 from __future__ import annotations
@@ -71,7 +72,14 @@ def forecaster_array(model):
     }
 
 
+def forecaster_format3(model):
+    t = np.arange(200)
+    X = np.stack([np.sin(t / 5), np.cos(t / 7)], 1)
+    return {"mean": model.predict(), "surprise": np.nan_to_num(model.surprise(X))}
+
+
 PREDICT = {
+    "forecaster_format3": forecaster_format3,
     "forecaster_frame": forecaster_frame,
     "forecaster_panel": forecaster_panel,
     "forecaster_array": forecaster_array,

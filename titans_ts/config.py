@@ -65,10 +65,10 @@ class MemoryConfig(Options):
     """Whether the memory decays (alpha)."""
     forget_to: Literal["init", "zero"] = "init"
     """Towards what: "init", the learned initial memory, or "zero", as the paper writes it."""
-    error_at: Literal["chunk", "token"] = "chunk"
+    error_at: Literal["token", "chunk"] = "token"
     """Which memory the output layer's error is taken of: the one just before each token, or the one at
-    the start of the chunk."""
-    output_gate: Literal["sigmoid", "silu"] = "silu"
+    the start of the chunk (the paper's form)."""
+    output_gate: Literal["sigmoid", "silu"] = "sigmoid"
     """Activation of the gate on the memory's output: twice a sigmoid, which starts at one, or SiLU, which
     starts near zero."""
     write: bool = True
@@ -94,7 +94,7 @@ class _RareBackboneOptions:
     """Dropout rate of each sub-block's output, and inside the feed-forward."""
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass instead of storing its activations."""
-    mac_output: Literal["sum", "gate"] = "gate"
+    mac_output: Literal["sum", "gate"] = "sum"
     """How MAC combines attention and memory: "sum", and the memory reads the segment's tokens beside the
     attention to them; or "gate", the paper's gating of the attention by the memory."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)

@@ -64,7 +64,7 @@ class Chunk:
         Whether forgetting moves towards M_0.
     online : int
         0: the output layer's error is taken at the start of the chunk. b, the memory's chunk size: it is
-        taken just before each token, and a hidden layer makes the b-th part of a step.
+        taken just before each token.
     """
 
     inputs: Layers  # X
@@ -72,6 +72,7 @@ class Chunk:
     before: Layers  # X before its SiLU
     errors: Layers  # E
     after: Layers  # E before it passes back through the SiLU
+    hidden_steps: Layers  # a hidden layer's parts of the step, when online
 
     def __init__(
         self,
@@ -91,15 +92,19 @@ class Chunk:
         for a in self.anchor[:-1]:
             self.before.append(_times(self.inputs[-1], a))
             self.inputs.append(F.silu(self.before[-1]))
-        if online:
-            self.written = self._steps()
-            self.errors, self.after = [self._online_error(v)], []
-        else:
-            self.written = self.inputs
-            self.errors, self.after = [_error(self.inputs[-1], self.anchor[-1], v)], []
+        last = self.inputs[-1]
+        deep = online and self.before
+        written = last * _inverse_square(last) if deep else last
+        error = self._online_error(written, v) if online else _error(last, self.anchor[-1], v)
+        self.errors, self.after = [error], []
         for a, z in zip(reversed(self.anchor[1:]), reversed(self.before), strict=True):
             self.after.insert(0, _times(self.errors[0], a.mT))
             self.errors.insert(0, _silu_backward(self.after[0], z))
+        self.written = self.inputs
+        if deep:
+            self.hidden_steps = [_hidden_step(e, error, online) for e in self.errors[:-1]]
+            hidden = zip(self.inputs, self.hidden_steps, strict=False)
+            self.written = [*(x * step for x, step in hidden), written]
 
     @classmethod
     def joined(cls, chunks: list[Chunk], shares: CoefficientValues, initial: Layers) -> Chunk:
@@ -154,14 +159,7 @@ class Chunk:
         for stack in self.start.stacks[layer : layer + 1]:
             _add_times(z, scaled, stack)
 
-    def _steps(self) -> Layers:
-        """Multiply the inputs by their layers' parts of the step, when online."""
-        *hidden, last = self.inputs
-        if not hidden:
-            return self.inputs
-        return [*(x / self.online for x in hidden), last * _inverse_square(last)]
-
-    def _online_error(self, v: Tensor) -> Tensor:
+    def _online_error(self, written: Tensor, v: Tensor) -> Tensor:
         """2 (x_t W_{t-1} - v_t) of the output layer: what a token wrote is in the next one's error.
 
         So E = 2 (Z + A E - V) with A below the diagonal, a triangular system.
@@ -169,7 +167,7 @@ class Chunk:
         x, shares = self.inputs[-1], self.shares.before()
         z = -v
         self._add_start(z, len(self.inputs) - 1, x, _scale(x, shares.parts))
-        A = torch.bmm(x, self.written[-1].mT).mul_(shares.C)
+        A = torch.bmm(x, written.mT).mul_(shares.C)
         return _solve(A, z.mul_(2))
 
     def read_backward(self, q: Tensor, gradient: Tensor, d: ChunkGradient) -> Tensor:
@@ -258,6 +256,7 @@ class _Chain:
 
     def __init__(self, chunk: Chunk, d: ChunkGradient, count: int) -> None:
         self.chunk, self.d, self.count = chunk, d, count
+        self.steps = chunk.written is not chunk.inputs
         shares = chunk.shares
         d.fill(chunk)
         self.scaled = [_scale(x, shares.ends) for x in chunk.written]
@@ -291,7 +290,7 @@ class _Chain:
         for layer, d_stack in enumerate(end.stacks):
             self.de[layer][g].baddbmm_(self.xs[layer][g], d_stack)
             torch.bmm(self.e[layer][g], d_stack.mT, out=self.dxs[layer][g])
-            if layer:
+            if layer or self.steps:
                 _add_unscaled(self.dw[layer][g], self.dxs[layer][g], shares.ends)
             if self.stacks:
                 _carry_backward(self.stacks[layer][g], d_stack, shares)
@@ -302,6 +301,8 @@ class _Chain:
         da, de, dx, dz = (
             [layer[g] for layer in layers] for layers in (self.da, self.de, self.dx, self.dz)
         )
+        if self.steps:
+            self._through_hidden_steps(g)
         for layer in range(len(z)):
             d_u = _silu_backward(de[layer], z[layer])
             _add_times(de[layer + 1], d_u, a[layer + 1])
@@ -317,7 +318,8 @@ class _Chain:
             if layer < len(dz):
                 _add_outer(da[layer], x[layer], dz[layer])
                 _add_times(dx[layer], dz[layer], a[layer].mT)
-            self._through_step(layer, g)
+            if self.steps and layer + 1 == len(a):
+                self._through_last_step(g)
             dz[layer - 1].add_(_silu_backward(dx[layer], z[layer - 1]))
         if dz:
             _put_outer(da[0], x[0], dz[0])
@@ -348,17 +350,22 @@ class _Chain:
             _add_unscaled(dx, through, shares.parts)
             _add_row_sums(d_shares.parts[:, :-1], through[:, 1:], x[:, 1:])
 
-    def _through_step(self, layer: int, g: int | None = None) -> None:
-        """Go back through :meth:`Chunk._steps`, of chunk g or of all of them."""
-        if self.chunk.written is self.chunk.inputs:
-            return
-        x, dx, dw = (
-            layers[layer] if g is None else layers[layer].unflatten(0, (self.count, -1))[g]
-            for layers in (self.chunk.inputs, self.d.inputs, self.d.written)
-        )
-        if layer + 1 < len(self.chunk.inputs):
-            dx.add_(dw, alpha=1 / self.chunk.online)
-            return
+    def _through_hidden_steps(self, g: int) -> None:
+        """Go back through the hidden layers' steps, to their inputs and to all errors."""
+        error, d_error = self.e[-1][g], self.de[-1][g]
+        length = _square(error)
+        for layer, steps in enumerate(self.chunk.hidden_steps):
+            x, e, dw = self.x[layer][g], self.e[layer][g], self.dw[layer][g]
+            step, passed = steps.unflatten(0, (self.count, -1))[g], _square(e)
+            self.dx[layer][g].addcmul_(dw, step)
+            d_log = torch.where(passed > length, 2 * step * (x * dw).sum(-1, keepdim=True), 0)
+            tiny = torch.finfo(e.dtype).tiny
+            d_error.addcmul_(error, d_log / length.clamp_min(tiny))
+            self.de[layer][g].addcmul_(e, d_log / passed.clamp_min(tiny), value=-1)
+
+    def _through_last_step(self, g: int) -> None:
+        """Go back through the output layer's step, to its inputs."""
+        x, dx, dw = self.x[-1][g], self.dx[-1][g], self.dw[-1][g]
         scale = _inverse_square(x)
         dx.addcmul_(dw, scale)
         along = torch.where(scale < 1, (x * dw).sum(-1, keepdim=True) * scale.square(), 0)
@@ -370,8 +377,8 @@ class _Chain:
         n = chunk.inputs[0].shape[0] // self.count
         written = slice(0, chunk.inputs[0].shape[0] - (n if end is None else 0))
         for layer, (x, d_xs) in enumerate(zip(chunk.written, self.d_scaled, strict=True)):
-            if layer == 0:
-                _add_unscaled(d.written[0][written], d_xs[written], chunk.shares.ends[written])
+            if layer == 0 and not self.steps:
+                _add_unscaled(d.inputs[0][written], d_xs[written], chunk.shares.ends[written])
             _add_row_sums(d.shares.ends[written], d_xs[written], x[written])
             for stack in chunk.start.stacks[layer : layer + 1] if written.stop else ():
                 # gradients of the chunks' results: of the starts of the next ones, and of the end
@@ -379,7 +386,6 @@ class _Chain:
                 parts += [] if end is None else [end.stacks[layer]]
                 d_written = parts[0] if len(parts) == 1 else torch.cat(parts)
                 _add_dots(d.shares.rows(0, written.stop), d_written, stack)
-        self._through_step(0)
         if self.d_before or not chunk.online:
             d_z = self.d_before[0] if self.d_before else d.errors[0]
             _add_times(d.inputs[0], d_z, chunk.anchor[0].mT)
@@ -540,9 +546,20 @@ def _add_sums(w: Tensor, y: Tensor, share: Tensor | None = None) -> None:
         w.add_(y.view(w.shape[0], -1, *y.shape[1:]).sum(1))
 
 
+def _square(x: Tensor) -> Tensor:
+    """|x|^2 over the last axis, `[n, L, 1]`."""
+    return x.square().sum(-1, keepdim=True)
+
+
 def _inverse_square(x: Tensor) -> Tensor:
     """1 / max(1, |x|^2) over the last axis, `[n, L, 1]`."""
-    return x.square().sum(-1, keepdim=True).clamp_min_(1).reciprocal_()
+    return _square(x).clamp_min_(1).reciprocal_()
+
+
+def _hidden_step(e: Tensor, error: Tensor, chunk_size: int) -> Tensor:
+    """1 / (b max(1, |E|^2 / |e|^2)) for a hidden layer's errors E and the output layer's e."""
+    length = _square(error).clamp_min_(torch.finfo(e.dtype).tiny)
+    return (_square(e) / length).clamp_min_(1).mul_(chunk_size).reciprocal_()
 
 
 def _solve(A: Tensor, rhs: Tensor) -> Tensor:

@@ -64,8 +64,11 @@ def compute(call: MemoryCall) -> MemoryOutput:
 
     written = inputs
     if call.online and before:
-        length = inputs[-1].square().sum(-1, keepdim=True).clamp_min_(1)
-        written = [*(x / chunk_size for x in inputs[:-1]), inputs[-1] / length]
+        squares = [e.square().sum(-1, keepdim=True) for e in errors]
+        length = squares[-1].clamp_min(torch.finfo(k.dtype).tiny)
+        gains = [(square / length).clamp_min_(1) for square in squares[:-1]]
+        written = [x / (gain * chunk_size) for x, gain in zip(inputs[:-1], gains, strict=True)]
+        written.append(inputs[-1] / inputs[-1].square().sum(-1, keepdim=True).clamp_min_(1))
     after, kept = [], []
     for x, e, w, s, w0 in zip(written, errors, state.weights, state.momentum, initial, strict=True):
         row, column = ((e * -token(lr)).view(batch, heads, 1, -1), x.view(batch, heads, -1, 1))

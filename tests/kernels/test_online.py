@@ -25,11 +25,11 @@ ONLINE = {"error_at": "token"}
 
 
 def case(length, depth, dtype=torch.float64, **options):
-    """Inputs with steps as large as they get, and hidden layers whose outputs are longer than one."""
+    """Inputs with steps as large as they get, and layers that stretch inputs and errors."""
     inputs, initial, state = make_inputs(length, depth, dtype, **options)
     inputs["lr"] = inputs["lr"] * 8
     if depth > 1:
-        state = state._replace(anchor=(*(3 * w for w in state.anchor[:-1]), state.anchor[-1]))
+        state = state._replace(anchor=tuple(3 * w for w in state.anchor))
     return inputs, initial, state
 
 
@@ -60,7 +60,13 @@ def test_recurrent_is_the_rule_with_gradients_by_autograd(depth, chunk_size):
         alpha, eta, theta = (
             inputs[name][:, t, :, None, None] for name in ("forget", "momentum", "lr")
         )
-        steps = [theta / chunk_size] * (depth - 1)
+        steps = []
+        for layer in range(depth - 1):
+            # |E|, from the norm of the gradient, which is |x| |E|
+            x = inputs["k"][:, t] if layer == 0 else F.silu(mlp(anchor[:layer], k))
+            back = gradient[layer].square().sum((-1, -2)) / x.detach().square().sum(-1)
+            gain = (back / error.square().sum(-1)).clamp_min(1)
+            steps.append(theta / chunk_size / gain[..., None, None])
         longest = h.detach().square().sum(-1).clamp_min(1) if depth > 1 else torch.ones(())
         steps.append(theta / longest[..., None, None])
         surprise = [eta * s - c * g for s, c, g in zip(surprise, steps, gradient, strict=True)]

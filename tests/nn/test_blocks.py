@@ -153,11 +153,12 @@ def test_segment_attention_is_dense_attention():
 # ---- what each block computes: section 4 of the paper on a whole stream, nothing carried
 
 
-def mixer(variant, **memory):
+def mixer(variant, mac_output="sum", **memory):
     torch.manual_seed(0)
     config = BackboneConfig(
         variant=variant, d_model=D, n_heads=HEADS, n_persistent=PERSISTENT, window=WINDOW,
         segment_length=SEGMENT, dropout=0.0, memory=MemoryConfig(chunk_size=6, **memory),
+        mac_output=mac_output,
     )  # fmt: skip
     block = BLOCKS[variant](config).double()
     with torch.no_grad():
@@ -173,6 +174,11 @@ def normed(weight, x):
 def gated(gate, y, m):
     y_weight, m_weight = gate.weight.split(D)
     return normed(y_weight, y) * F.silu(normed(m_weight, m))
+
+
+def summed(gate, y, m):
+    y_weight, m_weight = gate.weight.split(D)
+    return normed(y_weight, y) + normed(m_weight, m)
 
 
 def after_prefix(m, x):
@@ -204,19 +210,21 @@ def mac(m, x):
     for s in x.split(SEGMENT):
         h, conv = m.memory.read(s[None], state.memory.weights, conv)
         y = dense_segment(m.attention, s, h[0], m.persistent[0])
+        y = y + s if m.sum_output else y
         r, state, _ = m.memory(y[None], state)
-        outputs.append(gated(m.gate, y, r[0]))
+        outputs.append((summed if m.sum_output else gated)(m.gate, y, r[0]))
     return torch.cat(outputs)
 
 
 DEFINITIONS = {"lmm": lmm, "mac": mac, "mag": mag, "mal": mal, "swa": swa}
 
 
+@pytest.mark.parametrize("mac_output", ["sum", "gate"])
 @pytest.mark.parametrize("variant", sorted(BLOCKS))
 @torch.no_grad()
-def test_block_is_its_definition(variant):
+def test_block_is_its_definition(variant, mac_output):
     assert variant in DEFINITIONS, "write down what the new block computes"
-    block, x = mixer(variant), tokens(B, T, D)
+    block, x = mixer(variant, mac_output), tokens(B, T, D)
     y = block(x, block.initial_state(B)).y
     for b in range(B):
         assert (y[b] - DEFINITIONS[variant](block, x[b])).abs().max() < ROUNDING

@@ -42,6 +42,10 @@ def assert_same_state(actual, expected, tolerance=ROUNDING):
         assert value.numel() == 0 or (actual[name] - value).abs().max() <= tolerance, name
 
 
+def opened(config, gate):
+    return F.silu(gate) if config.output_gate == "silu" else 2 * torch.sigmoid(gate)
+
+
 def naive(memory, x):
     """The layer written once more for one sample `[T, D]`, a loop over taps, heads and tokens."""
     parameters = {name: p.detach() for name, p in memory.named_parameters()}
@@ -65,22 +69,27 @@ def naive(memory, x):
         return torch.sigmoid(x @ rows[name].T + biases[name])
 
     momentum = gate("momentum")
+    together = config.chunk_size if config.error_at == "chunk" else 1
     y, state, surprise = recurrent_memory(
         *(project(name)[None] for name in "qkv"),
         gate("forget")[None],
         momentum[None],
-        (gate("lr") * (1 - momentum) / (2 * config.chunk_size))[None],
+        (gate("lr") * (1 - momentum) / (2 * together))[None],
         tuple(parameters[f"initial.{layer}"] for layer in range(config.depth)),
         chunk_size=config.chunk_size,
+        error_at=config.error_at,
     )
     y = y[0] / (y[0].square().mean(-1, keepdim=True) + 1e-6).sqrt() * parameters["norm.weight"]
-    gated = y.reshape(len(x), D) * F.silu(x @ out.T)
+    gated = y.reshape(len(x), D) * opened(config, x @ out.T)
     return gated @ parameters["out_proj.weight"].T, state, surprise[0]
 
 
+@pytest.mark.parametrize("error_at", ["token", "chunk"])
+@pytest.mark.parametrize("output_gate", ["sigmoid", "silu"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_is_its_definition(depth):
-    memory, x = build(depth=depth), tokens(B, T, D)
+def test_is_its_definition(depth, output_gate, error_at):
+    memory = build(depth=depth, output_gate=output_gate, error_at=error_at)
+    x = tokens(B, T, D)
     y, state, surprise = memory(x)
     for b in range(B):
         expected, expected_state, expected_surprise = naive(memory, x[b])
@@ -158,7 +167,8 @@ def test_read_is_the_memory_as_it_stands():
     hidden = torch.einsum("bthi,bhio->btho", q, weights[0])
     answer = torch.einsum("bthi,bhio->btho", F.silu(hidden), weights[1])
     answer = answer / (answer.square().mean(-1, keepdim=True) + 1e-6).sqrt() * memory.norm.weight
-    expected = memory.out_proj(answer.flatten(2) * F.silu(probe @ memory.in_proj.weight[:D].T))
+    gate = probe @ memory.in_proj.weight[:D].T
+    expected = memory.out_proj(answer.flatten(2) * opened(memory.config, gate))
     assert (y - expected).abs().max() < ROUNDING
 
     first, middle = memory.read(probe[:, :4], weights, last)
@@ -197,7 +207,20 @@ def test_gates_start_where_the_defaults_say():
     forget, momentum, lr = memory._gates(logits)
     assert (torch.logit(forget) - bias["forget"]).abs().mean() < 0.1
     assert (momentum - 0.5).abs().mean() < 0.05
-    assert (lr * 16 - 0.22).abs().mean() < 0.02  # sigmoid(2) (1 - 0.5) / 2
+    assert (lr - 0.22).abs().mean() < 0.02  # sigmoid(2) (1 - 0.5) / 2
+    chunked = NeuralMemory(64, 4, MemoryConfig(error_at="chunk"))
+    logits = torch.randn(8, 100, 64) @ chunked.in_proj.weight[4 * 64 :].T
+    assert (chunked._gates(logits)[2] * 16 - 0.22).abs().mean() < 0.02  # 16 tokens at one point
+
+
+def test_the_output_gate_starts_open():
+    torch.manual_seed(0)
+    memory, x = NeuralMemory(32, 2).double(), torch.randn(2, 9, 32).double()
+    with torch.no_grad():
+        memory.out_proj.weight.copy_(torch.eye(32))
+        squares = memory(x).y.unflatten(2, (2, 16)).square().mean(3)
+    assert squares.median() == pytest.approx(1, abs=0.01)  # the norm's output, unchanged
+    assert squares.max() < 1 + 1e-9
 
 
 def test_training_under_autocast_warns_of_nothing_and_keeps_the_state_exact():

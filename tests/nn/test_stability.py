@@ -1,10 +1,13 @@
 """Streams of any length and content: finite, bounded, and afterwards still able to learn.
 
-The setting of the memory's own stability is that of `kernels/README.md`: unit keys and values, and
-theta = 0.5 (1 - eta) / chunk, the largest that `NeuralMemory` writes with.
+The setting of the memory's own stability is that of `kernels/README.md`: unit keys and values, and the
+largest theta that `NeuralMemory` writes with: 0.5 (1 - eta), divided by the chunk size where all errors
+of a chunk are taken at its start.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from titans_ts.config import BackboneConfig, MemoryConfig
 from titans_ts.kernels import neural_memory
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.blocks import BLOCKS
+from titans_ts.nn.initial import LARGEST_STRETCH
 from titans_ts.nn.memory import NeuralMemory
 from titans_ts.nn.state import flatten_state
 
@@ -32,6 +36,32 @@ def noise_then_pairs():
     again = torch.arange(PRESENTED) % PAIRS
     k, v = (torch.cat([unit(NOISE), unit(PAIRS)[again]])[None, :, None] for _ in range(2))
     return k, v
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5, 0.9])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("chunk_size", [16, 64])
+@torch.inference_mode()
+def test_a_memory_survives_noise_at_the_largest_steps(
+    noise_then_pairs, momentum, depth, chunk_size
+):
+    """Errors at every token: steps 16 or 64 times as large, and the pairs are learned better."""
+    k, v = noise_then_pairs
+    widths = [WIDTH] + [HIDDEN] * (depth - 1) + [WIDTH]
+    generator = torch.Generator().manual_seed(1)
+    initial = []
+    for d_in, d_out in itertools.pairwise(widths):
+        w = torch.nn.init.orthogonal_(torch.empty(d_in, d_out), generator=generator)
+        initial.append(LARGEST_STRETCH * w[None])
+    gate = torch.ones(1, NOISE + PRESENTED, 1)
+    result = neural_memory(
+        k, k, v, 0.001 * gate, None if momentum is None else momentum * gate,
+        0.5 * (1 - (momentum or 0.0)) * gate,
+        tuple(initial), chunk_size=chunk_size, error_at="token",
+    )  # fmt: skip
+    error = (result.y - v).square().sum(-1)[0, -PAIRS * CHUNK :].mean()
+    assert error < 0.005
+    assert result.y.square().sum(-1).sqrt().max() < 1.7  # values are of length 1
 
 
 @pytest.mark.parametrize("momentum", [None, 0.5, 0.9])
@@ -123,8 +153,9 @@ def test_long_awkward_streams_stay_bounded(variant, dtype):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
 @pytest.mark.parametrize("lr_bias", [0.0, 10.0])
+@pytest.mark.parametrize("error_at", ["token", "chunk"])
 @torch.inference_mode()
-def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
+def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias, error_at):
     """Training may blow M_0 up, align it in all directions and saturate the gates: still stable.
 
     Without the bound on M_0 (`LARGEST_STRETCH`) depth 2 is not finite at token 144 at scale 2;
@@ -132,9 +163,10 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
     """
     torch.manual_seed(0)
     for momentum_bias in (-10.0, 0.0, 3.0):
-        memory = NeuralMemory(WIDTH, 2, MemoryConfig(depth=depth))
+        memory = NeuralMemory(WIDTH, 2, MemoryConfig(depth=depth, error_at=error_at))
         for w in memory.initial:
-            w.mul_(scale)  # starts orthogonal: every direction at the bound
+            for head in w:
+                torch.nn.init.orthogonal_(head, scale)  # every direction at the bound
         biases = {"lr": lr_bias, "momentum": momentum_bias, "forget": -10.0}
         bias = torch.tensor([biases[gate] for gate in memory.gates])
         memory.gate_bias.copy_(bias.repeat_interleave(2))
@@ -149,7 +181,7 @@ def test_whatever_was_learned_streams_stay_bounded(depth, scale, lr_bias):
             assert w.abs().max() < 3  # orthogonal layers at the bound have entries of at most 1.4
 
         # The worst stream known: one key whose value changes sign as often as the gradient point.
-        memory = NeuralMemory(WIDTH, 1, MemoryConfig(depth=depth, conv_size=1))
+        memory = NeuralMemory(WIDTH, 1, MemoryConfig(depth=depth, conv_size=1, error_at=error_at))
         half = WIDTH // 2
         _, _, keys, values, *_ = memory.in_proj.weight.split(WIDTH)
         keys[:, half:] = 0

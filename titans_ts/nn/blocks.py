@@ -252,11 +252,16 @@ def _chosen(samples: Tensor, weights: Weights, others: Weights) -> Weights:
 
 
 class _Sum(nn.Module):
-    """The sum of two streams, both normalised with learned weights: o = y + m."""
+    """The sum of two streams, both normalised with learned weights: o = y + m.
+
+    It starts at three tenths of that, so that a new block changes its input little.
+    """
+
+    start = 0.3
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(2 * d_model))
+        self.weight = nn.Parameter(torch.full((2 * d_model,), self.start))
         """The weights of y, then those of m."""
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
@@ -272,6 +277,8 @@ class _Sum(nn.Module):
 
 class _Gate(_Sum):
     """The paper's gate of two streams, both normalised with learned weights: o = y * SiLU(m)."""
+
+    start = 1.0
 
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         y, m = self._normalised(y, m)

@@ -62,9 +62,9 @@ class NeuralMemory(nn.Module):
     Three choices keep the memory stable. Keys and values have length one. The learning rate is
     ``theta = sigmoid(.) (1 - eta) / 2``, divided by `chunk_size` if all errors of a chunk are taken at
     its start, so a token, or a chunk of equal tokens, makes at most half the step at which a linear
-    memory starts to oscillate. The layers of the learned M_0 have singular values
-    of at most sqrt(2), since the curvature of a deep memory's loss grows with its weights.
-    `kernels/README.md` has measurements.
+    memory starts to oscillate. The layers of the learned M_0 have singular values of at most sqrt(2),
+    since the curvature of a deep memory's loss grows with its weights. `kernels/README.md` has
+    measurements.
 
     Examples
     --------

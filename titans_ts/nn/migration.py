@@ -1,6 +1,7 @@
-"""Upgrade of models saved by earlier versions: old names of settings are replaced by current ones.
+"""Upgrade of models saved by earlier versions: their settings as the current version names them.
 
-Format 2 was written before version 0.1.0. Every rename since then is listed here, and only here.
+Formats 2 and 3 were written before version 0.1.0. Format 3 has other names, format 4 has settings of the
+memory that did not exist before. Every such change is listed here, and only here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from typing import Any
 
 __all__ = ["FORMAT", "upgrade", "upgrade_tensors"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the directory format that is written now; reading a newer one raises an error."""
+
+_BEFORE_FORMAT_4 = {"mac_output": "gate"}
+_MEMORY_BEFORE_FORMAT_4 = {"error_at": "chunk", "output_gate": "silu"}
+"""How backbones and memories computed what is now a setting."""
 
 _CONFIG_FIELDS = {
     "carried_windows": "stateful_windows",
@@ -80,6 +85,15 @@ def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
     if version >= FORMAT:
         return content
     content = dict(content)
+    if version < 3:
+        content = _named_as_in_format_3(content)
+    for name in ("model", "config"):
+        if isinstance(content.get(name), dict):
+            content[name] = _with_settings(content[name])
+    return content
+
+
+def _named_as_in_format_3(content: dict[str, Any]) -> dict[str, Any]:
     for name in ("model", "config"):
         if isinstance(content.get(name), dict):
             content[name] = _renamed(content[name], _CONFIG_FIELDS)
@@ -100,13 +114,22 @@ def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
 
 def upgrade_tensors(tensors: dict[str, Any], version: int) -> dict[str, Any]:
     """Return a saved model's tensors under their current names."""
-    if version >= FORMAT:
+    if version >= 3:
         return tensors
     renamed = {}
     for name, tensor in tensors.items():
         old = next((old for old in _TENSORS if name.startswith(old)), "")
         renamed[_TENSORS.get(old, "") + name.removeprefix(old)] = tensor
     return renamed
+
+
+def _with_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Add the settings of format 4 to the backbone in a model's configuration."""
+    config = {k: _with_settings(v) if isinstance(v, dict) else v for k, v in config.items()}
+    if isinstance(config.get("memory"), dict):
+        config = {**_BEFORE_FORMAT_4, **config}
+        config["memory"] = {**_MEMORY_BEFORE_FORMAT_4, **config["memory"]}
+    return config
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

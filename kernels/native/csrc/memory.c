@@ -9,6 +9,8 @@
 
 #include "memory.h"
 
+#define TINY ((real)(sizeof(real) == 4 ? 1.17549435e-38 : 2.2250738585072014e-308))
+
 /* A chunk's tokens and everything between. Layer l maps width d[l] to d[l + 1]; p are padded widths. */
 struct work {
     int depth, most, square, size, state, d[DEPTH + 1], p[DEPTH + 1];
@@ -22,7 +24,7 @@ struct work {
     /* tokens */
     real *x[DEPTH], *z[DEPTH], *sigma[DEPTH], *e[DEPTH], *u[DEPTH], *v, *norm;
     real *written[DEPTH]; /* x times its layer's part of the step; x itself unless `steps` */
-    real *apart, *before, *part; /* online: products of inputs, times C of the token before, and 1 / max(1, |x|^2) */
+    real *apart, *before, *part[DEPTH]; /* online: products of inputs, times C of the token before; parts of the steps */
     real *y[DEPTH + 1], *read_z[DEPTH], *read_sigma[DEPTH], *overlap[DEPTH], *mixed[DEPTH];
     real *dx[DEPTH], *d_written[DEPTH], *de[DEPTH], *dz[DEPTH], *g, *g_next, *scaled, *turned_rows, *d_mixed;
     /* shares: C [L, L]; what begins and ends in M_t (beta, carry), and the rows they are made of */
@@ -82,7 +84,8 @@ static size_t lay_out(struct work *w, const struct call *c, int backward, char *
     for (int l = 0; l < depth; l++)
         if (w->steps) ROWS(written[l], w->p[l]);
         else w->written[l] = w->x[l];
-    if (w->online) ROWS(apart, square), ROWS(before, square), ONE(part, most);
+    if (w->online) ROWS(apart, square), ROWS(before, square);
+    for (int l = 0; w->steps && l < depth; l++) ONE(part[l], most);
     if (backward) {
         ONE(initial_turned, turned), ONE(memory_turned, turned), ONE(surprise_turned, turned);
         ONE(d_memory, size), ONE(d_surprise, size), ONE(d_memory_next, size), ONE(d_surprise_next, size);
@@ -223,20 +226,16 @@ INLINE void scale_rows(int L, int p, const real *rows, const real *share, real *
         for (int j = 0; j < p; j += LANES) *at(out + t * p + j) = share[t] * *of(rows + t * p + j);
 }
 
+INLINE real at_least(real bound, real x) { return x > bound ? x : bound; }
+
 /* Online: errors of the output layer at the memory before each token. What the tokens before have written is in
    them, so that they are found one after the other: e_t = 2 (z_t + sum over i < t of before[t, i] e_i). */
 static void online_errors(struct work *w, int L, int started) {
     const int l = w->depth - 1, P = w->square, p = w->p[l + 1], d = w->d[l], q = w->p[l];
     real *e = w->e[l];
     if (w->steps) {
-        const real part = (real)1 / w->online;
-        for (int i = 0; i < l; i++)
-            for (int j = 0; j < L * w->p[i]; j += LANES) *at(w->written[i] + j) = part * *of(w->x[i] + j);
-        for (int t = 0; t < L; t++) {
-            const real square = dot(q, w->x[l] + t * q, w->x[l] + t * q);
-            w->part[t] = square > 1 ? 1 / square : 1;
-        }
-        scale_rows(L, q, w->x[l], w->part, w->written[l]);
+        for (int t = 0; t < L; t++) w->part[l][t] = 1 / at_least(1, dot(q, w->x[l] + t * q, w->x[l] + t * q));
+        scale_rows(L, q, w->x[l], w->part[l], w->written[l]);
     }
     for (int i = 0; i < L * p; i += LANES) *at(e + i) = -*of(w->v + i);
     if (w->to_initial)
@@ -255,6 +254,18 @@ static void online_errors(struct work *w, int L, int started) {
         for (int i = 0; i < t; i++)
             for (int j = 0; j < p; j += LANES) *at(row + j) += before[i] * *of(e + i * p + j);
         for (int j = 0; j < p; j += LANES) *at(row + j) *= 2;
+    }
+}
+
+/* A hidden layer's part of the step: 1 / b, and less where its error E is longer than the output layer's e. */
+static void hidden_steps(struct work *w, int L) {
+    const int last = w->depth - 1, r = w->p[w->depth];
+    for (int l = 0; l < last; l++) {
+        for (int t = 0; t < L; t++) {
+            const real *E = w->e[l] + t * w->p[l + 1], *e = w->e[last] + t * r;
+            w->part[l][t] = 1 / (w->online * at_least(1, dot(w->p[l + 1], E, E) / at_least(TINY, dot(r, e, e))));
+        }
+        scale_rows(L, w->p[l], w->x[l], w->part[l], w->written[l]);
     }
 }
 
@@ -280,6 +291,7 @@ static void learn(struct work *w, int L, int started) {
         for (int i = 0; i < L * p; i += LANES)
             *at(w->e[l - 1] + i) = *of(u + i) * slope(*of(w->sigma[l - 1] + i), *of(w->x[l] + i));
     }
+    if (w->steps) hidden_steps(w, L);
 }
 
 static void measure(struct work *w, int L) {
@@ -574,20 +586,31 @@ static void online_errors_backward(struct work *w, int L, int started) {
     start_backward(w, L, started, l, w->x[l], g, dx, w->beta, w->carry, w->d_beta, w->d_carry);
 }
 
-/* Back through the layers' parts of the step. */
-static void steps_backward(struct work *w, int L, int l) {
-    const int q = w->p[l];
-    const real *x = w->x[l], *d_written = w->d_written[l];
-    if (!w->steps) return;
-    if (l + 1 < w->depth) {
-        const real part = (real)1 / w->online;
-        for (int i = 0; i < L * q; i += LANES) *at(w->dx[l] + i) += part * *of(d_written + i);
-        return;
+/* Back through the hidden layers' parts of the step, to their inputs and to all errors. */
+static void hidden_steps_backward(struct work *w, int L) {
+    const int last = w->depth - 1, r = w->p[w->depth];
+    for (int l = 0; l < last; l++) {
+        const int q = w->p[l], p = w->p[l + 1];
+        for (int t = 0; t < L; t++) {
+            const real *x = w->x[l] + t * q, *d_written = w->d_written[l] + t * q, part = w->part[l][t];
+            blend(q, w->dx[l] + t * q, 1, d_written, part);
+            const real *E = w->e[l] + t * p, *e = w->e[last] + t * r;
+            const real passed = dot(p, E, E), length = dot(r, e, e);
+            if (!(passed > length)) continue;
+            const real d_log = 2 * part * dot(q, x, d_written);
+            blend(r, w->de[last] + t * r, 1, e, d_log / at_least(TINY, length));
+            blend(p, w->de[l] + t * p, 1, E, -d_log / passed);
+        }
     }
-    for (int t = 0; t < L; t++, x += q, d_written += q) {
-        const real part = w->part[t], along = part < 1 ? -2 * part * part * dot(q, x, d_written) : 0;
-        for (int j = 0; j < q; j += LANES)
-            *at(w->dx[l] + t * q + j) += part * *of(d_written + j) + along * *of(x + j);
+}
+
+/* Back through the output layer's part of the step. */
+static void last_step_backward(struct work *w, int L) {
+    const int l = w->depth - 1, q = w->p[l];
+    for (int t = 0; t < L; t++) {
+        const real *x = w->x[l] + t * q, *d_written = w->d_written[l] + t * q, part = w->part[l][t];
+        blend(q, w->dx[l] + t * q, 1, d_written, part);
+        if (part < 1) blend(q, w->dx[l] + t * q, 1, x, -2 * part * part * dot(q, x, d_written));
     }
 }
 
@@ -596,6 +619,7 @@ static void steps_backward(struct work *w, int L, int l) {
 static void learn_backward(struct work *w, int L, int started) {
     const int D = w->depth;
     turn(w, w->anchor, w->anchor_turned, 0);
+    if (w->steps) hidden_steps_backward(w, L);
     for (int l = 0; l + 1 < D; l++) {
         const int p = w->p[l + 1], d = w->d[l + 1], r = w->p[l + 2];
         real *de = w->de[l], *dz = w->dz[l];
@@ -619,7 +643,7 @@ static void learn_backward(struct work *w, int L, int started) {
             multiply(d, p, L, w->x[l], 1, q, w->dz[l], p, w->d_anchor + w->at[l], p, NULL, l > 0, FULL);
             multiply(L, q, w->d[l + 1], w->dz[l], p, 1, w->anchor_turned + w->turned[l], q, w->dx[l], q, NULL, 1, FULL);
         }
-        steps_backward(w, L, l);
+        if (w->steps && l + 1 == D) last_step_backward(w, L);
         if (l)
             for (int i = 0; i < L * q; i += LANES)
                 *at(w->dz[l - 1] + i) += *of(w->dx[l] + i) * slope(*of(w->sigma[l - 1] + i), *of(w->x[l] + i));
