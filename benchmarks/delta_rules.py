@@ -8,6 +8,7 @@ chunk solves for a whole chunk at once. They have no streaming state.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -55,9 +56,9 @@ class _Delta(Mixer):
         y = self.norm(y).transpose(1, 2).flatten(2) * F.silu(gate)
         return MixerOutput(self.out(y), state, x.new_zeros(batch, length, 0))
 
+    @abstractmethod
     def rule(self, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
         """Compute the memory's outputs, `[B, H, T, V]`."""
-        raise NotImplementedError
 
 
 class GatedDelta(_Delta):
@@ -133,5 +134,4 @@ def _decay(gate: Tensor) -> Tensor:
 
 def _solve(before: Tensor, error: Tensor) -> Tensor:
     """(1 + before)^-1 error, for `before` below the diagonal."""
-    unit = torch.eye(before.shape[-1], dtype=before.dtype)
-    return torch.linalg.solve_triangular(unit + before, error, upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(before, error, upper=False, unitriangular=True)

@@ -4,7 +4,25 @@
 """
 
 import os
+import sys
+from pathlib import Path
 
+import pytest
 import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks_on_the_path(monkeypatch):
+    """As for `python benchmarks/NAME.py`; what is imported from there leaves again with the path."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and BENCHMARKS in Path(file).parents:
+            del sys.modules[name]
+
 
 torch.set_num_threads(int(os.environ.get("TITANS_TS_TEST_THREADS", "1")))

@@ -16,15 +16,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def benchmarks_on_the_path(monkeypatch):
-    """As for `python benchmarks/kernels.py`; what is imported from there leaves again with the path."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(FOLDER)
-    yield
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("dna", "kernels", "record", "speed"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("benchmarks_on_the_path")
 
 
 def run(tmp_path, *arguments):

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from titans_ts.config import BackboneConfig
 
-
-@pytest.fixture(autouse=True)
-def benchmarks_on_the_path(monkeypatch):
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    yield
-    for name in set(sys.modules) - before:
-        if name in ("recall", "recall_tasks", "delta_rules", "record"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("benchmarks_on_the_path")
 
 
 def gates(*shape):

@@ -115,7 +115,7 @@ class Chunk:
         chunk.shares, chunk.target = shares, initial if chunks[0].target else []
         chunk.inputs = _joined([c.inputs for c in chunks])
         chunk.written = chunk.inputs
-        if any(x is not y for x, y in zip(chunks[0].inputs, chunks[0].written, strict=True)):
+        if chunks[0].written is not chunks[0].inputs:
             chunk.written = _joined([c.written for c in chunks])
         chunk.errors = _joined([c.errors for c in chunks])
         chunk.start = Boundary.joined([c.start for c in chunks])

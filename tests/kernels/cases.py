@@ -65,6 +65,16 @@ def make_inputs(
     return inputs, initial, state
 
 
+def inputs_for(error_at, length, depth, dtype=torch.float64, **options):
+    """As :func:`make_inputs`; for errors at every token with the larger steps and layers it allows."""
+    inputs, initial, state = make_inputs(length, depth, dtype, **options)
+    if error_at == "token":
+        inputs["lr"] = inputs["lr"] * 8
+        if depth > 1:  # layers that stretch inputs and errors
+            state = state._replace(anchor=tuple(3 * w for w in state.anchor))
+    return inputs, initial, state
+
+
 def leaves(inputs, initial, state):
     """Every tensor a gradient may flow into, by name."""
     named = {name: x for name, x in inputs.items() if x is not None}

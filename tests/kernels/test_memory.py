@@ -16,6 +16,7 @@ from tests.kernels.cases import (
     H,
     K,
     assert_same,
+    inputs_for,
     leaves,
     make_inputs,
     outputs,
@@ -29,6 +30,7 @@ from titans_ts.kernels import (
     neural_memory,
     read_memory,
 )
+from titans_ts.kernels.call import ERROR_AT
 
 
 def mlp(weights, x):
@@ -103,9 +105,10 @@ def test_recurrent_is_the_rule_with_gradients_by_autograd(depth, chunk_size, for
 @pytest.mark.parametrize("name", ANYWHERE)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_outer_gradients_are_finite_differences(name, depth, masked):
+@pytest.mark.parametrize("error_at", ERROR_AT)
+def test_outer_gradients_are_finite_differences(name, depth, masked, error_at):
     """Along random directions of all inputs at once (gradcheck's fast mode)."""
-    inputs, initial, state = make_inputs(5, depth)
+    inputs, initial, state = inputs_for(error_at, 5, depth)
     mask = torch.tensor([[True, True, False, True, True], [False, True, True, False, True]])
     named = leaves(inputs, initial, state)
     for x in named.values():
@@ -118,6 +121,7 @@ def test_outer_gradients_are_finite_differences(name, depth, masked):
             state=state,
             mask=mask if masked else None,
             chunk_size=3,
+            error_at=error_at,
             implementation=name,
         )
         return tuple(outputs(result).values())
@@ -179,10 +183,12 @@ def test_gates_at_their_limits_are_exact(name):
 
 
 @pytest.mark.parametrize("name", ANYWHERE)
-def test_any_split_is_one_pass_and_masked_tokens_are_absent(name):
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("error_at", ERROR_AT)
+def test_any_split_is_one_pass_and_masked_tokens_are_absent(name, depth, error_at):
     """Random pieces (of length 0 and 1 too) of a masked stream == the present tokens alone."""
     generator = torch.Generator().manual_seed(0)
-    inputs, initial, _ = make_inputs(60, 2)
+    inputs, initial, _ = inputs_for(error_at, 60, depth)
     mask = torch.rand(B, 60, generator=generator) > 0.3
     for x in inputs.values():
         x[~mask] = float("nan")  # what is masked may hold anything
@@ -193,7 +199,7 @@ def test_any_split_is_one_pass_and_masked_tokens_are_absent(name):
         piece = {n: x[:, start:stop] for n, x in inputs.items()}
         y, state, _ = neural_memory(
             **piece, initial=initial, state=state, mask=mask[:, start:stop], chunk_size=8,
-            implementation=name,
+            error_at=error_at, implementation=name,
         )  # fmt: skip
         reads.append(y)
         start = stop
@@ -201,7 +207,7 @@ def test_any_split_is_one_pass_and_masked_tokens_are_absent(name):
     assert not y[~mask].any()
     for b in range(B):
         alone = {n: x[b : b + 1, mask[b]] for n, x in inputs.items()}
-        expected = recurrent_memory(**alone, initial=initial, chunk_size=8)
+        expected = recurrent_memory(**alone, initial=initial, chunk_size=8, error_at=error_at)
         assert (y[b, mask[b]] - expected.y[0]).abs().max() < 1e-12
         assert state.position[b] == expected.state.position[0] == mask[b].sum() % 8
         for field in ("weights", "momentum", "anchor"):
