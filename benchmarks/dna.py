@@ -5,7 +5,8 @@
 
 Every model is trained on the official training part and evaluated once on the official test part.
 Settings were chosen on the development part (benchmarks/README.md). Deep models stop early on the
-development part, or on a fifth of the training part if a task has none. The data are in
+development part, or on a fifth of the training part if a task has none. The controls of Titans ("write
+off", "attention alone", "no backbone") run if `--models` names them. The data are in
 `$TITANS_TS_DATA`, except GenomicBenchmarks' `human_nontata_promoters`. That task is cut from your genome
 with the official intervals, which are also there (or in `--intervals`, a folder of its repository):
 
@@ -25,7 +26,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from controls import CONTROLS
 from record import RESULTS, data_file, record
+from sklearn.base import clone
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold
 
@@ -211,6 +214,8 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
         **(QUIET | sizes | {"max_epochs": 20, "training_options": {"patience": 10}} | task.cnn)
     )
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
+    for name, options in CONTROLS.items():
+        found[name] = clone(titans).set_params(**options, kmer_model=None)
     found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
     if task.words.get("gaps"):
         found["gapped words"] = kmer_classifier(**task.words)
@@ -243,9 +248,10 @@ class Run:
         X, y = self._part["train"]
         for name, model in contenders(self._task, seed).items():
             linear = not isinstance(model, TitansClassifier)
-            if (self._only and name not in self._only) or (linear and name in self._shares):
+            wanted = name in self._only if self._only or name in CONTROLS else True
+            if not wanted or (linear and name in self._shares):
                 continue
-            start = time.perf_counter()
+            start = time.process_time()
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
             more = {} if linear else {"epochs": len(model.history_)}
             if getattr(model, "kmer_model_", None) is not None:
@@ -257,7 +263,7 @@ class Run:
                     model.kmer_model_.mixing_weights.round(2).tolist(),
                 )
             row = self._asked(model, name, seed) | more
-            yield row | {"seconds": round(time.perf_counter() - start, 1)}
+            yield row | {"seconds": round(time.process_time() - start, 1)}
         for name in ("titans", "titans + words"):
             parts = self._shares.get(name, [])
             if len(parts) > 1:  # folds are not averaged
@@ -318,7 +324,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", choices=[*TASKS, "all"], default="mouse_3")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (uci_splice: folds)")
-    parser.add_argument("--models", default="", help="only these, separated by ;")
+    parser.add_argument(
+        "--models", default="", help="only these, separated by ;, controls included"
+    )
     parser.add_argument("--genome", help="FASTA, for human_nontata_promoters")
     parser.add_argument("--intervals", help="for human_nontata_promoters; default: official ones")
     parser.add_argument("--table", action="store_true", help="show the saved results")
@@ -329,8 +337,9 @@ def main(arguments: list[str] | None = None) -> None:
         show()
         return
     only = {name.strip() for name in args.models.split(";") if name.strip()}
-    if unknown := only - set(MODELS):
-        parser.error(f"--models has {min(unknown)!r}; choose of {'; '.join(MODELS)}")
+    models = (*MODELS, *CONTROLS)
+    if unknown := only - set(models):
+        parser.error(f"--models has {min(unknown)!r}; choose of {'; '.join(models)}")
     names = [n for n in TASKS if n != "human_nontata_promoters"]
     for name in names if args.task == "all" else [args.task]:
         task = TASKS[name]

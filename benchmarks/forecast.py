@@ -4,7 +4,8 @@
 
 The protocol uses z-scores with the train rows, standard borders, a context of 96 and every stride-1
 window of the test part, with all variates in and out and no drop_last. Only the validation part selects
-the model.
+the model. `--controls` trains the same model without what its memory writes, with attention alone and
+without its backbone, in the same run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from controls import CONTROLS
 from record import record
 
 from titans_ts import TitansForecaster
@@ -38,24 +40,31 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=96)
     parser.add_argument("--variant", default="mac")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--controls", action="store_true", help="train the controls, too")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    rows = []
-    for seed in range(args.seeds):
-        rows.append(run(args.dataset, args.context, args.horizon, args.variant, seed))
-        print(rows[-1], flush=True)
-    mse = [row["test_mse"] for row in rows]
-    print(f"test MSE {np.mean(mse):.4f} +- {np.std(mse):.4f} over {len(mse)} seeds")
     command = (
         f"python benchmarks/forecast.py --dataset {args.dataset} --horizon {args.horizon} "
         f"--variant {args.variant} --seeds {args.seeds} --threads {args.threads}"
+        f"{' --controls' if args.controls else ''}"
     )
-    print(record(f"forecast-{args.dataset}-{args.horizon}-{args.variant}", command, rows))
+    rows = []
+    for name, options in {args.variant: {}, **(CONTROLS if args.controls else {})}.items():
+        for seed in range(args.seeds):
+            row = run(args.dataset, args.context, args.horizon, args.variant, seed, options)
+            rows.append({"model": name, **row})
+            print(rows[-1], flush=True)
+        mse = [row["test_mse"] for row in rows if row["model"] == name]
+        print(f"{name}: test MSE {np.mean(mse):.4f} +- {np.std(mse):.4f} over {len(mse)} seeds")
+        path = record(f"forecast-{args.dataset}-{args.horizon}-{args.variant}", command, rows)
+    print(path)
 
 
-def run(dataset: str, context: int, horizon: int, variant: str, seed: int) -> dict[str, Any]:
+def run(
+    dataset: str, context: int, horizon: int, variant: str, seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
     """Train once and evaluate the validation and test parts, on the z-scored scale."""
     values = load_dataset(dataset).to_numpy()
     split = literature_split(dataset, len(values))
@@ -69,9 +78,10 @@ def run(dataset: str, context: int, horizon: int, variant: str, seed: int) -> di
         random_state=seed,
         progress_bar=False,
     )
-    start = time.perf_counter()
+    forecaster.set_params(**options)
+    start = time.process_time()
     forecaster.fit(values[:n_fit])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     np.testing.assert_allclose(forecaster.mean_, values[:n_train].mean(0))  # only the train rows
 
     row: dict[str, Any] = {"seed": seed, "seconds": round(seconds, 1)}

@@ -71,6 +71,9 @@ class MemoryConfig(Options):
     output_gate: Literal["sigmoid", "silu"] = "sigmoid"
     """Activation of the gate on the memory's output: twice a sigmoid, which starts at one, or SiLU, which
     starts near zero."""
+    values: Literal["bounded", "unit"] = "bounded"
+    """Values that are written: "bounded", shorter than one and in the order of their lengths; or "unit", of
+    length one."""
     write: bool = True
     """False never writes nor forgets: the control that shows what the memory adds."""
 
@@ -79,6 +82,7 @@ class MemoryConfig(Options):
         _one_of(self, "forget_to", ("init", "zero"))
         _one_of(self, "error_at", ("chunk", "token"))
         _one_of(self, "output_gate", ("sigmoid", "silu"))
+        _one_of(self, "values", ("bounded", "unit"))
         _switch(self, "momentum", "forget", "write")
 
 
@@ -379,7 +383,7 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     Traceback (most recent call last):
     ...
     ValueError: MemoryConfig has no key 'dept'; known: chunk_size, conv_size, depth, error_at, \
-expansion, forget, forget_to, momentum, output_gate, write
+expansion, forget, forget_to, momentum, output_gate, values, write
     """
     known = typing.get_type_hints(cls)
     if not isinstance(values, dict):

@@ -52,6 +52,8 @@ class Layer(NamedTuple):
     """Whether the output layer's error is taken just before each token."""
     open: bool
     """Whether the output's gate is twice a sigmoid; else SiLU."""
+    bounded: bool
+    """Whether values are shorter than one; else their length is one."""
 
 
 class MACBlock(NamedTuple):
@@ -268,6 +270,7 @@ class _Step:
         self.fields = [
             *(x.shape[2], heads, n, len(layer.taps), *gates),
             *(depth, layer.chunk_size, int(layer.to_initial), int(layer.online), int(layer.open)),
+            int(layer.bounded),
             *map(address, (self.x, *parameters, *results)),
             *(initial[0].shape[-2], *(w.shape[-1] for w in initial), *[0] * (DEPTH - depth)),
             *_by_layer(map(address, self.initial), depth, 1),

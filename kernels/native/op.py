@@ -34,6 +34,9 @@ __all__ = ["compute", "uncovered"]
 
 SAVED = 40
 """Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
+LARGEST = 2**22
+"""Numbers of all saved boundaries, above which every k-th is saved, too. The C library returns a block of
+32 MiB to the system after each use, and clearing its pages again takes longer than computing them."""
 _WORK = 2**22  # tokens times weights that justify a thread, about 100 microseconds
 _TOKENS = 6  # q, k, v, forget, momentum, lr
 _STATE = ("weights", "momenta", "anchor")
@@ -121,7 +124,7 @@ class _Call:
         assert k is not None
         self.dtype, self.initial = k.dtype, layers
         batch, length, heads, width = k.shape
-        every, room = _saving(length, chunk_size)
+        every, room, _ = _saving(tensors, depth, chunk_size)
         fields = self.fields = _Fields(
             depth, chunk_size, batch, heads, length, to_initial, online, every, room
         )
@@ -174,11 +177,22 @@ def _with_rows(x: Tensor | None) -> Tensor | None:
     return x if x is None or x.ndim == 3 or x.stride(-1) == 1 else x.contiguous()
 
 
-def _saving(length: int, chunk_size: int) -> tuple[int, int]:
-    """Return k (every k-th boundary is saved) and how many are saved, for any start position."""
-    n_chunks = max(0, length + 2 * chunk_size - 2) // chunk_size
-    every = 1 if n_chunks <= SAVED else min(-(-n_chunks // SAVED), math.isqrt(n_chunks))
-    return every, n_chunks // every
+def _saving(tensors: Sequence[Tensor | None], depth: int, chunk_size: int) -> tuple[int, int, int]:
+    """Return k (every k-th boundary is saved), how many are saved, and how many numbers one has.
+
+    The last is that of all memories; rows are padded to whole vectors.
+    """
+    k, momentum = tensors[1], tensors[4]
+    layers = [w for w in tensors[_TOKENS : _TOKENS + depth] if w is not None]
+    assert k is not None
+    batch, length, heads, _ = k.shape
+    lanes = 64 // k.element_size()  # of the longest vectors
+    size = sum(w.shape[1] * -(-w.shape[2] // lanes) * lanes for w in layers)
+    numbers = batch * heads * size * (1 if momentum is None else 2)
+    n_chunks = max(0, length + 2 * chunk_size - 2) // chunk_size  # for any start position
+    needed = max(-(-n_chunks // SAVED), -(-n_chunks * numbers // LARGEST))
+    every = max(1, min(needed, math.isqrt(n_chunks)))
+    return every, n_chunks // every, numbers
 
 
 def _outputs(
@@ -193,14 +207,9 @@ def _outputs(
     weights, momenta, anchor = ([k.new_empty(batch, *w.shape) for w in layers] for _ in range(3))
     if momentum is None:
         momenta = [k.new_empty(0) for _ in layers]
-    numbers = 0
-    if save:  # rows of a boundary are padded to whole vectors of at most this many numbers
-        lanes = 64 // k.element_size()
-        size = sum(w.shape[1] * -(-w.shape[2] // lanes) * lanes for w in layers)
-        numbers = (
-            batch * heads * _saving(length, chunk_size)[1] * size * (1 if momentum is None else 2)
-        )
-    return [y, k.new_empty(batch, length, heads), *weights, *momenta, *anchor, k.new_empty(numbers)]
+    _, room, numbers = _saving(tensors, depth, chunk_size)
+    saved = k.new_empty(room * numbers if save else 0)
+    return [y, k.new_empty(batch, length, heads), *weights, *momenta, *anchor, saved]
 
 
 def _forward(

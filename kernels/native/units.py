@@ -43,8 +43,10 @@ def uncovered_units(*tensors: Tensor) -> str | None:
     return uncovered_sizes(x, 1, 1)
 
 
-def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
+def native_units(stream: Tensor, taps: Tensor, units: Tensor, n_bounded: int) -> None:
     """Apply a causal depthwise convolution and SiLU, and scale every K channels to length one.
+
+    The last `n_bounded` vectors of a token are divided by ``sqrt(1 + length^2)`` instead.
 
     Parameters
     ----------
@@ -54,11 +56,14 @@ def native_units(stream: Tensor, taps: Tensor, units: Tensor) -> None:
         `[n + 1, C]`.
     units : Tensor
         Result `[B, T, C / K, K]`, which is filled; the numbers of a token are contiguous.
+    n_bounded : int
+        Number of bounded vectors of a token.
     """
     batch, before = len(stream), len(taps) - 1
     length, channels = stream.shape[1] - before, taps.shape[1]
     stream, taps = stream.contiguous(), taps.contiguous()
-    fields = [batch, length, channels, before, units.shape[3]]
+    width = units.shape[3]
+    fields = [batch, length, channels, before, width, channels - n_bounded * width]
     rest = [address(stream), address(taps), stream.stride(0)]
     rest += [address(units), *units.stride()[:2]]
     rest += [0] * (1 + 3 * _PARTS + 6)
@@ -76,12 +81,13 @@ def native_units_backward(
     d_last: Tensor,
     d_new: Tensor,
     d_taps: Tensor,
+    n_bounded: int,
 ) -> Tensor:
     """Compute the gradients of :func:`native_units`, whose result was cut into equal parts.
 
     Parameters
     ----------
-    stream, taps
+    stream, taps, n_bounded
         As for :func:`native_units`.
     d_units : sequence of Tensor
         Gradient of each part, `[B, T, heads, K]`.
@@ -107,7 +113,8 @@ def native_units_backward(
     assert d_new.stride(2) == 1
     empty = [0] * (_PARTS - len(parts))
     d_before = torch.empty_like(d_last)
-    fields = [batch, length, channels, before, parts[0].shape[-1]]
+    width = parts[0].shape[-1]
+    fields = [batch, length, channels, before, width, channels - n_bounded * width]
     rest = [address(stream), address(taps), stream.stride(0), 0, 0, 0, len(parts)]
     rest += [*map(address, parts), *empty]
     rest += [s for axis in (0, 1) for s in (*(d.stride(axis) for d in parts), *empty)]

@@ -38,13 +38,16 @@ def arguments(length, size, groups=3, dtype=torch.float64, seed=0):
     )
 
 
-def plain_project(x, last, weight, taps):
+def plain_project(x, last, weight, taps, bounded=False):
     """The same with plain operations: one convolution over the whole stream."""
     gate, new, rest = (x @ weight.mT).split([D, taps.shape[1], REST], -1)
     stream = torch.cat([last, new], 1)
     y = sum(stream[:, tap : tap + x.shape[1]] * w for tap, w in enumerate(taps))
-    units = F.normalize(F.silu(y).unflatten(-1, (-1, D // WIDTH, WIDTH)), dim=-1)
-    return gate, units.unbind(2), rest, stream[:, x.shape[1] :]
+    vectors = F.silu(y).unflatten(-1, (-1, D // WIDTH, WIDTH)).unbind(2)
+    units = [F.normalize(vector, dim=-1) for vector in vectors]
+    if bounded:
+        units[-1] = vectors[-1] / (1 + vectors[-1].square().sum(-1, keepdim=True)).sqrt()
+    return gate, units, rest, stream[:, x.shape[1] :]
 
 
 def flat(result):
@@ -55,11 +58,12 @@ def flat(result):
 @pytest.mark.parametrize("size", [1, 2, 4, 7])
 @pytest.mark.parametrize("length", [0, 1, 2, 11])
 @pytest.mark.parametrize("gradients", [False, True])
-def test_project_is_its_definition(length, size, gradients):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_project_is_its_definition(length, size, gradients, bounded):
     inputs = arguments(length, size)
     with torch.set_grad_enabled(gradients):
-        actual = flat(project(*inputs, WIDTH))
-    for ours, theirs in zip(actual, flat(plain_project(*inputs)), strict=True):
+        actual = flat(project(*inputs, WIDTH, bounded=bounded))
+    for ours, theirs in zip(actual, flat(plain_project(*inputs, bounded)), strict=True):
         assert ours.shape == theirs.shape
         assert ours.requires_grad == gradients
         assert torch.allclose(ours, theirs, rtol=0, atol=ROUNDING)
@@ -67,10 +71,11 @@ def test_project_is_its_definition(length, size, gradients):
 
 @pytest.mark.parametrize("size", [1, 2, 4, 7])
 @pytest.mark.parametrize("length", [1, 2, 11])
-def test_gradients_of_project_are_finite_differences(length, size):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_gradients_of_project_are_finite_differences(length, size, bounded):
     """Of the tokens, what the convolution saw before, the weights and the taps, also through `last`."""
     inputs = arguments(length, size)
-    assert torch.autograd.gradcheck(lambda *x: flat(project(*x, WIDTH)), inputs)
+    assert torch.autograd.gradcheck(lambda *x: flat(project(*x, WIDTH, bounded=bounded)), inputs)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -202,3 +207,18 @@ def test_long_sums_in_float32():
     for ours, exact in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
         error = (ours - exact).abs().max() / exact.abs().max()
         assert error < 1e-6
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3, 1e30])
+def test_bounded_vectors_keep_the_order_of_their_lengths(size):
+    """Their lengths stay below one, and unit vectors are as they were."""
+    x, last, weight, taps = (t.detach() for t in arguments(11, 1))
+    taps.fill_(size)
+    plain, bounded = (project(x, last, weight, taps, WIDTH, bounded=b)[1] for b in (False, True))
+    for before, after in zip(plain[:-1], bounded[:-1], strict=True):
+        assert torch.equal(before, after)
+    stream = F.silu((x @ weight.mT)[..., -D - REST : -REST] * size)
+    length = stream.unflatten(-1, (-1, WIDTH)).norm(dim=-1)
+    found = bounded[-1].norm(dim=-1)
+    assert found.max() < 1 + ROUNDING
+    assert torch.allclose(found, length / (1 + length**2).sqrt(), rtol=1e-12)

@@ -63,7 +63,9 @@ def naive(memory, x):
                 if t - tap >= 0:
                     filtered[t] += taps[name][CONV - 1 - tap] * y[t - tap]
         heads = (filtered * torch.sigmoid(filtered)).reshape(len(x), HEADS, width)
-        return heads / heads.norm(dim=-1, keepdim=True)
+        length = heads.norm(dim=-1, keepdim=True)
+        bounded = name == "v" and config.values == "bounded"
+        return heads / ((1 + length**2).sqrt() if bounded else length)
 
     def gate(name):
         return torch.sigmoid(x @ rows[name].T + biases[name])
@@ -85,10 +87,10 @@ def naive(memory, x):
 
 
 @pytest.mark.parametrize("error_at", ["token", "chunk"])
-@pytest.mark.parametrize("output_gate", ["sigmoid", "silu"])
+@pytest.mark.parametrize(("output_gate", "values"), [("sigmoid", "bounded"), ("silu", "unit")])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_is_its_definition(depth, output_gate, error_at):
-    memory = build(depth=depth, output_gate=output_gate, error_at=error_at)
+def test_is_its_definition(depth, output_gate, values, error_at):
+    memory = build(depth=depth, output_gate=output_gate, values=values, error_at=error_at)
     x = tokens(B, T, D)
     y, state, surprise = memory(x)
     for b in range(B):

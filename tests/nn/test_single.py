@@ -17,8 +17,8 @@ MEMORIES = {
     "linear, no momentum": MemoryConfig(depth=1, momentum=False),
     "deep, no forgetting": MemoryConfig(depth=3, forget=False, chunk_size=5),
     "towards zero": MemoryConfig(forget_to="zero"),
-    "error at every token": MemoryConfig(error_at="token", output_gate="sigmoid"),
-    "linear, error at every token": MemoryConfig(error_at="token", depth=1),
+    "as in format 3": MemoryConfig(error_at="chunk", output_gate="silu", values="unit"),
+    "linear, error of the chunk's start": MemoryConfig(error_at="chunk", depth=1),
     "no write": MemoryConfig(write=False),
     "no convolution": MemoryConfig(conv_size=1),
 }

@@ -41,11 +41,13 @@ def project(
     taps: Tensor,
     width: int,
     lengths: Tensor | None = None,
+    bounded: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor]:
     """Project tokens, and turn a part of the result into unit vectors.
 
     That part passes a causal depthwise convolution and SiLU, and is cut into vectors that are divided by
-    their lengths. D / K vectors are the heads of each of n_u results.
+    their lengths. D / K vectors are the heads of each of n_u results. Those of the last one are divided
+    by ``sqrt(1 + length^2)`` if it is bounded: they are shorter than one, in the order of their lengths.
 
     Parameters
     ----------
@@ -61,6 +63,8 @@ def project(
         K, entries of a unit vector.
     lengths : Tensor, optional
         `[B]`: only the first `lengths[b]` tokens are present; default: all.
+    bounded : bool, optional
+        Whether the last of the n_u results is bounded (default: False).
 
     Returns
     -------
@@ -73,7 +77,8 @@ def project(
         x, weight = x.to(dtype), weight.to(dtype)
     last = last.to(x.dtype)
     run = _Project.apply if torch.is_grad_enabled() else _project
-    gate, rest, after, *units = run(x, last, weight, taps, width)
+    n_bounded = x.shape[-1] // width if bounded else 0
+    gate, rest, after, *units = run(x, last, weight, taps, width, n_bounded)
     if lengths is not None:
         after = _last_present(x, last, weight, taps, lengths)
     return gate, tuple(units), rest, after
@@ -111,33 +116,33 @@ def inverse_rms(x: Tensor) -> Tensor:
 
 
 def _project(
-    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, width: int
+    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, width: int, n_bounded: int
 ) -> tuple[Tensor, ...]:
     """Return the gate, the rest, the last inputs and all unit vectors."""
     sizes = D, C, _ = _sizes(weight, taps)
     pieces = _pieces(x, len(weight), len(taps))
     units = x.new_empty(*x.shape[:2], C // width, width, dtype=_result(x, taps))
     if len(pieces) == 1:
-        gate, rest, last = _project_piece(x, last, weight, taps, units)
+        gate, rest, last = _project_piece(x, last, weight, taps, units, n_bounded)
     else:
         gate, rest = (x.new_empty(*x.shape[:2], size) for size in sizes[::2])
         for piece in pieces:
-            result = _project_piece(x[:, piece], last, weight, taps, units[:, piece])
+            result = _project_piece(x[:, piece], last, weight, taps, units[:, piece], n_bounded)
             gate[:, piece], rest[:, piece], last = result
     return gate, rest, last, *units.unflatten(2, (-1, D // width)).unbind(2)
 
 
 def _project_piece(
-    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, units: Tensor
+    x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, units: Tensor, n_bounded: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write `units`; return the gate, the rest and the last inputs of the convolution."""
     gate, new, rest = F.linear(x, weight).split_with_sizes(_sizes(weight, taps), -1)
     stream = torch.cat([last, new], 1)
     if covered("convolution and unit vectors", uncovered_units(stream, taps, units)):
-        native_units(stream, taps, units)
+        native_units(stream, taps, units, n_bounded)
     else:
         heads = F.silu(_filter(stream, taps)).unflatten(-1, units.shape[2:])
-        units.copy_(heads.div_(_length(heads).clamp_min_(_SHORTEST)))
+        units.copy_(heads.div_(_divisors(heads, n_bounded)))
     return gate, rest, stream[:, x.shape[1] :]
 
 
@@ -154,10 +159,17 @@ def _last_present(x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, lengths
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, last: Tensor, weight: Tensor, taps: Tensor, width: int
+        ctx: Any,
+        x: Tensor,
+        last: Tensor,
+        weight: Tensor,
+        taps: Tensor,
+        width: int,
+        n_bounded: int,
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, last, weight, taps)
-        return _project(x, last, weight, taps, width)
+        ctx.n_bounded = n_bounded
+        return _project(x, last, weight, taps, width, n_bounded)
 
     @staticmethod
     @differentiable_once
@@ -166,8 +178,10 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, last, weight, taps = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
-            gradients = _backward_project(x, last, weight, taps, d_gate, d_units, d_rest, d_last)
-        return *gradients, None
+            gradients = _backward_project(
+                x, last, weight, taps, d_gate, d_units, d_rest, d_last, ctx.n_bounded
+            )
+        return *gradients, None, None
 
 
 def _backward_project(
@@ -179,6 +193,7 @@ def _backward_project(
     d_units: tuple[Tensor, ...],
     d_rest: Tensor,
     d_last: Tensor,
+    n_bounded: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     before, (D, C, _) = len(taps) - 1, _sizes(weight, taps)
     exact = _exact(taps).dtype
@@ -195,10 +210,9 @@ def _backward_project(
         into_gate.copy_(d_gate[:, piece])
         into_rest.copy_(d_rest[:, piece])
         parts = [d[:, piece] for d in d_units]
-        if uncovered_units(stream, taps, *parts) is None:
-            d_last = native_units_backward(stream, taps, parts, d_last, into_new, d_taps)
-        else:
-            d_last = _backward_stream(stream, taps, parts, d_last, into_new, d_taps)
+        native = uncovered_units(stream, taps, *parts) is None
+        backward = native_units_backward if native else _backward_stream
+        d_last = backward(stream, taps, parts, d_last, into_new, d_taps, n_bounded)
         dx[:, piece] = d_projected @ weight
         d_weight += d_projected.flatten(0, 1).T @ tokens.flatten(0, 1)
     return dx, d_last.to(last.dtype), d_weight.to(weight.dtype), d_taps.to(taps.dtype)
@@ -211,9 +225,10 @@ def _backward_stream(
     d_last: Tensor,
     d_new: Tensor,
     d_taps: Tensor,
+    n_bounded: int,
 ) -> Tensor:
     """As :func:`native_units_backward`, in any dtype and on any device."""
-    dy = _backward_units(_filter(stream, taps), torch.cat(d_units, 2))
+    dy = _backward_units(_filter(stream, taps), torch.cat(d_units, 2), n_bounded)
     d_stream = dy.new_zeros(stream.shape)
     for tap, w in enumerate(_exact(taps)):
         seen = slice(tap, tap + dy.shape[1])
@@ -226,16 +241,14 @@ def _backward_stream(
     return d_stream[:, :before]
 
 
-def _backward_units(y: Tensor, d_units: Tensor) -> Tensor:
+def _backward_units(y: Tensor, d_units: Tensor, n_bounded: int) -> Tensor:
     """Gradient at the filtered y `[B, T, C]`, through SiLU and the division by the length."""
     sigma = torch.sigmoid(y)
     silu = y * sigma
     heads = silu.unflatten(-1, d_units.shape[2:])
-    length = _length(heads)
-    short = length < _SHORTEST
-    length.clamp_min_(_SHORTEST)
+    length = _divisors(heads, n_bounded)
     units = heads / length
-    along = (units * d_units).sum(-1, keepdim=True).masked_fill_(short, 0)
+    along = (units * d_units).sum(-1, keepdim=True).masked_fill_(length <= _SHORTEST, 0)
     d_silu = (d_units - units.mul_(along)).div_(length).flatten(2)
     return d_silu.mul_(silu.addcmul(silu, sigma, value=-1).add_(sigma))
 
@@ -301,6 +314,15 @@ class _GatedNorm(torch.autograd.Function):
             along = (d_normed * normed).mean(-1, keepdim=True)
             dy[:, piece] = d_normed.sub_(normed.mul_(along)).mul_(inverse)
         return dy, d_gate, d_weight.to(weight.dtype), None
+
+
+def _divisors(heads: Tensor, n_bounded: int) -> Tensor:
+    """What each vector of SiLU's results `[B, T, C / K, K]` is divided by, `[B, T, C / K, 1]`."""
+    length = _length(heads).clamp_min_(_SHORTEST)
+    if n_bounded:
+        values = length[:, :, -n_bounded:]
+        values.copy_(torch.hypot(values, values.new_ones(())))
+    return length
 
 
 def _length(x: Tensor) -> Tensor:

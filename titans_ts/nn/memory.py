@@ -44,9 +44,10 @@ class NeuralMemory(nn.Module):
     """A memory that learns while it reads (arXiv 2501.00663, section 3.1; LMM).
 
     Every token x_t is projected to a query, a key and a value (linear, causal depthwise convolution,
-    SiLU, l2-norm). Its surprise, the gradient of ``|M(k) - v|^2``, is written into the weights of M, a
-    small MLP per head, with momentum and forgetting. After the write, M is read at the query. The layer
-    is causal, and a stream may be read in pieces of any length.
+    SiLU). Queries and keys are divided by their lengths, values by ``sqrt(1 + length^2)``. Its
+    surprise, the gradient of ``|M(k) - v|^2``, is written into the weights of M, a small MLP per head,
+    with momentum and forgetting. After the write, M is read at the query. The layer is causal, and a
+    stream may be read in pieces of any length.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class NeuralMemory(nn.Module):
 
     Notes
     -----
-    Three choices keep the memory stable. Keys and values have length one. The learning rate is
+    Three choices keep the memory stable. Keys have length one, and values less. The learning rate is
     ``theta = sigmoid(.) (1 - eta) / 2``, divided by `chunk_size` if all errors of a chunk are taken at
     its start, so a token, or a chunk of equal tokens, makes at most half the step at which a linear
     memory starts to oscillate. The layers of the learned M_0 have singular values of at most sqrt(2),
@@ -88,6 +89,8 @@ class NeuralMemory(nn.Module):
             starts["forget"] = torch.linspace(-3, -7, n_heads)
         if config.momentum:
             starts["momentum"] = torch.zeros(n_heads)
+        self.bounded = config.values == "bounded"
+        """Whether values are shorter than one; else their length is one."""
         self.gates = tuple(starts) if config.write else ()
         """Names of the gates."""
         # One matrix makes all projections of a token, since small products cost mostly their call. Its
@@ -207,7 +210,7 @@ class NeuralMemory(nn.Module):
             return NeuralMemoryOutput(out, NeuralMemoryState(after, conv), norm)
         width = x.shape[-1] // self.n_heads
         gate, (q, k, v), logits, conv = project(
-            x, state.conv, self.in_proj.weight, self.taps, width, lengths
+            x, state.conv, self.in_proj.weight, self.taps, width, lengths, self.bounded
         )
         forget, momentum, lr = self._gates(logits)
         mask = None if lengths is None else prefix_mask(lengths, x.shape[1])

@@ -14,7 +14,7 @@ FORMAT = 4
 """Version of the directory format that is written now; reading a newer one raises an error."""
 
 _BEFORE_FORMAT_4 = {"mac_output": "gate"}
-_MEMORY_BEFORE_FORMAT_4 = {"error_at": "chunk", "output_gate": "silu"}
+_MEMORY_BEFORE_FORMAT_4 = {"error_at": "chunk", "output_gate": "silu", "values": "unit"}
 """How backbones and memories computed what is now a setting."""
 
 _CONFIG_FIELDS = {

@@ -107,6 +107,7 @@ def _layer(memory: NeuralMemory) -> native.Layer:
         config.forget_to == "init" and "forget" in memory.gates,
         config.error_at == "token",
         config.output_gate == "sigmoid",
+        memory.bounded,
     )
 
 

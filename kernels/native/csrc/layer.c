@@ -11,7 +11,7 @@
    D = H K; rows of `in_proj` are the output's gate, queries, keys and values, and gates, whose logits begin where `lr`,
    `forget` and `momentum` say, or nowhere at -1. */
 struct layer {
-    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, to_initial, online, open;
+    int64_t width, heads, batch, taps, lr, forget, momentum, depth, chunk, to_initial, online, open, bounded;
     const real *x, *in_proj, *gate_bias, *filter, *conv, *norm, *out_proj;
     real *conv_after, *y, *surprise;
     const int64_t *position;
@@ -21,9 +21,9 @@ struct layer {
     real *weights_after[DEPTH], *momenta_after[DEPTH], *anchor_after[DEPTH];
 };
 
-/* Unit vectors of C channels whose new inputs are in x, in place: causal convolution, SiLU, division by the length.
-   `filter` has rows of `stride` taps; the last inputs move on. */
-static void units(const struct layer *a, int C, int stride, int K, const real *conv, real *after, real *x) {
+/* Vectors of C channels whose new inputs are in x, in place: causal convolution, SiLU, division to length
+   one, from channel `bounded` on to less than one. `filter` has rows of `stride` taps; the last inputs move on. */
+static void units(const struct layer *a, int C, int bounded, int stride, int K, const real *conv, real *after, real *x) {
     const int before = a->taps - 1;
     memcpy(after, conv + C, (before > 0 ? before - 1 : 0) * C * sizeof(real));
     if (before) memcpy(after + (before - 1) * C, x, C * sizeof(real));
@@ -34,7 +34,7 @@ static void units(const struct layer *a, int C, int stride, int K, const real *c
     }
     squash(C, x, 1);
     for (int c = 0; c < C; c += K) {
-        const real length = length_of(K, x + c);
+        const real length = length_of(K, x + c, c >= bounded);
         for (int i = 0; i < K; i++) x[c + i] /= length;
     }
 }
@@ -63,7 +63,7 @@ int titans_step(const struct layer *a) {
         real *const x = space + b * each, *const logits = x + 4 * D;
         for (int r = 0; r < rows; r++) x[r] = inner(D, a->in_proj + r * D, a->x + b * D);
         const int64_t conv = (int64_t)b * (a->taps - 1) * 3 * D;
-        units(a, 3 * D, 3 * D, K, a->conv + conv, a->conv_after + conv, x + D);
+        units(a, 3 * D, a->bounded ? 2 * D : 3 * D, 3 * D, K, a->conv + conv, a->conv_after + conv, x + D);
         for (int i = 0; i < gates * H; i++) logits[i] += a->gate_bias[i];
         squash(gates * H, logits, 0);
         for (int h = 0; h < H; h++) {
@@ -110,7 +110,7 @@ int titans_look(const struct layer *a) {
     for (int b = 0; b < B; b++) {
         for (int r = 0; r < 2 * D; r++) space[r] = inner(D, a->in_proj + r * D, a->x + b * D);
         const int64_t conv = (int64_t)b * (a->taps - 1) * D;
-        units(a, D, 3 * D, K, a->conv + conv, a->conv_after + conv, q);
+        units(a, D, D, 3 * D, K, a->conv + conv, a->conv_after + conv, q);
         for (int h = 0; h < H; h++) {
             real *in = y + D, *out = in + widest + LANES;
             memcpy(in, q + h * K, K * sizeof(real));

@@ -228,6 +228,38 @@ INLINE void scale_rows(int L, int p, const real *rows, const real *share, real *
 
 INLINE real at_least(real bound, real x) { return x > bound ? x : bound; }
 
+/* Rows of a triangular system that are solved one by one; what they owe to other rows is one product. */
+#define STRIP 8
+
+/* e_t = 2 (e_t + sum over i < t of before[t, i] e_i), in place */
+static void solve(int L, int p, const real *before, int P, real *e) {
+    for (int first = 0; first < L; first += STRIP) {
+        const int n = L - first < STRIP ? L - first : STRIP;
+        multiply(n, p, first, before + first * P, P, 1, e, p, e + first * p, p, NULL, 1, FULL);
+        for (int t = first; t < first + n; t++)
+            for (int j = 0; j < p; j += LANES) {
+                vec sum = *of(e + t * p + j);
+                for (int i = first; i < t; i++) sum += before[t * P + i] * *of(e + i * p + j);
+                *at(e + t * p + j) = 2 * sum;
+            }
+    }
+}
+
+/* The same system transposed: g_t = 2 (d_t + sum over i > t of before[i, t] g_i). What is left in d has no meaning. */
+static void solve_transposed(int L, int p, const real *before, int P, real *d, real *g) {
+    for (int last = L; last > 0;) {
+        const int first = (last - 1) / STRIP * STRIP;
+        for (int t = last - 1; t >= first; t--)
+            for (int j = 0; j < p; j += LANES) {
+                vec sum = *of(d + t * p + j);
+                for (int i = t + 1; i < last; i++) sum += before[i * P + t] * *of(g + i * p + j);
+                *at(g + t * p + j) = 2 * sum;
+            }
+        multiply(first, p, last - first, before + first * P, 1, P, g + first * p, p, d, p, NULL, 1, FULL);
+        last = first;
+    }
+}
+
 /* Online: errors of the output layer at the memory before each token. What the tokens before have written is in
    them, so that they are found one after the other: e_t = 2 (z_t + sum over i < t of before[t, i] e_i). */
 static void online_errors(struct work *w, int L, int started) {
@@ -247,14 +279,12 @@ static void online_errors(struct work *w, int L, int started) {
     transpose(L, d, w->written[l], q, w->turn, P);
     multiply(L, P, d, w->x[l], q, 1, w->turn, P, w->apart, P, NULL, 0, LOWER_RESULT);
     for (int t = 0; t < L; t++) {
-        real *before = w->before + t * P, *row = e + t * p;
+        real *before = w->before + t * P;
         const real *apart = w->apart + t * P, *C = w->C + (t - 1) * P;
         for (int i = 0; i < t; i++) before[i] = apart[i] * C[i];
         for (int i = t; i < P; i++) before[i] = 0;
-        for (int i = 0; i < t; i++)
-            for (int j = 0; j < p; j += LANES) *at(row + j) += before[i] * *of(e + i * p + j);
-        for (int j = 0; j < p; j += LANES) *at(row + j) *= 2;
     }
+    solve(L, p, w->before, P, e);
 }
 
 /* A hidden layer's part of the step: 1 / b, and less where its error E is longer than the output layer's e. */
@@ -563,12 +593,7 @@ static void write_backward(struct work *w, int L, int started) {
 static void online_errors_backward(struct work *w, int L, int started) {
     const int l = w->depth - 1, P = w->square, p = w->p[l + 1], d = w->d[l], q = w->p[l], n = w->d[l + 1];
     real *g = w->dz[l], *dx = w->dx[l];
-    for (int t = L - 1; t >= 0; t--) {
-        const real *before = w->before + t * P;
-        for (int j = 0; j < p; j += LANES) *at(g + t * p + j) = 2 * *of(w->de[l] + t * p + j);
-        for (int i = 0; i < t; i++)
-            for (int j = 0; j < p; j += LANES) *at(w->de[l] + i * p + j) += before[i] * *of(g + t * p + j);
-    }
+    solve_transposed(L, p, w->before, P, w->de[l], g);
     transpose(L, n, w->e[l], p, w->turned_rows, P);
     multiply(L, P, n, g, p, 1, w->turned_rows, P, w->d_mixed, P, NULL, 0, LOWER_RESULT);
     for (int t = 0; t < L; t++) {

@@ -25,9 +25,10 @@ INLINE vec squashed(vec z, int silu) {
     return silu ? (vec)(z * s) : s;
 }
 
-/* What a vector is divided by to have length one: its length, or 1e-12 if that is shorter. */
-static inline real length_of(int64_t K, const real *x) {
-    const real length = root(inner(K, x, x));
+/* What a vector is divided by to have length one: its length, or 1e-12 if that is shorter. Or, if `bounded`, to be
+   shorter than one and in the order of its length. */
+static inline real length_of(int64_t K, const real *x, int bounded) {
+    const real length = root(inner(K, x, x) + bounded);
     return length > (real)1e-12 || length != length ? length : (real)1e-12;
 }
 

@@ -7,9 +7,9 @@
 #include "rows.h"
 
 /* What native_units.py passes, eight bytes a field. A stream [B, before + T, C] and taps [before + 1, C] make T rows of C / K
-   unit vectors. `first` to `last` - 1 are the samples to take. */
+   vectors, of length one before channel `bounded` and shorter than one from there on. `first` to `last` - 1 are the samples to take. */
 struct units {
-    int64_t samples, tokens, channels, before, width, first, last;
+    int64_t samples, tokens, channels, before, width, bounded, first, last;
     const real *stream, *taps;
     int64_t stream_sample; /* stride */
     real *units;
@@ -47,7 +47,7 @@ int titans_units(const struct units *a) {
             filter(a, a->stream + b * a->stream_sample + t * C, y);
             squash(C, y, 1);
             for (int64_t c = 0; c < C; c += K) {
-                const real scale = 1 / length_of(K, y + c);
+                const real scale = 1 / length_of(K, y + c, c >= a->bounded);
                 for (int64_t i = 0; i < K; i++) y[c + i] *= scale;
             }
         }
@@ -73,7 +73,7 @@ int titans_units_backward(const struct units *a) {
                 memcpy(d + p * part, a->d_units[p] + b * a->d_units_sample[p] + t * a->d_units_row[p], part * sizeof(real));
             for (int64_t c = 0; c < C; c++) y[c] *= sigma[c];
             for (int64_t c = 0; c < C; c += K) {
-                const real length = length_of(K, y + c), scale = 1 / length;
+                const real length = length_of(K, y + c, c >= a->bounded), scale = 1 / length;
                 const real along = length > (real)1e-12 ? inner(K, y + c, d + c) * scale * scale : 0;
                 for (int64_t i = c; i < c + K; i++) d[i] = (d[i] - along * y[i]) * scale;
             }
