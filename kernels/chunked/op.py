@@ -1,9 +1,9 @@
 """The neural memory as matrix products: exact, any depth, no per-token weights, bounded training memory.
 
-`chunk.py` computes one chunk, forward and backward, and `coefficients.py` its coefficients. This module
-decides the order of the chunks and what is kept for the backward pass. The forward pass saves some of
-the boundaries between chunks. The backward pass goes through the chunks in reverse and recomputes
-everything else, so that training holds O(sqrt(T / b)) boundaries in addition to its inputs.
+`chunk.py` computes one chunk, `backward.py` its backward pass, and `coefficients.py` its coefficients.
+This module decides the order of the chunks and what is kept for the backward pass. The forward pass
+saves some of the boundaries between chunks. The backward pass goes through the chunks in reverse and
+recomputes everything else, so that training holds O(sqrt(T / b)) boundaries in addition to its inputs.
 
 Samples are processed in groups and chunks one by one, so that the data of a chunk stay in the
 processor's cache. Outside, tokens are `[B, T, H, d]` and states `[B, H, d_in, d_out]`; inside a chunk
