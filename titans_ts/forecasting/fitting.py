@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
+from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
 from titans_ts.forecasting.cutoffs import validation_cutoffs
 from titans_ts.forecasting.panel import Panel, rows_within
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
 from titans_ts.forecasting.stateful import STREAMS
 from titans_ts.forecasting.windows import PanelWindows, validation_rows
@@ -47,7 +48,8 @@ class FittedForecaster:
         """Errors of forecasts of the held-out rows of the fitted panel; None if there are none."""
         config = self.predictor.config
         ends, cuts = validation_cutoffs(panel, config, self.border, n_scores(config))
-        return self.predictor.calibration(panel.head(ends), cuts, self.scaled.head(ends).values)
+        scaled = self.scaled.head(ends).values
+        return calibrate(self.predictor, panel.head(ends), cuts, scaled)
 
 
 def fit_forecaster(

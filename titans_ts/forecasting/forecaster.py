@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from titans_ts.config import ForecasterConfig, check_at_least, from_dict
 from titans_ts.estimator import plain
+from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster
-from titans_ts.forecasting.intervals import check_interval, dependent_levels, margin, widen
+from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
@@ -279,7 +280,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
-        added = margin(self._calibrated().scores, coverage)  # [H, C]
+        added = calibrated(self._calibration).margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
         ends = np.stack(widen(quantiles, added * spread[:, None]), -1)
@@ -320,21 +321,10 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_at_least("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
-        config = self.model_.config
-        if config.output == "quantiles" and len(config.quantile_levels) < 2:
-            raise ValueError(
-                "a distribution needs two quantiles; fit with two or more quantile_levels"
-            )
-        seed = check_random_state(random_state).randint(2**31 - 1)
-        generator = np.random.default_rng(int(seed))
-        errors = self._calibrated().errors
-        level = [dependent_levels(errors, n_samples, generator) for _ in range(panel.n_items)]
-        drawn = self.predictor.sample(panel, known, self._state_before(panel), np.stack(level))
-        labels = tuple(range(n_samples))
-        paths = panel.format_levels(np.moveaxis(drawn, 1, -1), labels, "sample")
-        if isinstance(paths, np.ndarray):
-            return np.moveaxis(paths, -1, 1 if panel.kind == "windows" else 0)
-        return paths
+        check_distribution(self.model_.config)
+        levels = calibrated(self._calibration).levels(panel.n_items, n_samples, random_state)
+        drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
+        return panel.format_samples(drawn)
 
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
@@ -349,7 +339,8 @@ class TitansForecaster(ForecasterEvaluation):
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.predictor.read(X, L + H, self._tail)
-        calibration = self.predictor.calibration(panel, cutoffs(panel, L, H, 1, n_scores(config)))
+        cuts = cutoffs(panel, L, H, 1, n_scores(config))
+        calibration = calibrate(self.predictor, panel, cuts)
         if calibration is None:
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
@@ -442,9 +433,8 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _name_features(self, panel: Panel) -> None:
         self.n_features_in_ = panel.n_targets
-        columns = panel.columns if panel.kind in ("frame", "panel") else None
-        if columns is not None and all(isinstance(c, str) for c in columns):
-            self.feature_names_in_ = np.array(columns, dtype=object)
+        if panel.feature_names is not None:
+            self.feature_names_in_ = panel.feature_names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
@@ -453,14 +443,6 @@ class TitansForecaster(ForecasterEvaluation):
         if panel is self._tail:
             return self._state
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
-
-    def _calibrated(self) -> Calibration:
-        if self._calibration is None:
-            raise ValueError(
-                "nothing to calibrate with: no validation part was held out of the fitted series; "
-                "call calibrate with rows that were not fitted"
-            )
-        return self._calibration
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return pack(FittedParts(self.predictor, self._tail, self._state, self._calibration))

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from titans_ts.config import ForecasterConfig
+
 __all__ = [
+    "check_distribution",
     "check_interval",
     "conformity",
     "dependent_levels",
@@ -34,6 +37,12 @@ def check_interval(quantile_levels: Sequence[float]) -> None:
     """Raise a ValueError unless a model has the two quantiles that an interval needs."""
     if len(quantile_levels) < 2:
         raise ValueError("an interval needs two quantiles; fit with two or more quantile_levels")
+
+
+def check_distribution(config: ForecasterConfig) -> None:
+    """Raise a ValueError unless a model forecasts a distribution to draw from."""
+    if config.output == "quantiles" and len(config.quantile_levels) < 2:
+        raise ValueError("a distribution needs two quantiles; fit with two or more quantile_levels")
 
 
 def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:

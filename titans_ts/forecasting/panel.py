@@ -154,6 +154,14 @@ class Panel:
         """I."""
         return len(self.spans)
 
+    @property
+    def feature_names(self) -> NDArray[np.object_] | None:
+        """Names `[C]` of the targets of a frame, or None if one of them is no str."""
+        columns = self.columns if self.kind in ("frame", "panel") else None
+        if columns is None or not all(isinstance(c, str) for c in columns):
+            return None
+        return np.array(columns, dtype=object)
+
     def tail(self, length: int | NDArray[np.int64]) -> Panel:
         """The last `length` rows of every item, one number or `[I]`."""
         first, end = self.spans.T
@@ -325,6 +333,15 @@ class Panel:
                 [self.items.repeat(values.shape[1]), index], names=names
             )
         return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+
+    def format_samples(self, values: Array) -> Any:
+        """Sample paths `[I, S, H, C]` as an array, or a frame with columns (variate, sample)."""
+        paths = self.format_levels(
+            np.moveaxis(values, 1, -1), tuple(range(values.shape[1])), "sample"
+        )
+        if isinstance(paths, np.ndarray):
+            return np.moveaxis(paths, -1, 1 if self.kind == "windows" else 0)
+        return paths
 
 
 def _check_next(index: pd.Index, expected: pd.Index, what: str) -> None:

@@ -12,8 +12,9 @@ import torch
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
 from titans_ts.forecasting.time_index import continued, step_of
 from titans_ts.nn.series.model import ForecastingModel

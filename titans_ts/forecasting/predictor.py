@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,7 @@ from tqdm.auto import trange
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.covariates import read_known
-from titans_ts.forecasting.cutoffs import cutoffs, targets
-from titans_ts.forecasting.intervals import conformity
+from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import read_panel, read_windows
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -25,18 +24,9 @@ from titans_ts.forecasting.stateful import STREAMS, advance_state, iter_readings
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
-__all__ = ["Calibration", "PanelPredictor", "n_scores"]
+__all__ = ["PanelPredictor"]
 
 Array = NDArray[np.float64]
-
-
-class Calibration(NamedTuple):
-    """Errors of past forecasts, `[N, H, C]` each, in deviations of the fitted rows; NaN is missing."""
-
-    scores: NDArray[np.float32]
-    """How far outside the interval between the outermost quantiles the values fell."""
-    errors: NDArray[np.float32]
-    """Values less their forecast means."""
 
 
 @dataclass(frozen=True)
@@ -139,31 +129,6 @@ class PanelPredictor:
         error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
         scores[cuts[known]] = error[known]
         return scores
-
-    def calibration(
-        self, panel: Panel, cuts: NDArray[np.int64], scaled: NDArray[Any] | None = None
-    ) -> Calibration | None:
-        """Errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value.
-
-        `scaled` are the panel's scaled rows `[N, F]`, if they were computed before.
-        """
-        config = self.config
-        H, C = config.prediction_length, config.n_variates
-        if cuts.size == 0:
-            return None
-        point, quantiles = self.rolling(panel, cuts, scaled=scaled)
-        actual = targets(panel, cuts, H)
-        _, spread = self.scales.of(panel)
-        errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)
-        kept = np.flatnonzero(~np.isnan(errors).all((1, 2)))
-        if len(kept) == 0:
-            return None
-        kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), n_scores(config))).astype(int)]
-        scores = np.full_like(errors, np.nan)
-        if len(config.quantile_levels) > 1:
-            outside = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
-            scores = outside.reshape(-1, H, C)
-        return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
     def forecast(self, panel: Panel, known: Tensor | None, state: Any) -> tuple[Array, Array]:
         """Mean `[I, H, C]` and quantiles `[I, H, C, Q]` after a panel, in the units of the data.
@@ -296,9 +261,3 @@ class PanelPredictor:
             return None
         codes, numbers = self.encoder(panel.static, panel.n_items)
         return torch.from_numpy(codes), torch.from_numpy(numbers)
-
-
-def n_scores(config: ForecasterConfig) -> int:
-    """Return the number of forecasts for calibration: 500, or fewer (at least 50) for large forecasts."""
-    numbers = config.prediction_length * config.n_variates
-    return min(500, max(50, 2**22 // numbers))
