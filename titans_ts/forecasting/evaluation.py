@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from titans_ts.config import check_at_least
+from titans_ts.config import check_integer
 from titans_ts.estimator import plain
 from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
@@ -109,7 +109,7 @@ class ForecasterEvaluation(ForecasterParameters):
         numbers = {"stride": stride, "n_windows": n_windows}
         for name, value in (numbers | {"season_length": season_length, "refit": refit}).items():
             if value is not None:
-                check_at_least(name, plain(value), 1)
+                check_integer(name, plain(value), 1)
         if refit is None:
             check_is_fitted(self, "model_")
             config, roles, like = self.model_.config, self.predictor.roles, self._tail

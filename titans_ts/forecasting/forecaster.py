@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from titans_ts.config import ForecasterConfig, check_at_least, from_dict
+from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
 from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs
@@ -319,7 +319,7 @@ class TitansForecaster(ForecasterEvaluation):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        check_at_least("n_samples", plain(n_samples), 1)
+        check_integer("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
         check_distribution(self.model_.config)
         levels = calibrated(self._calibration).levels(panel.n_items, n_samples, random_state)
