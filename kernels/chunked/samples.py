@@ -22,15 +22,16 @@ from titans_ts.kernels.layout import ChunkLayout
 __all__ = ["SampleGroup", "Tokens", "tokens_together"]
 
 TOGETHER = 65536
-"""Size of one tensor in the matrix products: tokens (over heads, samples and chunks) times the largest
-width of a token. Larger tensors leave a CPU's cache; with smaller ones the calls cost too much.
-benchmarks/README.md has the measurement."""
+"""Number of elements of one tensor in the matrix products: tokens (over heads, samples and chunks) times
+the largest width of a token. Larger tensors leave a CPU's cache, and with smaller ones the calls cost too
+much. benchmarks/README.md has the measurement."""
 
 RUN = 16384
 """Number of tokens (over heads, samples and chunks) whose coefficients are computed together."""
 
 SAVED = 40
-"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
+"""Largest number of chunks in a call for which the forward pass saves every boundary. With more chunks it
+saves every k-th one."""
 
 
 def tokens_together(initial: list[Tensor], length: int) -> int:

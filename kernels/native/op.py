@@ -33,8 +33,12 @@ from titans_ts.kernels.state import MemoryOutput, MemoryState
 __all__ = ["compute", "uncovered"]
 
 SAVED = 40
-"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
-_WORK = 2**22  # tokens times weights that justify a thread, about 100 microseconds
+"""Largest number of chunks in a call for which the forward pass saves every boundary. With more chunks it
+saves every k-th one."""
+
+_WORK = 2**22
+"""Number of multiplications (tokens times weights) that justify a thread: about 100 microseconds."""
+
 _TOKENS = 6  # q, k, v, forget, momentum, lr
 _STATE = ("weights", "momenta", "anchor")
 

@@ -11,6 +11,7 @@ from titans_ts.forecasting.panel import Panel
 __all__ = ["anomaly_frame", "peaks_over_threshold", "score_threshold"]
 
 _FEWEST_PEAKS = 20
+"""Smallest number of scores above a threshold that a distribution is fitted to."""
 
 
 def anomaly_frame(

@@ -34,7 +34,7 @@ __all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2",
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
 _BLOCK = 2**20
-"""Values of histories that :func:`seasonal_errors` reads at a time."""
+"""Number of values of the histories that :func:`seasonal_errors` reads at a time."""
 
 METRICS = (
     "mae",

@@ -26,10 +26,11 @@ from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batche
 __all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
 
 _VALIDATION_WINDOWS = 16
-"""Consecutive windows that validation reads if the state is carried; it forecasts from the last one."""
+"""Number of consecutive windows that validation reads if the state is carried. It forecasts from the last
+one."""
 
 _MIN_VALIDATION_WINDOWS = 64
-"""Windows of the longest item that validation uses, if it has as many."""
+"""Number of windows of the longest item that validation uses at least, if the item has as many."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
 _BLOCK = 2**17
-"""Values that are reduced or scaled at a time, so that temporary copies stay small."""
+"""Number of values that are reduced or scaled at a time, so that temporary copies stay small."""
 
 
 def level_and_spread(

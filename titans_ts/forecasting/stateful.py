@@ -21,7 +21,8 @@ Static = tuple[Tensor, Tensor] | None
 State = tuple[Any, ...] | None
 
 STREAMS = 1024
-"""Windows times variates read at a time: about 0.3 GB with the default model."""
+"""Number of streams (windows times variates) that are read at a time: about 0.3 GB with the default
+model."""
 
 
 def iter_readings(

@@ -51,7 +51,7 @@ ERROR_METRICS = tuple(name for name in METRICS if name not in ("coverage", "widt
 """Errors of a forecaster that `scoring` may name."""
 
 _STEPS = 81
-"""Pruning steps of a fit, whatever its number of epochs."""
+"""Number of pruning steps in a fit, whatever its number of epochs."""
 
 
 class Objective:

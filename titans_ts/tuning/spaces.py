@@ -23,6 +23,7 @@ from titans_ts.genomics.sequence_estimator import SequenceEstimator
 __all__ = ["default_space"]
 
 _WIDTHS = (16, 32, 64, 128, 256)
+"""Widths of a token, `d_model`, to try."""
 
 
 def default_space(estimator: Any, X: Any) -> dict[str, BaseDistribution]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["first_params", "open_study"]
 
 _N_WARM_START = 5
-"""Trials of the warm-start study that are tried first."""
+"""Number of trials of the warm-start study that are tried first."""
 
 
 def open_study(
