@@ -20,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.autograd import (
+    differentiable_once,
+    gradient_shapes,
+    operator,
+    requires_gradient,
+)
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
 from titans_ts.kernels.chunked.samples import SampleGroup, Tokens, tokens_together
@@ -213,20 +218,6 @@ def _forward_shapes(
     return [y, k.new_empty(k.shape[:3]), torch.empty_like(position), *call.final(), *saved]
 
 
-def _backward_shapes(
-    position: Tensor,
-    mask: Tensor | None,
-    tensors: Sequence[Tensor | None],
-    saved: Sequence[Tensor],
-    outputs: Sequence[Tensor | None],
-    depth: int,
-    chunk_size: int,
-    to_initial: bool,
-    online: bool,
-) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in tensors if x is not None]
-
-
 _forward_operator = operator(
     "titans_ts::chunked_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
@@ -239,7 +230,7 @@ _backward_operator = operator(
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
     "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
-    _backward_shapes,
+    gradient_shapes,
 )
 
 

@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.autograd import (
+    differentiable_once,
+    gradient_shapes,
+    operator,
+    requires_gradient,
+)
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.native.abi import (
     DEPTH,
@@ -285,20 +290,6 @@ def _forward_shapes(
     return _outputs(tensors, depth, chunk_size, save)
 
 
-def _backward_shapes(
-    position: Tensor,
-    mask: Tensor | None,
-    tensors: Sequence[Tensor | None],
-    saved: Tensor,
-    gradients: Sequence[Tensor | None],
-    depth: int,
-    chunk_size: int,
-    to_initial: bool,
-    online: bool,
-) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in tensors if x is not None]
-
-
 _forward_operator = operator(
     "titans_ts::native_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
@@ -311,7 +302,7 @@ _backward_operator = operator(
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
     "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
-    _backward_shapes,
+    gradient_shapes,
 )
 
 
