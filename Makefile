@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/titans-ts demo --out demo
 
 test: .venv/installed
-	$(BIN)/python $(TESTS) -m "not slow"
+	$(BIN)/python $(TESTS) -m "not slow" --durations=10 --durations-min=5
 
 test-all: .venv/installed
 	$(BIN)/python $(TESTS) --durations=25 --durations-min=5

@@ -21,7 +21,8 @@ _SENTINELS = tuple(sign * (10**k - 1) for sign in (-1, 1) for k in (2, 3, 4, 5, 
 )
 _FAR = 5.0  # an outlier is at least this many ranges of the usual values away from them
 _BREAK = 10.0  # smallest change of scale (a factor) that is reported as a break
-_BLOCKS, _SHORTEST_BLOCK = 40, 20
+_BLOCKS = 40  # largest number of blocks that a series is cut into to find such a break
+_SHORTEST_BLOCK = 20  # smallest number of rows in a block
 
 
 _Finding = tuple[str, Any, int, Any, str]

@@ -21,6 +21,7 @@ __all__ = ["load_dataset"]
 _VARIABLE = "TITANS_TS_DATA"
 _GZIP_MAGIC = b"\x1f\x8b"
 _TIMEOUT_S = 60
+"""Seconds to wait for a server's next bytes."""
 
 
 def load_dataset(name: str, *, data_home: str | os.PathLike[str] | None = None) -> pd.DataFrame:

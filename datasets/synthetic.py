@@ -10,10 +10,10 @@ import pandas as pd
 
 __all__ = ["make_series"]
 
-_AR_COEFFICIENT = 0.7
-_AR_MEMORY = 64  # 0.7**64 is 1e-10, below float32 rounding
-_REGIME_LEVEL = 1.0
-_REGIME_LOG_AMPLITUDE = 0.4
+_AR_COEFFICIENT = 0.7  # correlation of the noise with that of the previous row
+_AR_MEMORY = 64  # rows; 0.7**64 is 1e-10, below float32 rounding
+_REGIME_LEVEL = 1.0  # standard deviation of a regime's level
+_REGIME_LOG_AMPLITUDE = 0.4  # standard deviation of the logarithm of its amplitude
 
 
 def make_series(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["differentiable_once", "operator", "requires_gradient"]
+__all__ = ["differentiable_once", "gradient_shapes", "operator", "requires_gradient"]
 
 
 def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,6 +36,16 @@ def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
 def requires_gradient(*tensors: Tensor | None) -> bool:
     """Whether a function of these tensors may need a backward pass."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def gradient_shapes(
+    position: Tensor, mask: Tensor | None, tensors: Sequence[Tensor | None], *rest: Any
+) -> list[Tensor]:
+    """Return tensors with the shapes of the gradients of `tensors`, for :func:`operator`.
+
+    The arguments are those of the backward operator of a memory; only `tensors` are read.
+    """
+    return [x.new_empty(x.shape) for x in tensors if x is not None]
 
 
 def operator(

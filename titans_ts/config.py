@@ -29,7 +29,7 @@ __all__ = [
     "SequenceConfig",
     "TrainingConfig",
     "TrainingOptions",
-    "check_at_least",
+    "check_integer",
     "from_dict",
     "to_dict",
 ]
@@ -404,15 +404,24 @@ def _convert(kind: Any, value: Any) -> Any:
     return value
 
 
-def check_at_least(name: str, value: object, low: int) -> None:
-    """Raise a ValueError unless a value is an integer of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {low}")
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return a value that is an int of at least `low`, and at most `high` (default: no limit).
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message has its name.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {value!r}; it must be an integer {limits}")
+    return int(value)
 
 
 def _at_least(config: Any, low: int, *names: str) -> None:
     for name in names:
-        check_at_least(name, getattr(config, name), low)
+        check_integer(name, getattr(config, name), low)
 
 
 def _share(config: Any, name: str) -> None:

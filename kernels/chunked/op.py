@@ -1,9 +1,9 @@
 """The neural memory as matrix products: exact, any depth, no per-token weights, bounded training memory.
 
-`chunk.py` computes one chunk, forward and backward, and `coefficients.py` its coefficients. This module
-decides the order of the chunks and what is kept for the backward pass. The forward pass saves some of
-the boundaries between chunks. The backward pass goes through the chunks in reverse and recomputes
-everything else, so that training holds O(sqrt(T / b)) boundaries in addition to its inputs.
+`chunk.py` computes one chunk, `backward.py` its backward pass, and `coefficients.py` its coefficients.
+This module decides the order of the chunks and what is kept for the backward pass. The forward pass
+saves some of the boundaries between chunks. The backward pass goes through the chunks in reverse and
+recomputes everything else, so that training holds O(sqrt(T / b)) boundaries in addition to its inputs.
 
 Samples are processed in groups and chunks one by one, so that the data of a chunk stay in the
 processor's cache. Outside, tokens are `[B, T, H, d]` and states `[B, H, d_in, d_out]`; inside a chunk
@@ -20,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.autograd import (
+    differentiable_once,
+    gradient_shapes,
+    operator,
+    requires_gradient,
+)
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.chunked.chunk import Boundary
 from titans_ts.kernels.chunked.samples import SampleGroup, Tokens, tokens_together
@@ -213,20 +218,6 @@ def _forward_shapes(
     return [y, k.new_empty(k.shape[:3]), torch.empty_like(position), *call.final(), *saved]
 
 
-def _backward_shapes(
-    position: Tensor,
-    mask: Tensor | None,
-    tensors: Sequence[Tensor | None],
-    saved: Sequence[Tensor],
-    outputs: Sequence[Tensor | None],
-    depth: int,
-    chunk_size: int,
-    to_initial: bool,
-    online: bool,
-) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in tensors if x is not None]
-
-
 _forward_operator = operator(
     "titans_ts::chunked_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
@@ -239,7 +230,7 @@ _backward_operator = operator(
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor[] saved, Tensor?[] outputs, "
     "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
-    _backward_shapes,
+    gradient_shapes,
 )
 
 

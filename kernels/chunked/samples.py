@@ -14,22 +14,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.chunked.chunk import Boundary, Chunk, ChunkGradient
+from titans_ts.kernels.chunked.backward import ChunkGradient
+from titans_ts.kernels.chunked.chunk import Boundary, Chunk
 from titans_ts.kernels.chunked.coefficients import Coefficients, CoefficientValues
 from titans_ts.kernels.layout import ChunkLayout
 
 __all__ = ["SampleGroup", "Tokens", "tokens_together"]
 
 TOGETHER = 65536
-"""Size of one tensor in the matrix products: tokens (over heads, samples and chunks) times the largest
-width of a token. Larger tensors leave a CPU's cache; with smaller ones the calls cost too much.
-benchmarks/README.md has the measurement."""
+"""Number of elements of one tensor in the matrix products: tokens (over heads, samples and chunks) times
+the largest width of a token. Larger tensors leave a CPU's cache, and with smaller ones the calls cost too
+much. benchmarks/README.md has the measurement."""
 
 RUN = 16384
 """Number of tokens (over heads, samples and chunks) whose coefficients are computed together."""
 
 SAVED = 40
-"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
+"""Largest number of chunks in a call for which the forward pass saves every boundary. With more chunks it
+saves every k-th one."""
 
 
 def tokens_together(initial: list[Tensor], length: int) -> int:
@@ -221,17 +223,17 @@ class SampleGroup:
                 d_values = self._values(run, piece, d_shares)
                 d_joined = ChunkGradient(joined, d_values, d_initial[piece.n_chunks], read)
                 if y is not None and q is not None and tokens.q is not None:
-                    d_q = joined.read_backward(q, _fold(y, piece), d_joined)
+                    d_q = d_joined.through_read(q, _fold(y, piece))
                     _unfold(tokens.q, piece, d_q)
                 if surprise is not None:
-                    joined.surprise_backward(_fold(surprise, piece), d_joined)
+                    d_joined.through_surprise(_fold(surprise, piece))
 
                 def arrive(g: int, d_weights: list[Tensor], piece: _Run = piece) -> None:
                     nonlocal anchor
                     stop = piece.start + (g + 1) * piece.length
                     anchor = self._anchor_backward(stop, d_weights, anchor)
 
-                end = joined.backward(d_joined, end, piece.n_chunks, arrive)
+                end = d_joined.through_writes(end, piece.n_chunks, arrive)
                 _unfold(tokens.k, piece, d_joined.inputs[0])
                 _unfold(tokens.v, piece, d_joined.errors[-1].neg_())
             for whole, x in zip(tokens[3:], shares.backward(d_shares), strict=True):

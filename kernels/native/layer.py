@@ -24,7 +24,8 @@ __all__ = ["Layer", "MACBlock", "native_block", "native_read", "native_step", "u
 
 
 _LARGEST = 2**22
-"""Limit of samples times weights of the projection; above it, torch's matrix products are faster."""
+"""Largest number of multiplications of the input projection (samples times weights) that is computed
+here; above it, torch's matrix products are faster."""
 
 
 class Layer(NamedTuple):

@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans_ts.kernels.autograd import differentiable_once, operator, requires_gradient
+from titans_ts.kernels.autograd import (
+    differentiable_once,
+    gradient_shapes,
+    operator,
+    requires_gradient,
+)
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.native.abi import (
     DEPTH,
@@ -33,11 +38,17 @@ from titans_ts.kernels.state import MemoryOutput, MemoryState
 __all__ = ["compute", "uncovered"]
 
 SAVED = 40
-"""Up to this number of chunks every boundary is saved for the backward pass; beyond, every k-th."""
+"""Largest number of chunks in a call for which the forward pass saves every boundary. With more chunks it
+saves every k-th one."""
+
 LARGEST = 2**22
-"""Numbers of all saved boundaries, above which every k-th is saved, too. The C library returns a block of
-32 MiB to the system after each use, and clearing its pages again takes longer than computing them."""
-_WORK = 2**22  # tokens times weights that justify a thread, about 100 microseconds
+"""Largest number of numbers in all saved boundaries; with more, the forward pass saves every k-th one. The
+C library returns a block of 32 MiB to the system after each use. To clear its pages again took longer than
+to compute the boundaries again."""
+
+_WORK = 2**22
+"""Number of multiplications (tokens times weights) that justify a thread: about 100 microseconds."""
+
 _TOKENS = 6  # q, k, v, forget, momentum, lr
 _STATE = ("weights", "momenta", "anchor")
 
@@ -290,20 +301,6 @@ def _forward_shapes(
     return _outputs(tensors, depth, chunk_size, save)
 
 
-def _backward_shapes(
-    position: Tensor,
-    mask: Tensor | None,
-    tensors: Sequence[Tensor | None],
-    saved: Tensor,
-    gradients: Sequence[Tensor | None],
-    depth: int,
-    chunk_size: int,
-    to_initial: bool,
-    online: bool,
-) -> list[Tensor]:
-    return [x.new_empty(x.shape) for x in tensors if x is not None]
-
-
 _forward_operator = operator(
     "titans_ts::native_memory",
     "(Tensor position, Tensor? mask, Tensor?[] tensors, int depth, int chunk_size, "
@@ -316,7 +313,7 @@ _backward_operator = operator(
     "(Tensor position, Tensor? mask, Tensor?[] tensors, Tensor saved, Tensor?[] gradients, "
     "int depth, int chunk_size, bool to_initial, bool online) -> Tensor[]",
     _backward,
-    _backward_shapes,
+    gradient_shapes,
 )
 
 

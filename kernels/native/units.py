@@ -23,8 +23,11 @@ __all__ = [
     "uncovered_units",
 ]
 
-_WORK = 2**17  # numbers that justify a thread, about 100 microseconds
-_PARTS = 4  # maximum number of results, as in units.c
+_WORK = 2**17
+"""Number of elements of the output that justify a thread: about 100 microseconds."""
+
+_PARTS = 4
+"""Maximum number of results, as in units.c."""
 
 
 def uncovered_units(*tensors: Tensor) -> str | None:

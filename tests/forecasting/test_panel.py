@@ -451,7 +451,7 @@ def test_a_fit_whose_calibration_fails_leaves_the_model(frame, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("titans_ts.forecasting.predictor.PanelPredictor.calibration", fail)
+    monkeypatch.setattr("titans_ts.forecasting.fitting.calibrate", fail)
     with pytest.raises(MemoryError):
         fitted.fit(frame.assign(target=frame["target"] + 5))
     pd.testing.assert_frame_equal(fitted.predict(), expected)

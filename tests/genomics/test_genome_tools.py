@@ -295,9 +295,9 @@ def test_the_digest_is_of_every_weight(classifier):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"window": 0}, ValueError, "window is 0; give a whole number of letters"),
-        ({"window": 2.5}, ValueError, "window is 2.5; give a whole number"),
-        ({"stride": 0}, ValueError, "stride is 0; give a whole number"),
+        ({"window": 0}, ValueError, "window is 0; it must be an integer of at least 1"),
+        ({"window": 2.5}, ValueError, "window is 2.5; it must be an integer of at least 1"),
+        ({"stride": 0}, ValueError, "stride is 0; it must be an integer of at least 1"),
         ({"strand": "."}, ValueError, r"strand is '.'; choose one of \['\+', '-', 'both'\]"),
         ({"label": "c"}, ValueError, "label is 'c'; choose one of"),
         ({"contigs": ["three"]}, KeyError, "three"),
@@ -688,7 +688,7 @@ def test_surprise_refuses_models_without_memory_and_wrong_arguments(classifier, 
     fitted = small(variant="swa").fit(SEQUENCES, ["a", "b"] * 12)
     with pytest.raises(ValueError, match="no memory .variant 'swa', 1 blocks."):
         fitted.surprise(genome)
-    with pytest.raises(ValueError, match="bin is 0; give a whole number of letters"):
+    with pytest.raises(ValueError, match="bin is 0; it must be an integer of at least 1"):
         classifier.surprise(genome, bin=0)
     with pytest.raises(ValueError, match="out is .*, whose suffix is no known format"):
         classifier.surprise(genome, out="surprise")

@@ -1,4 +1,4 @@
-"""Anomalies: thresholds of scores, and the frame of results."""
+"""Thresholds for anomaly scores, and the frame of the results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from titans_ts.forecasting.panel import Panel
 __all__ = ["anomaly_frame", "peaks_over_threshold", "score_threshold"]
 
 _FEWEST_PEAKS = 20
+"""Smallest number of scores above a threshold that a distribution is fitted to."""
 
 
 def anomaly_frame(
@@ -40,17 +41,17 @@ def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") ->
     Parameters
     ----------
     scores : array
-        `[N]`, of usual steps; NaN does not count.
+        `[N]`, the scores of usual steps; NaN is ignored.
     risk : float
-        Between 0 and 1.
+        Share of usual steps above the result, between 0 and 1.
     method : {"quantile", "evt"}
-        The empirical quantile; or extreme value theory, see :func:`peaks_over_threshold`, for risks
-        smaller than one in N.
+        "quantile" (default) takes the empirical quantile. "evt" takes extreme value theory, which is for
+        risks smaller than one in N (:func:`peaks_over_threshold`).
 
     Returns
     -------
     float
-        NaN without a score.
+        The threshold; NaN if all scores are NaN.
 
     Raises
     ------
@@ -80,10 +81,10 @@ def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float 
     scores : ndarray
         `[N]`, without NaN.
     risk : float
-        Share of steps beyond the result.
+        Share of steps whose score exceeds the result.
     level : float
-        Quantile where the tail begins. With fewer than twenty scores beyond it, or a risk that does not
-        lie in the tail, the empirical quantile is returned.
+        Quantile where the tail begins (default 0.98). With fewer than twenty scores beyond it, or a
+        risk that does not lie in the tail, the empirical quantile is returned.
 
     Examples
     --------

@@ -34,7 +34,7 @@ __all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2",
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
 _BLOCK = 2**20
-"""Values of histories that :func:`seasonal_errors` reads at a time."""
+"""Number of values of the histories that :func:`seasonal_errors` reads at a time."""
 
 METRICS = (
     "mae",
@@ -57,19 +57,21 @@ class Backtest:
     Attributes
     ----------
     actual : ndarray
-        `[W, I, H, C]`; NaN is missing.
+        The observed values `[W, I, H, C]`; NaN is missing.
     forecasts : dict of str to ndarray
-        Of every model (`titans`, then the baselines) the point forecasts `[W, I, H, C]`.
+        The point forecasts `[W, I, H, C]` of every model: `titans`, then the baselines.
     quantiles : ndarray
-        Of `titans`, `[W, I, H, C, Q]`.
+        The quantiles `[W, I, H, C, Q]` that `titans` forecasts.
     levels : tuple of float
-        Their levels.
+        The levels of these Q quantiles.
     scale : ndarray
-        `[I, C]`, mean absolute seasonal difference before the first window, for the MASE.
+        `[I, C]`, the mean absolute seasonal difference before the first window, which the MASE divides
+        by.
     panel, cutoffs
-        The series, and the first row that every window forecasts, `[W, I]` (-1: none).
+        The series, and the first row that every window forecasts, `[W, I]`; -1 where an item has no
+        window.
     stride : int
-        Rows between two windows.
+        Number of rows between the starts of two windows (default 1).
     """
 
     actual: Array
@@ -87,19 +89,20 @@ class Backtest:
         return len(self.actual)
 
     def metrics(self, by: str | tuple[str, ...] | list[str] = ()) -> pd.DataFrame:
-        """Errors of every model.
+        """Return the errors of every model.
 
         Parameters
         ----------
         by : str or sequence of str
-            Any of "window", "item", "step" (of the horizon) and "variate": a row for each of them.
+            Any of "window", "item", "step" (of the horizon) and "variate": the frame has a row for each
+            of their values. Default: one row per model.
 
         Returns
         -------
         DataFrame
             Rows (`model`, *by), columns :data:`METRICS`: MAE, MSE, RMSE, MASE, sMAPE (0 to 2), weighted
             quantile loss, CRPS, coverage and mean width of the interval between the outermost quantiles.
-            A baseline has its point for every quantile, and no interval.
+            A baseline's quantiles are all equal to its point forecast, and it has no interval.
         """
         by = (by,) if isinstance(by, str) else tuple(by)
         for name in by:
@@ -144,20 +147,21 @@ class Backtest:
     def adaptive_interval(
         self, coverage: float = 0.9, *, calibration_windows: int = 500, recalibrate_every: int = 1
     ) -> tuple[Array, Array]:
-        """Intervals that adapt: each is calibrated on the forecasts whose values were known by then.
+        """Return intervals that are calibrated, each on the forecasts whose values were known by then.
 
-        Separate for every step, item and variate, as :meth:`TitansForecaster.predict_interval` after a
-        :meth:`TitansForecaster.calibrate` at every window. The first `calibration_windows` windows only
-        calibrate.
+        Every step, item and variate is calibrated separately. The result is what
+        :meth:`TitansForecaster.predict_interval` returns if :meth:`TitansForecaster.calibrate` is
+        called at every window. The first `calibration_windows` windows are used for calibration only.
 
         Parameters
         ----------
         coverage : float
             Between 0 and 1 (default 0.9).
         calibration_windows : int
-            Number of latest windows to calibrate on (default 500); fewer than there are windows.
+            Number of latest windows to calibrate on (default 500). It must be less than the number of
+            windows.
         recalibrate_every : int
-            Windows between two calibrations (default 1).
+            Number of windows between two calibrations (default 1).
 
         Returns
         -------
@@ -182,7 +186,11 @@ class Backtest:
         return widen(self.quantiles[n:], added.swapaxes(1, 2))
 
     def frame(self) -> pd.DataFrame:
-        """Every forecast as a row: item, variate, window, step, place, actual, models, quantiles."""
+        """Return a frame with a row per forecast value.
+
+        Its columns are window, item (of a long frame), step, variate, the time, the actual value, the
+        forecasts of every model, and the quantiles.
+        """
         labels = self._labels()
         index = pd.MultiIndex.from_product([labels[k] for k in _AXES], names=_AXES)
         columns: dict[Any, Any] = {"actual": self.actual.ravel()}
@@ -234,13 +242,13 @@ def rolling_backtest(
     cuts : ndarray
         First rows to forecast, `[W, I]`.
     config : ForecasterConfig
-        Of the forecaster.
+        The configuration of the forecaster.
     forecast : callable
         Returns means `[w, I, H, C]` and quantiles `[w, I, H, C, Q]` from cutoffs `[w, I]`.
     season, stride : int
-        Steps in a season, and rows between two windows.
+        Number of steps in a season, and of rows between the starts of two windows.
     refit : int, optional
-        Windows for each call of `forecast`; default: all.
+        Number of windows in a call of `forecast` (default: all).
     """
     size = len(cuts) if refit is None else refit
     parts = [forecast(cuts[start : start + size]) for start in range(0, len(cuts), size)]
@@ -296,8 +304,8 @@ def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
 def baselines(panel: Panel, cuts: NDArray[np.int64], horizon: int, season: int) -> dict[str, Array]:
     """Return naive, seasonal naive and drift forecasts from `cuts` `[W, I]`, `[W, I, H, C]` each.
 
-    The definitions of :mod:`titans_ts.forecasting.baselines`, for all windows at once. A history
-    shorter than a season repeats all it has.
+    They are defined as in :mod:`titans_ts.forecasting.baselines`, and computed for all windows at once.
+    If a history is shorter than a season, the seasonal naive forecast repeats the whole history.
     """
     C = panel.n_targets
     starts, known = panel.starts[:-1], cuts >= 0
@@ -330,7 +338,7 @@ def baselines(panel: Panel, cuts: NDArray[np.int64], horizon: int, season: int) 
 
 
 def _carried(values: Array, group: NDArray[np.int64]) -> Array:
-    """The latest observed value up to every row `[N, C]`, within rows of one group."""
+    """Return the latest observed value up to every row `[N, C]`, among the rows of its group."""
     return pd.DataFrame(values).groupby(group, sort=False).ffill().to_numpy()
 
 

@@ -16,7 +16,7 @@ def drift(past: ArrayLike, prediction_length: int) -> NDArray[np.float64]:
     past : array
         `[..., T, C]`; NaN is missing.
     prediction_length : int
-        H steps to forecast.
+        H, number of steps to forecast.
 
     Returns
     -------
@@ -41,16 +41,16 @@ def drift(past: ArrayLike, prediction_length: int) -> NDArray[np.float64]:
 def seasonal_naive(
     past: ArrayLike, prediction_length: int, season_length: int
 ) -> NDArray[np.float64]:
-    """Repeat the last season: what was observed a whole number of seasons before.
+    """Repeat the last season.
 
-    Where that value is missing, the one a season earlier is taken, and so on.
+    If a value of it is missing, the value a season earlier replaces it, and so on.
 
     Parameters
     ----------
     past : array
         `[..., T, C]`, at least one season long.
     prediction_length, season_length : int
-        H steps to forecast, and m steps in a season; 1 repeats the last value.
+        H, number of steps to forecast, and number of steps in a season; 1 repeats the last value.
 
     Returns
     -------

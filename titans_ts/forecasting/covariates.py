@@ -45,12 +45,12 @@ def read_known(known_covariates: Any, panel: Panel, steps: int) -> Array | None:
     Parameters
     ----------
     known_covariates : array [H, K] or [I, H, K], or DataFrame
-        A frame has the covariates as columns, and the next steps of the panel as its times; a long one
-        for every item. Later steps are ignored.
+        A frame has the covariates as columns, and the next steps of the panel as its times; a long frame
+        has these rows for every item. Later steps are ignored.
     panel : Panel
-        The history that they continue.
+        The history before these steps.
     steps : int
-        H.
+        H, number of steps to forecast.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def read_known(known_covariates: Any, panel: Panel, steps: int) -> Array | None:
 
 
 def _given_known(known_covariates: Any, panel: Panel, steps: int) -> Array:
-    """The known covariates that the user gives, `[I, steps, K]`."""
+    """Return the known covariates that the user gave, `[I, steps, K]`."""
     roles, n = panel.roles, panel.n_items
     names, n_known = list(roles.known_covariates), len(roles.known_covariates)
     if known_covariates is None:
@@ -128,7 +128,7 @@ def _given_known(known_covariates: Any, panel: Panel, steps: int) -> Array:
 
 
 def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
-    """Covariates computed from the times of rows, `[N, F]`; None if the roles name none."""
+    """Return the covariates that are computed from the times of rows, `[N, F]`; None without any."""
     roles = panel.roles
     if roles.timed is None:
         return None

@@ -18,9 +18,10 @@ def cutoffs(
 ) -> NDArray[np.int64]:
     """Return the row that every window forecasts first, `[W, I]`; -1 where an item has no such window.
 
-    The last window ends with the item's last row. Before each are at least `least` rows; an item of a
-    long frame that is too short for one such window has its last alone, if a row is before it. As many
-    windows as there are, or `n_windows` of them, the last.
+    The last window of an item ends with its last row, and `stride` rows lie between the starts of two
+    windows. At least `least` rows precede every window. If an item of a long frame is too short for
+    such a window, its last window is used alone, provided that a row precedes it. W is `n_windows`,
+    counted from the end (default: all windows).
 
     Raises
     ------
@@ -44,7 +45,7 @@ def cutoffs(
 
 
 def targets(panel: Panel, rows: NDArray[np.int64], horizon: int) -> Array:
-    """Return observed values from `rows` `[W, I]` on, `[W, I, H, C]`; NaN where there is no window."""
+    """Return the observed values `[W, I, H, C]` that begin at `rows` `[W, I]`; NaN without a window."""
     ahead = np.clip(rows[..., None] + np.arange(horizon), 0, len(panel.values) - 1)
     actual: Array = panel.values[ahead][..., : panel.n_targets]
     actual[rows < 0] = np.nan
@@ -61,16 +62,17 @@ def validation_cutoffs(
     panel : Panel
         The series.
     config : ForecasterConfig
-        Of the forecaster.
+        The configuration of the forecaster.
     border : ndarray
         `[I]`, the first held-out row of every item; its end if none is held out.
     max_windows : int
-        Cutoffs over all items, approximately.
+        Approximate number of cutoffs over all items.
 
     Returns
     -------
     tuple of ndarray
-        `ends` `[I]`, so that ``panel.head(ends)`` has the J chosen items; the cutoffs `[W, J]` in it.
+        `ends` `[I]`, with which ``panel.head(ends)`` has the J chosen items; and the cutoffs `[W, J]` in
+        that panel.
     """
     first, ends = panel.spans.T.copy()
     if panel.items is not None:

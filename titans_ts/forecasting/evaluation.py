@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from titans_ts.config import check_at_least
+from titans_ts.config import check_integer
 from titans_ts.estimator import plain
 from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
@@ -46,7 +46,7 @@ class ForecasterEvaluation(ForecasterParameters):
         """Train on the windows of a panel."""
 
     def score(self, X: SeriesLike, y: object = None) -> float:
-        """R^2 of the forecasts of every window of X, averaged over the variates and items.
+        """Return R^2 of the forecasts of every window of X, averaged over the variates and items.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class ForecasterEvaluation(ForecasterParameters):
         refit: int | None = None,
         progress_bar: bool | None = None,
     ) -> Backtest:
-        """Rolling forecasts of a series, compared with the observed values and with baselines.
+        """Compare rolling forecasts of a series with the observed values and with baselines.
 
         Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
         the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
@@ -82,22 +82,22 @@ class ForecasterEvaluation(ForecasterParameters):
         X : array, Series or DataFrame
             As for :meth:`fit`, at least `context_length + prediction_length` rows.
         stride : int, optional
-            Rows between two forecasts (default: `prediction_length`).
+            Number of rows between two forecasts (default: `prediction_length`).
         n_windows : int, optional
-            Number of forecasts, the last ones (default: all).
+            Number of forecasts, counted from the end of the series (default: all).
         season_length : int, optional
-            Steps in a season, for the seasonal naive forecast and the MASE (default: the usual one of
-            the frequency).
+            Number of steps in a season, for the seasonal naive forecast and the MASE (default: the
+            usual one of the frequency).
         refit : int, optional
-            Fit again before each group of that many forecasts, on the rows before the earliest of them
-            (default: never).
+            Number of forecasts between two fits. Each fit uses the rows before the next forecast
+            (default: the model is not fitted again).
         progress_bar : bool, optional
-            Whether to show one (default: as given to the estimator).
+            Whether to show a progress bar (default: as given to the estimator).
 
         Returns
         -------
         Backtest
-            Errors by `metrics(by=...)`, forecasts as a frame by `frame()`.
+            Its `metrics(by=...)` returns the errors, and `frame()` the forecasts.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class ForecasterEvaluation(ForecasterParameters):
         numbers = {"stride": stride, "n_windows": n_windows}
         for name, value in (numbers | {"season_length": season_length, "refit": refit}).items():
             if value is not None:
-                check_at_least(name, plain(value), 1)
+                check_integer(name, plain(value), 1)
         if refit is None:
             check_is_fitted(self, "model_")
             config, roles, like = self.model_.config, self.predictor.roles, self._tail
@@ -141,11 +141,11 @@ class ForecasterEvaluation(ForecasterParameters):
             )
 
     def surprise(self, X: SeriesLike) -> Any:
-        """The memory's surprise at every value of a series, read from the beginning.
+        """Return the memory's surprise at every value of a series, which is read from its beginning.
 
-        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
-        loss, averaged over blocks, heads and the patches that contain a step. Patches are scaled by their
-        window, so that rows up to one window later have an influence.
+        It is the momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the
+        memory's loss, averaged over blocks, heads and the patches that contain a step. A patch is scaled
+        by its window, so rows up to one window later also influence it.
 
         Parameters
         ----------
@@ -177,15 +177,16 @@ class ForecasterEvaluation(ForecasterParameters):
         X : array, Series or DataFrame
             As for :meth:`fit`, at least `context_length + prediction_length` rows.
         score : {"error", "surprise"}
-            The absolute error of the forecast one step ahead, in deviations of the fitted rows (default);
-            or the memory's :meth:`surprise`, which needs no forecast and marks unusual shapes more than
-            unusual values.
+            "error" (default) is the absolute error of the forecast one step ahead, in deviations of the
+            fitted rows. "surprise" is the memory's :meth:`surprise`, which needs no forecast and marks
+            unusual shapes more than unusual values.
         risk : float
             Share of usual values that may be called anomalies (default 0.001).
         method : {"quantile", "evt"}
-            How the threshold follows from the risk; "evt" (extreme value theory) is for small risks.
+            How the threshold follows from the risk: "quantile" (default) takes the empirical quantile,
+            "evt" (extreme value theory) is for small risks.
         reference : array, Series or DataFrame, optional
-            A usual series to compute each variate's threshold from (default: X itself).
+            A series of usual values that each variate's threshold is computed from (default: X itself).
 
         Returns
         -------
@@ -208,7 +209,7 @@ class ForecasterEvaluation(ForecasterParameters):
         return anomaly_frame(panel, scores, thresholds)
 
     def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
-        """Anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
+        """Return the anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
         config = self.model_.config
         panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
         if score == "error":

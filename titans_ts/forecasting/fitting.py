@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
+from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
 from titans_ts.forecasting.cutoffs import validation_cutoffs
 from titans_ts.forecasting.panel import Panel, rows_within
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
 from titans_ts.forecasting.stateful import STREAMS
 from titans_ts.forecasting.windows import PanelWindows, validation_rows
@@ -25,10 +26,11 @@ from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batche
 __all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
 
 _VALIDATION_WINDOWS = 16
-"""Consecutive windows that validation reads if the state is carried; it forecasts from the last one."""
+"""Number of consecutive windows that validation reads if the state is carried. It forecasts from the last
+one."""
 
 _MIN_VALIDATION_WINDOWS = 64
-"""Windows of the longest item that validation uses, if it has as many."""
+"""Number of windows of the longest item that validation uses at least, if the item has as many."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class FittedForecaster:
     """The fitted panel with its rows scaled, in float32."""
 
     def calibration(self, panel: Panel) -> Calibration | None:
-        """Errors of forecasts of the held-out rows of the fitted panel; None if there are none."""
+        """Measure the errors of forecasts of the held-out rows; return None if no row is held out."""
         config = self.predictor.config
         ends, cuts = validation_cutoffs(panel, config, self.border, n_scores(config))
-        return self.predictor.calibration(panel.head(ends), cuts, self.scaled.head(ends).values)
+        scaled = self.scaled.head(ends).values
+        return calibrate(self.predictor, panel.head(ends), cuts, scaled)
 
 
 def fit_forecaster(
@@ -66,13 +69,13 @@ def fit_forecaster(
     Parameters
     ----------
     panel : Panel
-        What to fit.
+        The series.
     config : ForecasterConfig
-        The network, but for the panel's numbers of columns.
+        The configuration of the network, without the panel's numbers of columns.
     options : ModelOptions
-        What the user set, see :func:`resolve_config`.
+        The options that the user set, see :func:`resolve_config`.
     training : TrainingConfig
-        How to train.
+        The settings of training.
     generator : torch.Generator
         Draws the batches; the network's initial weights come from torch's own generator.
     validation : Panel, optional
@@ -81,7 +84,7 @@ def fit_forecaster(
     Raises
     ------
     ValueError
-        If no value is observed, or counts are needed and a value is none.
+        If no value is observed, or the output needs counts and a value is not a count.
     """
     if np.isnan(panel.values[:, : panel.n_targets]).all():
         raise ValueError("X has no observed value; there is nothing to learn from")
@@ -147,7 +150,7 @@ def _validation_batches(
     validation: Panel | None,
     training: TrainingConfig,
 ) -> DataLoader[Any] | None:
-    """Batches of the held-out rows, or of a panel of their own; None without any."""
+    """Return batches of the held-out rows, or of the validation panel; None without either."""
     config = predictor.config
     first, end = panel.spans.T
     # a stream is longer than what gradients reach back, in validation too
@@ -185,7 +188,7 @@ def _initialise_season(
     values: NDArray[np.float32],
     train_rows: NDArray[np.bool_],
 ) -> None:
-    """Set the learned season, if there is one, to the season of the scaled training rows `[N, F]`."""
+    """Initialise the learned season, if there is one, with that of the scaled training rows `[N, F]`."""
     table = network.cycle
     if table is None:
         return
@@ -204,8 +207,9 @@ def resolve_config(
 ) -> ForecasterConfig:
     """Return the configuration with the panel's numbers of columns.
 
-    Where the state is carried, or a token is a variate, MAC's segments become the tokens of a window,
-    unless `options` set them: a segment that straddled two windows would hide a window's own beginning.
+    If the state is carried, or a token is a variate, one of MAC's segments becomes as long as the
+    tokens of a window, unless `options` set its length. A segment that lay across two windows would
+    hide the beginning of the second one.
     """
     categories, n_static = ((), 0) if encoder is None else encoder.sizes
     n_past = panel.roles.n_past

@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from titans_ts.config import ForecasterConfig, check_at_least, from_dict
+from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
+from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster
-from titans_ts.forecasting.intervals import check_interval, dependent_levels, margin, widen
+from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
@@ -40,47 +41,52 @@ class TitansForecaster(ForecasterEvaluation):
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_layers, n_heads : int
-        Width of a token, number of blocks, and number of heads.
+        Width of a token (default 64), number of blocks (default 2), and number of heads (default 4).
     patch_length, patch_stride : int
         Number of steps in a token (default 16), and between the starts of two tokens (default 8).
     tokens : {"patch", "joint", "variate", "mixed"}
-        The content of a token. "patch" (default): steps of one variate; every variate is a separate
-        stream. "joint": steps of all variates. "variate": a whole window of one variate, whatever
-        `patch_length`; the stream goes from variate to variate, and surprise is one value per window.
+        The content of a token. "patch" (default): some steps of one variate; every variate is a separate
+        stream. "joint": some steps of all variates. "variate": a whole window of one variate, whatever
+        `patch_length` is; the stream goes from variate to variate, and surprise is one value per window.
         "mixed": as "patch", with attention between the variates after the backbone.
     stateful_windows : int
-        Number of windows to back-propagate through. 0 (default): every window starts with an empty
-        memory. If positive, the memory's state is carried from window to window in training (truncated
-        back-propagation through time), and :meth:`update` continues it after the fit.
+        Number of windows to back-propagate through. 0 (default): every window starts with the memory's
+        learned initial state. If positive, the memory's state is carried from window to window in
+        training (truncated back-propagation through time), and :meth:`update` continues it after the
+        fit.
     scaler : {"standard", "robust", "mean", "asinh", "none"}
-        Normalisation of every window, undone in the forecast: by mean and standard deviation (default),
-        by median and quartiles, by the mean absolute value, as "standard" followed by asinh, or none.
+        Normalisation of every window; the forecast is scaled back. "standard" (default): by mean and
+        standard deviation. "robust": by median and quartiles. "mean": by the mean absolute value.
+        "asinh": as "standard", followed by asinh. "none": no normalisation.
     season_length : int
-        Number of steps in a learned season, such as 24 for hourly data with a daily course; 0 (default):
-        none. One value per step of the season and variate is learned as persistent memory and subtracted
-        from the model's input. A row's place in the season follows from its time or its integer index.
+        Number of steps in a learned season, for instance 24 for hourly data with a daily pattern. 0
+        (default): no season. One value per step of the season and variate is learned as persistent memory
+        and subtracted from the model's input. A row's position in the season follows from its time or its
+        integer index.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
-        What training fits: the mean and the quantiles (default), or a distribution: "student_t" for
+        What training fits: the mean and the quantiles (default), or a distribution. "student_t" is for
         heavy tails, "negative_binomial" for counts.
     target : column or sequence of columns, optional
         The variates to forecast, as columns of X (column numbers for an array). Default: all columns
         without another role.
     past_covariates, known_covariates, static_covariates : column or sequence of columns
-        Covariates known only up to the present; covariates also known for the steps to forecast, which
-        :meth:`predict` needs; text or numbers that are constant for an item of a long frame. Default:
-        none.
+        Past covariates are known only up to the present. Known covariates are also known for the steps to
+        forecast, and :meth:`predict` needs them. Static covariates are text or numbers that are constant
+        for an item of a long frame. Default: no covariates.
     calendar : bool or sequence of str
-        Add calendar features, the position in the hour, day, week, month and year: all of them, none
-        (default), or those listed, for instance ``["day", "week"]``. Cycles that are not longer than a
-        step are left out.
+        Calendar features to add: the position in the hour, day, week, month and year. True: all of them.
+        False (default): none. A sequence: those listed, for instance ``["day", "week"]``. Cycles that are
+        not longer than a step are left out.
     item_id, timestamp : str
-        Names of the columns of a long frame: it has many items, and one row for every item and time.
+        Names of two columns of a long frame, which has one row for every item and time (default "item_id"
+        and "timestamp").
     freq : str, optional
         A pandas frequency to resample a frame to: rows within a step are averaged, and a step without a
-        row is missing. "irregular" keeps the rows as they are, adds the time since the previous row as a
-        covariate, and forecasts the next rows at their usual distance. Default: times must be regular.
+        row is missing. "irregular" keeps the rows unchanged, adds the time since the previous row as a
+        covariate, and forecasts the next rows at their usual distance. None (default): rows are not
+        resampled, and their times must be regular.
     max_epochs : int or None
         Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
         400 passes.
@@ -109,7 +115,7 @@ class TitansForecaster(ForecasterEvaluation):
     model_ : ForecastingModel
         The trained model, in units of `scale_`.
     mean_, scale_ : ndarray
-        `[C]`, mean (0 with the "mean" scaler) and deviation of the training rows.
+        `[C]`, mean and deviation of the training rows. With the "mean" scaler, `mean_` is 0.
     freq_ : offset, int or None
         Frequency of the fitted rows; None for an array.
     history_ : list of dict
@@ -121,9 +127,9 @@ class TitansForecaster(ForecasterEvaluation):
 
     Notes
     -----
-    Rows are a series, which a search of scikit-learn's has to keep in order: give it
-    ``cv=TimeSeriesSplit()``, and a halving search another resource than samples, such as
-    ``resource="max_epochs"``. Behind a scaler, forecasts are of the scaled series.
+    The rows are a series, so a search of scikit-learn must keep them in order: give it
+    ``cv=TimeSeriesSplit()``. A halving search also needs another resource than samples, such as
+    ``resource="max_epochs"``. In a pipeline after a scaler, forecasts are in the scaled units.
 
     Examples
     --------
@@ -155,9 +161,9 @@ class TitansForecaster(ForecasterEvaluation):
         """Train on the windows of a series, or of the items of a long frame.
 
         The last rows (`validation_fraction` of `training_options`, at least `prediction_length`) choose
-        the best epoch. The level and deviation of the rows before them scale the variates, item by item.
-        A series too short for a validation part trains for all its epochs. An item of a long frame that
-        is shorter than a window is filled in front with missing values.
+        the best epoch. Every variate of every item is scaled by the level and deviation of the rows
+        before them. If a series is too short for a validation part, it trains for all epochs. If an
+        item of a long frame is shorter than a window, missing values are added before it.
 
         Parameters
         ----------
@@ -204,9 +210,9 @@ class TitansForecaster(ForecasterEvaluation):
         Parameters
         ----------
         X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
-            History of at least `context_length` rows, of which the last are read; or a batch of
-            windows. Default: the fitted series. With covariates, X needs their columns too (an array:
-            the C targets, then the past covariates, then the known ones).
+            History of at least `context_length` rows, of which the last ones are read; or a batch of
+            windows. Default: the fitted series. With covariates, X also needs their columns; those of an
+            array are the C targets, then the past covariates, then the known ones.
         known_covariates : DataFrame or array [H, K] or [N, H, K], optional
             The known covariates of the steps to forecast, if the model was fitted with any: a frame in
             the form of X with their columns (later steps are ignored), or an array.
@@ -214,8 +220,9 @@ class TitansForecaster(ForecasterEvaluation):
         Returns
         -------
         array, Series or DataFrame
-            `[H, C]` in the form of X, its index continued at its frequency; `[N, H, C]` for a batch of
-            windows; a long frame for a long one. A variate never observed in the fitted series is NaN.
+            `[H, C]` in the form of X; its index continues that of X. `[N, H, C]` for a batch of
+            windows, a long frame for a long frame. A variate without an observed value in the fitted
+            series is NaN.
 
         Raises
         ------
@@ -256,8 +263,8 @@ class TitansForecaster(ForecasterEvaluation):
     ) -> Any:
         """Forecast an interval for every step that contains the given share of future values.
 
-        The interval between the outermost quantiles, widened or narrowed by the errors on the validation
-        part, or on the rows given to :meth:`calibrate`, separately for every step and variate.
+        It is the interval between the outermost quantiles, widened or narrowed for every step and variate
+        according to the errors on the validation part, or on the rows given to :meth:`calibrate`.
 
         Parameters
         ----------
@@ -279,7 +286,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
-        added = margin(self._calibrated().scores, coverage)  # [H, C]
+        added = calibrated(self._calibration).margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
         ends = np.stack(widen(quantiles, added * spread[:, None]), -1)
@@ -294,8 +301,8 @@ class TitansForecaster(ForecasterEvaluation):
     ) -> Any:
         """Draw sample paths. Steps and variates are correlated as in past forecast errors.
 
-        Every step has the forecast distribution (between the quantiles, and beyond the outermost ones as
-        a normal distribution through them). The dependence of steps and variates comes from the errors on
+        Every step has the forecast distribution. Beyond the outermost quantiles it is a normal
+        distribution through them. The dependence of steps and variates comes from the errors on
         the validation part, or on the rows given to :meth:`calibrate`; items are independent.
 
         Parameters
@@ -318,23 +325,12 @@ class TitansForecaster(ForecasterEvaluation):
         ValueError
             If the model has no distribution (fewer than two quantiles), or was never calibrated.
         """
-        check_at_least("n_samples", plain(n_samples), 1)
+        check_integer("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
-        config = self.model_.config
-        if config.output == "quantiles" and len(config.quantile_levels) < 2:
-            raise ValueError(
-                "a distribution needs two quantiles; fit with two or more quantile_levels"
-            )
-        seed = check_random_state(random_state).randint(2**31 - 1)
-        generator = np.random.default_rng(int(seed))
-        errors = self._calibrated().errors
-        level = [dependent_levels(errors, n_samples, generator) for _ in range(panel.n_items)]
-        drawn = self.predictor.sample(panel, known, self._state_before(panel), np.stack(level))
-        labels = tuple(range(n_samples))
-        paths = panel.format_levels(np.moveaxis(drawn, 1, -1), labels, "sample")
-        if isinstance(paths, np.ndarray):
-            return np.moveaxis(paths, -1, 1 if panel.kind == "windows" else 0)
-        return paths
+        check_distribution(self.model_.config)
+        levels = calibrated(self._calibration).levels(panel.n_items, n_samples, random_state)
+        drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
+        return panel.format_samples(drawn)
 
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
@@ -343,13 +339,14 @@ class TitansForecaster(ForecasterEvaluation):
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`: rows that were not fitted, preceded by one context window. The last 500
-            forecasts count, so that repeated calls adapt the intervals.
+            forecasts are used, so repeated calls adapt the intervals.
         """
         check_is_fitted(self, "model_")
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.predictor.read(X, L + H, self._tail)
-        calibration = self.predictor.calibration(panel, cutoffs(panel, L, H, 1, n_scores(config)))
+        cuts = cutoffs(panel, L, H, 1, n_scores(config))
+        calibration = calibrate(self.predictor, panel, cuts)
         if calibration is None:
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
@@ -358,15 +355,16 @@ class TitansForecaster(ForecasterEvaluation):
     def update(self, X: SeriesLike) -> TitansForecaster:
         """Append the next rows of the series; forecasts continue after them.
 
-        With `stateful_windows`, the memory reads the rows before the window that a forecast reads, one
-        window's length at a time, and learns from them; the weights do not change. Otherwise the window
-        only moves. The size of what is kept is constant, it is saved with the model, and it does not
+        With `stateful_windows`, the memory also learns: it reads the rows before the window of the next
+        forecast, one window's length at a time. The weights do not change. Without `stateful_windows`
+        only the window moves. What is kept has a constant size, is saved with the model, and does not
         depend on how the rows are split over several calls.
 
         Parameters
         ----------
         X : array, Series or DataFrame
-            In the form of the fitted series, beginning where it ended; of a long frame, any of its items.
+            In the form of the fitted series. It begins where that ended. A long frame may have some of
+            the items only.
 
         Raises
         ------
@@ -381,7 +379,7 @@ class TitansForecaster(ForecasterEvaluation):
         return self
 
     def set_history(self, X: SeriesLike) -> TitansForecaster:
-        """Forecast from the end of another series from now on; the weights do not change.
+        """Replace the series that forecasts follow. The weights do not change.
 
         Parameters
         ----------
@@ -391,15 +389,15 @@ class TitansForecaster(ForecasterEvaluation):
         panel, _ = self._read(X)
         if panel.kind == "windows":
             raise ValueError("X is a batch of windows; give one series")
-        if panel.kind != self._tail.kind:
-            raise ValueError(
-                f"X is a {panel.kind}, but a {self._tail.kind} was fitted; give the same"
-            )
+        self._tail.check_kind(panel)
         self._remember(panel)
         return self
 
     def reset_memory(self) -> TitansForecaster:
-        """Empty the memory; the rows that the next forecast reads stay."""
+        """Return the memory to its learned initial state.
+
+        The rows that the next forecast reads are kept.
+        """
         check_is_fitted(self, "model_")
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
         return self
@@ -412,14 +410,12 @@ class TitansForecaster(ForecasterEvaluation):
     @property
     def mean_(self) -> Array:
         """Level of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self.predictor.scales
-        return scales.mean[0] if scales.items is None else scales.mean
+        return self.predictor.scales.by_item(self.predictor.scales.mean)
 
     @property
     def scale_(self) -> Array:
         """Deviation of the training rows, `[C]`; of a long frame `[I, C]`."""
-        scales = self.predictor.scales
-        return scales.spread[0] if scales.items is None else scales.spread
+        return self.predictor.scales.by_item(self.predictor.scales.spread)
 
     @property
     def freq_(self) -> Any:
@@ -442,9 +438,8 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _name_features(self, panel: Panel) -> None:
         self.n_features_in_ = panel.n_targets
-        columns = panel.columns if panel.kind in ("frame", "panel") else None
-        if columns is not None and all(isinstance(c, str) for c in columns):
-            self.feature_names_in_ = np.array(columns, dtype=object)
+        if panel.feature_names is not None:
+            self.feature_names_in_ = panel.feature_names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
@@ -453,14 +448,6 @@ class TitansForecaster(ForecasterEvaluation):
         if panel is self._tail:
             return self._state
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
-
-    def _calibrated(self) -> Calibration:
-        if self._calibration is None:
-            raise ValueError(
-                "nothing to calibrate with: no validation part was held out of the fitted series; "
-                "call calibrate with rows that were not fitted"
-            )
-        return self._calibration
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return pack(FittedParts(self.predictor, self._tail, self._state, self._calibration))

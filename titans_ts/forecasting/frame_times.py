@@ -20,8 +20,8 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
     Returns
     -------
     tuple
-        The frame, and whether it is long. A long frame has its times in the column `roles.timestamp`, a
-        wide one in its index.
+        The frame, and whether it is long. The times of a long frame are in the column `roles.timestamp`,
+        those of a wide frame in its index.
 
     Raises
     ------
@@ -57,15 +57,15 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
 
 
 def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
-    """Resample a frame to `roles.freq`, if there is one.
+    """Resample a frame to `roles.freq`, if that is set.
 
-    Numbers are averaged within a step, other columns have their first value. A step without a row is NaN;
-    static columns are filled from the steps before it.
+    Numbers are averaged within a step; of other columns, the first value of a step is used. A step
+    without a row becomes NaN; its static columns keep the value of the step before.
 
     Raises
     ------
     TypeError, ValueError
-        If the frame has no times, or a row has none.
+        If the frame, or one of its rows, has no time.
     """
     if roles.freq is None or roles.irregular:
         return frame
@@ -96,7 +96,7 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
 def _resampled_items(
     timed: pd.DataFrame, roles: Roles, how: dict[Any, str], static: list[Any]
 ) -> pd.DataFrame:
-    """All items of a long frame at `roles.freq`, by one grouped operation."""
+    """Resample all items of a long frame to `roles.freq` in one grouped operation."""
     codes, items = pd.factorize(timed[roles.item_id])
     step = pd.Grouper(freq=roles.freq, origin="epoch")
     groups = [pd.Series(codes, timed.index, name=roles.item_id), step]

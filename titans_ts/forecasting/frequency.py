@@ -19,17 +19,17 @@ _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
 
 
 def guess_frequency(index: pd.DatetimeIndex) -> str | None:
-    """Return the frequency of an index; if it is not regular, that of most of its runs of ten.
+    """Return the frequency of an index; of an irregular one, the commonest among its runs of ten rows.
 
     Parameters
     ----------
     index : DatetimeIndex
-        Increasing.
+        The times, in increasing order.
 
     Returns
     -------
     str or None
-        A pandas frequency; None if there is none, or most rows would be missing at it.
+        A pandas frequency. None if no run has one, or if most rows would be missing at that frequency.
 
     Examples
     --------
@@ -61,7 +61,9 @@ def _infer(index: pd.DatetimeIndex) -> str | None:
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
-    """Return the steps in the usual season of a frequency: a day, a week or a year; 1 if unknown.
+    """Return the number of steps in the usual season of a frequency (a day, a week or a year).
+
+    It is 1 if the frequency has no usual season.
 
     Examples
     --------
@@ -91,7 +93,7 @@ CYCLES = {
     "month": 28 * _DAY,
     "year": 365 * _DAY,
 }
-"""Cycles of the calendar, and how long they last at least."""
+"""Cycles of the calendar, and their shortest duration."""
 
 
 def calendar_features(
@@ -104,14 +106,14 @@ def calendar_features(
     index : DatetimeIndex or PeriodIndex
         T times.
     freq : str, offset or None
-        Their frequency: cycles that are not longer than its step are left out; None keeps all.
+        Their frequency. Cycles that are not longer than one step of it are left out; None keeps all.
     cycles : sequence of str
-        Keys of :data:`CYCLES`.
+        Keys of :data:`CYCLES` (default: all of them).
 
     Returns
     -------
     ndarray
-        `[T, 2 n]`, sine and cosine of each of the n cycles; n is 0 for years.
+        `[T, 2 n]`, sine and cosine of each of the n cycles. For yearly times n is 0.
 
     Examples
     --------
@@ -140,19 +142,20 @@ def calendar_features(
 def cycle_phase(
     index: pd.Index, freq: str | int | pd.offsets.BaseOffset, length: int
 ) -> NDArray[np.int64]:
-    """Return the position of times in a season of `length` steps, which is the same for all series.
+    """Return the position of times in a season of `length` steps.
 
-    Steps are counted from 1970 in local time, and whole numbers from 0. Months, quarters and years begin
-    where the period does that a time stands for, whether at its first or its last day.
+    A time has the same position in all series. Steps are counted from the beginning of 1970 in local
+    time, and whole numbers from 0. A month, quarter or year counts as one step, whether its time is its
+    first day or its last.
 
     Parameters
     ----------
     index : DatetimeIndex, PeriodIndex or Index of whole numbers
-        T places of a regular series.
+        The T times of a regular series.
     freq : str, offset or int
         Their frequency.
     length : int
-        Steps in a season.
+        Number of steps in a season.
 
     Returns
     -------

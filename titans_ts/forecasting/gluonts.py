@@ -1,8 +1,8 @@
 """Titans in GluonTS: an estimator that trains on its data sets, and a predictor for its evaluation.
 
-A data set becomes a panel (`target`: the variates, `feat_dynamic_real`: the known covariates,
-`past_feat_dynamic_real`: the past covariates, `feat_static_cat` and `feat_static_real`: the static ones),
-which a :class:`titans_ts.TitansForecaster` is fitted to.
+A :class:`titans_ts.TitansForecaster` is fitted to the entries of a data set. `target` has the variates,
+`feat_dynamic_real` the known covariates, `past_feat_dynamic_real` the past covariates, and
+`feat_static_cat` and `feat_static_real` the static covariates.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class TitansEstimator(Estimator):
     Parameters
     ----------
     prediction_length : int
-        H, steps to forecast.
+        H, number of steps to forecast.
     **params
-        Any other of :class:`titans_ts.TitansForecaster`'s, for instance `context_length`, `calendar` or
-        `max_epochs`; `quantile_levels` are the nine deciles unless given.
+        Other parameters of :class:`titans_ts.TitansForecaster`, for instance `context_length`, `calendar`
+        or `max_epochs`. The default of `quantile_levels` is the nine deciles.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class TitansEstimator(Estimator):
 
     @classmethod
     def from_hyperparameters(cls, **hyperparameters: Any) -> TitansEstimator:
-        """As the constructor."""
+        """Create the estimator, as the constructor does."""
         return cls(**hyperparameters)
 
     def train(
@@ -106,7 +106,7 @@ class TitansEstimator(Estimator):
         training_data : Dataset
             Its last rows (`validation_fraction`) are held out, unless `validation_data` is given.
         validation_data : Dataset, optional
-            Its last `prediction_length` rows of every entry choose the best epoch.
+            The last `prediction_length` rows of each of its entries choose the best epoch.
 
         Raises
         ------
@@ -128,8 +128,8 @@ class TitansPredictor(Predictor):
     Parameters
     ----------
     forecaster : TitansForecaster
-        Fitted, by :class:`TitansEstimator` or otherwise. Its covariates are read from an entry's fields
-        in the order in which they were named.
+        A fitted forecaster. Its covariates are read from the fields of an entry, in the order in which
+        they were named.
     """
 
     def __init__(self, forecaster: TitansForecaster) -> None:
@@ -139,14 +139,15 @@ class TitansPredictor(Predictor):
     def predict(
         self, dataset: Iterable[Entry], num_samples: int | None = None, **kwargs: Any
     ) -> Iterator[Forecast]:
-        """Quantile forecasts, in the order of the data set.
+        """Yield quantile forecasts in the order of the data set.
 
         Parameters
         ----------
         dataset : Dataset
-            Entries; with known covariates, `feat_dynamic_real` reaches to the forecast's end.
+            The entries. With known covariates, their `feat_dynamic_real` also has the H steps to
+            forecast.
         num_samples : int, optional
-            Ignored: forecasts are quantiles, and not samples.
+            Ignored, because forecasts are quantiles and not samples.
         """
         predictor = self.forecaster.predictor
         roles, config = predictor.roles, predictor.config
@@ -170,13 +171,13 @@ class TitansPredictor(Predictor):
                 )
 
     def serialize(self, path: Path) -> None:
-        """Write it to a folder: the saved forecaster, and GluonTS' record of the class."""
+        """Write the predictor to a folder: the saved forecaster, and GluonTS' record of the class."""
         super().serialize(Path(path))
         self.forecaster.save(Path(path) / "forecaster")
 
     @classmethod
     def deserialize(cls, path: Path, device: str | None = None, **kwargs: Any) -> TitansPredictor:
-        """Read what :meth:`serialize` wrote."""
+        """Read a predictor that :meth:`serialize` wrote."""
         return cls(TitansForecaster.load(Path(path) / "forecaster", device=device))
 
 
@@ -190,7 +191,9 @@ def to_dataset(
     item_id: str = "item_id",
     timestamp: str = "timestamp",
 ) -> list[Entry]:
-    """A frame as a GluonTS data set; also at frequencies such as "ME", which GluonTS' own do not take.
+    """Convert a frame to a GluonTS data set.
+
+    Frequencies such as "ME", which GluonTS' own data sets do not accept, are possible, too.
 
     Parameters
     ----------
@@ -202,7 +205,7 @@ def to_dataset(
     Returns
     -------
     list of dict
-        Entries, with `feat_dynamic_real` up to the last row of X.
+        The entries. Their `feat_dynamic_real` ends with the last row of X.
     """
     roles = Roles(
         target=None if target is None else column_names(target),
@@ -243,7 +246,7 @@ def to_dataset(
 
 
 def _roles(entries: list[Entry], like: Roles) -> Roles:
-    """The columns that the first entry has, and what `like` wants of the times."""
+    """Return the columns of the first entry, with the calendar and the season of `like`."""
     if not entries:
         raise ValueError("the data set has no entry; there is nothing to learn from")
     first = entries[0]
@@ -264,7 +267,7 @@ def _roles(entries: list[Entry], like: Roles) -> Roles:
 
 
 def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
-    """Entries as a panel, their rows stamped as what was fitted at the frequency `fitted`."""
+    """Convert entries to a panel, with times of the fitted frequency (None: that of the entries)."""
     freq = entries[0]["start"].freq
     step = _stamping(entries[0]["start"], fitted)
     rows, indices, static = [], [], []
@@ -316,7 +319,7 @@ def _panel(entries: list[Entry], roles: Roles, fitted: Any = None) -> Panel:
 
 
 def _stamping(start: pd.Period, fitted: Any) -> Any:
-    """The offset of the times that stand for periods: `fitted`, if these are its, or else their first."""
+    """Return the offset of times that stand for periods: `fitted` if it fits, else of their starts."""
     if isinstance(fitted, pd.offsets.BaseOffset):
         first = fitted.rollforward(start.start_time)
         if (
@@ -328,7 +331,10 @@ def _stamping(start: pd.Period, fitted: Any) -> Any:
 
 
 def _names(entries: list[Entry]) -> pd.Index:
-    """A name for each entry, the key of its fitted scale; entries without a unique name are new items."""
+    """Return a name for each entry, which selects its fitted scale.
+
+    An entry without a unique name becomes a new item.
+    """
     ids = [entry.get("item_id") for entry in entries]
     known = pd.Index(ids, dtype=object)
     unique = ~known.duplicated(keep=False) & ~known.isna()
@@ -351,7 +357,7 @@ def _static_frame(static: list[list[Any]], roles: Roles) -> pd.DataFrame:
 
 
 def _future(entries: list[Entry], steps: int, n_known: int) -> NDArray[np.float64] | None:
-    """Known covariates of the steps to forecast, `[n, H, K]`."""
+    """Return the known covariates of the steps to forecast, `[n, H, K]`; None without any."""
     if n_known == 0:
         return None
     future = []

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from titans_ts.config import ForecasterConfig
+
 __all__ = [
+    "check_distribution",
     "check_interval",
     "conformity",
     "dependent_levels",
@@ -24,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 def conformity(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
-    """Return the distance of a value outside an interval; it is negative inside. NaN is missing."""
+    """Return how far a value lies outside an interval; negative if it lies inside. NaN is missing."""
     y = np.asarray(actual, dtype=np.float64)
     scores: Array = np.maximum(np.asarray(lower) - y, y - np.asarray(upper))
     return scores
@@ -36,10 +39,17 @@ def check_interval(quantile_levels: Sequence[float]) -> None:
         raise ValueError("an interval needs two quantiles; fit with two or more quantile_levels")
 
 
-def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:
-    """Lower and upper ends `[...]` of the outermost of quantiles `[..., Q]`, moved apart by a margin.
+def check_distribution(config: ForecasterConfig) -> None:
+    """Raise a ValueError unless a model forecasts a distribution to draw from."""
+    if config.output == "quantiles" and len(config.quantile_levels) < 2:
+        raise ValueError("a distribution needs two quantiles; fit with two or more quantile_levels")
 
-    A negative margin narrows the interval, until its ends meet.
+
+def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:
+    """Return the ends `[...]` of an interval: the outermost of quantiles `[..., Q]`, moved by a margin.
+
+    The lower end moves down and the upper end up by `added`. A negative margin narrows the interval, but
+    not further than until its ends meet.
     """
     low, high = quantiles[..., 0], quantiles[..., -1]
     added = np.maximum(added, (low - high) / 2)
@@ -47,21 +57,21 @@ def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:
 
 
 def margin(scores: ArrayLike, coverage: float) -> Array:
-    """The margin to add to both ends of an interval so that it contains `coverage` of new values.
+    """Return the margin to add to both ends of an interval so that it contains a share of new values.
 
     Parameters
     ----------
     scores : array
         :func:`conformity` of N calibration values, `[N, ...]`; NaN is missing.
     coverage : float
-        Between 0 and 1.
+        The share, between 0 and 1.
 
     Returns
     -------
     ndarray
-        `[...]`, the score of rank ceil((N + 1) coverage): if new values are exchangeable with these, an
-        interval contains at least that share of them. It is 0 without a score, and the largest score if
-        there are too few.
+        `[...]`, the score of rank ceil((N + 1) coverage). If new values are exchangeable with these, the
+        interval contains at least that share of them. The result is 0 if there is no score, and the
+        largest score if there are too few for that rank.
 
     Examples
     --------
@@ -81,19 +91,19 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
 def dependent_levels(
     errors: ArrayLike, n_samples: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Levels of a forecast's distribution, with the dependence of past errors.
+    """Draw quantile levels of a forecast's distribution, with the dependence of past errors.
 
-    The ranks of a past forecast's errors, over its steps and variates, are those of a sample (Clark et
-    al., "The Schaake Shuffle", Journal of Hydrometeorology, 2004): each level by itself is uniform.
+    A sample has the ranks that the errors of one past forecast have over its steps and variates (Clark et
+    al., "The Schaake Shuffle", Journal of Hydrometeorology, 2004). Each level by itself is uniform.
 
     Parameters
     ----------
     errors : array
-        Of N past forecasts, `[N, ...]`; NaN is missing, and ranked at random.
+        The errors of N past forecasts, `[N, ...]`. NaN is missing, and gets a random rank.
     n_samples : int
-        S.
+        S, number of samples.
     generator : numpy Generator
-        Source of the choice among the N, and of the place within a rank.
+        Draws which of the N forecasts a sample follows, and the level within a rank.
 
     Returns
     -------
@@ -118,20 +128,22 @@ def dependent_levels(
 def rolling_margins(
     scores: Array, before: Array, coverage: float, stride: int = 1, every: int = 1
 ) -> Array:
-    """Margins of W forecasts, each from the latest scores that were known when it was made.
+    """Return margins of W forecasts, each from the latest scores that were known when it was made.
 
     Parameters
     ----------
     scores : ndarray
         :func:`conformity` of the W forecasts, `[W, H, ...]`, in order.
     before : ndarray
-        `[N, H, ...]`, those of the N forecasts before the first, in order; at most N count at any time.
+        The scores of the N forecasts before them, `[N, H, ...]`, in order. A margin follows from at most
+        the latest N scores.
     coverage : float
         Between 0 and 1.
     stride : int
-        Steps between two forecasts: step h of a forecast is known h steps after it was made.
+        Number of steps between two forecasts (default 1). The value of a forecast's step h is known h
+        steps after the forecast.
     every : int
-        Forecasts between two new margins.
+        Number of forecasts between two new margins (default 1).
 
     Returns
     -------

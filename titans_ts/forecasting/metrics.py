@@ -1,7 +1,8 @@
-"""Errors of forecasts; NaN in an actual or a forecast value is missing and does not count.
+"""Errors of forecasts. A NaN, in the actual values or the forecasts, is missing and is ignored.
 
-All take arrays of any shape and average over everything, or over the axes given: `axis=0` of `[N, C]`
-leaves an error of every variate. Where there is nothing to compare, the result is NaN.
+All functions take arrays of any shape. They average over all values (default), or over the given axes:
+`axis=0` of `[N, C]` gives an error for every variate. Where there is nothing to compare, the result is
+NaN.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def mean_absolute_scaled_error(
     Parameters
     ----------
     actual, forecast : array
-        Same shape.
+        Arrays of one shape.
     scale : array
-        The :func:`seasonal_error` of the history, of a shape that broadcasts; 0 and NaN do not count.
+        The :func:`seasonal_error` of the history, of a shape that broadcasts. Values whose scale is 0 or
+        NaN are ignored.
     axis : int or tuple of int, optional
-        What to average over.
+        Axes to average over (default: all).
     """
     size = np.asarray(scale, dtype=np.float64)
     size = np.where(size > 0, size, np.nan)
@@ -64,7 +66,7 @@ def mean_absolute_scaled_error(
 
 
 def seasonal_error(past: ArrayLike, season_length: int = 1, axis: int = 0) -> Any:
-    """Mean absolute difference to the value a season before, over a history.
+    """Mean absolute difference between the values of a history and those a season before.
 
     Examples
     --------
@@ -96,9 +98,9 @@ def quantile_loss(actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) ->
 def weighted_quantile_loss(
     actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, axis: Axis = None
 ) -> Any:
-    """Sum of the quantile loss over the sum of |actual|, averaged over the levels.
+    """Sum of the quantile loss divided by the sum of |actual|, averaged over the levels.
 
-    As GluonTS' `mean_wQuantileLoss`.
+    It is defined as `mean_wQuantileLoss` in GluonTS.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def weighted_quantile_loss(
     levels : array
         `[Q]`.
     axis : int or tuple of int, optional
-        Axes of `actual` to sum over; default: all.
+        Axes of `actual` to sum over (default: all).
     """
     loss = quantile_loss(actual, quantiles, levels).mean(-1)
     size = np.where(np.isnan(loss), np.nan, np.abs(np.asarray(actual, dtype=np.float64)))
@@ -121,12 +123,12 @@ def weighted_quantile_loss(
 def continuous_ranked_probability_score(
     actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, axis: Axis = None
 ) -> Any:
-    """The CRPS, approximated by the mean quantile loss over the levels (the more, the closer)."""
+    """CRPS, approximated by the mean quantile loss over the levels; more levels are more accurate."""
     return _mean(quantile_loss(actual, quantiles, levels).mean(-1), axis)
 
 
 def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, axis: Axis = None) -> Any:
-    """Share of the actual values inside an interval, its ends included."""
+    """Share of the actual values that lie inside an interval or on its ends."""
     y, low, high = (np.asarray(a, dtype=np.float64) for a in (actual, lower, upper))
     inside = ((low <= y) & (y <= high)).astype(np.float64)
     return _mean(np.where(np.isnan(y + low + high), np.nan, inside), axis)

@@ -35,21 +35,21 @@ _ARRAYS = ("array", "vector", "windows")
 
 
 def category(value: Any) -> str:
-    """A category as text; whole numbers of any type are the same."""
+    """Return a category as text; a whole number has the same text whatever its type."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
 
 def holds_numbers(column: pd.Series) -> bool:
-    """Whether a static column holds numbers, and no categories or truth values."""
+    """Return whether a static column has numbers, rather than categories or truth values."""
     return bool(pd.api.types.is_numeric_dtype(column.dtype)) and column.dtype.kind != "b"
 
 
 def rows_within(first: NDArray[np.int64], end: NDArray[np.int64], n_rows: int) -> NDArray[np.bool_]:
-    """Whether each of `n_rows` rows lies in one of the spans from `first` `[I]` to before `end` `[I]`.
+    """Return a mask of `n_rows` rows: those in one of the spans from `first` `[I]` to before `end` `[I]`.
 
-    The spans do not overlap. No temporary array has more than a byte a row.
+    The spans do not overlap. Temporary arrays have at most one byte per row.
 
     Examples
     --------
@@ -64,25 +64,27 @@ def rows_within(first: NDArray[np.int64], end: NDArray[np.int64], n_rows: int) -
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a frame are; for an array, their numbers."""
+    """The roles of the columns of a frame, which are given by name, or of an array, given by number."""
 
     target: tuple[Any, ...] | None = None
-    """The variates to forecast; None: every column without another role."""
+    """The variates to forecast. None (default): every column without another role."""
     past_covariates: tuple[Any, ...] = ()
     """Covariates known up to the present."""
     known_covariates: tuple[Any, ...] = ()
-    """Covariates known for the steps to forecast, too."""
+    """Covariates that are also known for the steps to forecast."""
     static_covariates: tuple[Any, ...] = ()
     """Covariates that are constant for an item."""
     item_id: Any = "item_id"
     timestamp: Any = "timestamp"
     freq: str | None = None
-    """The frequency that rows are brought to; None: their own, which must be regular; "irregular": none,
-    and the time since the row before is the first covariate."""
+    """The frequency that rows are resampled to. None (default): rows keep their own times, which must be
+    regular. "irregular": rows keep their times, and the time since the previous row is the first
+    covariate."""
     calendar: tuple[str, ...] = ()
-    """Cycles whose position is a known covariate: keys of `titans_ts.forecasting.frequency.CYCLES`."""
+    """Calendar cycles; the position in each is a known covariate. They are keys of
+    :data:`titans_ts.forecasting.frequency.CYCLES`."""
     season_length: int = 0
-    """Steps of a season whose position is the last known covariate; 0: none."""
+    """Number of steps in a season, whose position is the last known covariate. 0 (default): no season."""
 
     @property
     def irregular(self) -> bool:
@@ -91,7 +93,7 @@ class Roles:
 
     @property
     def n_past(self) -> int:
-        """Covariates known up to the present, the time since the row before included."""
+        """Number of covariates known up to the present, including the time since the previous row."""
         return len(self.past_covariates) + self.irregular
 
     @property
@@ -106,16 +108,16 @@ class Roles:
 
     @property
     def covariates(self) -> tuple[Any, ...]:
-        """All that vary in time."""
+        """All covariates that change with time."""
         return (*self.past_covariates, *self.known_covariates)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Items, with all that is needed to return a result in the form of the input."""
+    """I items, and the information that is needed to return a result in the form of the input."""
 
     values: Array
-    """`[N, F]` float64, NaN is missing."""
+    """`[N, F]` float64; NaN is missing."""
     n_targets: int
     """C."""
     kind: str
@@ -124,20 +126,20 @@ class Panel:
     columns: tuple[Any, ...] | None = None
     """Names of the targets; None for an array."""
     index: pd.Index | None = None
-    """Places of the rows: of one item regular, with its frequency; None for an array."""
+    """Times of the rows, with a frequency if there is one item; None for an array."""
     offsets: NDArray[np.int64] | None = None
-    """`[I + 1]`, where the items of a long frame begin, and the end."""
+    """`[I + 1]`, the first row of every item of a long frame, and the number of rows."""
     items: pd.Index | None = None
     """Their names `[I]`."""
     freq: Any = None
-    """Frequency of the times (an offset, or a whole number; of irregular ones the usual); None for an
-    array."""
+    """Frequency of the times, an offset or a whole number; of irregular times, their usual distance. None
+    for an array."""
     static: pd.DataFrame | None = None
-    """A row an item."""
+    """The static covariates, one row per item."""
     irregular: bool = False
-    """Whether rows come at any time; their first covariate is :func:`time_gaps` then."""
+    """Whether times are irregular; the first covariate is then :func:`time_gaps`."""
     roles: Roles = field(default_factory=Roles)
-    """What the columns are, and the names of a long frame's columns of items and times."""
+    """The roles of the columns, and the names of a long frame's columns of items and times."""
 
     @property
     def spans(self) -> NDArray[np.int64]:
@@ -146,7 +148,7 @@ class Panel:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """Where the items begin, and the end, `[I + 1]`."""
+        """First row of every item, and the number of rows, `[I + 1]`."""
         return np.array([0, len(self.values)]) if self.offsets is None else self.offsets
 
     @property
@@ -154,8 +156,16 @@ class Panel:
         """I."""
         return len(self.spans)
 
+    @property
+    def feature_names(self) -> NDArray[np.object_] | None:
+        """Names `[C]` of the targets of a frame, or None if one of them is no str."""
+        columns = self.columns if self.kind in ("frame", "panel") else None
+        if columns is None or not all(isinstance(c, str) for c in columns):
+            return None
+        return np.array(columns, dtype=object)
+
     def tail(self, length: int | NDArray[np.int64]) -> Panel:
-        """The last `length` rows of every item, one number or `[I]`."""
+        """Return the last `length` rows of every item; `length` is a number, or one per item `[I]`."""
         first, end = self.spans.T
         first = np.maximum(first, end - length)
         counts = end - first
@@ -168,7 +178,7 @@ class Panel:
         return replace(self, values=self.values[rows], index=index, offsets=offsets)
 
     def head(self, ends: NDArray[np.int64]) -> Panel:
-        """The rows of every item before `ends` `[I]`; an item with none is left out."""
+        """Return the rows of every item before `ends` `[I]`; an item without such rows is left out."""
         first, end = self.spans.T
         if (ends >= end).all():
             return self
@@ -189,7 +199,7 @@ class Panel:
         )
 
     def before(self, rows: NDArray[np.int64]) -> Panel:
-        """The rows of every item before the earliest of `rows` `[I]` (-1: none) in time."""
+        """Return all rows that are earlier in time than each of `rows` `[I]` (-1: none)."""
         known = rows >= 0
         if self.items is None:
             return self.head(rows)
@@ -199,16 +209,20 @@ class Panel:
             self.starts[:-1] + np.add.reduceat(earlier, self.starts[:-1], dtype=np.int64)
         )
 
+    def check_kind(self, new: Panel) -> None:
+        """Raise a ValueError unless a new panel is of the same kind as this one, which was fitted."""
+        if new.kind != self.kind:
+            raise ValueError(f"X is a {new.kind}, but a {self.kind} was fitted; give the same")
+
     def followed_by(self, new: Panel) -> Panel:
-        """These rows and the next ones of some or all items.
+        """Return these rows, followed by new rows of some or all items.
 
         Raises
         ------
         ValueError
-            If an item is not one of these, or its rows do not follow its last.
+            If an item is not in this panel, or its rows do not follow its last row.
         """
-        if new.kind != self.kind:
-            raise ValueError(f"X is a {new.kind}, but a {self.kind} was fitted; give the same")
+        self.check_kind(new)
         if self.items is None or new.items is None:
             index, values = self.index, np.concatenate([self.values, new.values])
             if index is not None and new.index is not None:
@@ -256,18 +270,18 @@ class Panel:
         return joined._with_gap_at((joined.starts[:-1] + np.diff(self.starts))[place])
 
     def _with_gap_at(self, rows: Any) -> Panel:
-        """Return the panel with the time between rows and those before them as their first covariate."""
+        """Write the time since the previous row into the first covariate of `rows`."""
         assert self.index is not None
         self.values[rows, self.n_targets] = time_gaps(self.index, self.freq)[rows]
         return self
 
     def windows(self, length: int) -> Array:
-        """The last `length` rows of every item `[I, length, F]`; NaN in front of a shorter one."""
+        """Return the last `length` rows of every item, `[I, length, F]`; NaN precedes a shorter item."""
         first, end = self.spans.T
         return gather_rows(self.values, end[:, None] + np.arange(-length, 0), first, end)
 
     def future(self, steps: int) -> pd.Index | None:
-        """The next `steps` places of every item, one item after the other; None for an array."""
+        """Return the next `steps` times of every item, one item after the other; None for an array."""
         if self.index is None or (self.offsets is None and not self.irregular):
             return None if self.index is None else continued(self.index, steps)
         last = self.index[self.starts[1:] - 1]
@@ -294,13 +308,13 @@ class Panel:
         return self._formed(values, self.index, np.diff(self.starts))
 
     def _as_array(self, values: Array) -> Array:
-        """Forecasts `[I, ..., H, C, ...]` of an array: without the item, and a vector's variate."""
+        """Return forecasts `[I, ..., H, C, ...]` without the axis I and, for a vector, without C."""
         if self.kind == "windows":
             return values
         return values[0] if self.kind == "array" else values[0, :, 0]
 
     def _formed(self, values: Array, index: pd.Index | None, counts: Any) -> Any:
-        """Values `[n, C]` at the places `index` in pandas' form, `counts` of them for every item."""
+        """Return values `[n, C]` at the times `index` as a pandas object; `counts` are rows per item."""
         assert self.columns is not None
         if self.kind == "series":
             return pd.Series(values[:, 0], index, name=self.columns[0])
@@ -325,6 +339,15 @@ class Panel:
                 [self.items.repeat(values.shape[1]), index], names=names
             )
         return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+
+    def format_samples(self, values: Array) -> Any:
+        """Sample paths `[I, S, H, C]` as an array, or a frame with columns (variate, sample)."""
+        paths = self.format_levels(
+            np.moveaxis(values, 1, -1), tuple(range(values.shape[1])), "sample"
+        )
+        if isinstance(paths, np.ndarray):
+            return np.moveaxis(paths, -1, 1 if self.kind == "windows" else 0)
+        return paths
 
 
 def _check_next(index: pd.Index, expected: pd.Index, what: str) -> None:

@@ -38,20 +38,21 @@ def read_panel(
     """Read an array `[T]` or `[T, F]`, a pandas Series, a wide DataFrame or a long one of many items.
 
     A frame with the columns `roles.item_id` and `roles.timestamp` (or an index of these two levels) is
-    long: a row for every item and time, in any order. A wide one has a row for every time, which is its
-    index or its column `roles.timestamp`. Whatever has a `to_pandas` method (polars, pyarrow) is a frame.
+    long: it has a row for every item and time, in any order. Any other frame is wide: it has a row for
+    every time, and the times are its index or its column `roles.timestamp`. An object with a
+    `to_pandas` method (polars, pyarrow) is converted to a frame.
 
     Parameters
     ----------
     X : array, Series or DataFrame
         NaN is missing.
     roles : Roles, optional
-        What the columns are.
+        The roles of the columns (default: all columns are targets).
     min_rows : int
-        Rows needed of a single series.
+        Number of rows that a single series needs (default 2).
     like : Panel, optional
-        The one that was fitted: a frame must have its columns, and is put in their order; an index too
-        short to tell its frequency has that one's.
+        The panel that was fitted. A frame must have its columns, and its columns are put in that order.
+        An index that is too short to have a frequency gets that of this panel.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> 
 
 
 def _local(index: pd.Index, like: Panel | None) -> pd.Index:
-    """Times in the time zone of the fitted ones, as calendar features depend on it."""
+    """Return times in the time zone of the fitted times, because calendar features depend on it."""
     fitted = None if like is None else like.index
     if not isinstance(index, pd.DatetimeIndex) or not isinstance(fitted, pd.DatetimeIndex):
         return index

@@ -12,8 +12,9 @@ import torch
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
-from titans_ts.forecasting.predictor import Calibration, PanelPredictor
+from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
 from titans_ts.forecasting.time_index import continued, step_of
 from titans_ts.nn.series.model import ForecastingModel
@@ -32,12 +33,12 @@ class FittedParts:
     tail: Panel
     """The rows that the next forecast reads."""
     state: Any
-    """The memory's state before them; None for an empty memory."""
+    """The memory's state before them; None for the initial state."""
     calibration: Calibration | None
 
 
 def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The parts as what json can hold, and tensors; the network's weights are not included.
+    """Convert the parts to values for json, and tensors; the network's weights are not included.
 
     Raises
     ------
@@ -158,7 +159,7 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
 
 
 def _plain_static(column: pd.Series) -> list[Any]:
-    """A static column as json holds it: numbers, or the names of categories; None is missing."""
+    """Convert a static column to numbers, or names of categories, for json; None is missing."""
     convert: Any = float if holds_numbers(column) else category
     return [None if pd.isna(value) else convert(value) for value in column]
 
@@ -184,7 +185,7 @@ def describe_index(index: pd.Index) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If its frequency has no name from which pandas could make it again.
+        If pandas cannot create the index again from the name of its frequency.
     """
     description = _describe_index(index)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,7 @@ from tqdm.auto import trange
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.covariates import read_known
-from titans_ts.forecasting.cutoffs import cutoffs, targets
-from titans_ts.forecasting.intervals import conformity
+from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import read_panel, read_windows
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -25,18 +24,9 @@ from titans_ts.forecasting.stateful import STREAMS, advance_state, iter_readings
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
-__all__ = ["Calibration", "PanelPredictor", "n_scores"]
+__all__ = ["PanelPredictor"]
 
 Array = NDArray[np.float64]
-
-
-class Calibration(NamedTuple):
-    """Errors of past forecasts, `[N, H, C]` each, in deviations of the fitted rows; NaN is missing."""
-
-    scores: NDArray[np.float32]
-    """How far outside the interval between the outermost quantiles the values fell."""
-    errors: NDArray[np.float32]
-    """Values less their forecast means."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class PanelPredictor:
         return panel
 
     def read_history(self, X: Any, tail: Panel) -> Panel:
-        """The history to forecast from: X, a batch of windows `[N, L, F]`, or `tail` if X is None."""
+        """Read the history X, a series or a batch of windows `[N, L, F]`; return `tail` if X is None."""
         config = self.config
         if X is None:
             return tail
@@ -79,19 +69,22 @@ class PanelPredictor:
         return self.read(X, config.context_length, tail)
 
     def read_known(self, known_covariates: Any, panel: Panel) -> Tensor | None:
-        """The known covariates of the steps after a panel `[I, H, K]`, scaled; None without any."""
+        """Read and scale the known covariates of the steps after a panel, `[I, H, K]`; or return None."""
         known = read_known(known_covariates, panel, self.config.prediction_length)
         if known is None:
             return None
         return torch.from_numpy(self.scales.covariates(known).astype(np.float32))
 
     def scaled(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
-        """Rows `[N, F]` scaled, and static covariates as tensors."""
+        """Return the scaled rows `[N, F]`, and the static covariates as tensors."""
         values = self.scales.panel_rows(panel, *self.scales.of(panel))
         return values, self._static(panel)
 
     def _evaluating(self) -> ForecastingModel:
-        """The network in evaluation mode; visiting all its modules takes as long as a block's forward."""
+        """Return the network in evaluation mode.
+
+        The mode is set only if necessary, because that takes as long as the forward pass of a block.
+        """
         return self.network.eval() if self.network.training else self.network
 
     def consume(
@@ -104,14 +97,14 @@ class PanelPredictor:
         panel : Panel
             The series.
         state : tuple, optional
-            The memory's state before its rows (default: empty).
+            The memory's state before its rows (default: the learned initial state).
         scaled : ndarray, optional
             Its scaled rows `[N, F]`, if they were computed before.
 
         Returns
         -------
         tuple
-            The memory's state before the last windows, and how many rows of every item are left.
+            The memory's state before the last windows, and the number of rows left in every item.
         """
         if not self.config.stateful_windows:
             return None, self.config.context_length
@@ -120,13 +113,16 @@ class PanelPredictor:
             return advance_state(self._evaluating(), rows, panel.spans, self._static(panel), state)
 
     def surprise(self, panel: Panel) -> Array:
-        """The memory's surprise at every row, `[N, C]`."""
+        """Return the memory's surprise at every row, `[N, C]`."""
         rows, static = self.scaled(panel)
         with torch.inference_mode():
             return row_surprise(self._evaluating(), rows, panel.spans, static)
 
     def one_step_errors(self, panel: Panel) -> Array:
-        """Absolute error of the forecast one step ahead, in deviations of what was fitted, `[N, C]`."""
+        """Return the absolute errors of the forecasts one step ahead, `[N, C]`.
+
+        They are in deviations of the fitted rows.
+        """
         config = self.config
         first, end = panel.spans.T
         scores = np.full((len(panel.values), config.n_variates), np.nan)
@@ -140,40 +136,15 @@ class PanelPredictor:
         scores[cuts[known]] = error[known]
         return scores
 
-    def calibration(
-        self, panel: Panel, cuts: NDArray[np.int64], scaled: NDArray[Any] | None = None
-    ) -> Calibration | None:
-        """Errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value.
-
-        `scaled` are the panel's scaled rows `[N, F]`, if they were computed before.
-        """
-        config = self.config
-        H, C = config.prediction_length, config.n_variates
-        if cuts.size == 0:
-            return None
-        point, quantiles = self.rolling(panel, cuts, scaled=scaled)
-        actual = targets(panel, cuts, H)
-        _, spread = self.scales.of(panel)
-        errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)
-        kept = np.flatnonzero(~np.isnan(errors).all((1, 2)))
-        if len(kept) == 0:
-            return None
-        kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), n_scores(config))).astype(int)]
-        scores = np.full_like(errors, np.nan)
-        if len(config.quantile_levels) > 1:
-            outside = conformity(actual, quantiles[..., 0], quantiles[..., -1]) / spread[:, None]
-            scores = outside.reshape(-1, H, C)
-        return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
-
     def forecast(self, panel: Panel, known: Tensor | None, state: Any) -> tuple[Array, Array]:
-        """Mean `[I, H, C]` and quantiles `[I, H, C, Q]` after a panel, in the units of the data.
+        """Forecast mean `[I, H, C]` and quantiles `[I, H, C, Q]` after a panel, in the units of the data.
 
         Parameters
         ----------
         panel : Panel
             The history.
         known : Tensor, optional
-            As :meth:`read_known` returns them.
+            The result of :meth:`read_known`.
         state : tuple, optional
             The memory's state before the last window of the panel.
         """
@@ -197,11 +168,11 @@ class PanelPredictor:
         panel : Panel
             The series.
         cuts : ndarray
-            `[W, I]`, the first row of every forecast; -1 for none.
+            `[W, I]`, the first row of every forecast; -1 for no forecast.
         progress_bar : bool
-            Whether to show one (default: no).
+            Whether to show a progress bar (default False).
         steps : int, optional
-            Steps to return (default: all H). Covariates of later steps may lie beyond the end.
+            Number of steps to return (default: all H). Covariates of later steps may be missing.
         scaled : ndarray, optional
             The panel's scaled rows `[N, F]`, if they were computed before.
 
@@ -296,9 +267,3 @@ class PanelPredictor:
             return None
         codes, numbers = self.encoder(panel.static, panel.n_items)
         return torch.from_numpy(codes), torch.from_numpy(numbers)
-
-
-def n_scores(config: ForecasterConfig) -> int:
-    """Return the number of forecasts for calibration: 500, or fewer (at least 50) for large forecasts."""
-    numbers = config.prediction_length * config.n_variates
-    return min(500, max(50, 2**22 // numbers))

@@ -16,7 +16,7 @@ __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
 _BLOCK = 2**17
-"""Values that are reduced or scaled at a time, so that temporary copies stay small."""
+"""Number of values that are reduced or scaled at a time, so that temporary copies stay small."""
 
 
 def level_and_spread(
@@ -25,23 +25,24 @@ def level_and_spread(
     use: NDArray[np.bool_] | None = None,
     still: float = 1.0,
 ) -> tuple[Array, Array]:
-    """Mean and population deviation of the observed values, of every item and column `[I, F]`.
+    """Return mean and population deviation of the observed values of every item and column, `[I, F]`.
 
     Parameters
     ----------
     values : ndarray
         `[N, F]`, the items one after the other; NaN is missing.
     offsets : ndarray
-        `[I + 1]`, where they begin, and the end.
+        `[I + 1]`, the first row of every item, and the number of rows.
     use : ndarray, optional
-        `[N]` bool, the rows that count; a column that has no value in them is measured on all.
+        `[N]` bool, the rows to measure (default: all). A column without a value in them is measured on
+        all rows.
     still : float
-        The spread of a column that only moves by rounding.
+        The spread of a column whose values differ by rounding alone (default 1).
 
     Returns
     -------
     tuple of ndarray
-        A column never observed has no level: NaN.
+        Means and deviations. The mean of a column without an observed value is NaN.
     """
     shape = len(offsets) - 1, values.shape[1]
     if values.shape[1] == 0:
@@ -90,13 +91,13 @@ class _Block(NamedTuple):
         return reduced
 
     def repeat(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Of values `[I, F]` of all items, those of every row `[n, F]`."""
+        """Repeat values `[I, F]` of all items for their rows in the block, `[n, F]`."""
         counts = np.diff(self.starts, append=self.rows.stop - self.rows.start)
         return np.repeat(values[self.items], counts, 0)
 
 
 def _blocks(offsets: NDArray[np.int64], n_columns: int) -> Iterator[_Block]:
-    """A panel's rows, a bounded number of values at a time: temporary copies stay small."""
+    """Yield a panel's rows in blocks of a bounded size, so that temporary copies are small."""
     size = max(1, _BLOCK // max(1, n_columns))
     for start in range(0, int(offsets[-1]), size):
         stop = min(start + size, int(offsets[-1]))
@@ -109,7 +110,10 @@ def _blocks(offsets: NDArray[np.int64], n_columns: int) -> Iterator[_Block]:
 def _counted(
     values: Array, part: _Block, use: NDArray[np.bool_] | None, known: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Which values of a block count: observed ones in `use`, or all of a column with none of these."""
+    """Return a mask of the values of a block to measure.
+
+    They are the observed values in `use`, or all observed values of a column that has none there.
+    """
     seen = ~np.isnan(values[part.rows])
     if use is None:
         return seen
@@ -118,21 +122,21 @@ def _counted(
 
 
 def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], length: int) -> Array:
-    """Mean distance of a season's steps from the moving mean of a season around them, `[length, C]`.
+    """Return the mean distance of a season's steps from the moving mean over a season, `[length, C]`.
 
-    As far as it stands out of the noise: it is drawn towards 0 by the share of the means' variance that
-    their own errors explain. With more than a thousand items, a thousand of them are used.
+    The means are shrunk towards 0 by the share of their variance that their errors explain, so that noise
+    gives no season. If there are more than a thousand items, a thousand of them are used.
 
     Parameters
     ----------
     values : ndarray
         `[N, C]`, the items one after the other; NaN is missing.
     phase : ndarray
-        `[N]`, the rows' places in the season.
+        `[N]`, the rows' positions in the season.
     spans : ndarray
         `[I, 2]`, the items' rows.
     length : int
-        Steps in a season; one that was seen less than twice is 0.
+        Number of steps in a season. A step that was observed less than twice gets 0.
     """
     chosen = np.linspace(0, len(spans) - 1, min(len(spans), 1000)).astype(int)
     apart = []
@@ -151,7 +155,7 @@ def season(values: Array, phase: NDArray[np.int64], spans: NDArray[np.int64], le
 
 @dataclass(frozen=True)
 class Scales:
-    """Level and spread of what was fitted: targets item by item, covariates over all rows."""
+    """Level and spread of the fitted rows: of targets for every item, of covariates over all rows."""
 
     mean: Array
     """`[I, C]`."""
@@ -164,9 +168,9 @@ class Scales:
     items: pd.Index | None = None
     """Names `[I]` of the items of a long frame."""
     identity: bool = False
-    """Whether targets stay as they are."""
+    """Whether targets are not scaled (default False)."""
     level: bool = True
-    """Whether a mean is taken out of the targets."""
+    """Whether the mean is subtracted from the targets (default True)."""
 
     @classmethod
     def fit(
@@ -180,8 +184,8 @@ class Scales:
     ) -> Scales:
         """Measure the rows `use` `[N]`.
 
-        With `identity`, the targets stay as they are; without `level`, their zero does; and the last
-        `n_raw` covariates stay as they are.
+        With `identity`, the targets are not scaled. Without `level`, no mean is subtracted from them. The
+        last `n_raw` covariates (default 0) are not scaled.
         """
         C = panel.n_targets
         still = 1.0 if panel.items is None else 0.0
@@ -207,12 +211,16 @@ class Scales:
             level,
         )
 
-    def of(self, panel: Panel, ends: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
-        """Level and spread `[I, C]` for the targets of a panel's items.
+    def by_item(self, values: Array) -> Array:
+        """Return values `[I, C]` of the fitted items, or `[C]` if a single series was fitted."""
+        return values[0] if self.items is None else values
 
-        Those of the same item in what was fitted; of a single series, if that was fitted. An item that
-        was not fitted, and a variate never observed then, have those of the history in the panel, before
-        the rows `ends` `[I]` if given.
+    def of(self, panel: Panel, ends: NDArray[np.int64] | None = None) -> tuple[Array, Array]:
+        """Return level and spread `[I, C]` for the targets of a panel's items.
+
+        They are those of the same item in the fitted panel, or of the single series that was fitted.
+        For an item that was not fitted, or a variate without an observed value in the fit, they are
+        measured on the panel, before the rows `ends` `[I]` (default: on all rows).
         """
         n, C = panel.n_items, self.mean.shape[1]
         if self.identity:
@@ -272,7 +280,7 @@ class StaticEncoder:
 
     @classmethod
     def fit(cls, frame: pd.DataFrame) -> StaticEncoder:
-        """Learn categories, means and deviations of a frame with a row an item."""
+        """Learn categories, means and deviations of a frame with one row per item."""
         columns: list[dict[str, Any]] = []
         for name in frame:
             values = frame[name]
@@ -290,14 +298,17 @@ class StaticEncoder:
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Categories of every categorical column, one for unknown ones included; real columns."""
+        """Numbers of categories of every categorical column (plus unknown), number of other columns."""
         sizes = tuple(len(c["categories"]) + 1 for c in self.columns if "categories" in c)
         return sizes, len(self.columns) - len(sizes)
 
     def __call__(
         self, frame: pd.DataFrame | None, n_items: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Codes `[I, n]`, 0 for unknown and missing, and numbers `[I, m]`, their mean if missing."""
+        """Return codes `[I, n]` and scaled numbers `[I, m]`.
+
+        A category that is unknown or missing has the code 0; a missing number becomes the mean.
+        """
         codes, reals = [], []
         for column in self.columns:
             if "categories" in column:

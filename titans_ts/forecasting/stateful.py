@@ -1,4 +1,4 @@
-"""Reading items in windows that follow one another, the memory's state carried from one to the next."""
+"""Read items in consecutive windows, and carry the memory's state from each window to the next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Static = tuple[Tensor, Tensor] | None
 State = tuple[Any, ...] | None
 
 STREAMS = 1024
-"""Windows times variates read at a time: about 0.3 GB with the default model."""
+"""Number of streams (windows times variates) that are read at a time: about 0.3 GB with the default
+model."""
 
 
 def iter_readings(
@@ -32,9 +33,9 @@ def iter_readings(
     Parameters
     ----------
     model : ForecastingModel
-        In evaluation.
+        The model, in evaluation mode.
     past, static, state
-        As for :meth:`ForecastingModel.read`, on any device; the state on the model's.
+        As for :meth:`ForecastingModel.read`. They may be on any device, but `state` is on the model's.
 
     Yields
     ------
@@ -64,26 +65,26 @@ def advance_state(
     static: Static,
     state: State,
 ) -> tuple[State, NDArray[np.int64]]:
-    """Read the rows of every item that lie a whole window before its last window.
+    """Read whole windows of every item, as long as a whole window is left after them.
 
     Parameters
     ----------
     model : ForecastingModel
-        In evaluation.
+        The model, in evaluation mode.
     rows : ndarray
-        `[N, F]`, scaled.
+        The scaled rows `[N, F]`.
     spans : ndarray
-        `[I, 2]`, the items' rows that were not read yet.
+        `[I, 2]`, the rows of every item that were not read yet.
     static : tuple of Tensor, optional
-        As the model takes them.
+        The static covariates, as for :meth:`ForecastingModel.read`.
     state : tuple, optional
-        The state of every item's streams before these rows.
+        The state of every item's streams before these rows (None: the initial state).
 
     Returns
     -------
     tuple
-        The state after what was read, and how many rows of every item are left: from L to 2 L - 1, or
-        all of a shorter one.
+        The state after the rows that were read, and the number of rows left in every item: from L to
+        2 L - 1, or all rows of a shorter item.
     """
     length = model.config.context_length
     place, end = spans.T.copy()
@@ -104,10 +105,10 @@ def row_surprise(
     spans: NDArray[np.int64],
     static: Static,
 ) -> NDArray[np.float64]:
-    """The memory's surprise at every row, `[N, C]`, reading each item from its beginning.
+    """Return the memory's surprise at every row, `[N, C]`; each item is read from its beginning.
 
-    The mean over blocks, heads, and the patches that hold the row; NaN where no patch was present. With
-    "joint" tokens all variates have the same.
+    It is the mean over blocks, heads, and the patches that contain the row, and NaN where no patch was
+    present. With "joint" tokens all variates have the same value.
     """
     config = model.config
     length, tokenizer = config.context_length, model.tokenizer

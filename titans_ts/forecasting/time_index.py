@@ -1,4 +1,4 @@
-"""Indices of series: checked for one frequency, and continued into the future."""
+"""Check that the index of a series has one frequency, and continue it into the future."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
     Parameters
     ----------
     index : Index
-        Of times, periods or whole numbers.
+        Times, periods or whole numbers.
     fitted : Index, optional
-        An index of the same series; one too short to tell its frequency has that one's.
+        An index of the same series. If `index` is too short to have a frequency, it gets that of
+        `fitted`.
 
     Raises
     ------
     TypeError, ValueError
-        If it is of another kind, or not increasing at one frequency; the message says where.
+        If it is of another kind, or does not increase at one frequency; the message says where.
     """
     stamps = _stamps(index)
     for i in np.flatnonzero(stamps[1:] <= stamps[:-1])[:1]:
@@ -62,18 +63,18 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
 def regular_items(
     index: pd.Index, offsets: NDArray[np.int64], items: pd.Index, fitted: Any = None
 ) -> Any:
-    """Return the one frequency of many items' times: an offset, or the step between whole numbers.
+    """Return the common frequency of many items' times: an offset, or the step between whole numbers.
 
     Parameters
     ----------
     index : Index
-        Times of all items' rows, one item after the other, each in order.
+        Times of all items' rows, one item after the other, in increasing order within an item.
     offsets : ndarray
-        `[I + 1]`, where the items begin, and the end.
+        `[I + 1]`, the first row of every item, and the number of rows.
     items : Index
         Their names `[I]`, for messages.
     fitted : optional
-        The frequency to use if no item is long enough to tell.
+        The frequency to use if every item is too short to have one.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def regular_items(
 
 
 def _stamps(index: pd.Index) -> pd.Index:
-    """The index, periods as the times they begin at, if it is of a kind that can be read."""
+    """Check the type of an index, and return it, with periods replaced by their start times."""
     stamps: pd.Index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     if isinstance(stamps, pd.MultiIndex) or stamps.dtype.kind not in "Miu":
         raise TypeError(
@@ -140,7 +141,9 @@ def step_of(index: pd.Index) -> Any:
 def rising_items(
     index: pd.Index, offsets: NDArray[np.int64], items: pd.Index | None, fitted: Any = None
 ) -> Any:
-    """Return the usual step of times that only rise within each item: an offset, or a whole number.
+    """Return the usual step of irregular times that increase within each item.
+
+    It is an offset, or a whole number.
 
     Parameters
     ----------
@@ -150,7 +153,7 @@ def rising_items(
     Raises
     ------
     TypeError, ValueError
-        If the index is of another kind, or an item's times do not rise; the message says where.
+        If the index is of another kind, or an item's times do not increase; the message says where.
     """
     index = _stamps(index)
     times = isinstance(index, pd.DatetimeIndex)
@@ -181,7 +184,7 @@ def rising_items(
 
 
 def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:
-    """Logarithm of the time since the row before, in usual steps, `[N]`; 0 for the first row.
+    """Return the logarithm of the time since the previous row, in usual steps, `[N]`; first 0.
 
     The value at the first row of a later item has no meaning.
     """
@@ -191,12 +194,12 @@ def time_gaps(index: pd.Index, usual: Any) -> NDArray[np.float64]:
 
 
 def item_at(offsets: NDArray[np.int64], row: int) -> int:
-    """The number of the item that a row lies in; items begin at `offsets` `[I + 1]`."""
+    """Return the number of the item that has a row; items begin at `offsets` `[I + 1]`."""
     return int(np.searchsorted(offsets, row, side="right")) - 1
 
 
 def _name(items: pd.Index, i: int) -> str:
-    """The name of item i, a whole number as such."""
+    """Return the name of item i as text for a message."""
     return repr(items[i : i + 1].tolist()[0])
 
 
@@ -221,7 +224,7 @@ def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:
 
 
 def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
-    """The index with its frequency; one too short to tell has the frequency given."""
+    """Return the index with its frequency; an index that is too short to have one gets `freq`."""
     if index.freq is not None:
         return index
     if len(index) < 3 and freq is None:
@@ -244,7 +247,7 @@ def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
 
 
 def continued(index: pd.Index | None, steps: int) -> pd.Index:
-    """The next `steps` places of a regular index."""
+    """Return the next `steps` times of a regular index."""
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(index[-1] + 1, periods=steps, freq=index.freq, name=index.name)
     if isinstance(index, pd.DatetimeIndex):
@@ -256,7 +259,7 @@ def continued(index: pd.Index | None, steps: int) -> pd.Index:
 
 
 def extended(index: pd.Index, steps: int) -> pd.Index:
-    """A regular index and its next `steps` places."""
+    """Return a regular index, followed by its next `steps` times."""
     n = len(index) + steps
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(index[0], periods=n, freq=index.freq, name=index.name)

@@ -51,7 +51,7 @@ class PanelWindows:
         return past, future, tuple(s[item] for s in self._static)
 
     def following(self, indices: Tensor, skipped: Tensor) -> Tensor:
-        """The windows that begin `skipped` rows after the ends of `indices`, `[B]`; -1: none."""
+        """Return the windows that begin `skipped` rows after the windows `indices` `[B]`; -1 for none."""
         after = indices + self._rows + skipped
         inside = torch.clamp(after, max=len(self) - 1)
         items = self._windows.items
@@ -60,9 +60,9 @@ class PanelWindows:
 
 
 def validation_rows(panel: Panel, config: ForecasterConfig, fraction: float) -> NDArray[np.int64]:
-    """Rows to hold out at the end of every item, `[I]`.
+    """Return the number of rows to hold out at the end of every item, `[I]`.
 
-    None if no window to train on, or nothing to compare, is left.
+    It is 0 if too few rows would be left for a window to train on, or if no held-out value is observed.
     """
     first, end = panel.spans.T
     horizon = config.prediction_length

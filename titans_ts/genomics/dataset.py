@@ -18,7 +18,8 @@ from titans_ts.training import cut_by_length
 __all__ = ["MAX_COUNTS", "SequenceDataset"]
 
 MAX_COUNTS = 200_000_000
-"""Approximate maximum of k-mers that a k-mer model counts; more sequences are subsampled at random."""
+"""Approximate largest number of k-mers that a k-mer model counts. If the sequences have more, a random
+part of them is counted."""
 
 
 class SequenceDataset:

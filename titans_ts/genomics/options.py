@@ -6,7 +6,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from titans_ts.config import Options, SequenceConfig
+from titans_ts.config import Options, SequenceConfig, check_integer
+from titans_ts.estimator import plain
 
 __all__ = [
     "TOKENIZER_OPTIONS",
@@ -102,10 +103,7 @@ class KmerModel(Options):
 
     def __post_init__(self) -> None:
         for name, low in (("k", 1), ("gaps", 0)):
-            value = getattr(self, name)
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            if not whole or not low <= value <= 10:
-                raise ValueError(f"{name} is {value!r}; it must be an integer from {low} to 10")
+            check_integer(name, plain(getattr(self, name)), low, 10)
 
 
 TOKENIZER_OPTIONS: dict[str, type[Any]] = {

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from titans_ts.config import check_integer
 from titans_ts.datasets import Genome
 from titans_ts.datasets.alphabet import COMPLEMENT
+from titans_ts.estimator import plain
 from titans_ts.genomics.contigs import ContigCodes, place_frame, select_contigs, window_starts
 from titans_ts.genomics.part_cache import PartCache
 from titans_ts.genomics.score_tracks import check_track_path, write_scores
-from titans_ts.genomics.scorer import MAX_LETTERS, Scorer, check_letters, progress, score_known
+from titans_ts.genomics.scorer import MAX_LETTERS, Scorer, progress, score_known
 
 __all__ = ["scan"]
 
@@ -94,8 +96,8 @@ def scan(
     [1.0, 0.0, nan]
     """
     genome, contigs = select_contigs(genome, contigs)
-    window = check_letters("window", window)
-    stride = window if stride is None else check_letters("stride", stride)
+    window = check_integer("window", plain(window), 1)
+    stride = window if stride is None else check_integer("stride", plain(stride), 1)
     if strand not in ("+", "-", "both"):
         raise ValueError(f"strand is {strand!r}; choose one of ['+', '-', 'both']")
     strands = ("+", "-") if strand == "both" else (strand,)

@@ -7,7 +7,6 @@ The genome tools (:mod:`~titans_ts.genomics.scan`, :mod:`~titans_ts.genomics.var
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 
 from titans_ts.datasets.alphabet import KNOWN
 
-__all__ = ["MAX_LETTERS", "Codes", "Scorer", "check_letters", "progress", "score_known"]
+__all__ = ["MAX_LETTERS", "Codes", "Scorer", "progress", "score_known"]
 
 Codes: TypeAlias = NDArray[np.uint8]
 
@@ -53,19 +52,6 @@ def score_known(scorer: Scorer, codes: Codes) -> NDArray[np.float64]:
             )
         scores[known] = values
     return scores
-
-
-def check_letters(name: str, value: Any) -> int:
-    """Return a number of letters as an int.
-
-    Raises
-    ------
-    ValueError
-        If the value is not an integer of at least 1; the message names the argument.
-    """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; give a whole number of letters, at least 1")
-    return int(value)
 
 
 def progress(name: str, unit: str, total: int, show: bool) -> Any:

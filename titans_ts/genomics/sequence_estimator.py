@@ -31,7 +31,8 @@ from titans_ts.genomics.dataset import SequenceDataset
 from titans_ts.genomics.genome_tools import GenomeTools
 from titans_ts.genomics.inference import BATCH_TOKENS, network_logits
 from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
-from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
+from titans_ts.genomics.kmers import KmerVectorizer
+from titans_ts.genomics.motif_filters import initialise_filters
 from titans_ts.genomics.options import (
     TOKENIZER_OPTIONS,
     BPETokenizer,
@@ -52,7 +53,7 @@ from titans_ts.genomics.pretraining import (
 from titans_ts.genomics.splitting import check_groups, hold_out
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
 from titans_ts.nn.dna.nucleotides import SOFT_MASKED
-from titans_ts.nn.dna.tokenizers import ConvTokens, learn_merges
+from titans_ts.nn.dna.tokenizers import learn_merges
 from titans_ts.training import bucketed_batches, sequence_loss, train
 from titans_ts.types import (
     Directions,
@@ -66,9 +67,6 @@ from titans_ts.types import (
 )
 
 __all__ = ["SequenceEstimator"]
-
-_COUNTED = 3_000_000
-"""Largest number of letters whose k-mers initialise the filters."""
 
 _MAX_WEIGHTS = 2**24
 """Largest number of weights of a k-mer model."""
@@ -307,7 +305,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
             if isinstance(tokenizer, ConvTokenizer) and tokenizer.init == "kmers":
-                self._initialise_filters(model, data, outputs["output"], generator)
+                initialise_filters(model, data, generator, both_strands=self.rc != "none")
             if source is not None:
                 initialise(model, source, self.freeze)
             validation = None
@@ -360,37 +358,6 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             weight,
             refit=refit,
         )
-
-    def _initialise_filters(
-        self, model: SequenceModel, data: SequenceDataset, output: str, generator: torch.Generator
-    ) -> None:
-        """Initialise the motif filters with the most predictive gapped k-mers."""
-        assert isinstance(model.tokenizer, ConvTokens)
-        chosen: list[int] = []
-        counted: list[Codes] = []
-        letters = 0
-        for i in torch.randperm(len(data), generator=generator).tolist():
-            if letters < _COUNTED:  # a subset of the sequences is enough
-                chosen.append(i)
-                counted.append(data.sequences[i][: _COUNTED - letters])
-                letters += len(counted[-1])
-        target = data.target[chosen]
-        if output == "classes":
-            target = np.eye(model.config.n_outputs)[target]
-        target = target.reshape(len(chosen), -1, target.shape[-1])
-        known = ~np.isnan(target)
-        total = np.where(known, target, 0).sum(1)  # for a track, the mean over its known bins
-        target = np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
-        k = min(6, model.tokenizer.kernel_size)
-        kmers = informative_kmers(
-            counted,
-            target,
-            model.config.n_filters,
-            k=k,
-            gaps=min(2, model.tokenizer.kernel_size - k),
-            both_strands=self.rc != "none",
-        )
-        model.tokenizer.begin_with(kmers)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         """Return the model's outputs `[N, ...]`; sequences too long for a batch are read in pieces."""

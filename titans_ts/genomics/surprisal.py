@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from titans_ts.config import check_integer
 from titans_ts.datasets import Genome
 from titans_ts.datasets.alphabet import ABSENT, LOWER
+from titans_ts.estimator import plain
 from titans_ts.genomics.contigs import ContigCodes, place_frame, select_contigs
 from titans_ts.genomics.inference import BATCH_TOKENS
 from titans_ts.genomics.score_tracks import check_track_path, write_scores
-from titans_ts.genomics.scorer import check_letters, progress
+from titans_ts.genomics.scorer import progress
 from titans_ts.nn.checkpoint import load_directory, load_model
 from titans_ts.nn.dna.language_model import LanguageModel
 from titans_ts.nn.dna.model import SequenceModel
@@ -207,7 +209,7 @@ def _bin_means(
     The arguments are those of :func:`nucleotide_surprisal`; `values` reads N as an absent letter.
     """
     genome, contigs = select_contigs(genome, contigs)
-    bin = check_letters("bin", bin)
+    bin = check_integer("bin", plain(bin), 1)
     if out is not None:
         check_track_path(out, genome.lengths)
     starts = {c: np.arange(0, genome.lengths[c], bin) for c in contigs}

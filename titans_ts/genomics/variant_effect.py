@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from titans_ts.config import check_integer
 from titans_ts.datasets import FastaRegions, Genome, read_variants
 from titans_ts.datasets.alphabet import IUPAC
+from titans_ts.estimator import plain
 from titans_ts.genomics.contigs import encode_stretch
 from titans_ts.genomics.scorer import (
     MAX_LETTERS,
     Codes,
     Scorer,
-    check_letters,
     progress,
     score_known,
 )
@@ -81,7 +82,7 @@ def variant_effect(
     ValueError
         If an argument is invalid, or a window has a letter outside IUPAC.
     """
-    window = check_letters("window", window)
+    window = check_integer("window", plain(window), 1)
     table = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
     if outside not in _OUTSIDE:
         raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")

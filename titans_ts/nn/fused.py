@@ -26,12 +26,17 @@ from titans_ts.kernels.native.units import (
 
 __all__ = ["gated_norm", "inverse_rms", "project"]
 
-_SHORTEST = 1e-12  # shorter vectors are divided by this length
-# Numbers in a piece. On the CPU, its tensors (1 MiB in float32) stay in the cache. Without compiled code,
-# forward and backward of 4 x 2048 tokens of width 128 took 77 ms; pieces twice as long took 81 ms, a
-# quarter as long 92 ms. With compiled code, half to four times the length are within 3 %.
+_SHORTEST = 1e-12
+"""Smallest length that a vector is divided by."""
+
 _PIECE_NUMBERS, _PIECE_NUMBERS_ELSEWHERE = 2**18, 2**24
+"""Number of elements (samples times tokens times columns) in a piece, on the CPU and elsewhere. On the
+CPU, its tensors (1 MiB in float32) stay in the cache. Without compiled code, forward and backward of
+4 x 2048 tokens of width 128 took 77 ms; pieces twice as long took 81 ms, a quarter as long 92 ms. With
+compiled code, half to four times the length are within 3 %."""
+
 _SHORTEST_PIECE = 16
+"""Smallest number of tokens in a piece; a call with no more is not cut."""
 
 
 def project(

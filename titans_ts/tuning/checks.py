@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage
 from sklearn.metrics import check_scoring
 
+from titans_ts.config import check_integer
+from titans_ts.estimator import plain
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.tuning.folds import final_step
 from titans_ts.tuning.objective import ERROR_METRICS, OBJECTIVES
@@ -31,9 +32,8 @@ def check_search(search: TitansSearch) -> None:
         raise ValueError(
             "n_trials and timeout are both None; give one of them, or the search never ends"
         )
-    is_count = isinstance(search.n_trials, numbers.Integral) and search.n_trials >= 1
-    if search.n_trials is not None and not is_count:
-        raise ValueError(f"n_trials is {search.n_trials!r}; it must be an integer of at least 1")
+    if search.n_trials is not None:
+        check_integer("n_trials", plain(search.n_trials), 1)
     if search.timeout is not None and not search.timeout > 0:
         raise ValueError(f"timeout is {search.timeout!r}; it must be a positive number of seconds")
     check_sampler(search.sampler)

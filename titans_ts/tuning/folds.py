@@ -32,7 +32,7 @@ HELD_OUT = 0.2
 """Share of the data that is held out if `cv` is None."""
 
 _ROWS = (None, "irregular")
-"""Values of `freq` with which a row is a step."""
+"""Values of `freq` for which every row is a step."""
 
 
 class Fold(NamedTuple):
@@ -51,7 +51,7 @@ def final_step(estimator: Any) -> Any:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a hash of data: series, frames, arrays or sequences; None is left out."""
+    """Return a hash of data: series, frames, arrays or sequences; None is skipped."""
     digest = hashlib.sha256()
     for part in parts:
         if part is None:
@@ -69,21 +69,21 @@ def fingerprint(*parts: Any) -> str:
 
 
 def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
-    """Return the folds of a series: the past is fitted, and what follows is scored.
+    """Return the folds of a series: the past is fitted, and the rows after it are scored.
 
     All items of a long frame are split at the same times; with a `freq`, times are counted in its steps.
-    The test part starts with the context of its first forecast, so every step after the training part
-    is scored, and no step of the training part.
+    The test part starts with the context of its first forecast. So every step after the training part is
+    scored, and no step of the training part is.
 
     Parameters
     ----------
     forecaster : TitansForecaster
-        Its context and prediction length, and its names of columns, are used.
+        The forecaster whose context and prediction length and names of columns are used.
     X : array, Series or DataFrame
         As for :meth:`TitansForecaster.fit`.
     cv : int, splitter, iterable of (train, test) or None
-        Number of folds of scikit-learn's `TimeSeriesSplit`, or a splitter of steps. None: one fold, the
-        last fifth.
+        Number of folds of scikit-learn's `TimeSeriesSplit`, or a splitter of steps. None: one fold, whose
+        test part is the last fifth.
 
     Raises
     ------
@@ -134,13 +134,13 @@ def sequence_folds(estimator: Any, X: Any, y: Any, groups: Any, cv: Any, seed: i
     Parameters
     ----------
     estimator : estimator
-        A classifier, or a regressor.
+        A classifier or a regressor.
     X, y, groups
         N samples, their targets and their groups.
     cv : int, splitter, iterable of (train, test) or None
-        As in scikit-learn. None: one fold, a random fifth.
+        The folds, as in scikit-learn. None: one fold, whose test part is a random fifth.
     seed : int
-        Seed of the random fifth, and of folds of groups.
+        Seed of that random part, and of folds of groups.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def _parts(X: Any, y: Any, groups: Any, train: Any, test: Any) -> Iterator[Any]:
 def _item_and_time(
     X: Any, forecaster: TitansForecaster
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the item of every row, and its number in time: of the row, or of the step of `freq`."""
+    """Return every row's item and its number in time, which counts rows, or steps of `freq`."""
     rows, names = np.arange(len(X)), [forecaster.item_id, forecaster.timestamp]
     items, time, long = np.zeros_like(rows), getattr(X, "index", None), False
     if isinstance(X, pd.DataFrame):
@@ -218,7 +218,10 @@ def _context_rows(
     *,
     by_time: bool,
 ) -> NDArray[np.bool_]:
-    """Return which rows are the `context` steps, or the `context` rows of every item, before `first`."""
+    """Return a mask of the rows before `first` to read as context.
+
+    They are those of the last `context` steps (`by_time`), or the last `context` rows of every item.
+    """
     past = time < first
     if by_time:
         return past & (time >= first - context)

@@ -36,13 +36,13 @@ OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {
     "latency": "minimize",
     "size": "minimize",
 }
-"""Objectives and their directions: `scoring`, seconds of a prediction, and number of weights."""
+"""Objectives and their directions: the score, the seconds of a prediction, and the number of weights."""
 
 ObjectiveName: TypeAlias = Literal["score", "latency", "size"]
 """Keys of :data:`OBJECTIVES`."""
 
 Space: TypeAlias = dict[str, BaseDistribution] | Callable[[Any], dict[str, Any]]
-"""A search space: distributions by parameter, or a function of a trial that returns parameters."""
+"""A search space: a distribution by parameter, or a function of a trial that returns parameters."""
 
 Scoring: TypeAlias = str | Callable[[Any, Any, Any], float] | None
 """A name, `scorer(estimator, X, y)`, or None for the estimator's own `score`."""
@@ -51,7 +51,7 @@ ERROR_METRICS = tuple(name for name in METRICS if name not in ("coverage", "widt
 """Errors of a forecaster that `scoring` may name."""
 
 _STEPS = 81
-"""Pruning steps of a fit, whatever its number of epochs."""
+"""Number of pruning steps in a fit, whatever its number of epochs."""
 
 
 class Objective:
@@ -60,13 +60,14 @@ class Objective:
     Parameters
     ----------
     estimator : estimator
-        What is tuned; every trial fits a clone.
+        The estimator to tune; every trial fits a clone of it.
     folds : list of Fold
-        The same for all trials.
+        The folds, which are the same for all trials.
     scoring : str, callable or None
         As for :class:`titans_ts.TitansSearch`.
     objectives : sequence of {"score", "latency", "size"}
-        What a trial returns. Epochs are reported, and hopeless trials pruned, with "score" alone.
+        The values that a trial returns. If "score" is the only one, epochs are reported and hopeless
+        trials are pruned.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Objective:
 
 
 def fit_with_groups(model: Any, X: Any, y: Any, groups: Any) -> None:
-    """Fit an estimator, or a pipeline whose last step gets the groups; None is not passed on."""
+    """Fit an estimator, or a pipeline, whose last step gets the groups; None is not passed on."""
     last, name = model, "groups"
     while isinstance(last, Pipeline):
         step, last = last.steps[-1]
@@ -133,7 +134,7 @@ def fit_with_groups(model: Any, X: Any, y: Any, groups: Any) -> None:
 
 
 def score_model(model: Any, scoring: Scoring, X: Any, y: Any) -> float:
-    """Return the score of a fitted model, where higher is better; errors are negated."""
+    """Return the score of a fitted model; higher is better, so errors are negated."""
     if isinstance(scoring, str) and scoring in ERROR_METRICS:
         if not isinstance(model, TitansForecaster):
             raise ValueError(
@@ -163,7 +164,7 @@ def _prepare(model: Any, trial: Trial, fold: int, *, prune: bool) -> None:
 
 
 def _reporter(trial: Trial, fold: int) -> Callable[[int, int, float], None]:
-    """Return `report(epoch, n_epochs, loss)`, which raises TrialPruned where the pruner says so."""
+    """Return `report(epoch, n_epochs, loss)`, which raises TrialPruned if the pruner ends the trial."""
     best, last_step = math.inf, 0
 
     def report(epoch: int, n_epochs: int, loss: float) -> None:
@@ -181,7 +182,7 @@ def _reporter(trial: Trial, fold: int) -> Callable[[int, int, float], None]:
 
 
 def _size(estimator: Any) -> float:
-    """Return the number of learnt weights, with those of a k-mer model."""
+    """Return the number of learned weights, including those of a k-mer model."""
     kmer_model = getattr(estimator, "kmer_model_", None)
     size = sum(p.numel() for p in estimator.model_.parameters())
     if kmer_model is not None:
@@ -190,7 +191,7 @@ def _size(estimator: Any) -> float:
 
 
 def _latency(model: Any, X: Any) -> float:
-    """Return the seconds of a prediction, the median of five."""
+    """Return the median seconds of five predictions."""
     predict = partial(model.predict, X)
     if isinstance(model, TitansForecaster) and model.roles.known_covariates:
         # X holds known covariates for its own steps only, so predict cannot be timed

@@ -1,4 +1,4 @@
-"""Which process runs a trial, and whether that process is still alive."""
+"""The process that runs a trial, and a check whether it is still alive."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["Owner", "is_gone", "process_start", "this_process"]
 
 
 class Owner(TypedDict):
-    """A process, as a running trial names it."""
+    """The process that runs a trial, as recorded in the trial."""
 
     host: str
     """The machine: the namespace in which `pid` is unique."""
     pid: int
     started: str | None
-    """When the process started, as :func:`process_start` returns it."""
+    """The start of the process, as :func:`process_start` returns it."""
 
 
 def this_process() -> Owner:
-    """Return the process that calls."""
+    """Return the record of this process."""
     return {"host": _this_machine(), "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
@@ -36,8 +36,8 @@ def is_gone(owner: Owner | None) -> bool:
 def process_start(pid: int) -> str | None:
     """Return when a process of this machine started, or None if it has ended.
 
-    A later process may get the same `pid`, but not the same start. "unknown" where the system does not
-    say.
+    A later process may get the same `pid`, but not the same start. The result is "unknown" if the system
+    does not provide the start.
     """
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -57,7 +57,7 @@ def process_start(pid: int) -> str | None:
 
 
 def _this_machine() -> str:
-    """Return what tells machines and containers apart; containers may share a host name."""
+    """Return a text that differs between machines and containers, which may share a host name."""
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

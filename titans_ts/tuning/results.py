@@ -23,7 +23,9 @@ def mean_score(trial: FrozenTrial) -> float:
 
 
 def best_index(trials: Sequence[FrozenTrial], objectives: Sequence[str]) -> int:
-    """Return the place of the best trial: the highest score, or the lowest first objective without it.
+    """Return the index of the trial with the highest score, or with the lowest first objective.
+
+    The first objective is used if the score is not an objective.
 
     Raises
     ------

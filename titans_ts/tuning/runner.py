@@ -26,7 +26,7 @@ from titans_ts.tuning.storage import StorageLike, open_storage
 __all__ = ["RunResult", "quiet_optuna", "run_trials"]
 
 _POLL_SECONDS = 1.0
-"""Time between two looks at the trials of other processes."""
+"""Seconds between two checks of the trials of other processes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RunResult:
     n_run: int
     """Number of trials that this call ran."""
     finished: list[FrozenTrial]
-    """All trials of the study that have ended, retried ones once."""
+    """All trials of the study that have ended; a retried trial counts once."""
 
 
 def run_trials(
@@ -50,26 +50,27 @@ def run_trials(
     wait: bool = True,
     progress_bar: bool = False,
 ) -> RunResult:
-    """Run the waiting trials of a study. All trials are read once in every turn of the loop.
+    """Run the waiting trials of a study. All trials are read once in every pass of the loop.
 
     Parameters
     ----------
     study : SharedStudy
         The study.
     objective : Objective
-        What a trial computes.
+        The objective, which a trial computes.
     storage : str, Path, BaseStorage or None
-        Where other processes open the study (if `n_jobs` is not 1).
+        The storage in which other processes open the study, if `n_jobs` is not 1.
     n_trials : int or None
-        Length of the progress bar; None: add trials until `timeout`.
+        Number of trials of the study, for the progress bar. None: add trials until `timeout`.
     timeout : float or None
-        Seconds after which no trial starts.
+        Seconds after which no trial starts (default: no limit).
     n_jobs : int
-        Number of processes, as joblib counts them.
+        Number of processes, as in joblib (default 1).
     wait : bool
-        Whether to wait for trials of other processes, and run again those that are left behind.
+        Whether to wait for the trials of other processes, and to repeat a trial whose process dies
+        (default True).
     progress_bar : bool
-        Whether to show one.
+        Whether to show a progress bar (default False).
 
     Raises
     ------
@@ -119,7 +120,7 @@ def _run_next(
     trials: Sequence[FrozenTrial] | None,
     endless: bool,
 ) -> int:
-    """Run the next waiting trial, or a new one if `endless`; return how many were run."""
+    """Run the next waiting trial, or a new one if `endless`; return the number of trials run."""
     trial = study.pop_waiting_trial(trials)
     if trial is None:
         if not endless:
@@ -153,7 +154,7 @@ def _run_next_elsewhere(
     endless: bool,
     n_threads: int,
 ) -> int:
-    """Run the next trial in a process that opens the study itself, with at most `n_threads` threads."""
+    """Run the next trial in another process, which opens the study, with at most `n_threads` threads."""
     torch.set_num_threads(min(n_threads, torch.get_num_threads()))
     with quiet_optuna():
         study = optuna.load_study(
@@ -165,7 +166,7 @@ def _run_next_elsewhere(
 
 
 def _run_in_processes(tasks: Iterator[Any], n_jobs: int) -> int:
-    """Run tasks as long as there are some; return how many trials they ran."""
+    """Run all tasks; return the number of trials that they ran."""
     n_ran = 0
     with contextlib.suppress(TerminatedWorkerError):  # its trial is enqueued again
         pool = Parallel(
@@ -184,7 +185,7 @@ def _while_waiting(
     deadline: float,
     endless: bool,
 ) -> Iterator[Any]:
-    """Yield tasks one by one, as long as there may be a trial to run."""
+    """Yield tasks one by one while there may be a trial to run."""
     while monotonic() < deadline:
         trials = study.trials()
         progress.show(trials)
@@ -196,7 +197,7 @@ def _while_waiting(
 
 
 def _repeated_failure(trials: Sequence[FrozenTrial], earlier: set[int]) -> str | None:
-    """Say why more trials are of no use: all but the `earlier` ones failed for the same reason."""
+    """Return the reason if all trials but the `earlier` ones failed for the same reason, else None."""
     new = [t for t in last_attempts(trials, finished=True) if t.number not in earlier]
     reasons = {t.user_attrs.get("reason") for t in new}
     if len(new) < 3 or len(reasons) > 1 or any(t.state != TrialState.FAIL for t in new):

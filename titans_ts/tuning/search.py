@@ -62,71 +62,77 @@ def _best_has(name: str) -> Callable[[Any], bool]:
 class TitansSearch(MetaEstimatorMixin, BaseEstimator):
     """Search for good parameters of an estimator, and fit it with the best ones.
 
-    Every trial is fitted and scored on each fold. Hopeless trials are pruned by the validation loss of
-    their epochs. A trial that fails is recorded with its reason, and the search continues. A study in a
-    `storage` can be resumed after a crash, and several processes, on several machines, can work on it.
+    Every trial is fitted and scored on each fold. The pruner ends hopeless trials early, according to
+    the validation losses of their epochs. A trial that fails is recorded with its reason, and the
+    search continues. A study in a `storage` can be resumed after a crash, and several processes on
+    several machines can work on it.
 
     Parameters
     ----------
     estimator : TitansForecaster, TitansClassifier, TitansRegressor, or a pipeline that ends with one
-        The estimator to tune. Its own parameters are the first trial, if they lie in the space.
+        The estimator to tune. The first trial has its parameters, if they lie in the space.
     space : dict, callable or None
         `optuna.distributions` by parameter name, or a function of a trial that returns parameters. None
         (default): :func:`default_space`, which depends on the data.
     n_trials : int or None
-        Number of trials of the study, earlier runs included (default 50). None: run until `timeout`.
+        Number of trials of the study, including those of earlier runs (default 50). None: run until
+        `timeout`.
     timeout : float or None
         Seconds after which no trial starts (default: no limit).
     cv : int, splitter, iterable or None
-        The folds. For a series those of scikit-learn's `TimeSeriesSplit`: the past is fitted, and what
-        follows is forecast from every row. For sequences stratified folds, or folds of whole `groups`.
-        None (default): one fold, which holds out the last fifth of a series or a fifth of the sequences.
+        The folds. For a series they are those of scikit-learn's `TimeSeriesSplit`: the estimator is
+        fitted to the past, and then forecasts the next rows from every row. For sequences they are
+        stratified, or have whole `groups`. None (default): one fold, which holds out the last fifth of
+        a series, or a fifth of the sequences.
     scoring : str, callable or None
         The score to maximise: the name of a scikit-learn scorer, `scorer(estimator, X, y)`, or None
-        (default) for the estimator's `score`. For a forecaster also the name of an error: "mae", "mse",
-        "rmse", "mase", "smape", "wql" or "crps"; the score is then the negative error.
+        (default) for the estimator's `score`. For a forecaster, it may be the name of an error ("mae",
+        "mse", "rmse", "mase", "smape", "wql" or "crps"); the score is then the negative error.
     objectives : sequence of {"score", "latency", "size"}
         The objectives (default: the score alone). With more than one, the search is multi-objective (see
-        `pareto_front_`) and pruning is disabled. "latency" is the seconds of a prediction for the test
-        part of one fold, "size" the number of weights.
+        `pareto_front_`) and pruning is disabled. "latency" is the number of seconds of a prediction for
+        the test part of one fold, and "size" is the number of weights.
     storage : str, Path, optuna storage or None
-        Where the study is kept: a URL ("sqlite:///study.db", "postgresql+psycopg://..."), or the path of
-        a journal file, which several processes may write to. None (default): in memory.
+        The storage of the study: a URL ("sqlite:///study.db", "postgresql+psycopg://..."), or the path of
+        a journal file, which several processes may write to. None (default): the study is in memory.
     study_name : str, optional
         Name of the study in the storage (default: the name of the estimator's class).
     sampler : {"tpe", "random"} or optuna sampler
-        Chooses the parameters of the next trial.
+        The sampler, which chooses the parameters of the next trial (default "tpe").
     pruner : {"asha", "hyperband", "median", "none"} or optuna pruner
-        Ends hopeless trials: "asha" and "hyperband" compare them after a ninth and a third of a fit,
-        "median" at every epoch after a ninth. It compares validation losses, so use "none" if `output`,
-        `quantile_levels` or `class_weight` are in the space.
+        The pruner, which ends hopeless trials (default "asha"). "asha" and "hyperband" compare trials
+        after a ninth and a third of a fit, "median" at every epoch after a ninth. A pruner compares
+        validation losses, so use "none" if `output`, `quantile_levels` or `class_weight` is in the
+        space.
     warm_start_study : optuna.Study or str, optional
-        An earlier study, or its name in the storage: the parameters of its five best trials are tried
-        first.
+        An earlier study, or its name in the storage. The parameters of its five best trials are tried
+        first (default: no such study).
     n_jobs : int or None
-        Number of processes of this machine (default 1).
+        Number of processes on this machine (None, the default: 1).
     refit : bool
-        Whether to fit the best parameters on all data.
+        Whether to fit the estimator with the best parameters to all data (default True).
     random_state : int, RandomState or None
-        Seed of the sampler and of the folds. With an int and one process a search repeats exactly. A
-        study in a storage keeps the seed that it was created with.
+        Seed of the sampler and of the folds (default None). With an int and one process, the result of a
+        search is reproducible. A study in a storage keeps the seed with which it was created.
     progress_bar : bool
-        Whether to show a progress bar: finished trials, the best score so far and the time left.
+        Whether to show a progress bar with the number of finished trials, the best score so far and the
+        time left (default True).
 
     Attributes
     ----------
     best_estimator_ : estimator
         The best estimator, fitted on all data (if `refit`).
     best_params_, best_score_, best_index_
-        Parameters and mean score of the best trial, and its place in `cv_results_`.
+        Parameters and mean score of the best trial, and its index in `cv_results_`.
     cv_results_ : dict
-        As in scikit-learn, one place per trial, with `trial`, `state` and the `reason` of a failure.
+        As in scikit-learn, with one entry per trial. It also has `trial`, `state` and, for a failed
+        trial, `reason`.
     study_ : optuna.Study
         The study.
     pareto_front_ : DataFrame
         With several objectives: the Pareto-optimal trials.
     refit_time_ : float
-        Seconds of the last fit.
+        Seconds of the fit to all data.
 
     Examples
     --------
@@ -186,15 +192,15 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         *,
         groups: GroupsLike = None,
     ) -> TitansSearch:
-        """Run the trials that the study still lacks, and fit the best parameters on all data.
+        """Run the remaining trials of the study, and fit the estimator with the best parameters.
 
         Parameters
         ----------
         X, y
             As for the estimator's `fit`.
         groups : array of N, optional
-            For sequences: the group of each. Folds, and the estimator's validation part, hold out whole
-            groups.
+            The group of each sequence (default: no groups). Folds and the estimator's validation part
+            hold out whole groups.
 
         Raises
         ------
@@ -252,7 +258,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X, y, groups
-            The same data as there.
+            The same data as in that process.
 
         Returns
         -------
@@ -303,7 +309,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
     def importances(self) -> pd.Series:
         """Return each parameter's share of the score's variance (fANOVA), the largest first.
 
-        Empty if fewer than two trials completed, or all have the same score.
+        The result is empty if fewer than two trials completed, or all have the same score.
         """
         check_is_fitted(self, "study_")
         complete = self.study_.get_trials(states=(TrialState.COMPLETE,))
@@ -330,7 +336,7 @@ class TitansSearch(MetaEstimatorMixin, BaseEstimator):
         return getattr(self._fitted_best(), "n_features_in_")  # noqa: B009
 
     def __getstate__(self) -> dict[str, Any]:
-        """Replace the storage, which may not exist where the pickle is read, by a copy in memory."""
+        """Replace the storage by a copy in memory, because it may not exist where the pickle is read."""
         state: dict[str, Any] = dict(super().__getstate__())
         if "study_" in state:
             with quiet_optuna():

@@ -1,11 +1,11 @@
-"""A study that several processes work on, and that survives the end of any of them.
+"""A study that several processes work on, and that continues after the end of any of them.
 
-Trials that are still to run are in the study as waiting trials. A process takes one with
-:meth:`SharedStudy.pop_waiting_trial`, which no other process can take then; a study ends with as many
-trials as were enqueued. A running trial names its owner (machine and process) and carries a heartbeat
-that the owner renews. A trial whose process has ended, or whose heartbeat stands still, is marked as
+Trials that have not run yet are in the study as waiting trials. A process takes one with
+:meth:`SharedStudy.pop_waiting_trial`; no other process can then take the same trial. A study ends with as
+many trials as were enqueued. A running trial records its owner (machine and process) and has a heartbeat
+that the owner renews. If the process has ended, or the heartbeat is not renewed, the trial is marked as
 failed, and a waiting trial with its parameters is added, which is taken before all others. Samplers and
-pruners see the study as if there had been no interruption.
+pruners get the trials as if there had been no interruption.
 """
 
 from __future__ import annotations
@@ -36,20 +36,23 @@ __all__ = [
 ]
 
 HEARTBEAT_SECONDS = 20.0
-"""Time between two heartbeats."""
+"""Seconds between two heartbeats."""
 
 STALE_SECONDS = 120.0
-"""Time without a heartbeat after which a trial's process is taken for dead."""
+"""Seconds without a heartbeat after which a trial's process is considered dead."""
 
 INITIALISATION_SECONDS = 10.0
-"""Time to wait for the first trials of a study that another process created."""
+"""Seconds to wait for the first trials of a study that another process created."""
 
 _RETRIES = 2
 """Number of times that a trial whose process died is tried again."""
 
 
 def wait_until_initialised(study: optuna.Study) -> None:
-    """Wait until the process that created a study has enqueued its first trials, or has had its time."""
+    """Wait until the process that created a study has enqueued its first trials.
+
+    The wait ends after :data:`INITIALISATION_SECONDS`.
+    """
     deadline = monotonic() + INITIALISATION_SECONDS
     while "n_trials" not in study.user_attrs and monotonic() <= deadline:
         sleep(0.1)
@@ -58,18 +61,18 @@ def wait_until_initialised(study: optuna.Study) -> None:
 class SharedStudy:
     """Waiting trials, owners and heartbeats around an Optuna study.
 
-    Methods that take `trials` use the list that :meth:`trials` returned, and read the storage for nothing
-    else, so that a loop reads all trials once in every turn.
+    A method with an argument `trials` takes the list that :meth:`trials` returned, and does not read the
+    storage again. So a loop reads all trials only once in every pass.
 
     Parameters
     ----------
     study : optuna.Study
         The study.
     sampler : {"tpe", "random"} or BaseSampler
-        With a name, every trial draws with a seed of its own: its parameters depend on its number and on
-        the trials before it, and not on interruptions.
+        The sampler (default "tpe"). If it is given by name, every trial draws with its own seed: its
+        parameters depend on its number and on the trials before it, and not on interruptions.
     seed : int
-        Seed of samplers by name.
+        Seed of a sampler that is given by name (default 0).
     """
 
     def __init__(
@@ -89,10 +92,10 @@ class SharedStudy:
         return trials
 
     def enqueue_trials(self, n_trials: int, first: Sequence[dict[str, Any]] = ()) -> None:
-        """Add waiting trials until the study has `n_trials`, where a retried trial counts once.
+        """Add waiting trials until the study has `n_trials`; a retried trial counts once.
 
-        The first ones get the parameters in `first`. Only the process that creates a study may enqueue
-        its first trials; the others call :func:`wait_until_initialised`.
+        The first trials get the parameters in `first` (default: none). Only the process that creates a
+        study may enqueue its first trials; the others call :func:`wait_until_initialised`.
         """
         n_known = sum("retry_of" not in t.user_attrs for t in self.trials())
         for number in range(n_known, n_trials):
@@ -100,10 +103,10 @@ class SharedStudy:
         self.study.set_user_attr("n_trials", max(n_known, n_trials))
 
     def pop_waiting_trial(self, trials: Sequence[FrozenTrial] | None = None) -> Trial | None:
-        """Take the next waiting trial of `trials` as this process's; None if there is none.
+        """Take the next waiting trial of `trials` for this process; return None if there is none.
 
-        `trials` may be out of date: a trial that another process has taken since is passed over. Without
-        it, the trials are read.
+        `trials` may be out of date: a trial that another process has taken since then is skipped. By
+        default the trials are read from the storage.
         """
         self._view.turn = trials = self.trials() if trials is None else trials
         for waiting in sorted(_in_state(trials, TrialState.WAITING), key=first_number):
@@ -115,7 +118,7 @@ class SharedStudy:
         return None
 
     def add_trial(self) -> Trial:
-        """Add a trial beyond those that were enqueued, and take it."""
+        """Add a trial to those that were enqueued, and take it."""
         while (trial := self.pop_waiting_trial()) is None:  # another process may take what we add
             self._enqueue({}, {})
         return trial
@@ -143,7 +146,7 @@ class SharedStudy:
     def tell(
         self, trial: Trial, values: Sequence[float] | None = None, state: TrialState | None = None
     ) -> None:
-        """Record how a trial ended, unless it was taken for dead meanwhile."""
+        """Record how a trial ended, unless it was marked as failed meanwhile."""
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._view.tell(trial, values, state, skip_if_finished=True)
 
@@ -152,13 +155,14 @@ class SharedStudy:
         self._retire(self._storage.get_trial(trial._trial_id), "interrupted", retries=None)
 
     def requeue_stale_trials(self, trials: Sequence[FrozenTrial] | None = None) -> bool:
-        """Fail the trials whose process is dead, and enqueue their parameters again.
+        """Mark the trials whose process is dead as failed, and enqueue their parameters again.
+
+        By default the trials are read from the storage.
 
         Returns
         -------
         bool
-            Whether any trial was failed, after which `trials` is out of date. Without `trials` they are
-            read.
+            Whether a trial was marked as failed; `trials` is then out of date.
         """
         running = _in_state(self.trials() if trials is None else trials, TrialState.RUNNING)
         stale = [trial for trial in running if self._is_stale(trial)]
@@ -211,10 +215,10 @@ class SharedStudy:
 
 
 class _RetryView(optuna.Study):
-    """View of the study in which a retried trial appears once, as its last attempt."""
+    """View of the study that shows a retried trial once, by its last attempt."""
 
     turn: Sequence[FrozenTrial] | None = None
-    """The trials of this turn, for samplers that accept a list that may be out of date."""
+    """The trials of this pass of the loop, for samplers that accept a list that may be out of date."""
 
     def _get_trials(
         self,
@@ -235,7 +239,7 @@ class _RetryView(optuna.Study):
         return trials
 
     def stop(self) -> None:
-        """Do nothing where a sampler has tried everything: a study ends after its enqueued trials."""
+        """Do nothing if a sampler has tried every value: a study ends after its enqueued trials."""
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -246,7 +250,7 @@ def first_number(trial: FrozenTrial) -> int:
 def last_attempts(trials: Sequence[FrozenTrial], *, finished: bool = False) -> list[FrozenTrial]:
     """Return the trials in the order of their first attempts, without those that were retried.
 
-    With `finished`, only those that have ended.
+    With `finished`, only trials that have ended are returned (default: all).
     """
     retried = {trial.user_attrs.get("retry_of") for trial in trials}
     last = (t for t in trials if t.number not in retried)

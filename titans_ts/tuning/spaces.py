@@ -23,20 +23,21 @@ from titans_ts.genomics.sequence_estimator import SequenceEstimator
 __all__ = ["default_space"]
 
 _WIDTHS = (16, 32, 64, 128, 256)
+"""Widths of a token, `d_model`, to try."""
 
 
 def default_space(estimator: Any, X: Any) -> dict[str, BaseDistribution]:
     """Return distributions of the parameters that are worth tuning.
 
-    They contain the estimator's own values. A block of width D has about 20 D^2 weights; the widest
-    choice has about as many weights as X has values.
+    They include the values that the estimator has. A block of width D has about 20 D^2 weights, and the
+    largest width gives about as many weights as X has values.
 
     Parameters
     ----------
     estimator : TitansForecaster, TitansClassifier, TitansRegressor, or a pipeline that ends with one
         The estimator to tune.
     X : series or sequences
-        Its training data.
+        The training data.
 
     Raises
     ------

@@ -20,16 +20,16 @@ SamplerName: TypeAlias = Literal["tpe", "random"]
 """Keys of :data:`SAMPLERS`."""
 
 PrunerName: TypeAlias = Literal["asha", "hyperband", "median", "none"]
-"""Names that :func:`make_pruner` takes."""
+"""Names that :func:`make_pruner` accepts."""
 
 
 def make_pruner(pruner: PrunerName | BasePruner) -> BasePruner:
-    """Return a pruner by its name; one of Optuna's own is returned as it is.
+    """Return the pruner with a name; a pruner of Optuna is returned unchanged.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If `pruner` is neither a known name nor a pruner of Optuna.
     """
     by_name = {
         "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=9, reduction_factor=3),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["first_params", "open_study"]
 
 _N_WARM_START = 5
-"""Trials of the warm-start study that are tried first."""
+"""Number of trials of the warm-start study that are tried first."""
 
 
 def open_study(
@@ -48,15 +48,15 @@ def open_study(
 ) -> tuple[SharedStudy, Objective]:
     """Open the study of a search, and build its objective.
 
-    The study records the estimator, the data, the space and the seed that it was created with: a search
-    that differs in the first two is refused, and the last two are taken over.
+    The study records the estimator, the data, the space and the seed with which it was created. A search
+    with another estimator or other data is refused. The space and the seed are those of the study.
 
     Parameters
     ----------
     search : TitansSearch
-        Its parameters, already checked.
+        The search, whose parameters were checked before.
     storage : str, Path, BaseStorage or None
-        Where the study is.
+        The storage of the study.
     X, y, groups
         As for :meth:`TitansSearch.fit`.
     create : bool
@@ -115,7 +115,7 @@ def open_study(
 
 
 def first_params(search: TitansSearch, space: Space, storage: BaseStorage) -> list[dict[str, Any]]:
-    """Return the parameters of the first trials: the estimator's own, and the warm-start study's best."""
+    """Return parameters of the first trials: the estimator's own, then the warm-start study's best."""
     first = []
     if isinstance(space, dict):
         own = search.estimator.get_params()
@@ -173,7 +173,7 @@ def _purpose(
 
 
 def _fixed_params(estimator: Any) -> dict[str, str]:
-    """Return the estimator's parameters as text, without those that do not change a score."""
+    """Return the estimator's parameters as text, without those that have no influence on a score."""
     # the options are compared field by field
     free = ("progress_bar", "trainer_kwargs", "device", "training_options", "model_options")
     return {
@@ -184,7 +184,7 @@ def _fixed_params(estimator: Any) -> dict[str, str]:
 
 
 def _differences(recorded: dict[str, Any] | None, purpose: dict[str, Any]) -> str:
-    """Describe in what two purposes differ."""
+    """Describe the differences of two purposes."""
     if recorded is None:
         return "no TitansSearch created it"
     differences = [

@@ -17,6 +17,8 @@ OBJECTIVES = ("causal", "masked")
 hidden tokens (one in seven) from the tokens before (and after, if the model is bidirectional)."""
 
 _HIDDEN = 0.15
+"""Share of the tokens that is hidden."""
+
 _N = LETTERS.index("N")
 
 
