@@ -26,13 +26,14 @@ from titans_ts.kernels.triton.tiles import (
     dot,
     launches,
     read,
-    read_and_write_backward,
+    read_backward,
     rows_of,
     silu,
     square_tile,
     token_tile,
     when,
     write,
+    write_backward,
 )
 
 __all__ = ["deep_backward", "deep_forward"]
@@ -100,7 +101,7 @@ def _output_errors(
 
 @triton.autotune(
     launches(((4, 1), (8, 1)), BF=(16, 32)),
-    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
+    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "ONLINE", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def deep_forward(
@@ -137,6 +138,7 @@ def deep_forward(
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
     TO_INITIAL: tl.constexpr,
+    ONLINE: tl.constexpr,
     SAVE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -248,7 +250,7 @@ def deep_forward(
 
 @triton.autotune(
     launches(((4, 1), (8, 1)), BF=(16, 32)),
-    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
+    key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "ONLINE", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def deep_backward(
@@ -297,6 +299,7 @@ def deep_backward(
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
     TO_INITIAL: tl.constexpr,
+    ONLINE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Grid `(B H, 1)`.
@@ -464,21 +467,25 @@ def deep_backward(
                     w0 = tl.load(target + at2, mask=mask2, other=0.0)
                     d_w0 = tl.load(d_initial + base + at2, mask=mask2, other=0.0)
                 (
-                    dx, de, dz1, dw, dm, d_w0, d_beta_part, d_carry_part, d_D_part, d_C_part,
-                    d_beta_end, d_carry_end, d_all_part,
-                ) = read_and_write_backward(
-                    x, e2, hidden, dz2, w, m, w0, dw, dm, d_w0,
-                    beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                    READ, MOMENTUM, TO_INITIAL, PRECISION,
+                    dx, de, dw, dm, d_w0, d_D_part, d_C_part, d_beta_end, d_carry_end, d_all_part,
+                ) = write_backward(
+                    x, e2, w, m, w0, dw, dm, d_w0, D, C_last, beta_last, carry_last, all_decay,
+                    MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 de2 += de
-                d_beta += d_beta_part
-                d_carry += d_carry_part
                 d_D += d_D_part
                 d_C_last += d_C_part
                 d_beta_last += d_beta_end
                 d_carry_last += d_carry_end
                 d_all += d_all_part
+                dz1 = x
+                if READ:
+                    dz1, dw, dm, d_w0, d_beta_part, d_carry_part = read_backward(
+                        hidden, dz2, w, m, w0, dw, dm, d_w0, beta, carry,
+                        MOMENTUM, TO_INITIAL, PRECISION,
+                    )  # fmt: skip
+                    d_beta += d_beta_part
+                    d_carry += d_carry_part
                 tl.debug_barrier()
                 tl.store(d_weights + base + at2, dw, mask=mask2)
                 if MOMENTUM:
@@ -501,22 +508,26 @@ def deep_backward(
                 if TO_INITIAL:
                     d_w0 = tl.load(d_initial + base + at1, mask=mask1, other=0.0)
                 (
-                    d_keys_part, de1, d_queries_part, dw, dm, d_w0, d_beta_part, d_carry_part, d_D_part,
-                    d_C_part, d_beta_end, d_carry_end, d_all_part,
-                ) = read_and_write_backward(
-                    keys, e1, queries, dz1, w1, m1, w01, dw, dm, d_w0,
-                    beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                    READ, MOMENTUM, TO_INITIAL, PRECISION,
+                    d_keys_part, de1, dw, dm, d_w0, d_D_part, d_C_part,
+                    d_beta_end, d_carry_end, d_all_part,
+                ) = write_backward(
+                    keys, e1, w1, m1, w01, dw, dm, d_w0, D, C_last, beta_last, carry_last, all_decay,
+                    MOMENTUM, TO_INITIAL, PRECISION,
                 )  # fmt: skip
                 d_keys += d_keys_part
-                d_queries += d_queries_part
-                d_beta += d_beta_part
-                d_carry += d_carry_part
                 d_D += d_D_part
                 d_C_last += d_C_part
                 d_beta_last += d_beta_end
                 d_carry_last += d_carry_end
                 d_all += d_all_part
+                if READ:
+                    d_queries_part, dw, dm, d_w0, d_beta_part, d_carry_part = read_backward(
+                        queries, dz1, w1, m1, w01, dw, dm, d_w0, beta, carry,
+                        MOMENTUM, TO_INITIAL, PRECISION,
+                    )  # fmt: skip
+                    d_queries += d_queries_part
+                    d_beta += d_beta_part
+                    d_carry += d_carry_part
                 tl.debug_barrier()
                 tl.store(d_weights + base + at1, dw, mask=mask1)
                 if MOMENTUM:
