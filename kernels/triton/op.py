@@ -87,8 +87,6 @@ def uncovered(call: MemoryCall) -> str | None:
     if k.dtype not in _DTYPES:
         names = ", ".join(_name(dtype) for dtype in _DTYPES)
         return f"{_name(k.dtype)} is not one of {names}"
-    if call.online and len(initial) > 1:
-        return "errors are taken just before each token"
     if len(initial) > 2:
         return f"a memory of depth {len(initial)} is deeper than 2"
     if width > LARGEST_WIDTH:
