@@ -335,6 +335,46 @@ def deep_forward(
         tl.debug_barrier()
 
 
+@triton.jit
+def _output_read_backward(
+    y,
+    dz,
+    w,
+    m,
+    w0,
+    dw,
+    dm,
+    d_w0,
+    beta,
+    carry,
+    MOMENTUM: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """As `read_backward`, for a tile of the second layer.
+
+    All tiles have the same `dz [BT, BV]`. It is multiplied as it is, and shares are put on tiles: what is
+    made of `dz` alone is computed before the loop over tiles, and would stay in shared memory throughout.
+    """
+    moved = w
+    if TO_INITIAL:
+        moved = w - w0
+    along = dot(dz, tl.trans(moved), PRECISION)
+    dy = beta[:, None] * along
+    d_beta = tl.sum(y * along, 1)
+    d_carry = tl.zeros_like(beta)
+    dw += dot(tl.trans(beta[:, None] * y), dz, PRECISION)
+    if TO_INITIAL:
+        dy += dot(dz, tl.trans(w0), PRECISION)
+        d_w0 += dot(tl.trans((1 - beta)[:, None] * y), dz, PRECISION)
+    if MOMENTUM:
+        along = dot(dz, tl.trans(m), PRECISION)
+        dy += carry[:, None] * along
+        d_carry = tl.sum(y * along, 1)
+        dm += dot(tl.trans(carry[:, None] * y), dz, PRECISION)
+    return dy, dw, dm, d_w0, d_beta, d_carry
+
+
 @triton.autotune(
     launches(((4, 1), (8, 1)), BF=(16, 32)),
     key=["K", "F", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "ONLINE", "PRECISION"],
@@ -391,8 +431,9 @@ def deep_backward(
 ):
     """Grid `(B H, 1)`.
 
-    Boundaries of one segment at a time are in `scratch [EVERY, 1 or 2, B H, P]`; `du [2, B H, BT, F]`
-    keeps what of the hidden units' gradients is known before those of the output errors are whole.
+    The boundaries of one segment are in `scratch [EVERY, 1 or 2, B H, P]`. `du [2 or 3, B H, BT, F]`
+    holds what of the hidden units' gradients is known before those of the output errors are whole, and as
+    the third, with errors at every token, the hidden errors before they pass the SiLU.
     """
     n = tl.program_id(0)
     i, dk, dv = tl.arange(0, BT), tl.arange(0, BK), tl.arange(0, BV)
@@ -653,6 +694,8 @@ def deep_backward(
                 at_u = (n.to(tl.int64) * BT + i)[:, None] * F + df[None, :]
                 tl.store(du + at_u, de1 * f * curve + dx * slope, mask=mask_u)
                 tl.store(du + memories * BT * F + at_u, de1 * slope, mask=mask_u)
+                if ONLINE:
+                    tl.store(du + 2 * memories * BT * F + at_u, f, mask=mask_u)
             tl.debug_barrier()
 
             d_C = tl.where(i[:, None] == CHUNK - 1, d_C_last[None, :], 0.0)
@@ -688,12 +731,12 @@ def deep_backward(
                 d_C = tl.load(dC + at_before, mask=mask_before, other=0.0)
                 d_C += dA * overlap * step2[None, :]
                 tl.store(dC + at_before, d_C, mask=mask_before)
-                overlap = dA * share * step2[None, :]  # its gradient, here from both sides
-                overlap += tl.trans(overlap)
+                d_overlap = dA * share * step2[None, :]
+                d_overlap += tl.trans(d_overlap)  # H is on both sides of H H^T
                 beta, carry = shares_before(rows, at_chunk, part, CHUNK, BT, MOMENTUM)
             tl.store(dv_out + at_v, -2 * de2, mask=mask_v)
 
-            # Back through E^2 = 2 (SiLU(K A^1) A^2 - V), or its like with the memory before each token.
+            # Back through E^2 = 2 (SiLU(K A^1) A^2 - V), or with the memory before each token for A^2.
             for tile in range(0, (F + BF - 1) // BF):
                 at1, mask1, at2, mask2 = _layer_tiles(tile, dk, dv, K, F, V, BF)
                 df = tile * BF + tl.arange(0, BF)
@@ -707,7 +750,7 @@ def deep_backward(
                 dw = tl.load(d_weights + base + at2, mask=mask2, other=0.0)
                 dm, d_w0 = dw, dw
                 if ONLINE:
-                    f = dot(e2, tl.trans(a2), PRECISION)
+                    f = tl.load(du + 2 * memories * BT * F + at_u, mask=mask_u, other=0.0)
                     de1 = d_square1[:, None] * f * slope
                     dz += de1 * f * curve
                     d_after += de1 * slope
@@ -719,21 +762,21 @@ def deep_backward(
                     if TO_INITIAL:
                         w0 = tl.load(target + at2, mask=mask2, other=0.0)
                         d_w0 = tl.load(d_initial + base + at2, mask=mask2, other=0.0)
-                    dx, dw, dm, d_w0, d_beta_part, d_carry_part = read_backward(
+                    dx, dw, dm, d_w0, d_beta_part, d_carry_part = _output_read_backward(
                         x, 2 * de2, w, m, w0, dw, dm, d_w0, beta, carry,
                         MOMENTUM, TO_INITIAL, PRECISION,
                     )  # fmt: skip
                     d_beta_before += d_beta_part
                     d_carry_before += d_carry_part
-                    dx += dot(overlap, x, PRECISION) + d_square2[:, None] * x
+                    dx += dot(d_overlap, x, PRECISION) + d_square2[:, None] * x
                     dz += dx * slope
-                    da2 = dot(tl.trans(d_after), e2, PRECISION)
                 else:
                     dz += dot(2 * de2, tl.trans(a2), PRECISION) * slope
-                    da2 = dot(tl.trans(x), 2 * de2, PRECISION)
-                    da2 += dot(tl.trans(d_after), e2, PRECISION)
                 d_keys += dot(dz, tl.trans(a1), PRECISION)
                 da1 = dot(tl.trans(keys), dz, PRECISION)
+                da2 = dot(tl.trans(d_after), e2, PRECISION)
+                if not ONLINE:
+                    da2 += dot(tl.trans(x), 2 * de2, PRECISION)
                 # The first chunk's anchor is its own; it is the final one too if no chunk was filled.
                 none1, none2 = when(boundary == 0, mask1), when(boundary == 0, mask2)
                 first1 = da1 + tl.load(d_new_anchor + base + at1, mask=none1, other=0.0)

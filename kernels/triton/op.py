@@ -101,21 +101,26 @@ def uncovered(call: MemoryCall) -> str | None:
         return "triton is not installed"
     if k.is_cuda:
         gpu: Any = torch.cuda.get_device_properties(k.device)
-        if gpu.shared_memory_per_block_optin < shared_memory(width, len(initial), chunk_size):
+        needed = shared_memory(width, len(initial), chunk_size, call.online)
+        if gpu.shared_memory_per_block_optin < needed:
             return (
                 f"chunks of {chunk_size} and heads of {width} take more shared memory than there is"
             )
     return None
 
 
-def shared_memory(width: int, depth: int, chunk_size: int) -> int:
+def shared_memory(width: int, depth: int, chunk_size: int, online: bool) -> int:
     """Bytes of shared memory that suffice for one program, as compiled for sm_80 and sm_90."""
     if chunk_size <= 16 and width <= 64:
         return 65536
-    if chunk_size <= 32 or (depth == 1 and width <= 64):
+    if depth == 1 and width <= 64:
         return 106496
-    if depth == 1 or width <= 64:
-        return 172032
+    if chunk_size <= 32:
+        return 163840 if online else 106496
+    if depth == 1:
+        return 196608 if online else 172032
+    if width <= 64:
+        return 212992 if online else 172032
     return 344064  # more than any GPU has today
 
 
@@ -441,7 +446,7 @@ def _backward(
     terms = call.terms(keys)
     rooms = [call.boundaries(call.every)]
     if len(widths) == 3:
-        rooms.append(call.empty.new_empty(2, call.memories, call.tile, widths[1]))
+        rooms.append(call.empty.new_empty(2 + online, call.memories, call.tile, widths[1]))
     else:
         rooms.append(torch.empty_like(d_shares[0]) if online else call.empty)
     call.launch(

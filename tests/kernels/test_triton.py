@@ -404,7 +404,7 @@ def jobs_for(width, hidden, chunk_size, half, online):
 
 def check_compiles(capability, width, hidden, chunk_size, half, online):
     """The kernels become machine code that takes no more shared memory than `uncovered` reckons with."""
-    limit = shared_memory(width, 2 if hidden else 1, chunk_size)
+    limit = shared_memory(width, 2 if hidden else 1, chunk_size, online)
     taken = compile_for(capability, jobs_for(width, hidden, chunk_size, half, online))
     for name, shared in taken.items():
         assert shared <= limit, f"{name} takes {shared} bytes of shared memory, more than {limit}"
