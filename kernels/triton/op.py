@@ -113,9 +113,7 @@ def shared_memory(width: int, depth: int, chunk_size: int, online: bool) -> int:
     """Bytes of shared memory that suffice for one program, as compiled for sm_80 and sm_90."""
     if chunk_size <= 16 and width <= 64:
         return 65536
-    if depth == 1 and width <= 64:
-        return 106496
-    if chunk_size <= 32:
+    if chunk_size <= 32 or (depth == 1 and width <= 64):
         return 163840 if online else 106496
     if depth == 1:
         return 196608 if online else 172032
