@@ -5,6 +5,9 @@ j alone. So a program takes one memory and `BV` of its columns, and walks over t
 weights and the momentum in registers. What is a sum over columns (the square of the surprise, and
 the gradients of keys, queries and shares) is written a program at a time, and added up afterwards.
 
+With errors just before each token (`ONLINE`), E = T 2 (Z - V): T is the inverse that `solve.py` computes,
+and Z the part of K M_{t-1} that comes from before the chunk. The anchor has no part in it.
+
 Layouts: tokens `[B, N, H, d]`, memories `[B H, K, V]`, M_0 `[H, K, V]`; shares as in `coefficients.py`.
 """
 
@@ -20,20 +23,47 @@ from titans_ts.kernels.triton.tiles import (
     dot,
     launches,
     read,
-    read_and_write_backward,
+    read_backward,
+    row_after,
     rows_of,
+    shares_before,
     square_tile,
     token_tile,
     when,
     write,
+    write_backward,
 )
 
 __all__ = ["linear_backward", "linear_forward"]
 
 
+@triton.jit
+def _online_errors(
+    keys,
+    values,
+    w,
+    m,
+    w0,
+    inverse,
+    rows,
+    at_chunk,
+    part,
+    CHUNK: tl.constexpr,
+    BT: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The errors just before each token, T 2 (Z - V)."""
+    beta, carry = shares_before(rows, at_chunk, part, CHUNK, BT, MOMENTUM)
+    z = read(keys, w, m, w0, beta, carry, MOMENTUM, TO_INITIAL, PRECISION)
+    at, mask = square_tile(at_chunk, CHUNK, BT)
+    return dot(tl.load(inverse + at, mask=mask, other=0.0), 2 * (z - values), PRECISION)
+
+
 @triton.autotune(
     launches(((4, 1), (4, 2), (8, 1), (8, 2))),
-    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
+    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "ONLINE", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def linear_forward(
@@ -43,6 +73,7 @@ def linear_forward(
     C,
     rows,
     decay,
+    inverse,
     initial,
     weights,
     momentum,
@@ -68,6 +99,7 @@ def linear_forward(
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
     TO_INITIAL: tl.constexpr,
+    ONLINE: tl.constexpr,
     SAVE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -104,7 +136,14 @@ def linear_forward(
         at_k, mask_k = token_tile(t, valid, n, N, H, dk, K)
         at_v, mask_v = token_tile(t, valid, n, N, H, dv, V)
         keys = tl.load(k + at_k, mask=mask_k, other=0.0).to(tl.float32)
-        e = 2 * (dot(keys, a, PRECISION) - tl.load(v + at_v, mask=mask_v, other=0.0).to(tl.float32))
+        values = tl.load(v + at_v, mask=mask_v, other=0.0).to(tl.float32)
+        if ONLINE:
+            e = _online_errors(
+                keys, values, w, m, w0, inverse, rows, at_chunk, part,
+                CHUNK, BT, MOMENTUM, TO_INITIAL, PRECISION,
+            )  # fmt: skip
+        else:
+            e = 2 * (dot(keys, a, PRECISION) - values)
         at_square = ((tile * (memories // H) + n // H) * N + t) * H + n % H
         tl.store(square + at_square, tl.sum(keys * keys, 1) * tl.sum(e * e, 1), mask=valid)
         beta, carry, D, C_last, beta_last, carry_last, all_decay = chunk_shares(
@@ -131,7 +170,7 @@ def linear_forward(
 
 @triton.autotune(
     launches(((4, 1), (8, 1))),
-    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "PRECISION"],
+    key=["K", "V", "CHUNK", "READ", "MOMENTUM", "TO_INITIAL", "ONLINE", "PRECISION"],
 )
 @triton.jit(do_not_specialize=["N", "NC", "offset", "EVERY"])
 def linear_backward(
@@ -141,6 +180,7 @@ def linear_backward(
     C,
     rows,
     decay,
+    inverse,
     initial,
     weights,
     momentum,
@@ -153,6 +193,7 @@ def linear_backward(
     d_new_momentum,
     d_new_anchor,
     scratch,
+    dA,
     dq,
     dk_out,
     dv_out,
@@ -177,6 +218,7 @@ def linear_backward(
     READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
     TO_INITIAL: tl.constexpr,
+    ONLINE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Grid `(B H, V / BV)`. `scratch [EVERY, 1 or 2, B H, K, V]` holds a segment's boundaries."""
@@ -225,9 +267,15 @@ def linear_backward(
             at_v, mask_v = token_tile(t, valid, n, N, H, dv, V)
             keys = tl.load(k + at_k, mask=mask_k, other=0.0).to(tl.float32)
             values = tl.load(v + at_v, mask=mask_v, other=0.0).to(tl.float32)
-            a = tl.load(anchor + at_n, mask=when(c == 0, mask), other=0.0)
-            a = tl.where(c == 0, a, w)
-            e = 2 * (dot(keys, a, PRECISION) - values)
+            if ONLINE:
+                e = _online_errors(
+                    keys, values, w, m, w0, inverse, rows, at_chunk, part,
+                    CHUNK, BT, MOMENTUM, TO_INITIAL, PRECISION,
+                )  # fmt: skip
+            else:
+                a = tl.load(anchor + at_n, mask=when(c == 0, mask), other=0.0)
+                a = tl.where(c == 0, a, w)
+                e = 2 * (dot(keys, a, PRECISION) - values)
             beta, carry, D, C_last, beta_last, carry_last, all_decay = chunk_shares(
                 rows, C, decay, at_chunk, part, CHUNK, BT, MOMENTUM
             )
@@ -244,38 +292,49 @@ def linear_backward(
             # The final anchor is the weights after this chunk.
             dw += tl.load(d_new_anchor + at_n, mask=when(c + 1 == boundary, mask), other=0.0)
             w = tl.load(scratch + at_scratch, mask=mask, other=0.0)
-            a = tl.load(anchor + at_n, mask=when(c == 0, mask), other=0.0)
-            a = tl.where(c == 0, a, w)
+            m = w
+            if MOMENTUM:
+                m = tl.load(scratch + at_scratch + size, mask=mask, other=0.0)
             t, valid = rows_of(c, offset, N, CHUNK, BT)
             at_k, mask_k = token_tile(t, valid, n, N, H, dk, K)
             at_v, mask_v = token_tile(t, valid, n, N, H, dv, V)
             keys = tl.load(k + at_k, mask=mask_k, other=0.0).to(tl.float32)
-            e = 2 * (
-                dot(keys, a, PRECISION) - tl.load(v + at_v, mask=mask_v, other=0.0).to(tl.float32)
-            )
+            values = tl.load(v + at_v, mask=mask_v, other=0.0).to(tl.float32)
+            a = w
+            if ONLINE:
+                e = _online_errors(
+                    keys, values, w, m, w0, inverse, rows, at_chunk, part,
+                    CHUNK, BT, MOMENTUM, TO_INITIAL, PRECISION,
+                )  # fmt: skip
+            else:
+                a = tl.load(anchor + at_n, mask=when(c == 0, mask), other=0.0)
+                a = tl.where(c == 0, a, w)
+                e = 2 * (dot(keys, a, PRECISION) - values)
             beta, carry, D, C_last, beta_last, carry_last, all_decay = chunk_shares(
                 rows, C, decay, at_chunk, part, CHUNK, BT, MOMENTUM
             )
-            m = w
-            if MOMENTUM:
-                m = tl.load(scratch + at_scratch + size, mask=mask, other=0.0)
-            queries, dz = keys, e
-            if READ:
-                queries = tl.load(q + at_k, mask=mask_k, other=0.0).to(tl.float32)
-                dz = tl.load(dy + at_v, mask=mask_v, other=0.0).to(tl.float32)
-            (
-                d_keys, de, d_queries, dw, dm, d_w0, d_beta, d_carry, d_D, d_C_last,
-                d_beta_last, d_carry_last, d_all,
-            ) = read_and_write_backward(
-                keys, e, queries, dz, w, m, w0, dw, dm, d_w0,
-                beta, carry, D, C_last, beta_last, carry_last, all_decay,
-                READ, MOMENTUM, TO_INITIAL, PRECISION,
+            d_keys, de, dw, dm, d_w0, d_D, d_C_last, d_beta_last, d_carry_last, d_all = (
+                write_backward(
+                    keys, e, w, m, w0, dw, dm, d_w0, D, C_last, beta_last, carry_last, all_decay,
+                    MOMENTUM, TO_INITIAL, PRECISION,
+                )
             )  # fmt: skip
+            d_beta = tl.where(i == CHUNK - 1, d_beta_last, 0.0)
+            d_carry = tl.where(i == CHUNK - 1, d_carry_last, 0.0)
 
             # What is read of the chunk's own gradients: - ((Q K^T) o C) E.
             at_C, mask_C = square_tile(at_chunk, CHUNK, BT)
+            at_part = tile * part * CHUNK + at_C
             d_C = tl.where(i[:, None] == CHUNK - 1, d_C_last[None, :], 0.0)
             if READ:
+                queries = tl.load(q + at_k, mask=mask_k, other=0.0).to(tl.float32)
+                dz = tl.load(dy + at_v, mask=mask_v, other=0.0).to(tl.float32)
+                d_queries, dw, dm, d_w0, d_beta_part, d_carry_part = read_backward(
+                    queries, dz, w, m, w0, dw, dm, d_w0, beta, carry,
+                    MOMENTUM, TO_INITIAL, PRECISION,
+                )  # fmt: skip
+                d_beta += d_beta_part
+                d_carry += d_carry_part
                 share = tl.load(C + at_C, mask=mask_C, other=0.0)
                 similar = dot(queries, tl.trans(keys), PRECISION)
                 d_read = -dot(dz, tl.trans(e), PRECISION)
@@ -285,29 +344,44 @@ def linear_backward(
                 d_keys += dot(tl.trans(d_read), queries, PRECISION)
                 d_queries += dot(d_read, keys, PRECISION)
                 tl.store(dq + tile * batch_size * N * H * K + at_k, d_queries, mask=mask_k)
-            tl.store(dC + tile * part * CHUNK + at_C, d_C, mask=mask_C)
-            at_rows = d_rows + 3 * tile * part + at_chunk * CHUNK + i
-            tl.store(at_rows, d_beta + tl.where(i == CHUNK - 1, d_beta_last, 0.0), mask=inside)
-            if MOMENTUM:
-                d_carry += tl.where(i == CHUNK - 1, d_carry_last, 0.0)
-                tl.store(at_rows + part, d_carry, mask=inside)
-                tl.store(at_rows + 2 * part, d_D, mask=inside)
-                tl.store(d_decay + tile * memories * NC + at_chunk, d_all)
+            tl.store(dC + at_part, d_C, mask=mask_C)
 
-            # The surprise, |K|^2 |E|^2, and the errors, E = 2 (K A - V).
+            # The surprise, |K|^2 |E|^2.
             at_square = ((n // H).to(tl.int64) * N + t) * H + n % H
             d_norm = 2 * tl.load(d_square + at_square, mask=valid, other=0.0)
             de += (d_norm * tl.sum(keys * keys, 1))[:, None] * e
             d_keys += (d_norm * tl.sum(e * e, 1))[:, None] * keys
-            de *= 2
-            tl.store(dv_out + at_v, -de, mask=mask_v)
-            d_keys += dot(de, tl.trans(a), PRECISION)
-            tl.store(dk_out + tile * batch_size * N * H * K + at_k, d_keys, mask=mask_k)
-            da = dot(tl.trans(keys), de, PRECISION)
+
+            # The errors: E = 2 (Z - ((K K^T) o C_before) E - V), or 2 (K A - V).
             # The first chunk's anchor is its own; it is the final one too if no chunk was filled.
             first = tl.load(d_new_anchor + at_n, mask=when(boundary == 0, mask), other=0.0)
-            tl.store(d_anchor + at_n, da + first, mask=when(c == 0, mask))
-            dw += tl.where(c == 0, 0.0, da)
+            if ONLINE:
+                solve = tl.load(inverse + at_C, mask=mask_C, other=0.0)
+                de = 2 * dot(tl.trans(solve), de, PRECISION)
+                tl.store(dA + at_part, -dot(de, tl.trans(e), PRECISION), mask=mask_C)
+                beta, carry = shares_before(rows, at_chunk, part, CHUNK, BT, MOMENTUM)
+                d_keys_part, dw, dm, d_w0, d_beta_part, d_carry_part = read_backward(
+                    keys, de, w, m, w0, dw, dm, d_w0, beta, carry,
+                    MOMENTUM, TO_INITIAL, PRECISION,
+                )  # fmt: skip
+                d_keys += d_keys_part
+                d_beta += row_after(d_beta_part, BT)
+                d_carry += row_after(d_carry_part, BT)
+            else:
+                de *= 2
+                d_keys += dot(de, tl.trans(a), PRECISION)
+                da = dot(tl.trans(keys), de, PRECISION)
+                first += da
+                dw += tl.where(c == 0, 0.0, da)
+            tl.store(d_anchor + at_n, first, mask=when(c == 0, mask))
+            tl.store(dv_out + at_v, -de, mask=mask_v)
+            tl.store(dk_out + tile * batch_size * N * H * K + at_k, d_keys, mask=mask_k)
+            at_rows = d_rows + 3 * tile * part + at_chunk * CHUNK + i
+            tl.store(at_rows, d_beta, mask=inside)
+            if MOMENTUM:
+                tl.store(at_rows + part, d_carry, mask=inside)
+                tl.store(at_rows + 2 * part, d_D, mask=inside)
+                tl.store(d_decay + tile * memories * NC + at_chunk, d_all)
         tl.debug_barrier()  # before the next segment overwrites the scratch
 
     tl.store(d_weights + at_n, dw, mask=mask)

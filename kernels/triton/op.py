@@ -1,6 +1,6 @@
 """The neural memory in Triton, forward and backward: linear and two-layer memories.
 
-Here are the checks, the layout of tensors and the operators; `coefficients.py`, `linear.py`
+Here are the checks, the layout of tensors and the operators; `coefficients.py`, `solve.py`, `linear.py`
 and `deep.py` hold the kernels, and are imported when first used: Triton is optional.
 
 The forward pass saves the memory at every k-th chunk boundary, k about the square root of the number of
@@ -59,7 +59,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     layers = [_pack(w, initial[0]) for w in (initial, state.weights, momenta, state.anchor)]
     y, surprise, weights, moved, anchor, _ = _forward(
         *tokens, *layers,
-        mask, state.position, widths, chunk_size, forget_to == "init",
+        mask, state.position, widths, chunk_size, forget_to == "init", call.online,
         requires_gradient(*tokens, *layers),
     )  # fmt: skip
     seen = k.shape[1] if mask is None else mask.sum(1).cpu()
@@ -87,8 +87,6 @@ def uncovered(call: MemoryCall) -> str | None:
     if k.dtype not in _DTYPES:
         names = ", ".join(_name(dtype) for dtype in _DTYPES)
         return f"{_name(k.dtype)} is not one of {names}"
-    if call.online:
-        return "errors are taken just before each token"
     if len(initial) > 2:
         return f"a memory of depth {len(initial)} is deeper than 2"
     if width > LARGEST_WIDTH:
@@ -103,21 +101,24 @@ def uncovered(call: MemoryCall) -> str | None:
         return "triton is not installed"
     if k.is_cuda:
         gpu: Any = torch.cuda.get_device_properties(k.device)
-        if gpu.shared_memory_per_block_optin < shared_memory(width, len(initial), chunk_size):
+        needed = shared_memory(width, len(initial), chunk_size, call.online)
+        if gpu.shared_memory_per_block_optin < needed:
             return (
                 f"chunks of {chunk_size} and heads of {width} take more shared memory than there is"
             )
     return None
 
 
-def shared_memory(width: int, depth: int, chunk_size: int) -> int:
+def shared_memory(width: int, depth: int, chunk_size: int, online: bool) -> int:
     """Bytes of shared memory that suffice for one program, as compiled for sm_80 and sm_90."""
     if chunk_size <= 16 and width <= 64:
         return 65536
     if chunk_size <= 32 or (depth == 1 and width <= 64):
-        return 106496
-    if depth == 1 or width <= 64:
-        return 172032
+        return 163840 if online else 106496
+    if depth == 1:
+        return 196608 if online else 172032
+    if width <= 64:
+        return 212992 if online else 172032
     return 344064  # more than any GPU has today
 
 
@@ -160,6 +161,7 @@ class _Call:
         widths: Sequence[int],
         chunk_size: int,
         to_initial: bool,
+        online: bool,
         read: bool,
     ) -> None:
         self.slots = slots = ChunkLayout.build(position, mask, k.shape[1], chunk_size)
@@ -182,6 +184,7 @@ class _Call:
             "READ": read,
             "MOMENTUM": momentum is not None,
             "TO_INITIAL": to_initial and forget is not None,
+            "ONLINE": online,
             "PRECISION": precision,
         }
         K, *F, V = widths
@@ -225,6 +228,20 @@ class _Call:
             self.empty.new_empty(*parts, *n),
         )
 
+    def terms(self, keys: Tensor) -> list[Tensor]:
+        """What is computed of all chunks at once: the shares, and for a linear memory the inverses."""
+        shares = self.shares()
+        if len(self.widths) > 2:
+            return [*shares]
+        inverse = self.empty
+        if self.options["ONLINE"]:
+            inverse = torch.empty_like(shares[0])
+            self.launch(
+                _kernels("solve").solve_forward[self.memories * self.n_chunks,],
+                keys, shares[0], inverse, *self.sizes, **self._solve_options(),
+            )  # fmt: skip
+        return [*shares, inverse]
+
     def shares(self) -> tuple[Tensor, Tensor, Tensor]:
         shares = self.new_shares()
         self.launch(
@@ -245,6 +262,17 @@ class _Call:
             PARTS=self.columns, **self._gate_options(),
         )  # fmt: skip
         return out
+
+    def solve_backward(self, keys: Tensor, C: Tensor, dA: Tensor, dk: Tensor, dC: Tensor) -> None:
+        """Add to dk and dC what the gradient of the triangular systems gives."""
+        self.launch(
+            _kernels("solve").solve_backward[self.memories * self.n_chunks,],
+            keys, C, dA, dk, dC, *self.sizes, PARTS=self.columns, **self._solve_options(),
+        )  # fmt: skip
+
+    def _solve_options(self) -> dict[str, Any]:
+        names = ("K", "CHUNK", "BT", "BK")
+        return {name: self.options[name] for name in names} | {"num_warps": 4}
 
     def _gate_arguments(self) -> list[Tensor]:
         return [self.empty if x is None else x for x in (*self.gates, self.present)]
@@ -287,12 +315,14 @@ def _forward(
     widths: Sequence[int],
     chunk_size: int,
     to_initial: bool,
+    online: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Y, surprise, final weights, momentum and anchor, and the saved boundaries."""
     call = _Call(
-        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, q is not None
-    )
+        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, online,
+        q is not None,
+    )  # fmt: skip
     new_weights, new_momenta, new_anchor = (
         torch.empty_like(w, memory_format=torch.contiguous_format)
         for w in (weights, momenta, anchor)
@@ -314,7 +344,7 @@ def _forward(
     kernel = module.linear_forward if len(widths) == 2 else module.deep_forward
     call.launch(
         kernel[call.memories, call.columns],
-        queries, keys, values, *call.shares(),
+        queries, keys, values, *call.terms(keys),
         *(x.contiguous() for x in (initial, weights, momenta, anchor)), call.n_full,
         y, square, new_weights, new_momenta, new_anchor, saved, *call.sizes, call.every,
         **call.options, SAVE=save,
@@ -344,6 +374,7 @@ def _forward_fake(
     widths: Sequence[int],
     chunk_size: int,
     to_initial: bool,
+    online: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     # how many boundaries are saved depends on where the samples stand
@@ -384,11 +415,13 @@ def _backward(
     widths: Sequence[int],
     chunk_size: int,
     to_initial: bool,
+    online: bool,
 ) -> list[Tensor]:
     """Gradients of the first ten arguments; empty for those that are None."""
     call = _Call(
-        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, q is not None
-    )
+        k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, online,
+        q is not None,
+    )  # fmt: skip
     d_new = [d.contiguous() for d in (d_new_weights, d_new_momenta, d_new_anchor)]
     if call.n_slots == 0:
         gradients = [
@@ -408,16 +441,21 @@ def _backward(
     d_old = [torch.empty_like(d) for d in d_new]
     module = _kernels("linear" if len(widths) == 2 else "deep")
     kernel = module.linear_backward if len(widths) == 2 else module.deep_backward
+    terms = call.terms(keys)
     rooms = [call.boundaries(call.every)]
     if len(widths) == 3:
-        rooms.append(call.empty.new_empty(2, call.memories, call.tile, widths[1]))
+        rooms.append(call.empty.new_empty(2 + online, call.memories, call.tile, widths[1]))
+    else:
+        rooms.append(torch.empty_like(d_shares[0]) if online else call.empty)
     call.launch(
         kernel[call.memories, call.columns],
-        queries, keys, values, *call.shares(),
+        queries, keys, values, *terms,
         *(x.contiguous() for x in (initial, weights, momenta, anchor)), call.n_full,
         saved, d_slots, d_square, *d_new, *rooms, dq, dk, dv, *d_shares,
         d_initial, *d_old, *call.sizes, call.every, **call.options,
     )  # fmt: skip
+    if online and len(widths) == 2:
+        call.solve_backward(keys, terms[0], rooms[1], dk, d_shares[0])
     d_gates = call.shares_backward(d_shares)
     tokens = [dq.sum(0), dk.sum(0), dv, *d_gates]
     gradients = [
@@ -435,8 +473,8 @@ def _backward_fake(*inputs: Any) -> list[Tensor]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, widths, chunk_size, to_initial, _ = inputs
-    ctx.options = (widths, chunk_size, to_initial)
+    *tensors, widths, chunk_size, to_initial, online, _ = inputs
+    ctx.options = (widths, chunk_size, to_initial, online)
     ctx.save_for_backward(*tensors, output[1], output[5])
 
 
@@ -444,7 +482,7 @@ def _gradients(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
     inputs = ctx.saved_tensors
     gradients = _backward(*inputs, *d_outputs[:5], *ctx.options)
     optional = [None if x is None else d for x, d in zip(inputs[:10], gradients, strict=True)]
-    return (*optional, *[None] * 6)
+    return (*optional, *[None] * 7)
 
 
 _forward.register_autograd(_gradients, setup_context=_setup_context)

@@ -22,13 +22,18 @@ __all__ = [
     "dot",
     "launches",
     "read",
-    "read_and_write_backward",
+    "read_backward",
+    "row_after",
     "rows_of",
+    "shares_before",
     "silu",
     "square_tile",
+    "square_tile_before",
     "token_tile",
+    "unit_lower_inverse",
     "when",
     "write",
+    "write_backward",
 ]
 
 
@@ -122,6 +127,56 @@ def chunk_shares(
 
 
 @triton.jit
+def square_tile_before(at_chunk, CHUNK: tl.constexpr, BT: tl.constexpr):
+    """As `square_tile`, of the row before: nothing in the first row."""
+    i = tl.arange(0, BT)
+    at, mask = square_tile(at_chunk, CHUNK, BT)
+    return at - CHUNK, mask & (i > 0)[:, None]
+
+
+@triton.jit
+def shares_before(
+    rows, at_chunk, part, CHUNK: tl.constexpr, BT: tl.constexpr, MOMENTUM: tl.constexpr
+):
+    """Beta and carry of the row before, `[BT]`: what is left of the chunk's start in M_{t-1}."""
+    i = tl.arange(0, BT)
+    inside = (i > 0) & (i < CHUNK)
+    at = rows + at_chunk * CHUNK + i - 1
+    beta = tl.where(i == 0, 1.0, tl.load(at, mask=inside, other=0.0))
+    carry = beta
+    if MOMENTUM:
+        carry = tl.load(at + part, mask=inside, other=0.0)
+    return beta, carry
+
+
+@triton.jit
+def row_after(x, BT: tl.constexpr):
+    """Element i + 1 of x `[BT]` in place i, and 0 in the last."""
+    i = tl.arange(0, BT)
+    return tl.sum(tl.where(i[:, None] + 1 == i[None, :], x[None, :], 0.0), 1)
+
+
+@triton.jit
+def unit_lower_inverse(A, BT: tl.constexpr):
+    """(I + A)^-1 for A `[BT, BT]` below the diagonal.
+
+    The blocks on the diagonal double in size, from one row to all. If X and Y are the inverses of two
+    neighbouring blocks, and Z is the block of A below the first and beside the second, then -Y Z X stands
+    there in the inverse. In float32 this is about as accurate as substitution. A product of powers of A
+    is not: `README.md` has the numbers.
+    """
+    DOUBLINGS: tl.constexpr = 4 if BT == 16 else (5 if BT == 32 else 6)
+    i = tl.arange(0, BT)
+    inverse = tl.where(i[:, None] == i[None, :], 1.0, 0.0)
+    for level in range(0, DOUBLINGS):
+        block = i >> level
+        beside = (block[:, None] == block[None, :] + 1) & (block % 2 == 1)[:, None]
+        below = dot(tl.where(beside, A, 0.0), inverse, "tf32x3")
+        inverse -= dot(inverse, below, "tf32x3")
+    return inverse
+
+
+@triton.jit
 def write(
     x,
     e,
@@ -169,34 +224,28 @@ def read(
 
 
 @triton.jit
-def read_and_write_backward(
+def write_backward(
     x,
     e,
-    y,
-    dz,
     w,
     m,
     w0,
     dw,
     dm,
     d_w0,
-    beta,
-    carry,
     D,
     C_last,
     beta_last,
     carry_last,
     decay,
-    READ: tl.constexpr,
     MOMENTUM: tl.constexpr,
     TO_INITIAL: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Back through `read` and `write`.
+    """Back through `write`.
 
-    Takes the gradients of z and of the weights and momentum after the chunk. Returns those of x, e and y;
-    of w, m and w0 (added to `d_w0`); of beta, carry, D and C's last row, `[BT]`; and of the last beta
-    and carry and the decay.
+    Takes the gradients of the weights and momentum after the chunk. Returns those of x and e; of w, m and
+    w0 (added to `d_w0`); of D and C's last row, `[BT]`; and of the last beta and carry and the decay.
     """
     along = dot(x, dw, PRECISION)
     de = -C_last[:, None] * along
@@ -209,7 +258,7 @@ def read_and_write_backward(
     d_beta_last = tl.sum(dw * moved)
     d_carry_last = 0.0
     d_decay = 0.0
-    d_D = tl.zeros_like(beta)
+    d_D = tl.zeros_like(D)
     if MOMENTUM:
         along = dot(x, dm, PRECISION)
         de -= D[:, None] * along
@@ -219,33 +268,41 @@ def read_and_write_backward(
         d_decay = tl.sum(dm * m)
         dm = decay * dm + carry_last * dw
     dw = beta_last * dw
+    return dx, de, dw, dm, d_w0, d_D, d_C_last, d_beta_last, d_carry_last, d_decay
 
-    d_beta = tl.zeros_like(beta)
+
+@triton.jit
+def read_backward(
+    y,
+    dz,
+    w,
+    m,
+    w0,
+    dw,
+    dm,
+    d_w0,
+    beta,
+    carry,
+    MOMENTUM: tl.constexpr,
+    TO_INITIAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Back through `read`.
+
+    Takes the gradient of z. Returns those of y; of w, m and w0 (added to `dw`, `dm` and `d_w0`); and of
+    beta and carry, `[BT]`.
+    """
+    dy = beta[:, None] * dot(dz, tl.trans(w), PRECISION)
+    dw += dot(tl.trans(y), beta[:, None] * dz, PRECISION)
+    moved = w
     d_carry = tl.zeros_like(beta)
-    dy = tl.zeros_like(x)
-    if READ:
-        dy = beta[:, None] * dot(dz, tl.trans(w), PRECISION)
-        dw += dot(tl.trans(y), beta[:, None] * dz, PRECISION)
-        d_beta = tl.sum(dz * dot(y, moved, PRECISION), 1)
-        if TO_INITIAL:
-            dy += (1 - beta)[:, None] * dot(dz, tl.trans(w0), PRECISION)
-            d_w0 += dot(tl.trans(y), (1 - beta)[:, None] * dz, PRECISION)
-        if MOMENTUM:
-            dy += carry[:, None] * dot(dz, tl.trans(m), PRECISION)
-            dm += dot(tl.trans(y), carry[:, None] * dz, PRECISION)
-            d_carry = tl.sum(dz * dot(y, m, PRECISION), 1)
-    return (
-        dx,
-        de,
-        dy,
-        dw,
-        dm,
-        d_w0,
-        d_beta,
-        d_carry,
-        d_D,
-        d_C_last,
-        d_beta_last,
-        d_carry_last,
-        d_decay,
-    )
+    if TO_INITIAL:
+        moved = w - w0
+        dy += (1 - beta)[:, None] * dot(dz, tl.trans(w0), PRECISION)
+        d_w0 += dot(tl.trans(y), (1 - beta)[:, None] * dz, PRECISION)
+    d_beta = tl.sum(dz * dot(y, moved, PRECISION), 1)
+    if MOMENTUM:
+        dy += carry[:, None] * dot(dz, tl.trans(m), PRECISION)
+        dm += dot(tl.trans(y), carry[:, None] * dz, PRECISION)
+        d_carry = tl.sum(dz * dot(y, m, PRECISION), 1)
+    return dy, dw, dm, d_w0, d_beta, d_carry
