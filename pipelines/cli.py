@@ -13,6 +13,7 @@ from titans_ts.pipelines.dna.pretrain import pretrain
 from titans_ts.pipelines.dna.scan import scan
 from titans_ts.pipelines.dna.surprise import surprisal, surprise
 from titans_ts.pipelines.dna.variants import variants
+from titans_ts.pipelines.memory import echo_idle_memory, memory
 from titans_ts.pipelines.options import (
     Columns,
     ContextLength,
@@ -135,6 +136,7 @@ for command, short_help in (
     (surprise, "Write a memory's surprise along a genome."),
     (surprisal, "Write the surprisal of a genome's nucleotides."),
     (tune, "Search for good parameters."),
+    (memory, "Report whether a saved model uses its memory."),
 ):
     app.command(short_help=short_help)(command)
 
@@ -172,6 +174,7 @@ def _run(
     if job.improvement == job.improvement:
         word = "lower" if job.improvement > 0 else "higher"
         typer.echo(f"\non average {abs(job.improvement):.1%} {word} than seasonal naive\n")
+    echo_idle_memory(forecaster)
     for path in write_forecast(job, out, report):
         typer.echo(f"wrote {path}")
     if save is not None:

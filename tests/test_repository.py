@@ -28,7 +28,7 @@ LAYERS = {  # a package may import these and itself; datasets and kernels stand 
     "kernels": set(),
     "nn": {"config", "datasets", "kernels"},
     "training": {"config", "datasets", "nn"},
-    "estimator": {"config", "nn"},
+    "estimator": {"config", "nn", "reporting"},
     "forecasting": {"config", "datasets", "estimator", "nn", "training"},
     "genomics": {"config", "datasets", "estimator", "nn", "training"},
     "tuning": {"config", "datasets", "estimator", "forecasting", "genomics", "nn", "training"},

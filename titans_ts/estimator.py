@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import numbers
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from titans_ts.config import (
     BackboneConfig,
@@ -28,6 +30,14 @@ from titans_ts.config import (
     to_dict,
 )
 from titans_ts.nn.checkpoint import load_directory, save_directory
+from titans_ts.nn.memory_use import (
+    MemoryObserver,
+    head_outputs,
+    memory_off,
+    relative_change,
+    write_off,
+)
+from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 
 __all__ = ["TitansEstimator", "model_weights", "plain"]
 
@@ -130,6 +140,70 @@ class TitansEstimator(BaseEstimator, ABC):
             "fitted": fitted | {"history": self.history_},
         }
         save_directory(path, config, tensors)
+
+    def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
+        """Measure how much the fitted model uses its memory.
+
+        The model reads X three times: as it is; with the memory's write off, so that the memory stays as
+        it was learned in training; and with zeros instead of what is read from the memory.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame; list of str
+            Of a forecaster: a series, as for :meth:`backtest`, whose rolling forecasts are scored; or a
+            batch of windows `[N, context_length, C]`. Of an estimator for DNA: N sequences.
+        y : array, optional
+            The target, for the scores. Of windows: the values after them `[N, prediction_length, C]`; of
+            sequences: labels or values, as for :meth:`fit`. A series is its own target, and y is ignored.
+
+        Returns
+        -------
+        MemoryReport
+            Tables (`blocks`, `heads`, `stream`, `scores`) and a `verdict`; `print` and notebooks show
+            them, and `plot()` draws them. Gates and shares are those of the first 65 536 tokens, about.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X or y cannot be used.
+        """
+        check_is_fitted(self, "model_")
+        scores, outputs = {}, []
+        observer = MemoryObserver(self.model_)
+        for name, switch in (
+            ("write on", observer),
+            ("write off", write_off(self.model_)),
+            ("no memory", memory_off(self.model_)),
+        ):
+            with switch, head_outputs(self.model_) as collected:
+                scores[name] = self._scores_of(X, y)
+            outputs.append(collected)
+        config: Any = self.model_.config
+        backbone = config.backbone
+        return make_report(
+            f"a {type(self).__name__} with {backbone.n_layers} {backbone.variant.upper()} blocks",
+            observer.uses(),
+            scores,
+            (relative_change(outputs[0], outputs[1]), relative_change(outputs[0], outputs[2])),
+            self._token_unit,
+        )
+
+    @abstractmethod
+    def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
+        """Read X with the model, and return scores by name, the most important one first."""
+
+    @property
+    @abstractmethod
+    def _token_unit(self) -> tuple[str | None, int]:
+        """`unit` and `per_token` of a :class:`MemoryReport`."""
+
+    def _print_idle_memory(self) -> None:
+        """Print a line after a fit whose memory is idle, if the estimator shows its progress."""
+        line = idle_memory(self.history_)
+        if line is not None and self.get_params(deep=False)["progress_bar"]:
+            tqdm.write(line, file=sys.stderr)
 
     @classmethod
     def load(cls: type[Estimator], path: str | Path, *, device: str | None = None) -> Estimator:

@@ -9,6 +9,7 @@ import typer
 
 from titans_ts.config import SequenceConfig
 from titans_ts.pipelines.dna.options import SoftMasked
+from titans_ts.pipelines.memory import echo_idle_memory
 from titans_ts.pipelines.options import (
     GroupsColumn,
     LabelColumn,
@@ -169,6 +170,7 @@ def classify(
         where = "held-out" if job.held_out else "test"
         typer.echo(f"\non {len(job.predictions)} {where} sequences:\n")
         typer.echo(job.scores.to_string(float_format="{:.3f}".format))
+    echo_idle_memory(classifier)
     typer.echo(f"\nwrote {write_classify(job, out)}")
     if save is not None:
         typer.echo(f"wrote {save}/")

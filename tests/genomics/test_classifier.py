@@ -332,7 +332,9 @@ def test_a_validation_part_may_be_given():
     right = small(**options).fit(sequences, labels, validation=(sequences, labels))
     best = [np.argmin([h["validation_loss"] for h in f.history_]) for f in (wrong, right)]
     assert best[0] < best[1]  # what the other labels like least is learning
-    with pytest.raises(ValueError, match="validation y has '6', which is no class of y; drop it"):
+    with pytest.raises(
+        ValueError, match="validation y has '6', which is none of the classes; drop it"
+    ):
         small().fit(sequences, labels, validation=(sequences, labels + 6))
     with pytest.raises(ValueError, match=r"validation y has shape \(1,\), for 60"):
         small().fit(sequences, labels, validation=(sequences, [0]))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from tests.support import small_settings
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
 from titans_ts.pipelines import read_frame
@@ -50,6 +51,24 @@ def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
     frame = read_frame(csv)
     np.testing.assert_allclose(loaded.predict(frame)["y0"], table["y0"])
     assert list(loaded.predict().index) == list(table.index)
+
+
+def test_memory_reports_on_a_saved_forecaster(csv, tmp_path):
+    model, plot = tmp_path / "model", tmp_path / "memory.png"
+    idle = {"memory": {"write": False}}
+    forecaster = TitansForecaster(
+        4, 16, **small_settings(patch_length=8, patch_stride=4), model_options=idle
+    )
+    forecaster.fit(read_frame(csv)).save(model)
+    result = CliRunner().invoke(
+        app, ["memory", str(csv), "--model", str(model), "--plot", str(plot)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "Memory of a TitansForecaster with 1 MAC blocks; " in result.output
+    assert (
+        "The memory is idle: with its write off the outputs change by 0.0 %, and" in result.output
+    )
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_same_seed_same_table(csv, tmp_path):

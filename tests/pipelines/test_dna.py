@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from titans_ts import TitansClassifier, TitansRegressor
 from titans_ts.datasets import FastaRegions
 from titans_ts.pipelines.cli import app, main
+from titans_ts.pipelines.memory import echo_idle_memory
 from titans_ts.pipelines.options import contig_names
 
 pytest.importorskip("pyfaidx")
@@ -200,6 +202,25 @@ def test_scan_surprise_and_variants(folder, tmp_path):
     values = ["--model", folder / "r", "--quiet", "--out", tmp_path / "w.csv"]
     run("variants", *asked, *values)  # of a regressor, too
     assert not np.allclose(pd.read_csv(tmp_path / "w.csv")["effect"][0], effects["effect"][0])
+
+
+def test_memory_reports_on_a_saved_classifier(folder, tmp_path):
+    arguments = ["memory", folder / "test.csv", "--model", folder / "m"]
+    output = run(*arguments, "--plot", tmp_path / "memory.png")
+    assert "Memory of a TitansClassifier with" in output
+    assert "log loss" in output
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+    output = run("memory", folder / "asked.csv", "--model", folder / "m")  # without labels
+    assert "log loss" not in output
+    assert "with its write off the outputs change by" in output
+
+
+def test_the_summary_of_a_fit_names_an_idle_memory(capsys):
+    for change, line in ((0.004, "The memory is idle: with its write off the outputs"), (0.4, "")):
+        echo_idle_memory(SimpleNamespace(history_=[{"memory_change": change}]))
+        printed = capsys.readouterr().out.strip()
+        assert printed.startswith(line)
+        assert bool(printed) is bool(line)
 
 
 def test_contigs_that_are_not_there_and_letters_that_are_none(folder, tmp_path):

@@ -18,6 +18,11 @@ from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.frequency import usual_season
+from titans_ts.forecasting.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    weighted_quantile_loss,
+)
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
@@ -160,6 +165,38 @@ class ForecasterEvaluation(ForecasterParameters):
         check_is_fitted(self, "model_")
         panel = self.predictor.read(X, 1, self._tail)
         return panel.format_rows(self.predictor.surprise(panel))
+
+    def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
+        """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
+        if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
+            errors = self.backtest(X, progress_bar=False).metrics().loc["titans"]
+            return {name: float(errors[name]) for name in ("mase", "mse", "wql")}
+        config = self.model_.config
+        if config.n_known:
+            raise ValueError(
+                "X is a batch of windows, but the model needs the known covariates of the steps after "
+                "them; give a series"
+            )
+        panel = self.predictor.read_history(X, self._tail)
+        point, quantiles = self.predictor.forecast(panel, None, None)
+        if y is None:
+            return {}
+        actual = np.asarray(y, dtype=np.float64)
+        if actual.shape != point.shape:
+            raise ValueError(
+                f"y has shape {actual.shape}; for these windows, give the steps after them, "
+                f"{point.shape}, or None"
+            )
+        return {
+            "mse": float(mean_squared_error(actual, point)),
+            "mae": float(mean_absolute_error(actual, point)),
+            "wql": float(weighted_quantile_loss(actual, quantiles, config.quantile_levels)),
+        }
+
+    @property
+    def _token_unit(self) -> tuple[str | None, int]:
+        config = self.model_.config
+        return (None if config.tokens == "variate" else "steps"), config.patch_stride
 
     def detect_anomalies(
         self,

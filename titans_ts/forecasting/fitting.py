@@ -21,7 +21,14 @@ from titans_ts.forecasting.stateful import STREAMS
 from titans_ts.forecasting.windows import PanelWindows, validation_rows
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.series.tokenizers import n_patches
-from titans_ts.training import StreamLoss, batches, forecast_loss, stream_batches, train
+from titans_ts.training import (
+    StreamLoss,
+    batches,
+    forecast_loss,
+    memory_change,
+    stream_batches,
+    train,
+)
 
 __all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
 
@@ -121,6 +128,7 @@ def fit_forecaster(
         progress_bar=progress_bar,
         trainer_kwargs=trainer_kwargs,
     )
+    history[-1] |= memory_change(network, forecast_loss, held_out)
     scaled: Any = values  # float32, where a panel that was read has float64
     return FittedForecaster(predictor, history, border, dataclasses.replace(panel, values=scaled))
 

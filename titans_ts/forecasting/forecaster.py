@@ -119,7 +119,9 @@ class TitansForecaster(ForecasterEvaluation):
     freq_ : offset, int or None
         Frequency of the fitted rows; None for an array.
     history_ : list of dict
-        Losses of every epoch.
+        Losses of every epoch. The last record also has `memory_change`, a first look at what
+        :meth:`memory_report` measures: the change of the outputs for some validation windows with the
+        memory's write off, in standard deviations of the outputs.
     n_features_in_ : int
         C, number of variates.
     feature_names_in_ : ndarray
@@ -202,6 +204,7 @@ class TitansForecaster(ForecasterEvaluation):
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
         self._remember(panel, scaled=fitted.scaled.values)
+        self._print_idle_memory()
         return self
 
     def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:

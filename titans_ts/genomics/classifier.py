@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import matthews_corrcoef
 from sklearn.utils import Tags, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
@@ -108,7 +109,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     classes_ : ndarray
         The sorted labels. For several labels per sequence: their names (a frame's columns) or numbers.
     history_ : list of dict
-        The losses of every epoch.
+        The losses of every epoch. The last record also
+        has `memory_change`, a first look at what :meth:`memory_report` measures: the change of the
+        outputs for some validation sequences with the memory's write off, in their standard deviations.
 
     Examples
     --------
@@ -235,6 +238,25 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         probabilities: NDArray[np.float64] = expit(logits) if labels else softmax(logits, 1)
         return probabilities
 
+    def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
+        """The log loss, and Matthews' correlation coefficient; over all labels, if there are several."""
+        one_label = self.model_.config.output == "classes"
+        true = None if y is None else _codes(y, len(X), self.classes_, 1 if one_label else 2, "y")
+        probabilities = self.predict_proba(X)
+        if true is None:
+            return {}
+        if one_label:
+            predicted = probabilities.argmax(1)
+            probabilities = probabilities[np.arange(len(true)), true]
+        else:
+            predicted = probabilities > 0.5
+            probabilities = np.where(true > 0, probabilities, 1 - probabilities)
+        least = np.finfo(np.float64).tiny
+        return {
+            "log loss": -float(np.log(probabilities.clip(least)).mean()),
+            "mcc": float(matthews_corrcoef(true.ravel(), predicted.ravel())),
+        }
+
     def _label_score(self, label: Any) -> Callable[[Tensor], Tensor]:
         """Return a function of logits `[N, n]` that returns the log-odds `[N]` of a class or label.
 
@@ -301,13 +323,13 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return classes, codes.astype(np.int64)
 
 
-def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
+def _codes(
+    y: Any, n: int, classes: NDArray[Any], ndim: int, name: str = "validation y"
+) -> NDArray[Any]:
     """Return labels of n sequences as :func:`_read_labels` does, for known classes."""
     labels = np.asarray(y)
     if labels.ndim == 0 or len(labels) != n:
-        raise ValueError(
-            f"validation y has shape {labels.shape}, for {n} sequences; give one label each"
-        )
+        raise ValueError(f"{name} has shape {labels.shape}, for {n} sequences; give one label each")
     if ndim == 2:
         if labels.shape[1:] != classes.shape or not np.isin(labels, (0, 1)).all():
             raise ValueError(
@@ -315,10 +337,10 @@ def _codes(y: Any, n: int, classes: NDArray[Any], ndim: int) -> NDArray[Any]:
             )
         return labels.astype(np.float32)
     if labels.shape not in ((n,), (n, 1)):
-        raise ValueError(f"validation y has shape {labels.shape}; give one label each, as in y")
+        raise ValueError(f"{name} has shape {labels.shape}; give one label each")
     codes = pd.Index(classes).get_indexer(labels.ravel())
     if (codes < 0).any():
         raise ValueError(
-            f"validation y has {str(labels.ravel()[codes < 0][0])!r}, which is no class of y; drop it"
+            f"{name} has {str(labels.ravel()[codes < 0][0])!r}, which is none of the classes; drop it"
         )
     return codes.astype(np.int64)

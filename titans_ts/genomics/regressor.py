@@ -34,7 +34,9 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
     mean_, scale_ : ndarray
         `[n]`, mean and standard deviation of every value in training.
     history_ : list of dict
-        The losses of every epoch, in squared standard deviations.
+        The losses of every epoch, in squared standard deviations. The last record also
+        has `memory_change`, a first look at what :meth:`memory_report` measures: the change of the
+        outputs for some validation sequences with the memory's write off, in their standard deviations.
 
     Examples
     --------
@@ -173,16 +175,34 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         ValueError
             If y has another shape than the predictions, or too few values.
         """
-        target, predicted = _read_values(y, "y", len(X)), self._values(X)
+        target = _read_values(y, "y", len(X))
+        return self._r2(target, self._values(X), sample_weight)
+
+    def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
+        """The mean squared error in standard deviations of the fitted values, and R squared."""
+        target = None if y is None else _read_values(y, "y", len(X))
+        predicted = self._values(X)
+        if target is None:
+            return {}
+        r2 = self._r2(target, predicted)
+        return {"mse": float(np.nanmean(((target - predicted) / self.scale_) ** 2)), "r2": r2}
+
+    def _r2(
+        self,
+        target: NDArray[np.float64],
+        predicted: NDArray[np.float64],
+        sample_weight: Any = None,
+    ) -> float:
+        """Return the mean R squared over the values `[N, ...]`."""
+        n = len(predicted)
         if target.shape != predicted.shape:
             shape = predicted[:, 0].shape if self._flat else predicted.shape
-            raise ValueError(f"y has shape {np.asarray(y).shape}, but {shape} is predicted")
-        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight)
-        check_consistent_length(X, weight)
+            given = target[:, 0].shape if target.shape[1:] == (1,) else target.shape
+            raise ValueError(f"y has shape {given}, but {shape} is predicted")
+        weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
+        check_consistent_length(predicted, weight)
         scores = []
-        for own, other in zip(
-            target.reshape(len(X), -1).T, predicted.reshape(len(X), -1).T, strict=True
-        ):
+        for own, other in zip(target.reshape(n, -1).T, predicted.reshape(n, -1).T, strict=True):
             known = ~np.isnan(own)
             if known.sum() > 1:
                 scores.append(r2_score(own[known], other[known], sample_weight=weight[known]))

@@ -54,7 +54,7 @@ from titans_ts.genomics.splitting import check_groups, hold_out
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
 from titans_ts.nn.dna.nucleotides import SOFT_MASKED
 from titans_ts.nn.dna.tokenizers import learn_merges
-from titans_ts.training import bucketed_batches, sequence_loss, train
+from titans_ts.training import bucketed_batches, memory_change, sequence_loss, train
 from titans_ts.types import (
     Directions,
     DNATokenizerName,
@@ -276,6 +276,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             refit = validation is None
             fitted = self._fit_kmer_model(kmer_model, model, *parts, weight, seed, refit=refit)
         self.model_, self.history_, self.kmer_model_ = model, history, fitted
+        self._print_idle_memory()
 
     def _trained(
         self,
@@ -329,6 +330,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
             )
+            history[-1] |= memory_change(model, sequence_loss, validation)
         return model, history
 
     def _fit_kmer_model(
@@ -370,6 +372,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             check_lengths(codes, self.model_.config.length)
         logits = network_logits(self.model_, codes)
         return logits if self.kmer_model_ is None else self.kmer_model_.combine(logits, list(codes))
+
+    @property
+    def _token_unit(self) -> tuple[str | None, int]:
+        config = self.model_.config
+        return (None if config.tokenizer == "bpe" else "letters"), config.stride
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""

@@ -9,6 +9,7 @@ from titans_ts.nn.dna.nucleotides import SOFT_MASKED
 from titans_ts.nn.dna.pooling import POOLINGS
 from titans_ts.nn.dna.tokenizers import DNA_TOKENIZERS, DNATokenizer
 from titans_ts.nn.memory import NeuralMemory, NeuralMemoryOutput, NeuralMemoryState
+from titans_ts.nn.memory_use import MemoryObserver, write_off
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.series.outputs import OUTPUTS
 from titans_ts.nn.series.scalers import SCALERS
@@ -30,6 +31,7 @@ __all__ = [
     "Block",
     "DNATokenizer",
     "ForecastingModel",
+    "MemoryObserver",
     "Mixer",
     "MixerOutput",
     "NeuralMemory",
@@ -48,4 +50,5 @@ __all__ = [
     "load_state",
     "save_model",
     "save_state",
+    "write_off",
 ]

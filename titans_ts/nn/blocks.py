@@ -76,6 +76,10 @@ class Mixer(nn.Module, ABC):
     def forward(self, x: Tensor, state: Any, lengths: Tensor | None = None) -> MixerOutput:
         """Read the next tokens `[B, T, D]`; only the first `lengths` `[B]` are present (default: all)."""
 
+    def emptied(self, state: Any, fresh: Any) -> Any:
+        """Return a state with the memory of `fresh`, a first state, and all else as it is."""
+        return state
+
 
 class LMM(Mixer):
     """The memory alone: y = M([P; x]); P is written once, before the stream."""
@@ -91,6 +95,9 @@ class LMM(Mixer):
         self, x: Tensor, state: NeuralMemoryState, lengths: Tensor | None = None
     ) -> MixerOutput:
         return MixerOutput(*self.memory(x, state, _mask(x, lengths)))
+
+    def emptied(self, state: NeuralMemoryState, fresh: NeuralMemoryState) -> NeuralMemoryState:
+        return state._replace(memory=fresh.memory)
 
 
 class SWA(Mixer):
@@ -136,6 +143,9 @@ class MAG(Mixer):
         m, memory, surprise = self.memory(x, state.memory, _mask(x, lengths))
         return MixerOutput(self.gate(y, m), MAGState(memory, attention), surprise)
 
+    def emptied(self, state: MAGState, fresh: MAGState) -> MAGState:
+        return state._replace(memory=state.memory._replace(memory=fresh.memory.memory))
+
 
 class MALState(NamedTuple):
     """State of :class:`MAL`; `persistent` `[B, N_p, D]` is the memory's output for P."""
@@ -165,6 +175,10 @@ class MAL(Mixer):
         y, memory, surprise = self.memory(x, state.memory, _mask(x, lengths))
         y, attention = self.attention(self.norm(y), state.persistent, state.attention, lengths)
         return MixerOutput(y, MALState(memory, attention, state.persistent), surprise)
+
+    def emptied(self, state: MALState, fresh: MALState) -> MALState:
+        memory = state.memory._replace(memory=fresh.memory.memory)
+        return state._replace(memory=memory, persistent=fresh.persistent)
 
 
 class MACState(NamedTuple):
@@ -235,6 +249,10 @@ class MAC(Mixer):
             for parts in (outputs, surprises)
         )
         return MixerOutput(y, state, surprise)
+
+    def emptied(self, state: MACState, fresh: MACState) -> MACState:
+        memory = state.memory._replace(memory=fresh.memory.memory)
+        return state._replace(memory=memory, start=fresh.start)
 
     def _start(self, slots: ChunkLayout, stop: int, weights: Weights, start: Weights) -> Weights:
         """Return the memory to read after slot `stop`: the new one where a sample ended a segment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import MemoryConfig
@@ -178,6 +179,25 @@ class NeuralMemory(nn.Module):
         y = self._output(read_memory(q, weights), gate)
         return (y if packing is None else packing.unpack(y)), conv
 
+    def gates_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gates of tokens x `[B, T, D]` for a report; `[B, T, H]` each.
+
+        They are the write strength, theta / (1 - eta) as a share of its bound; the forget gate alpha;
+        and the momentum eta. A gate that the memory does not have is 0.
+        """
+        logits = F.linear(x, self.in_proj.weight[4 * x.shape[-1] :])
+        forget, momentum, lr = self._gates(logits)
+        absent = torch.zeros_like(lr)
+        forget = absent if forget is None else forget
+        momentum = absent if momentum is None else momentum
+        kept = (1 - momentum).clamp_min(torch.finfo(lr.dtype).tiny)
+        return lr * (2 * self._together) / kept, forget, momentum
+
+    @property
+    def _together(self) -> int:
+        """Number of tokens whose errors may be taken of one memory, so that their steps add up."""
+        return 1 if self.config.error_at == "token" else self.config.chunk_size
+
     def _advance(
         self, x: Tensor, state: NeuralMemoryState | None, lengths: Tensor | None
     ) -> NeuralMemoryOutput:
@@ -238,8 +258,7 @@ class NeuralMemory(nn.Module):
         values = torch.sigmoid(logits + self.gate_bias).unflatten(2, (-1, self.n_heads)).unbind(2)
         gates = dict(zip(self.gates, values, strict=True))
         forget, momentum = gates.get("forget"), gates.get("momentum")
-        together = 1 if self.config.error_at == "token" else self.config.chunk_size
-        lr = gates["lr"] / (2 * together)
+        lr = gates["lr"] / (2 * self._together)
         if momentum is not None:
             lr = torch.addcmul(lr, lr, momentum, value=-1)
         return forget, momentum, lr

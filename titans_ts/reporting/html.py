@@ -76,6 +76,9 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
         "epochs": len(model.history_),
         "seconds of training": f"{model.history_[-1]['seconds']:.0f}",
     }
+    if "memory_change" in model.history_[-1]:
+        change = f"{model.history_[-1]['memory_change']:.1%}"
+        settings["change of the outputs without the memory's writing"] = change
     body = _FORECAST.format(
         n_windows=f"{job.n_windows:,}",
         horizon=horizon,

@@ -9,6 +9,7 @@ from titans_ts.training.losses import (
     split_known,
     target_loss,
 )
+from titans_ts.training.memory_change import memory_change
 
 __all__ = [
     "LAST_CHECKPOINT",
@@ -17,6 +18,7 @@ __all__ = [
     "bucketed_batches",
     "cut_by_length",
     "forecast_loss",
+    "memory_change",
     "sequence_loss",
     "split_known",
     "stream_batches",

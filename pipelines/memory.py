@@ -1,0 +1,92 @@
+"""The command `memory`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from titans_ts.pipelines.dna.options import load_estimator
+from titans_ts.pipelines.options import (
+    Columns,
+    LabelColumn,
+    Labels,
+    SequenceColumn,
+    Threads,
+    TimeColumn,
+    check_matplotlib,
+    column_list,
+)
+
+__all__ = ["echo_idle_memory", "memory"]
+
+
+def echo_idle_memory(estimator: Any) -> None:
+    """Print a line if the memory of a fitted estimator is idle."""
+    from titans_ts.reporting.memory import idle_memory
+
+    line = idle_memory(estimator.history_)
+    if line is not None:
+        typer.echo(f"\n{line} See `titans-ts memory`.")
+
+
+def memory(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A series as for `forecast`, or sequences as for `classify`."
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", help="A saved forecaster, classifier or regressor.")
+    ],
+    plot: Annotated[Path | None, typer.Option(help="Write the picture to this .png file.")] = None,
+    time_column: TimeColumn = None,
+    columns: Columns = None,
+    sequence_column: SequenceColumn = "sequence",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
+    threads: Threads = 1,
+) -> None:
+    """Report whether a saved model uses its memory.
+
+    The model reads DATA as it is, with the memory's write off, and without a memory. The report has what
+    the memory adds to each block, its gates and half-lives, and the scores (of sequences: if there are
+    labels). Use data that the model was not trained on.
+    """
+    import torch
+
+    from titans_ts.datasets.atomic import replace_file
+    from titans_ts.nn.checkpoint import load_directory
+
+    torch.set_num_threads(threads)
+    if plot is not None:
+        check_matplotlib("picture")
+    estimator: Any
+    if load_directory(model)[0].get("estimator") == "TitansForecaster":
+        from titans_ts.forecasting import TitansForecaster
+        from titans_ts.pipelines.ingest import read_frame
+
+        estimator, y = TitansForecaster.load(model), None
+        X: Any = read_frame(
+            data, time_column=time_column, columns=column_list(columns), say=typer.echo
+        )
+    else:
+        from titans_ts.datasets import read_sequences
+
+        estimator = load_estimator(model, threads, quiet=True)
+        table = read_sequences(
+            data, sequence_column=sequence_column, label_column=label_column, labels=labels
+        )
+        X, y = table["sequence"].to_numpy(), table.get("label")
+        classes = getattr(estimator, "classes_", None)
+        if y is not None and classes is not None and classes.dtype.kind in "UO":
+            y = y.astype(str)
+    report = estimator.memory_report(X, y)
+    typer.echo(report)
+    if plot is not None:
+        from titans_ts.reporting.plots import figure_png
+
+        replace_file(plot, figure_png(report.plot()))
+        typer.echo(f"\nwrote {plot}")
