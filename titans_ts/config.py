@@ -72,8 +72,8 @@ class MemoryConfig(Options):
     """Activation of the gate on the memory's output: twice a sigmoid, which starts at one, or SiLU, which
     starts near zero."""
     values: Literal["bounded", "unit"] = "bounded"
-    """Values that are written: "bounded", shorter than one and in the order of their lengths; or "unit", of
-    length one."""
+    """Values that are written: "bounded", shorter than one and in the order of their lengths; or "unit",
+    of length one."""
     write: bool = True
     """False never writes nor forgets: the control that shows what the memory adds."""
 

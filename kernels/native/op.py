@@ -42,9 +42,9 @@ SAVED = 40
 saves every k-th one."""
 
 LARGEST = 2**22
-"""Largest number of numbers in all saved boundaries; with more, the forward pass saves every k-th one. The
-C library returns a block of 32 MiB to the system after each use. To clear its pages again took longer than
-to compute the boundaries again."""
+"""Largest number of numbers in all saved boundaries; with more, every k-th one is saved. The C library
+returns a block of 32 MiB to the system after each use, and to clear its pages again took longer than to
+compute the boundaries again."""
 
 _WORK = 2**22
 """Number of multiplications (tokens times weights) that justify a thread: about 100 microseconds."""
