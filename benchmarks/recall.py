@@ -10,7 +10,8 @@ batches were right, and the accuracy at every length, as the median over the see
 key-value pairs, then the N keys in another order among noise; with a `--length` of 3 N there is no noise.
 
 A row is a variant and the depth of its memory, "swa" for attention alone, or one of the delta rules
-of :mod:`delta_rules`. `--set` changes the memory of every row: `--set chunk_size=64 momentum=False`.
+of :mod:`delta_rules`. `--set` changes the memory or the backbone of every row: `--set chunk_size=64
+n_persistent=0`. `--ablation` leaves out or changes one part of every row's layer after the other.
 Results are added to `results/recall.json` after every row.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import json
 import shlex
 import statistics
@@ -39,6 +41,22 @@ from titans_ts.nn.blocks import BLOCKS
 DELTA = {"gated-delta": GatedDelta, "momentum-delta": MomentumDelta}
 ROWS = [f"{variant} {depth}" for variant in ("lmm", "mac", "mag", "mal") for depth in (1, 2)]
 ROWS += ["swa", *DELTA]
+ABLATION: list[dict[str, Any]] = [
+    {},
+    {"momentum": False},
+    {"forget": False},
+    {"momentum": False, "forget": False},
+    {"conv_size": 1},
+    {"n_persistent": 0},
+    {"write": False},
+    {"error_at": "chunk"},
+    {"output_gate": "silu"},
+    {"values": "unit"},
+    {"chunk_size": 1},
+    {"chunk_size": 64},
+    {"chunk_size": 256},
+]
+"""What `--ablation` sets, one row each."""
 TIMES = (1, 4, 16, 64)
 LONGEST = 4096
 ENOUGH = 0.95
@@ -62,7 +80,10 @@ class Model(nn.Module):
 def build(task: Task, row: str, args: argparse.Namespace) -> Model:
     """Build the model of a row."""
     variant, _, depth = row.partition(" ")
-    memory = MemoryConfig(depth=int(depth or 1), **args.set)
+    names = {f.name for f in dataclasses.fields(MemoryConfig)}
+    memory = MemoryConfig(
+        depth=int(depth or 1), **{k: v for k, v in args.set.items() if k in names}
+    )
     config = BackboneConfig(
         variant=variant,  # type: ignore[arg-type]
         d_model=args.width,
@@ -70,6 +91,7 @@ def build(task: Task, row: str, args: argparse.Namespace) -> Model:
         n_heads=args.heads,
         dropout=0.0,
         memory=memory,
+        **{k: v for k, v in args.set.items() if k not in names},
     )
     return Model(task, config)
 
@@ -193,6 +215,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64, help="test sequences of a length")
     parser.add_argument("--marks", nargs="*", type=int, default=[300, 600, 1000])
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--ablation", action="store_true", help="leave out one part at a time")
     parser.add_argument("--name", default="recall", help="file of the results")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
@@ -200,11 +223,13 @@ def main() -> None:
     if args.markdown:
         print(table(json.loads((RESULTS / f"{args.name}.json").read_text())["rows"]))
         return
-    args.set = {k: _value(v) for k, v in (pair.split("=") for pair in args.set)}
+    given = {k: _value(v) for k, v in (pair.split("=") for pair in args.set)}
     args.marks = [m for m in args.marks if m <= args.steps]
     args.command = shlex.join(["python", "benchmarks/recall.py", *sys.argv[1:]])
     torch.set_num_threads(args.threads)
-    run(args)
+    for left_out in ABLATION if args.ablation else [{}]:
+        args.set = given | left_out
+        run(args)
 
 
 def _value(text: str) -> Any:

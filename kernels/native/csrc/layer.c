@@ -1,4 +1,4 @@
-/* One token of every stream through the whole layer of ../../titans_ts/nn/memory.py: projections, gates, memory,
+/* One token of every stream through the whole layer of ../../../titans_ts/nn/memory.py: projections, gates, memory,
    output norm and gate. A stream's step is a few thousand operations, less than what calling them one by one costs. */
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include "memory.h"
 #include "rows.h"
 
-/* What native_layer.py passes, eight bytes a field. All is contiguous but states, which have a stride of the batch each.
+/* What ../layer.py passes, eight bytes a field. All is contiguous but states, which have a stride of the batch each.
    D = H K; rows of `in_proj` are the output's gate, queries, keys and values, and gates, whose logits begin where `lr`,
    `forget` and `momentum` say, or nowhere at -1. */
 struct layer {
@@ -132,7 +132,7 @@ int titans_look(const struct layer *a) {
     return 0;
 }
 
-/* What native_layer.py passes, eight bytes a field: a whole block of ../../titans_ts/nn/blocks.py around a MAC. Contiguous;
+/* What ../layer.py passes, eight bytes a field: a whole block of ../../../titans_ts/nn/blocks.py around a MAC. Contiguous;
    `start` has strides of the batch. x and y of `layer` are not used. */
 struct block {
     struct layer layer;

@@ -1,6 +1,7 @@
 /* The neural memory of one sample and head after the other, chunk by chunk, forward and backward.
 
-   ../README.md derives what is computed and names the symbols; ../chunk.py is the same with one call a product.
+   ../../README.md derives what is computed and names the symbols; ../../chunked/chunk.py and backward.py are the same
+   with one call a product.
    Here a memory stays in the processor's cache from its first chunk to its last, and between two products
    nothing is written that the next does not read. Absent tokens are skipped, so that no chunk has gaps. */
 
@@ -185,7 +186,7 @@ static void take(struct work *w, const struct call *c, int64_t b, int64_t h, con
     gate_in(c->tokens[LR], c->strides[LR], b, h, token, L, w->theta);
 }
 
-/* The shares of a chunk, see ../shares.py; row t stands after t tokens. */
+/* The shares of a chunk, see ../../chunked/coefficients.py; row t stands after t tokens. */
 static void share(struct work *w, int L) {
     const int P = w->square;
     memset(w->ls, 0, (size_t)(L + 1) * P * sizeof(real));

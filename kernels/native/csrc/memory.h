@@ -1,4 +1,4 @@
-/* What native.py passes, eight bytes a field. */
+/* What ../op.py passes, eight bytes a field. */
 
 #ifndef TITANS_MEMORY_H
 #define TITANS_MEMORY_H

@@ -1,4 +1,4 @@
-/* What a layer does to a token before and after its memory, see ../../titans_ts/nn/fused.py: unit vectors of a convolved
+/* What a layer does to a token before and after its memory, see ../../../titans_ts/nn/fused.py: unit vectors of a convolved
    stream, and the gated norm of what was read, forward and backward. Row by row, with nothing in between to memory. */
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "rows.h"
 
-/* What native_units.py passes, eight bytes a field. A stream [B, before + T, C] and taps [before + 1, C] make T rows of C / K
+/* What ../units.py passes, eight bytes a field. A stream [B, before + T, C] and taps [before + 1, C] make T rows of C / K
    vectors, of length one before channel `bounded` and shorter than one from there on. `first` to `last` - 1 are the samples to take. */
 struct units {
     int64_t samples, tokens, channels, before, width, bounded, first, last;
