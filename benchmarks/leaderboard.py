@@ -1,0 +1,194 @@
+"""Eleven forecasting sets of the literature: our fitted models among the published ones.
+
+    python benchmarks/leaderboard.py                     # every set, the default and its controls
+    python benchmarks/leaderboard.py --sets m1_yearly cif_2016 --models default "no backbone"
+    python benchmarks/leaderboard.py --markdown          # the table of the last run; measures nothing
+
+One forecast an item, from all rows of its `train` part. MASE is that of the median, scaled by the error
+of a seasonal naive forecast of the train part; the weighted quantile loss (WQL) is over the levels .1 to
+.9. A model's score is the geometric mean over the sets of its figure divided by that of the seasonal
+naive forecast, which must be the published one. "default" is `TitansForecaster` with its defaults, fitted
+to the set, and its controls are fitted in the same run. The data are in `$TITANS_TS_DATA`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from controls import CONTROLS
+from numpy.typing import NDArray
+from record import RESULTS, data_file, record
+
+from titans_ts import TitansForecaster
+from titans_ts.datasets import load_dataset
+
+LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+MODELS: dict[str, dict[str, Any]] = {"default": {}, **CONTROLS}
+NAIVE = "seasonal_naive"
+FROM_LITERATURE = {
+    "ETTh": ("ETTh1", "ETTh2"),
+    "ETTm": ("ETTm1", "ETTm2"),
+    "exchange_rate": ("exchange_rate",),
+}
+"""Sets that are made of wide ones: a column of these is an item."""
+LITERATURE = {"ETTh": (24, 24, 0), "ETTm": (24, 96, 72), "exchange_rate": (30, 5, 0)}
+"""Their horizon, season and the rows after the test part."""
+
+
+class Set(NamedTuple):
+    """A set: the rows of the train part, and what came after them."""
+
+    train: pd.DataFrame
+    """Columns item_id, step, target."""
+    test: NDArray[np.float64]
+    """`[items, horizon]`, in the order of the items in `train`."""
+    season: int
+
+
+def read(name: str) -> Set:
+    """Read a set."""
+    if name in LITERATURE:
+        horizon, season, after = LITERATURE[name]
+        parts = {}
+        for source in FROM_LITERATURE[name]:
+            frame = load_dataset(source)
+            for column in frame:
+                values = frame[column].to_numpy(float)
+                parts[f"{source}_{column}"] = values[: len(values) - after]
+        train = pd.concat(
+            pd.DataFrame(
+                {"item_id": item, "step": np.arange(len(v) - horizon), "target": v[:-horizon]}
+            )
+            for item, v in parts.items()
+        )
+        return Set(train, np.stack([v[-horizon:] for v in parts.values()]), season)
+    about = pd.read_csv(data_file("zeroshot/sets.csv")).set_index("name").loc[name]
+    frame = pd.read_csv(data_file(f"zeroshot/{name}.csv.gz"))
+    train = frame.loc[frame["part"] == "train", ["item_id", "step", "target"]]
+    test = frame.loc[frame["part"] == "test"].groupby("item_id", sort=False)["target"]
+    order = train["item_id"].unique()
+    after = {item: values.to_numpy(float) for item, values in test}
+    return Set(train, np.stack([after[item] for item in order]), int(about["season"]))
+
+
+def naive(data: Set) -> NDArray[np.float64]:
+    """Repeat the last season of every item, `[items, horizon, levels]`."""
+    horizon = data.test.shape[1]
+    last = [
+        np.resize(values.ffill().to_numpy()[-data.season :], horizon)
+        for _, values in data.train.groupby("item_id", sort=False)["target"]
+    ]
+    return np.repeat(np.stack(last)[..., None], len(LEVELS), 2)
+
+
+def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]:
+    """Fit a model to the train part, and return its quantiles `[items, horizon, levels]`."""
+    forecaster = TitansForecaster(
+        prediction_length=data.test.shape[1],
+        quantile_levels=LEVELS,
+        target="target",
+        timestamp="step",
+        random_state=seed,
+        progress_bar=False,
+    )
+    forecaster.set_params(**options).fit(data.train)
+    found = forecaster.predict_quantiles()
+    order = data.train["item_id"].unique()
+    items = found.index.get_level_values(0).unique()
+    quantiles = found.to_numpy().reshape(len(items), -1, len(LEVELS))
+    return quantiles[items.get_indexer(order)]
+
+
+def scores(data: Set, quantiles: NDArray[np.float64]) -> dict[str, float]:
+    """Return MASE and the weighted quantile loss of forecasts `[items, horizon, levels]`."""
+    scale = np.array(
+        [
+            np.nanmean(np.abs(values.to_numpy()[data.season :] - values.to_numpy()[: -data.season]))
+            if len(values) > data.season
+            else np.nan
+            for _, values in data.train.groupby("item_id", sort=False)["target"]
+        ]
+    )
+    error = data.test[..., None] - quantiles
+    usable = scale > 0
+    mase = np.nanmean(np.abs(error[usable, :, LEVELS.index(0.5)]), 1) / scale[usable]
+    levels = np.array(LEVELS)
+    loss = 2 * np.nansum(np.maximum(levels * error, (levels - 1) * error), (0, 1))
+    return {
+        "mase": round(float(np.nanmean(mase)), 4),
+        "wql": round(float(np.mean(loss) / np.nansum(np.abs(data.test))), 5),
+    }
+
+
+def relative(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the score of every model: geometric means over the sets, relative to the naive forecast."""
+    by = rows.groupby(["model", "set"])[["mase", "wql"]].mean()
+    base = by.loc[NAIVE]
+    ratio = by.div(base.reindex(by.index.get_level_values("set")).to_numpy())
+    found = np.exp(np.log(ratio).groupby("model").mean())
+    found["sets"] = by.groupby("model").size()
+    if "seconds" in rows:
+        found["seconds"] = rows.groupby(["model", "set"])["seconds"].mean().groupby("model").sum()
+    return found.sort_values("mase")
+
+
+def published() -> pd.DataFrame:
+    """Return the published figures: model, set, mase, wql."""
+    frame = pd.read_csv(data_file("zeroshot/published.csv"))
+    return frame.rename(columns={"dataset": "set", "MASE": "mase", "WQL": "wql"})
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay out the scores over the sets of `rows`, ours and the published ones, as a Markdown table."""
+    ours = pd.DataFrame(rows)
+    others = published()
+    others = others[others["set"].isin(ours["set"]) & (others["model"] != NAIVE)]
+    found = relative(pd.concat([ours, others]))
+    lines = ["| model | MASE | WQL | CPU s |", "|---|---|---|---|"]
+    for model, row in found.iterrows():
+        name = f"**{model}**" if model in MODELS else model
+        seconds = f"{row['seconds']:.0f}" if row["seconds"] > 0 else ""
+        lines.append(f"| {name} | {row['mase']:.3f} | {row['wql']:.3f} | {seconds} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    every = list(pd.read_csv(data_file("zeroshot/sets.csv"))["name"]) + list(LITERATURE)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sets", nargs="+", default=every, choices=every)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--name", default="leaderboard", help="file of the results")
+    parser.add_argument("--markdown", action="store_true")
+    args = parser.parse_args()
+    path = RESULTS / f"{args.name}.json"
+    if args.markdown:
+        print(table(json.loads(path.read_text())["rows"]))
+        return
+    torch.set_num_threads(args.threads)
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    for name in args.sets:
+        data = read(name)
+        for model in [NAIVE, *args.models]:
+            for seed in range(1 if model == NAIVE else args.seeds):
+                start = time.process_time()
+                quantiles = naive(data) if model == NAIVE else fitted(data, MODELS[model], seed)
+                row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
+                row["seconds"] = round(time.process_time() - start, 1)
+                print(json.dumps(row), flush=True)
+                key = ("set", "model", "seed")
+                rows = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+        command = f"python benchmarks/leaderboard.py --seeds {args.seeds} --threads {args.threads}"
+        record(args.name, command, rows)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
