@@ -68,6 +68,11 @@ class Mixer(nn.Module, ABC):
         """M, the number of heads that report surprise."""
         self.persistent = nn.Parameter(torch.randn(1, config.n_persistent, config.d_model))
 
+    @property
+    @abstractmethod
+    def output_weight(self) -> Tensor:
+        """Weights that the output is proportional to."""
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> Any:
         """Return the state at the beginning of `batch_size` streams."""
@@ -88,6 +93,10 @@ class LMM(Mixer):
         super().__init__(config)
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
 
+    @property
+    def output_weight(self) -> Tensor:
+        return self.memory.out_proj.weight
+
     def initial_state(self, batch_size: int) -> NeuralMemoryState:
         return repeat_state(self.memory(self.persistent).state, batch_size)
 
@@ -107,6 +116,10 @@ class SWA(Mixer):
         super().__init__(config)
         self.memory_heads = 0
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
+
+    @property
+    def output_weight(self) -> Tensor:
+        return self.attention.out_proj.weight
 
     def initial_state(self, batch_size: int) -> AttentionCache:
         return self.attention.initial_state(batch_size)
@@ -133,6 +146,10 @@ class MAG(Mixer):
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
         self.gate = _Gate(config.d_model)
+
+    @property
+    def output_weight(self) -> Tensor:
+        return self.gate.output_weight
 
     def initial_state(self, batch_size: int) -> MAGState:
         memory = repeat_state(self.memory(self.persistent).state, batch_size)
@@ -163,6 +180,10 @@ class MAL(Mixer):
         self.memory = NeuralMemory(config.d_model, config.n_heads, config.memory)
         self.norm = Norm(config.d_model)
         self.attention = SlidingWindowAttention(config.d_model, config.n_heads, config.window)
+
+    @property
+    def output_weight(self) -> Tensor:
+        return self.attention.out_proj.weight
 
     def initial_state(self, batch_size: int) -> MALState:
         y, memory, _ = self.memory(self.persistent)
@@ -212,6 +233,10 @@ class MAC(Mixer):
         self.attention = SegmentAttention(config.d_model, config.n_heads, config.segment_length)
         self.sum_output = config.mac_output == "sum"
         self.gate = (_Sum if self.sum_output else _Gate)(config.d_model)
+
+    @property
+    def output_weight(self) -> Tensor:
+        return self.gate.output_weight
 
     def initial_state(self, batch_size: int) -> MACState:
         memory = self.memory.initial_state(batch_size)
@@ -282,6 +307,11 @@ class _Sum(nn.Module):
         self.weight = nn.Parameter(torch.full((2 * d_model,), self.start))
         """The weights of y, then those of m."""
 
+    @property
+    def output_weight(self) -> Tensor:
+        """Weights that the result is proportional to."""
+        return self.weight
+
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         """Combine y `[B, T, D]` and m `[B, T, D]`."""
         y, m = self._normalised(y, m)
@@ -298,6 +328,10 @@ class _Gate(_Sum):
 
     start = 1.0
 
+    @property
+    def output_weight(self) -> Tensor:
+        return self.weight[: len(self.weight) // 2]
+
     def forward(self, y: Tensor, m: Tensor) -> Tensor:
         y, m = self._normalised(y, m)
         return y * F.silu(m)
@@ -307,8 +341,15 @@ BLOCKS: dict[str, type[Mixer]] = {"lmm": LMM, "mac": MAC, "mag": MAG, "mal": MAL
 """Every variant by name."""
 
 
+_RESIDUAL_START = 0.1
+"""Share of their usual start that the outputs of a block's two parts have at first."""
+
+
 class Block(nn.Module):
-    """Mixer and feed-forward, each after a norm and with a residual connection."""
+    """Mixer and feed-forward, each after a norm and with a residual connection.
+
+    Both start small, so that a new model is nearly one without blocks.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -318,6 +359,9 @@ class Block(nn.Module):
         self.mixer: Any = BLOCKS[config.variant](config)  # a Mixer with parts of its own
         self.ff = FeedForward(config.d_model, config.ff_expansion, config.dropout)
         self.dropout = config.dropout
+        with torch.no_grad():
+            for weight in (self.mixer.output_weight, self.ff.down.weight, self.ff.down.bias):
+                weight.mul_(_RESIDUAL_START)
 
     def initial_state(self, batch_size: int) -> Any:
         """Return the mixer's state at the beginning of `batch_size` streams."""
