@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from titans_ts.config import check_at_least
 from titans_ts.estimator import plain
-from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
+from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.frequency import usual_season
@@ -22,6 +23,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.watch import watch
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import SeriesLike
 
@@ -140,32 +142,54 @@ class ForecasterEvaluation(ForecasterParameters):
                 refit=refit,
             )
 
-    def surprise(self, X: SeriesLike) -> Any:
-        """The memory's surprise at every value of a series, read from the beginning.
+    def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
+        """How unexpected every value of a series was to a memory that reads it from the beginning.
 
-        The momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the memory's
-        loss, averaged over blocks, heads and the patches that contain a step. Patches are scaled by their
-        window, so that rows up to one window later have an influence.
+        With "series" (default), a memory for each variate reads the values as they are. It begins empty,
+        learns only from this series, and predicts every value from those before it, from one step and
+        from up to `context_length` steps back. The surprise is the absolute error in *usual errors*: 1 is
+        the mean of this stream so far, 6 is six times as much. It can therefore be compared over time,
+        between series and between models, and does not change when the series is multiplied. The neural
+        network has no part in it. :meth:`watch` continues a stream.
+
+        With "network", the momentary surprise of arXiv 2501.00663, equation 8, in the network's blocks:
+        the norm of the gradient of their memories' loss, averaged over blocks, heads and the patches that
+        contain a step. It has no unit and cannot be compared, and rows up to one window later have an
+        influence. It is for those who study the network.
 
         Parameters
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`, of any length.
+        memory : {"series", "network"}
+            Which memory.
 
         Returns
         -------
         array, Series or DataFrame
-            `[T, C]` in the form of X; NaN where a whole patch is missing.
+            `[T, C]` in the form of X; NaN where a value (with "network": a whole patch) is missing. A
+            missing value is absent: the others have the surprise that they would have without it.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X or a parameter cannot be used.
         """
         check_is_fitted(self, "model_")
+        if memory not in ("series", "network"):
+            raise ValueError(f"memory is {memory!r}; choose 'series' or 'network'")
         panel = self.predictor.read(X, 1, self._tail)
-        return panel.format_rows(self.predictor.surprise(panel))
+        if memory == "network":
+            return panel.format_rows(self.predictor.network_surprise(panel))
+        return panel.format_rows(watch(panel, self.model_.config.context_length)[0])
 
     def detect_anomalies(
         self,
         X: SeriesLike,
         *,
-        score: str = "error",
+        score: str = "both",
         risk: float = 1e-3,
         method: str = "quantile",
         reference: SeriesLike | None = None,
@@ -176,16 +200,18 @@ class ForecasterEvaluation(ForecasterParameters):
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        score : {"error", "surprise"}
-            The absolute error of the forecast one step ahead, in deviations of the fitted rows (default);
-            or the memory's :meth:`surprise`, which needs no forecast and marks unusual shapes more than
-            unusual values.
+        score : {"both", "error", "surprise"}
+            "error": the absolute error of the forecast one step ahead, in deviations of the fitted rows.
+            "surprise": that of a memory that reads X, in usual errors, see :meth:`surprise`; it needs no
+            forecast. "both" (default): how rare the rarer of the two is, in powers of ten: 3 is one usual
+            value in a thousand.
         risk : float
             Share of usual values that may be called anomalies (default 0.001).
         method : {"quantile", "evt"}
             How the threshold follows from the risk; "evt" (extreme value theory) is for small risks.
         reference : array, Series or DataFrame, optional
-            A usual series to compute each variate's threshold from (default: X itself).
+            A usual series to compute each variate's threshold from (default: X itself), and with "both"
+            the rarity.
 
         Returns
         -------
@@ -195,23 +221,32 @@ class ForecasterEvaluation(ForecasterParameters):
             no error, and a missing value has no score.
         """
         check_is_fitted(self, "model_")
-        if score not in ("error", "surprise"):
-            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
-        panel, scores = self._scores(X, score)
-        if np.isnan(scores).all():
+        parts = {"both": ("error", "surprise")}.get(score, (score,))
+        if not set(parts) <= {"error", "surprise"}:
+            raise ValueError(f"score is {score!r}; choose 'both', 'error' or 'surprise'")
+        panel, found = self._scores(X, parts)
+        if any(np.isnan(scores).all() for scores in found):
             raise ValueError(
                 f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
                 "history before it"
             )
-        usual = scores if reference is None else self._scores(reference, score)[1]
+        known = found if reference is None else self._scores(reference, parts)[1]
+        if score == "both":
+            scores, usual = (
+                np.maximum(*(rarity(s, k) for s, k in zip(some, known, strict=True)))
+                for some in (found, known)
+            )
+        else:
+            (scores,), (usual,) = found, known
         thresholds = [score_threshold(column, risk, method) for column in usual.T]
         return anomaly_frame(panel, scores, thresholds)
 
-    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
+    def _scores(self, X: Any, parts: tuple[str, ...]) -> tuple[Panel, list[Array]]:
         """Anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
         config = self.model_.config
         panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
-        if score == "error":
-            return panel, self.predictor.one_step_errors(panel)
-        missing = np.isnan(panel.values[:, : config.n_variates])
-        return panel, np.where(missing, np.nan, self.predictor.surprise(panel))
+        compute: dict[str, Callable[[Panel], Array]] = {
+            "error": self.predictor.one_step_errors,
+            "surprise": lambda panel: watch(panel, config.context_length)[0],
+        }
+        return panel, [compute[part](panel) for part in parts]

@@ -20,6 +20,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor, n_scores
+from titans_ts.forecasting.watch import Watched, watch
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
@@ -144,6 +145,7 @@ class TitansForecaster(ForecasterEvaluation):
     _tail: Panel
     _state: Any
     _calibration: Calibration | None
+    _watched: Watched | None = None
 
     def __sklearn_tags__(self) -> Tags:
         """NaN is missing data; there is no y."""
@@ -195,6 +197,7 @@ class TitansForecaster(ForecasterEvaluation):
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
+        self._watched = None
         self._remember(panel, scaled=fitted.scaled.values)
         return self
 
@@ -398,9 +401,54 @@ class TitansForecaster(ForecasterEvaluation):
         self._remember(panel)
         return self
 
-    def reset_memory(self) -> TitansForecaster:
-        """Empty the memory; the rows that the next forecast reads stay."""
+    def watch(self, X: SeriesLike) -> Any:
+        """Return the :meth:`surprise` of the next rows of a stream, and keep what follows rows need.
+
+        The first call begins the stream, wherever that is; every further one continues it. However the
+        rows are split over calls, the surprise is the same. What is kept has a constant size and is
+        saved with the model; :meth:`reset_memory` and :meth:`fit` end the stream. Forecasts do not
+        depend on it: they continue after :meth:`update`.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            In the form of the fitted series; of a long frame, any items, new ones included.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[T, C]` in the form of X, in usual errors; NaN where a value is missing.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used, or begins before the last row that was watched.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(300, 1))
+        >>> X[250] += 12
+        >>> forecaster = TitansForecaster(
+        ...     prediction_length=8, context_length=32, d_model=16, n_heads=2, n_layers=1,
+        ...     max_epochs=1, random_state=0, progress_bar=False,
+        ... ).fit(X[:200])
+        >>> before, after = forecaster.watch(X[:240]), forecaster.watch(X[240:])
+        >>> int(after.argmax())
+        10
+        """
         check_is_fitted(self, "model_")
+        panel = self.predictor.read(X, 1, self._tail)
+        length = self.model_.config.context_length
+        surprise, self._watched = watch(panel, length, self._watched)
+        return panel.format_rows(surprise)
+
+    def reset_memory(self) -> TitansForecaster:
+        """Empty the memory, and that of :meth:`watch`; the rows that the next forecast reads stay."""
+        check_is_fitted(self, "model_")
+        self._watched = None
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
         return self
 
@@ -463,7 +511,9 @@ class TitansForecaster(ForecasterEvaluation):
         return self._calibration
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return pack(FittedParts(self.predictor, self._tail, self._state, self._calibration))
+        return pack(
+            FittedParts(self.predictor, self._tail, self._state, self._calibration, self._watched)
+        )
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
@@ -472,4 +522,5 @@ class TitansForecaster(ForecasterEvaluation):
         parts = unpack(self.model_, fitted, tensors, self._device())
         self._predictor, self._tail = parts.predictor, parts.tail
         self._state, self._calibration = parts.state, parts.calibration
+        self._watched = parts.watched
         self._name_features(self._tail)
