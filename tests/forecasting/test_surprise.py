@@ -87,7 +87,9 @@ def test_any_split_gives_the_same(sizes):
             start += size
     assert_allclose(np.concatenate(parts, 1), whole, rtol=ROUNDING, atol=ROUNDING)
     for found, expected in zip(state, end, strict=True):
-        assert found.shape == expected.shape == start_series(3, LENGTH)[0].shape[:1] + found.shape[1:]
+        assert (
+            found.shape == expected.shape == start_series(3, LENGTH)[0].shape[:1] + found.shape[1:]
+        )
         assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
