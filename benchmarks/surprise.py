@@ -27,8 +27,8 @@ from record import data_file, record
 from sklearn.metrics import roc_auc_score
 
 from titans_ts import TitansForecaster
-from titans_ts.forecasting import series_memory
 from titans_ts.forecasting.anomalies import rarity
+from titans_ts.nn.series import memory as series_memory
 
 Array = NDArray[np.float64]
 

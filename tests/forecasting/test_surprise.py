@@ -13,7 +13,7 @@ from tests.forecasting.cases import small
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
 from titans_ts.forecasting.anomalies import rarity
-from titans_ts.forecasting.series_memory import (
+from titans_ts.nn.series.memory import (
     BOUND,
     HALF_LIFE,
     KEY,

@@ -127,7 +127,7 @@ def rarity(scores: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[n
     Examples
     --------
     >>> usual = np.random.default_rng(0).exponential(size=(10_000, 1))
-    >>> rarity(np.log([[10.0], [1e6]]), usual).round(1)
+    >>> rarity(np.log([[10.0], [1e6]]), usual).round()
     array([[1.],
            [6.]])
     """

@@ -15,9 +15,9 @@ from torch import Tensor
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import Calibration, PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
-from titans_ts.forecasting.series_memory import start_series
 from titans_ts.forecasting.time_index import continued, step_of
 from titans_ts.forecasting.watch import Watched
+from titans_ts.nn.series.memory import start_series
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
 

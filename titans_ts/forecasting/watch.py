@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.panel import Panel
-from titans_ts.forecasting.series_memory import SeriesState, series_surprise, start_series
+from titans_ts.nn.series.memory import SeriesState, series_surprise, start_series
 from titans_ts.nn.state import map_state
 
 __all__ = ["Watched", "watch"]
