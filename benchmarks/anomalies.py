@@ -34,7 +34,7 @@ EVENTS = {
 }
 TRAINED = "2014-10-15"
 FAULTS = ("spike", "frozen", "shift", "noise")
-SCORES = ("error", "surprise")
+SCORES = ("error", "surprise", "both")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@
     python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, and attention
     python benchmarks/long_dna.py novelty      # surprisal in E. coli's prophages
+    python benchmarks/long_dna.py composition  # the same, by composition and by a memory of 4-mers
 
 species: a classifier is trained on windows of 1 to 16 kb from the first 70 % of both chromosomes, and
 tested on windows of the rest.
@@ -20,6 +21,11 @@ novelty: a language model is trained on both genomes (`--letters` is the folder 
 loaded from) and reads E. coli from end to end. The result is how well windows in prophages are
 distinguished from windows elsewhere by the nats per letter, by the surprise of the memories, and by a low
 GC content. The training data include the prophages, as a part of the genome.
+
+composition: the same windows, without a network, by the nats per letter of a Markov chain with the counts
+of the whole chromosome; and by the surprise |M(k) - v| of a linear memory that reads it, whose
+keys are the four letters before, and whose values are the letters. `beside` is the area for what remains
+of it after a linear regression on the nats of the chain of order 5, the GC content and its square.
 """
 
 from __future__ import annotations
@@ -49,6 +55,7 @@ from titans_ts import (
 from titans_ts.datasets import Genome, read_regions
 from titans_ts.genomics.baselines import kmer_classifier
 from titans_ts.genomics.surprisal import memory_surprise
+from titans_ts.kernels import neural_memory
 from titans_ts.nn.checkpoint import load_model
 from titans_ts.nn.dna.language_model import LanguageModel
 
@@ -69,6 +76,8 @@ COURSE = (
     (400, (1_024, 131_072), {"learning_rate": 1e-3, "max_epochs": 5}),
 )
 """Training stages of recall: number of stretches, range of letters, and training parameters."""
+BIN = 4_096
+"""Letters of a bin of novelty and composition."""
 LONGEST = 2_048
 """Letters of a training window of the language model of novelty."""
 LETTERS = {"n_layers": 2, "position": False, "rc": "augment"}
@@ -229,7 +238,7 @@ def recall(args: argparse.Namespace) -> Any:
 
 
 def novelty(args: argparse.Namespace) -> Any:
-    size, (genome, name, text) = 4096, chromosome(BACTERIA["E. coli"])
+    size, (genome, name, text) = BIN, chromosome(BACTERIA["E. coli"])
     with tempfile.TemporaryDirectory() as folder:
         letters = args.letters or Path(folder) / "letters"
         if not letters.is_dir():
@@ -243,34 +252,94 @@ def novelty(args: argparse.Namespace) -> Any:
         memory = memory_surprise(body, genome, **options)["score"]
     bins = [text[s : s + size] for s in frame["start"]]
     few = [-(part.count("G") + part.count("C")) / len(part) for part in bins]
-    features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
-    features = features[features["feature"] == "sequence_feature"]
-    features = features[features["attributes"].str.contains("prophage")]
-    start, end = (frame[c].to_numpy()[:, None] for c in ("start", "end"))
-    first, last = (features[c].to_numpy()[None] for c in ("start", "end"))
-    inside = ((start >= first) & (end <= last)).any(1)
-    outside = ((end <= first - 2 * size) | (start >= last + 2 * size)).all(1)
+    inside, outside = prophages(frame["start"].to_numpy(), frame["end"].to_numpy())
     for by, values in (
         ("nats a letter", frame["score"]),
         ("surprise", memory),
         ("G and C", pd.Series(few)),
     ):
         own, others = values[inside], values[outside]
-        scores = np.concatenate([own, others])
-        auc = roc_auc_score(np.arange(len(scores)) < len(own), scores)
         yield {
             "by": by,
             "windows": len(own),
             "others": len(others),
-            "auc": round(float(auc), 4),
+            "auc": round(area(values.to_numpy(), inside, outside), 4),
             "inside": round(float(own.mean()), 4),
             "elsewhere": round(float(others.mean()), 4),
         }
 
 
+def prophages(start: Any, end: Any) -> tuple[Any, Any]:
+    """Return which bins lie within a prophage of E. coli, and which at least two bins away from all."""
+    features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
+    features = features[features["feature"] == "sequence_feature"]
+    features = features[features["attributes"].str.contains("prophage")]
+    first, last = (features[c].to_numpy()[None] for c in ("start", "end"))
+    start, end = start[:, None], end[:, None]
+    inside = ((start >= first) & (end <= last)).any(1)
+    return inside, ((end <= first - 2 * BIN) | (start >= last + 2 * BIN)).all(1)
+
+
+def area(values: Any, inside: Any, outside: Any) -> float:
+    """Return the area under the ROC curve of the bins inside among these and those outside."""
+    own, others = values[inside], values[outside]
+    scores = np.concatenate([own, others])
+    return float(roc_auc_score(np.arange(len(scores)) < len(own), scores))
+
+
+def composition(args: argparse.Namespace) -> Any:
+    text = chromosome(BACTERIA["E. coli"])[2]
+    letters = np.searchsorted(list(b"ACGT"), np.frombuffer(text.encode(), np.uint8))
+    start = np.arange(0, len(letters), BIN)
+    end = np.minimum(start + BIN, len(letters))
+    inside, outside = prophages(start, end)
+
+    def mean(values: Any) -> Any:
+        return np.add.reduceat(values.astype(float), start) / (end - start)
+
+    def before(order: int) -> Any:
+        words = np.zeros(len(letters), int)
+        for i in range(1, order + 1):
+            words[order:] += letters[order - i : len(letters) - i] * 4 ** (i - 1)
+        return words
+
+    gc = mean((letters == 1) | (letters == 2))
+    yield {"by": "G and C", "auc": round(area(-gc, inside, outside), 4)}
+    for order in (1, 3, 5, 7):
+        words = before(order)
+        counts = np.full((4**order, 4), 0.5)
+        np.add.at(counts, (words, letters), 1)
+        share = counts / counts.sum(1, keepdims=True)
+        nats = mean(-np.log(share[words, letters]))
+        auc = round(area(nats, inside, outside), 4)
+        yield {"by": f"Markov chain of order {order}", "auc": auc}
+        if order == 5:
+            controls = np.stack([np.ones_like(gc), gc, gc**2, nats], 1)
+    words, steps = before(4), (0.001, 0.01, 0.05)
+    surprise, state = np.zeros((len(steps), len(letters)), np.float32), None
+    for first in range(0, len(letters), 2**16):
+        piece = slice(first, first + 2**16)
+        k, v = (
+            torch.eye(n)[torch.from_numpy(x[piece])][None, :, None].expand(1, -1, len(steps), n)
+            for n, x in ((4**4, words), (4, letters))
+        )
+        lr = torch.tensor(steps).expand(1, k.shape[1], len(steps)) / 2
+        initial = (torch.full((len(steps), 4**4, 4), 0.25),)
+        out = neural_memory(None, k, v, None, None, lr, initial, state, error_at="token")
+        state, surprise[:, piece] = out.state, out.surprise[0].mT.numpy() / 2
+    for step, values in zip(steps, surprise, strict=True):
+        values = mean(values)
+        rest = values - controls @ np.linalg.lstsq(controls, values)[0]
+        yield {
+            "by": f"memory of 4-mers, step {step}",
+            "auc": round(area(values, inside, outside), 4),
+            "beside": round(area(rest, inside, outside), 4),
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("species", "genome", "recall", "novelty"))
+    parser.add_argument("what", choices=tuple(RUNS))
     parser.add_argument(
         "--n-train", type=int, default=1500, help="species: number of training windows"
     )
@@ -290,11 +359,19 @@ def main() -> None:
         command, name = f"{command} --beginning", f"{name}-beginning"
     if args.what == "species":
         command += f" --n-train {args.n_train}"
-    runs = {"species": species, "genome": genome, "recall": recall, "novelty": novelty}
-    for row in runs[args.what](args):
+    for row in RUNS[args.what](args):
         rows.append(row)
         print(json.dumps(row), flush=True)
         record(name, command, rows)
+
+
+RUNS = {
+    "species": species,
+    "genome": genome,
+    "recall": recall,
+    "novelty": novelty,
+    "composition": composition,
+}
 
 
 if __name__ == "__main__":

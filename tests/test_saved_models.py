@@ -67,15 +67,15 @@ def forecaster_array(model):
     return {
         "mean": model.predict(),
         "windows": model.predict(np.stack([X[:16], X[30:46]])),
-        "surprise": np.nan_to_num(model.surprise(X)),
-        "errors": np.nan_to_num(model.detect_anomalies(X)["score"]),
+        "surprise": np.nan_to_num(model.surprise(X, memory="network")),
+        "errors": np.nan_to_num(model.detect_anomalies(X, score="error")["score"]),
     }
 
 
 def forecaster_format3(model):
     t = np.arange(200)
     X = np.stack([np.sin(t / 5), np.cos(t / 7)], 1)
-    return {"mean": model.predict(), "surprise": np.nan_to_num(model.surprise(X))}
+    return {"mean": model.predict(), "surprise": np.nan_to_num(model.surprise(X, memory="network"))}
 
 
 PREDICT = {

@@ -246,23 +246,23 @@ def test_bad_updates_of_a_panel():
         fitted.update(frame[["y0"]])
 
 
-def test_surprise_has_the_form_of_the_series_and_falls_as_the_memory_learns():
+def test_the_networks_surprise_has_the_form_of_the_series_and_falls_as_the_memory_learns():
     season = np.sin(np.arange(640) * np.pi / 4)  # the same eight values over and over
     frame = pd.DataFrame({"y": season}, pd.date_range("2024-01-01", periods=640, freq="h"))
     fitted = small(max_epochs=10, learning_rate=0.01).fit(frame[:400])
-    surprise = fitted.surprise(frame)
+    surprise = fitted.surprise(frame, memory="network")
     assert surprise.index.equals(frame.index)
     assert surprise.columns.equals(frame.columns)
     assert (surprise > 0).all(None)
     # it learns within a few tokens, of eight steps; what it forgets between two visits remains
     assert surprise["y"][-64:].mean() < 0.75 * surprise["y"][:8].mean()
     frame.iloc[300:340] = np.nan
-    gap = fitted.surprise(frame)["y"]
+    gap = fitted.surprise(frame, memory="network")["y"]
     assert gap.iloc[308:332].isna().all()
     assert gap.iloc[344:].notna().all()
     long = frame.reset_index(names="timestamp").assign(item_id="a")[:37]
     items = pd.concat([long, long[:5].assign(item_id="b")])
-    found = small().fit(items).surprise(items)
+    found = small().fit(items).surprise(items, memory="network")
     assert list(found.columns) == ["item_id", "timestamp", "y"]
     assert len(found) == 42
     assert (found["y"] > 0).all()
@@ -316,7 +316,7 @@ def test_thresholds_come_from_a_reference_and_gaps_have_no_score():
         pd.Series(surprise.to_numpy().ravel(), name="score")[memory["score"].notna()],
     )
     for params, message in (
-        ({"score": "x"}, "score is 'x'; choose 'error' or 'surprise'"),
+        ({"score": "x"}, "score is 'x'; choose 'both', 'error' or 'surprise'"),
         ({"risk": 0}, "risk is 0; it must lie between 0 and 1"),
         ({"method": "x"}, "method is 'x'; choose 'quantile' or 'evt'"),
     ):

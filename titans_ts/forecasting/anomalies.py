@@ -8,10 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from titans_ts.forecasting.panel import Panel
 
-__all__ = ["anomaly_frame", "peaks_over_threshold", "score_threshold"]
+__all__ = ["anomaly_frame", "peaks_over_threshold", "rarity", "score_threshold"]
 
 _FEWEST_PEAKS = 20
 """Smallest number of scores above a threshold that a distribution is fitted to."""
+_TAIL = 0.98
+"""Quantile where a tail begins."""
 
 
 def anomaly_frame(
@@ -71,7 +73,7 @@ def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") ->
     return float(np.quantile(values, 1 - risk))
 
 
-def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float = 0.98) -> float:
+def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float = _TAIL) -> float:
     """Return a quantile beyond the largest scores, from a generalised Pareto tail.
 
     Siffer et al., "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017, equation 1.
@@ -104,3 +106,51 @@ def peaks_over_threshold(scores: NDArray[np.float64], risk: float, level: float 
     if abs(shape) < 1e-6:
         return start - scale * float(np.log(share))
     return start + scale / shape * (share**-shape - 1)
+
+
+def rarity(scores: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how rare scores are among usual ones: 3 is one in a thousand.
+
+    Parameters
+    ----------
+    scores : ndarray
+        `[N, C]`.
+    usual : ndarray
+        `[M, C]`, of which NaN does not count.
+
+    Returns
+    -------
+    ndarray
+        `[N, C]`, minus the decimal logarithm of the share of usual scores that are at least as large; in
+        the uppermost 2 % (at least 20 of them) of a generalised Pareto tail through them, which may not
+        end. NaN where a score is NaN or no usual score is known.
+
+    Examples
+    --------
+    >>> usual = np.random.default_rng(0).exponential(size=(10_000, 1))
+    >>> rarity(np.log([[10.0], [1e6]]), usual).round()
+    array([[1.],
+           [6.]])
+    """
+    columns = [_rarity(s, u[~np.isnan(u)]) for s, u in zip(scores.T, usual.T, strict=True)]
+    return np.stack(columns, 1)
+
+
+def _rarity(scores: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.stats import genpareto  # takes a second to import
+
+    n = len(usual)
+    if n == 0:
+        return np.full(len(scores), np.nan)
+    usual = np.sort(usual)
+    known = np.where(np.isnan(scores), usual[0], scores)
+    share = (n - np.searchsorted(usual, known) + 1) / (n + 1)
+    n_peaks = max(round((1 - _TAIL) * n), _FEWEST_PEAKS)
+    if n > 2 * n_peaks and usual[-1] > (start := usual[-n_peaks - 1]):
+        peaks = usual[-n_peaks:] - start
+        shape, _, scale = genpareto.fit(peaks, floc=0)
+        if shape <= 0:
+            shape, scale = 0.0, peaks.mean()
+        beyond = known > start
+        share[beyond] = genpareto.sf(known[beyond] - start, shape, scale=scale) * n_peaks / n
+    return np.where(np.isnan(scores), np.nan, -np.log10(np.maximum(share, 1e-300)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from titans_ts.config import check_integer
 from titans_ts.estimator import plain
-from titans_ts.forecasting.anomalies import anomaly_frame, score_threshold
+from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.frequency import usual_season
@@ -27,6 +28,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.watch import Watched, watch
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import SeriesLike
 
@@ -40,6 +42,7 @@ class ForecasterEvaluation(ForecasterParameters):
 
     model_: ForecastingModel
     _tail: Panel
+    _watched: Watched | None = None
 
     @property
     @abstractmethod
@@ -145,26 +148,48 @@ class ForecasterEvaluation(ForecasterParameters):
                 refit=refit,
             )
 
-    def surprise(self, X: SeriesLike) -> Any:
-        """Return the memory's surprise at every value of a series, which is read from its beginning.
+    def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
+        """How unexpected every value of a series was to a memory that reads it from the beginning.
 
-        It is the momentary surprise of arXiv 2501.00663, equation 8: the norm of the gradient of the
-        memory's loss, averaged over blocks, heads and the patches that contain a step. A patch is scaled
-        by its window, so rows up to one window later also influence it.
+        With "series" (default), a memory for each variate reads the values as they are. It begins empty,
+        learns only from this series, and predicts every value from those before it, from one step and
+        from up to `context_length` steps back. The surprise is the absolute error in *usual errors*: 1 is
+        the mean of this stream so far, 6 is six times as much. It can therefore be compared over time,
+        between series and between models, and does not change when the series is multiplied. The neural
+        network has no part in it. :meth:`watch` continues a stream.
+
+        With "network", the momentary surprise of arXiv 2501.00663, equation 8, in the network's blocks:
+        the norm of the gradient of their memories' loss, averaged over blocks, heads and the patches that
+        contain a step. It has no unit and cannot be compared, and rows up to one window later have an
+        influence. It is for those who study the network.
 
         Parameters
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`, of any length.
+        memory : {"series", "network"}
+            Which memory.
 
         Returns
         -------
         array, Series or DataFrame
-            `[T, C]` in the form of X; NaN where a whole patch is missing.
+            `[T, C]` in the form of X; NaN where a value (with "network": a whole patch) is missing. A
+            missing value is absent: the others have the surprise that they would have without it.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X or a parameter cannot be used.
         """
         check_is_fitted(self, "model_")
+        if memory not in ("series", "network"):
+            raise ValueError(f"memory is {memory!r}; choose 'series' or 'network'")
         panel = self.predictor.read(X, 1, self._tail)
-        return panel.format_rows(self.predictor.surprise(panel))
+        if memory == "network":
+            return panel.format_rows(self.predictor.network_surprise(panel))
+        return panel.format_rows(watch(panel, self.model_.config.context_length)[0])
 
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
@@ -198,11 +223,56 @@ class ForecasterEvaluation(ForecasterParameters):
         config = self.model_.config
         return (None if config.tokens == "variate" else "steps"), config.patch_stride
 
+    def watch(self, X: SeriesLike) -> Any:
+        """Return the :meth:`surprise` of the next rows of a stream, and keep what follows rows need.
+
+        The first call begins the stream, wherever that is; every further one continues it. However the
+        rows are split over calls, the surprise is the same. What is kept has a constant size and is
+        saved with the model; :meth:`reset_memory` and :meth:`fit` end the stream. Forecasts do not
+        depend on it: they continue after :meth:`update`.
+
+        Parameters
+        ----------
+        X : array, Series or DataFrame
+            In the form of the fitted series; of a long frame, any items, new ones included.
+
+        Returns
+        -------
+        array, Series or DataFrame
+            `[T, C]` in the form of X, in usual errors; NaN where a value is missing.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X cannot be used, or begins before the last row that was watched.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from titans_ts import TitansForecaster
+        >>> X = np.random.default_rng(0).normal(size=(300, 1))
+        >>> X[250] += 12
+        >>> forecaster = TitansForecaster(
+        ...     prediction_length=8, context_length=32, d_model=16, n_heads=2, n_layers=1,
+        ...     max_epochs=1, random_state=0, progress_bar=False,
+        ... ).fit(X[:200])
+        >>> before, after = forecaster.watch(X[:240]), forecaster.watch(X[240:])
+        >>> int(after.argmax())
+        10
+        """
+        check_is_fitted(self, "model_")
+        panel = self.predictor.read(X, 1, self._tail)
+        length = self.model_.config.context_length
+        surprise, self._watched = watch(panel, length, self._watched)
+        return panel.format_rows(surprise)
+
     def detect_anomalies(
         self,
         X: SeriesLike,
         *,
-        score: str = "error",
+        score: str = "both",
         risk: float = 1e-3,
         method: str = "quantile",
         reference: SeriesLike | None = None,
@@ -213,17 +283,19 @@ class ForecasterEvaluation(ForecasterParameters):
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`, at least `context_length + prediction_length` rows.
-        score : {"error", "surprise"}
-            "error" (default) is the absolute error of the forecast one step ahead, in deviations of the
-            fitted rows. "surprise" is the memory's :meth:`surprise`, which needs no forecast and marks
-            unusual shapes more than unusual values.
+        score : {"both", "error", "surprise"}
+            "error" is the absolute error of the forecast one step ahead, in deviations of the fitted
+            rows. "surprise" is that of a memory that reads X, in usual errors, see :meth:`surprise`; it
+            needs no forecast. "both" (default) is how rare the rarer of the two is, in powers of ten: 3
+            is one usual value in a thousand.
         risk : float
             Share of usual values that may be called anomalies (default 0.001).
         method : {"quantile", "evt"}
             How the threshold follows from the risk: "quantile" (default) takes the empirical quantile,
             "evt" (extreme value theory) is for small risks.
         reference : array, Series or DataFrame, optional
-            A series of usual values that each variate's threshold is computed from (default: X itself).
+            A series of usual values that each variate's threshold is computed from, and with "both" the
+            rarity (default: X itself).
 
         Returns
         -------
@@ -233,23 +305,32 @@ class ForecasterEvaluation(ForecasterParameters):
             no error, and a missing value has no score.
         """
         check_is_fitted(self, "model_")
-        if score not in ("error", "surprise"):
-            raise ValueError(f"score is {score!r}; choose 'error' or 'surprise'")
-        panel, scores = self._scores(X, score)
-        if np.isnan(scores).all():
+        parts = {"both": ("error", "surprise")}.get(score, (score,))
+        if not set(parts) <= {"error", "surprise"}:
+            raise ValueError(f"score is {score!r}; choose 'both', 'error' or 'surprise'")
+        panel, found = self._scores(X, parts)
+        if any(np.isnan(scores).all() for scores in found):
             raise ValueError(
                 f"X has no value to score: an error needs {self.model_.config.context_length} rows of "
                 "history before it"
             )
-        usual = scores if reference is None else self._scores(reference, score)[1]
+        known = found if reference is None else self._scores(reference, parts)[1]
+        if score == "both":
+            scores, usual = (
+                np.maximum(*(rarity(s, k) for s, k in zip(some, known, strict=True)))
+                for some in (found, known)
+            )
+        else:
+            (scores,), (usual,) = found, known
         thresholds = [score_threshold(column, risk, method) for column in usual.T]
         return anomaly_frame(panel, scores, thresholds)
 
-    def _scores(self, X: Any, score: str) -> tuple[Panel, Array]:
+    def _scores(self, X: Any, parts: tuple[str, ...]) -> tuple[Panel, list[Array]]:
         """Return the anomaly scores `[N, C]` of the rows of X; NaN where a value is missing."""
         config = self.model_.config
         panel = self.predictor.read(X, config.context_length + config.prediction_length, self._tail)
-        if score == "error":
-            return panel, self.predictor.one_step_errors(panel)
-        missing = np.isnan(panel.values[:, : config.n_variates])
-        return panel, np.where(missing, np.nan, self.predictor.surprise(panel))
+        compute: dict[str, Callable[[Panel], Array]] = {
+            "error": self.predictor.one_step_errors,
+            "surprise": lambda panel: watch(panel, config.context_length)[0],
+        }
+        return panel, [compute[part](panel) for part in parts]

@@ -203,6 +203,7 @@ class TitansForecaster(ForecasterEvaluation):
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
+        self._watched = None
         self._remember(panel, scaled=fitted.scaled.values)
         self._print_idle_memory()
         return self
@@ -397,11 +398,12 @@ class TitansForecaster(ForecasterEvaluation):
         return self
 
     def reset_memory(self) -> TitansForecaster:
-        """Return the memory to its learned initial state.
+        """Return the memory to its learned initial state, and end the stream of :meth:`watch`.
 
         The rows that the next forecast reads are kept.
         """
         check_is_fitted(self, "model_")
+        self._watched = None
         self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
         return self
 
@@ -453,7 +455,9 @@ class TitansForecaster(ForecasterEvaluation):
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return pack(FittedParts(self.predictor, self._tail, self._state, self._calibration))
+        return pack(
+            FittedParts(self.predictor, self._tail, self._state, self._calibration, self._watched)
+        )
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
@@ -462,4 +466,5 @@ class TitansForecaster(ForecasterEvaluation):
         parts = unpack(self.model_, fitted, tensors, self._device())
         self._predictor, self._tail = parts.predictor, parts.tail
         self._state, self._calibration = parts.state, parts.calibration
+        self._watched = parts.watched
         self._name_features(self._tail)

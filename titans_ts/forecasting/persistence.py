@@ -17,6 +17,8 @@ from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
 from titans_ts.forecasting.time_index import continued, step_of
+from titans_ts.forecasting.watch import Watched
+from titans_ts.nn.series.memory import start_series
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.state import flatten_state, unflatten_state
 
@@ -35,6 +37,8 @@ class FittedParts:
     state: Any
     """The memory's state before them; None for the initial state."""
     calibration: Calibration | None
+    watched: Watched | None
+    """The series memories of :meth:`TitansForecaster.watch`; None before its first call."""
 
 
 def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -61,6 +65,11 @@ def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if parts.state is not None:
         state = flatten_state(parts.state)
         tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
+    if parts.watched is not None:
+        items = parts.watched.items
+        fitted["watched"] = None if items is None else _plain_items(items)
+        tensors["watched.last"] = torch.from_numpy(parts.watched.last)
+        tensors |= flatten_state(parts.watched.state, "watched.state")
     return fitted, tensors
 
 
@@ -93,6 +102,16 @@ def unpack(
         if state
         else None,
         Calibration(*known) if known else None,
+        _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
+    )
+
+
+def _rebuild_watched(fitted: dict[str, Any], tensors: dict[str, Tensor]) -> Watched:
+    items = fitted["watched"]
+    return Watched(
+        None if items is None else pd.Index(items),
+        tensors["watched.last"].numpy(),
+        unflatten_state(tensors, start_series(1, 1), "watched.state"),
     )
 
 

@@ -112,8 +112,8 @@ class PanelPredictor:
         with torch.inference_mode():
             return advance_state(self._evaluating(), rows, panel.spans, self._static(panel), state)
 
-    def surprise(self, panel: Panel) -> Array:
-        """Return the memory's surprise at every row, `[N, C]`."""
+    def network_surprise(self, panel: Panel) -> Array:
+        """Return the surprise of the network's memories at every row, `[N, C]`."""
         rows, static = self.scaled(panel)
         with torch.inference_mode():
             return row_surprise(self._evaluating(), rows, panel.spans, static)

@@ -261,7 +261,8 @@ class GenomeTools(ABC):
 
         A contig is read forwards, in constant memory. The model's memory is in its initial state at the
         start and learns while it reads. Unknown letters (N) are skipped and do not change the memory. The
-        surprise also depends on composition and position. To find horizontally acquired regions, use
+        surprise has no unit, and it also depends on composition and position: in E. coli's prophages it
+        is lower than elsewhere. To find horizontally acquired regions, use
         :func:`titans_ts.nucleotide_surprisal`.
 
         Parameters
