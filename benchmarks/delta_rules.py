@@ -41,6 +41,10 @@ class _Delta(Mixer):
         self.norm = Norm(width // heads)
         self.out = nn.Linear(width, width, bias=False)
 
+    @property
+    def output_weight(self) -> Tensor:
+        return self.out.weight
+
     def initial_state(self, batch_size: int) -> Any:
         return torch.zeros(batch_size, 0)
 
