@@ -303,7 +303,8 @@ def test_dna_tasks_have_models_and_a_table(capsys):
 
     for name, task in dna.TASKS.items():
         models = dna.contenders(task, 0)
-        assert {"titans", "cnn", "words"} <= models.keys() <= set(dna.MODELS), name
+        assert {"titans", "cnn", "words", *dna.CONTROLS} <= models.keys(), name
+        assert models.keys() <= {*dna.MODELS, *dna.CONTROLS}, name
         for model in models.values():
             assert clone(model).get_params().keys() == model.get_params().keys()
     dna.show()
