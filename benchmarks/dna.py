@@ -248,8 +248,7 @@ class Run:
         X, y = self._part["train"]
         for name, model in contenders(self._task, seed).items():
             linear = not isinstance(model, TitansClassifier)
-            wanted = name in self._only if self._only or name in CONTROLS else True
-            if not wanted or (linear and name in self._shares):
+            if name not in (self._only or MODELS) or (linear and name in self._shares):
                 continue
             start = time.process_time()
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))

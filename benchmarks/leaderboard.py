@@ -27,18 +27,23 @@ from record import RESULTS, data_file, record
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import load_dataset
+from titans_ts.forecasting.baselines import seasonal_naive
+from titans_ts.forecasting.metrics import (
+    mean_absolute_scaled_error,
+    seasonal_error,
+    weighted_quantile_loss,
+)
 
 LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 MODELS: dict[str, dict[str, Any]] = {"default": {}, **CONTROLS}
 NAIVE = "seasonal_naive"
-FROM_LITERATURE = {
-    "ETTh": ("ETTh1", "ETTh2"),
-    "ETTm": ("ETTm1", "ETTm2"),
-    "exchange_rate": ("exchange_rate",),
+LITERATURE = {
+    "ETTh": (("ETTh1", "ETTh2"), 24, 24, 0),
+    "ETTm": (("ETTm1", "ETTm2"), 24, 96, 72),
+    "exchange_rate": (("exchange_rate",), 30, 5, 0),
 }
-"""Sets that are made of wide ones: a column of these is an item."""
-LITERATURE = {"ETTh": (24, 24, 0), "ETTm": (24, 96, 72), "exchange_rate": (30, 5, 0)}
-"""Their horizon, season and the rows after the test part."""
+"""Sets whose items are the columns of wide ones: these, the horizon, the season, and the number of rows
+after the test part."""
 
 
 class Set(NamedTuple):
@@ -54,9 +59,9 @@ class Set(NamedTuple):
 def read(name: str) -> Set:
     """Read a set."""
     if name in LITERATURE:
-        horizon, season, after = LITERATURE[name]
+        sources, horizon, season, after = LITERATURE[name]
         parts = {}
-        for source in FROM_LITERATURE[name]:
+        for source in sources:
             frame = load_dataset(source)
             for column in frame:
                 values = frame[column].to_numpy(float)
@@ -77,14 +82,17 @@ def read(name: str) -> Set:
     return Set(train, np.stack([after[item] for item in order]), int(about["season"]))
 
 
+def histories(data: Set) -> list[NDArray[np.float64]]:
+    """Return the values of every item's train part."""
+    items = data.train.groupby("item_id", sort=False)["target"]
+    return [values.to_numpy(float) for _, values in items]
+
+
 def naive(data: Set) -> NDArray[np.float64]:
     """Repeat the last season of every item, `[items, horizon, levels]`."""
     horizon = data.test.shape[1]
-    last = [
-        np.resize(values.ffill().to_numpy()[-data.season :], horizon)
-        for _, values in data.train.groupby("item_id", sort=False)["target"]
-    ]
-    return np.repeat(np.stack(last)[..., None], len(LEVELS), 2)
+    last = [seasonal_naive(past[:, None], horizon, data.season) for past in histories(data)]
+    return np.repeat(np.stack(last), len(LEVELS), 2)
 
 
 def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]:
@@ -107,22 +115,12 @@ def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]
 
 def scores(data: Set, quantiles: NDArray[np.float64]) -> dict[str, float]:
     """Return MASE and the weighted quantile loss of forecasts `[items, horizon, levels]`."""
-    scale = np.array(
-        [
-            np.nanmean(np.abs(values.to_numpy()[data.season :] - values.to_numpy()[: -data.season]))
-            if len(values) > data.season
-            else np.nan
-            for _, values in data.train.groupby("item_id", sort=False)["target"]
-        ]
-    )
-    error = data.test[..., None] - quantiles
-    usable = scale > 0
-    mase = np.nanmean(np.abs(error[usable, :, LEVELS.index(0.5)]), 1) / scale[usable]
-    levels = np.array(LEVELS)
-    loss = 2 * np.nansum(np.maximum(levels * error, (levels - 1) * error), (0, 1))
+    scale = np.array([seasonal_error(past, data.season) for past in histories(data)])
+    median = quantiles[..., LEVELS.index(0.5)]
+    by_item = mean_absolute_scaled_error(data.test, median, scale[:, None], axis=1)
     return {
-        "mase": round(float(np.nanmean(mase)), 4),
-        "wql": round(float(np.mean(loss) / np.nansum(np.abs(data.test))), 5),
+        "mase": round(float(np.nanmean(by_item)), 4),
+        "wql": round(float(weighted_quantile_loss(data.test, quantiles, LEVELS)), 5),
     }
 
 
