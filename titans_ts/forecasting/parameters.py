@@ -48,6 +48,7 @@ class ForecasterParameters(TitansEstimator):
     stateful_windows: int = ForecasterConfig.stateful_windows
     scaler: ScalerName = ForecasterConfig.scaler
     season_length: int = ForecasterConfig.season_length
+    blend: bool = True
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
     output: OutputName = ForecasterConfig.output
     target: ColumnNames = None
