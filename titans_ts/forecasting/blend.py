@@ -38,6 +38,10 @@ _ROWS, _SEASONS = 300, 8
 """The simple forecasters read this number of rows, or this number of seasons if that is more."""
 _VALUES = 2**17
 """Number of values that all histories of the validation windows have together at most."""
+_LONGEST = 400
+"""Number of steps in the longest season that is looked for."""
+_DEEP = 0.8
+"""A season's naive error, relative to those at the distances around it, is at most this."""
 _LEAST = 0.03
 """Weights below this one are set to zero."""
 _GRID = np.linspace(0.01, 0.99, 99)
@@ -57,8 +61,9 @@ def _drift(past: Array, prediction_length: int, season_length: int) -> Array:
 
 
 def _seasonal_naive(past: Array, prediction_length: int, season_length: int) -> Array:
-    season = min(season_length, past.shape[1])
-    return seasonal_naive(past[..., None], prediction_length, season)[..., 0]
+    front = max(0, season_length - past.shape[1])
+    whole = np.pad(past, ((0, 0), (front, 0)), constant_values=np.nan)
+    return seasonal_naive(whole[..., None], prediction_length, season_length)[..., 0]
 
 
 def _smoothing(past: Array, prediction_length: int, season_length: int) -> Array:
@@ -219,11 +224,14 @@ def _forecast(name: str, past: Array, prediction_length: int, season_length: int
 def _usual_difference(past: Array, season_length: int) -> Array:
     """Return the mean absolute seasonal difference of series `[N, T]`.
 
-    For a series without one, or without any change, it is a hundredth of its mean size, or 1.
+    For a series that is too short for one it is the mean absolute difference of two steps, and for one
+    that never changed a hundredth of its mean size, or 1.
     """
-    step = season_length if past.shape[1] > season_length else 1
-    usual = _mean(np.abs(past[:, step:] - past[:, :-step]))
     size = _mean(np.abs(past))
+    usual = np.zeros(len(past))
+    for step in (season_length, 1):
+        difference = _mean(np.abs(past[:, step:] - past[:, :-step]))
+        usual = np.where(usual > 1e-9 * size, usual, difference)
     usual = np.where(usual > 1e-9 * size, usual, size / 100)
     return np.where(usual > 0, usual, 1.0)
 
@@ -234,21 +242,46 @@ def _mean(x: Array) -> Array:
     return np.asarray(np.where(seen, x, 0).sum(1) / np.maximum(seen.sum(1), 1))
 
 
-def season_of(panel: Panel, candidates: tuple[int, ...]) -> int:
-    """Return the season whose naive forecast has the smallest error on a panel; 1 without candidates.
+def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
+    """Return the season whose naive forecast has the smallest error on a panel.
 
-    A candidate needs two seasons of rows in the longest item.
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    candidates : tuple of int or None
+        Numbers of steps. None: a number from 2 to 400 is looked for at which values are much closer to
+        each other than at the distances around it.
+
+    Returns
+    -------
+    int
+        1 if no candidate has two seasons of rows in the longest item.
     """
     first, end = panel.spans.T
     rows = int((end - first).max())
-    seasons = [s for s in candidates if 1 < s <= rows // 2]
+    seasons = [s for s in candidates or range(1, _LONGEST + 1) if s <= rows // 2]
     if len(seasons) < 2:
         return seasons[0] if seasons else 1
     past = histories(panel, end, _ROWS + _SEASONS * max(seasons))
     series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])
     unit = _usual_difference(series, 1)
-    errors = [np.mean(_mean(np.abs(series[:, s:] - series[:, :-s])) / unit) for s in seasons]
-    return seasons[int(np.argmin(errors))]
+    difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]
+    errors = np.mean(difference, 1)
+    return seasons[int(np.argmin(errors))] if candidates else _dip(errors)
+
+
+def _dip(errors: Array) -> int:
+    """Return the first of the deepest dips of the errors at distances of 1, 2, .. steps; 1 if none is deep.
+
+    The depth is relative to the mean error at half to one and a half times the distance.
+    """
+    steps = range(2, len(errors))
+    inner = errors[1:-1]
+    depth = np.array([errors[s - 1] / errors[s // 2 : 3 * s // 2].mean() for s in steps])
+    depth[(inner > errors[:-2]) | (inner > errors[2:])] = np.inf
+    near = depth <= min(1.1 * depth.min(initial=np.inf), _DEEP)
+    return steps[int(near.argmax())] if near.any() else 1
 
 
 def n_rows(season_length: int) -> int:

@@ -153,8 +153,8 @@ def _blended(
 ) -> PanelPredictor:
     """Return the predictor with the blend that is best on the held-out rows, or on `validation`."""
     config = predictor.config
-    times = panel.freq if isinstance(panel.freq, pd.offsets.BaseOffset) else None
-    season_length = season_of(panel, (usual_season(times),))
+    timed = isinstance(panel.freq, pd.offsets.BaseOffset)
+    season_length = season_of(panel, (usual_season(panel.freq),) if timed else None)
     horizon, scaled = config.prediction_length, None
     if validation is not None:
         panel = validation
@@ -170,10 +170,13 @@ def _blended(
         panel = panel.head(ends)
     if cuts.size == 0:
         return predictor
-    _, quantiles = predictor.rolling(panel, cuts, scaled=scaled)
+    point, quantiles = predictor.rolling(panel, cuts, scaled=scaled)
+    levels = config.quantile_levels
+    if not levels:  # the mean is all that there is
+        quantiles, levels = point[..., None], (0.5,)
     actual = targets(panel, cuts, horizon)
     fitted = fit_blend(
-        panel, cuts, actual, quantiles, config.quantile_levels, season_length, max(1, n_blocks)
+        panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks)
     )
     return dataclasses.replace(predictor, blend=fitted)
 

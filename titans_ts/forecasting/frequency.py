@@ -73,7 +73,10 @@ def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
     if freq is None:
         return 1
     offset = to_offset(freq)
-    name = str(offset.rule_code).split("-")[0]
+    try:
+        name = str(offset.rule_code).split("-")[0]
+    except NotImplementedError:  # pandas has no name for it
+        return 1
     name = name if name in ("s", "h") else name.rstrip("SE")
     if name in _PER_YEAR:
         return max(1, _PER_YEAR[name] // offset.n)

@@ -176,11 +176,12 @@ class PanelPredictor:
             return point, quantiles
         past = histories(panel, rows, self.blend.n_rows)
         H, C = point.shape[-2:]
-        simple = self.blend.forecast(past.reshape(-1, *past.shape[-2:]), H)
-        point = simple.mean(point.reshape(-1, H, C)).reshape(point.shape)
-        flat = quantiles.reshape(-1, H, C, quantiles.shape[-1])
-        levels = self.config.quantile_levels
-        return point, simple.quantiles(flat, levels).reshape(quantiles.shape)
+        n = rows.size
+        simple = self.blend.forecast(past.reshape(n, *past.shape[-2:]), H)
+        means = simple.mean(point.reshape(n, H, C))
+        flat = quantiles.reshape(n, H, C, quantiles.shape[-1])
+        levels = simple.quantiles(flat, self.config.quantile_levels)
+        return means.reshape(point.shape), levels.reshape(quantiles.shape)
 
     def rolling(
         self,

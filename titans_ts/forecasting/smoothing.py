@@ -84,9 +84,10 @@ def exponential_smoothing(past: Array, prediction_length: int, season_length: in
 
 
 def _smooth(past: Array, prediction_length: int, season_length: int, grid: _Grid) -> Array:
-    unit = np.nanmean(np.abs(past), 1, keepdims=True)
+    middle = np.nanmean(past, 1, keepdims=True)
+    unit = np.nanmean(np.abs(past - middle), 1, keepdims=True)
     unit = np.where(unit > 0, unit, 1.0)
-    y = past / unit
+    y = (past - middle) / unit
     seen = ~np.isnan(y)
     first, level, slope, pattern = _start(y, season_length)
     shape = len(y), len(grid.level)
@@ -110,7 +111,7 @@ def _smooth(past: Array, prediction_length: int, season_length: int, grid: _Grid
     season = (season * weight).sum(2)  # [S, N]
     forecast = (level * weight).sum(1, keepdims=True) + (slope * weight) @ damped.T
     forecast += season[(y.shape[1] + steps - 1) % season_length].T
-    return forecast * unit
+    return forecast * unit + middle
 
 
 def _start(y: Array, season_length: int) -> tuple[NDArray[np.int64], Array, Array, Array]:
