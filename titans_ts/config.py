@@ -327,7 +327,8 @@ class TrainingConfig(TrainingOptions):
     """How a model is trained."""
 
     max_epochs: int | None = None
-    """Most epochs; None makes about 640 steps, in 10 to 400 epochs."""
+    """Most epochs; None makes about 640 steps, in 10 to 400 epochs. More than 640 steps are made only for
+    large data sets of sequences: an epoch of a forecaster has at most 64 steps then."""
     batch_size: int = 64
     """Samples in a step."""
     learning_rate: float = 1e-3
@@ -346,20 +347,24 @@ class TrainingConfig(TrainingOptions):
         """Samples of a pass at most."""
         return self.max_steps_per_epoch * self.batch_size
 
-    def epochs_and_patience(self, n_steps: int) -> tuple[int, int]:
-        """Epochs to train for and to wait, where an epoch has `n_steps` steps.
+    def schedule(self, n_steps: int) -> tuple[int, int, int]:
+        """Epochs to train for, to wait and from one validation to the next, with `n_steps` steps each.
 
-        A short series has a step or two an epoch, and needs many; a long one learns in a few.
+        A short series has a step or two an epoch, and needs many; a long one learns in a few. If
+        `max_epochs` is None, about 32 short steps are made from one validation to the next.
 
         Examples
         --------
-        >>> TrainingConfig().epochs_and_patience(2), TrainingConfig().epochs_and_patience(500)
-        ((320, 64), (10, 3))
+        >>> TrainingConfig().schedule(2), TrainingConfig().schedule(500)
+        ((320, 64, 16), (10, 3, 1))
         """
-        epochs = self.max_epochs
+        epochs, every = self.max_epochs, 1
         if epochs is None:
+            every = max(1, 32 // n_steps)
             epochs = min(400, max(10, -(-640 // n_steps)))
-        return epochs, max(3, epochs // 5) if self.patience is None else self.patience
+            epochs -= epochs % every  # the last one is validated
+        patience = max(3, epochs // 5) if self.patience is None else self.patience
+        return epochs, patience, every
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -258,6 +258,23 @@ def test_an_epoch_ends_after_so_many_steps(frame, carried):
     assert seen == [1, 2]
 
 
+def test_a_long_series_trains_for_as_many_steps_as_a_short_one():
+    rows, seen = wide(2000), []
+
+    class Count(Callback):
+        def on_train_end(self, trainer, module):
+            seen.append((trainer.global_step, sum(trainer.num_val_batches)))
+
+    options = {"patience": 400, "trainer_kwargs": {"callbacks": Count()}}
+    for n in (150, 2000):
+        fitted = small(max_epochs=None, n_layers=0, batch_size=16, training_options=options)
+        fitted.fit(rows[:n])
+    (short, _), (long, n_batches) = seen
+    assert short == pytest.approx(640, rel=0.05)
+    assert long == 640
+    assert n_batches == 1  # 64 x 16 / 4 windows of 399
+
+
 def test_options_of_the_scaler_and_short_series():
     frame = wide(L + H)  # one window: no validation part can be held out
     forecaster = small(scaler="none").fit(frame)

@@ -259,6 +259,18 @@ def test_read_is_the_memory_and_writes_nothing():
         assert (y[:, t] - mlp(state.weights, inputs["q"][:, t])).abs().max() < 1e-12
 
 
+def test_reading_a_memory_that_samples_share_is_reading_each_one_s():
+    inputs, initial, _ = make_inputs(6, 2)
+    q = inputs["q"].requires_grad_(True)
+    initial = tuple(w.requires_grad_(True) for w in initial)
+    shared = tuple(w.expand(len(q), -1, -1, -1) for w in initial)
+    found = []
+    for weights in (shared, tuple(w.clone() for w in shared)):
+        y = read_memory(q, weights)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (q, *initial))))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
 @COMPILED
 def test_dispatch_takes_the_compiled_memory():
     inputs, initial, _ = make_inputs(1, 2)

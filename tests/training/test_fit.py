@@ -116,6 +116,30 @@ def test_the_weights_of_the_best_epoch_are_kept_and_training_stops():
     assert kept == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_short_epochs_are_validated_now_and_then():
+    config = TrainingConfig(learning_rate=0.05, patience=60, weight_decay=0.0)
+    loaders = batches(Line(16), 8), batches(Line(8, slope=1.0), 8)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(model.weight)
+    history = train(model, squared, *loaders, config, progress_bar=False)
+    losses = {int(row["epoch"]): row.get("validation_loss") for row in history}
+    validated = {epoch: loss for epoch, loss in losses.items() if loss is not None}
+    assert list(validated) == list(range(15, len(history), 16))  # two steps an epoch, 32 in between
+    best = min(validated, key=validated.__getitem__)
+    assert len(history) == best + 1 + 48  # a fourth validation would be more than 60 epochs later
+    kept = squared(model, Line(8, slope=1.0)[torch.arange(8)])[0].item()
+    assert kept == pytest.approx(validated[best], rel=1e-5)
+
+
+def test_the_last_epoch_is_validated():
+    for n_steps in range(1, 700):
+        epochs, _, every = TrainingConfig().schedule(n_steps)
+        assert epochs % every == 0
+        assert n_steps > 64 or 320 < epochs * n_steps < 704
+        assert every * n_steps <= max(32, n_steps)
+
+
 def test_the_generator_decides_the_random_order():
     order = [
         torch.cat([x[:, 0] for x, _ in batches(Line(10), 3, torch.Generator().manual_seed(s))])

@@ -42,8 +42,15 @@ one."""
 _WINDOWS_OF_BLOCK = 4
 """Number of validation windows in a horizon's length of rows that the blend is fitted to."""
 
+_EPOCH_STEPS = 64
+"""Largest number of steps in an epoch if training chooses the number of epochs: 640 steps in all. Windows
+of a long series overlap, so a pass over all of them repeats most of what it has seen."""
+
+_VALIDATION_SHARE = 4
+"""Number of training windows of an epoch for each window of its validation, at least."""
+
 _MIN_VALIDATION_WINDOWS = 64
-"""Number of windows of the longest item that validation uses at least, if the item has as many."""
+"""Number of windows that validation uses at least, if the longest item has as many."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,9 @@ def fit_forecaster(
     ValueError
         If no value is observed, or the output needs counts and a value is not a count.
     """
+    if training.max_epochs is None:
+        steps = min(_EPOCH_STEPS, training.max_steps_per_epoch)
+        training = dataclasses.replace(training, max_steps_per_epoch=steps)
     if np.isnan(panel.values[:, : panel.n_targets]).all():
         raise ValueError("X has no observed value; there is nothing to learn from")
     encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
@@ -235,7 +245,8 @@ def _validation_batches(
         stride=stride,
     )
     size = max(1, STREAMS // config.n_variates)
-    return batches(windows, size, max_samples=max(1, training.samples_per_epoch // n_consecutive))
+    most = training.samples_per_epoch // (_VALIDATION_SHARE * n_consecutive)
+    return batches(windows, size, max_samples=max(_MIN_VALIDATION_WINDOWS, most))
 
 
 def _initialise_season(

@@ -97,7 +97,8 @@ class TitansForecaster(ForecasterEvaluation):
         resampled, and their times must be regular.
     max_epochs : int or None
         Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
-        400 passes.
+        400 passes, and each pass over a long series reads a random sample of its windows (64 batches).
+        Short passes are validated about every 32 steps.
     batch_size : int
         Number of windows in a training step (default 64); memory use grows with it times the number of
         variates.

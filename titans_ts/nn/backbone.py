@@ -103,7 +103,7 @@ class TitansBackbone(nn.Module):
             state = self.initial_state(len(x)) if state is None else state
             return BackboneOutput(x, state, surprise)
         state = self.initial_state(x.shape[0]) if state is None else state
-        packing = None if mask is None else Packing(mask.bool())
+        packing = None if mask is None else Packing(mask.bool(), _most_present(mask))
         lengths = None if packing is None else packing.lengths
         y = x if packing is None else packing.pack(x)
         states, surprises = [], []
@@ -138,6 +138,13 @@ class TitansBackbone(nn.Module):
                 )
         if mask is not None and mask.shape != x.shape[:2]:
             raise ValueError(f"mask has shape {tuple(mask.shape)}; expected {tuple(x.shape[:2])}")
+
+
+def _most_present(mask: Tensor) -> int:
+    """Return the largest number of tokens that a sample of `mask` `[B, T]` has, at least 1."""
+    if torch.compiler.is_compiling():  # shapes must not depend on values
+        return mask.shape[1]
+    return max(1, int(mask.sum(1).max()))
 
 
 def _batch_sizes(state: Any) -> set[int]:

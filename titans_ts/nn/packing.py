@@ -17,21 +17,25 @@ class Packing:
     ----------
     mask : Tensor
         `[B, T]` bool, True where a token is present.
+    size : int, optional
+        N, the number of tokens that are kept, at least as many as any sample has and at least 1
+        (default: T).
     """
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, size: int | None = None) -> None:
         self.mask = mask
         order = torch.argsort((~mask).long(), dim=1, stable=True)
-        self._order, self._place = order, torch.argsort(order, dim=1)
+        self._order, self._place = order[:, :size], torch.argsort(order, dim=1)
         self.lengths = mask.sum(1)  # [B]
 
     def pack(self, x: Tensor) -> Tensor:
-        """Move the present tokens of x `[B, T, ...]` to the front; absent ones become zero."""
-        return keep(take(x, self._order), prefix_mask(self.lengths, x.shape[1]))
+        """Move the present tokens of x `[B, T, ...]` to the front, `[B, N, ...]`; absent ones are 0."""
+        packed = take(x, self._order)
+        return keep(packed, prefix_mask(self.lengths, packed.shape[1]))
 
     def unpack(self, y: Tensor) -> Tensor:
-        """Undo :meth:`pack`; masked tokens become zero."""
-        return keep(take(y, self._place), self.mask)
+        """Undo :meth:`pack`: `[B, T, ...]` from `[B, N, ...]`; masked tokens become zero."""
+        return keep(take(y, self._place.clamp_max(y.shape[1] - 1)), self.mask)
 
 
 def prefix_mask(lengths: Tensor, size: int) -> Tensor:

@@ -76,8 +76,9 @@ class BestWeights(pl.Callback):
             assert isinstance(module, TrainingModule)
             self.weights = copy.deepcopy(module.model.state_dict())
             return
-        self._stalled += 1
-        if self._stalled >= self.patience:
+        every = trainer.check_val_every_n_epoch or 1
+        self._stalled += every
+        if self._stalled + every > self.patience:
             trainer.should_stop = True
 
 

@@ -62,7 +62,7 @@ def train(
     Returns
     -------
     list of dict
-        `epoch`, `train_loss`, `validation_loss` (if any) and `seconds` since the start.
+        `epoch`, `train_loss`, `validation_loss` (if the epoch has one) and `seconds` since the start.
 
     Raises
     ------
@@ -78,12 +78,13 @@ def train(
 
     with _quiet():
         options = dict(trainer_kwargs or {})
-        epochs, patience = config.epochs_and_patience(len(training))
+        epochs, patience, every = config.schedule(len(training))
         best = BestWeights(patience)
         extra = options.pop("callbacks", None) or []
         callbacks = [best, *(extra if isinstance(extra, (list, tuple)) else [extra])]
         settings: dict[str, Any] = {
             "max_epochs": epochs,
+            "check_val_every_n_epoch": every,
             "gradient_clip_val": config.gradient_clip,
             "logger": False,
             "enable_checkpointing": False,

@@ -82,6 +82,8 @@ class TrainingModule(pl.LightningModule):
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=self.config.learning_rate,
+            # a quarter of the time on a CPU; elsewhere, it would clip gradients that are still scaled
+            fused=True if self.device.type == "cpu" else None,
         )
         schedule = partial(_one_cycle, total=int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
