@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from controls import CONTROLS
 from numpy.typing import NDArray
-from record import RESULTS, data_file, record
+from record import data_file, record, recorded, replaced
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import load_dataset
@@ -95,8 +95,8 @@ def naive(data: Set) -> NDArray[np.float64]:
     return np.repeat(np.stack(last), len(LEVELS), 2)
 
 
-def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]:
-    """Fit a model to the train part, and return its quantiles `[items, horizon, levels]`."""
+def fitted(data: Set, options: dict[str, Any], seed: int) -> TitansForecaster:
+    """Fit a model to the train part."""
     forecaster = TitansForecaster(
         prediction_length=data.test.shape[1],
         quantile_levels=LEVELS,
@@ -105,8 +105,12 @@ def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]
         random_state=seed,
         progress_bar=False,
     )
-    forecaster.set_params(**options).fit(data.train)
-    found = forecaster.predict_quantiles()
+    return forecaster.set_params(**options).fit(data.train)
+
+
+def forecasts(forecaster: TitansForecaster, data: Set) -> NDArray[np.float64]:
+    """Forecast the test part from the train part, `[items, horizon, levels]`."""
+    found = forecaster.predict_quantiles(data.train)
     order = data.train["item_id"].unique()
     items = found.index.get_level_values(0).unique()
     quantiles = found.to_numpy().reshape(len(items), -1, len(LEVELS))
@@ -166,23 +170,24 @@ def main() -> None:
     parser.add_argument("--name", default="leaderboard", help="file of the results")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
-    path = RESULTS / f"{args.name}.json"
+    rows = recorded(args.name)
     if args.markdown:
-        print(table(json.loads(path.read_text())["rows"]))
+        print(table(rows))
         return
     torch.set_num_threads(args.threads)
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     for name in args.sets:
         data = read(name)
         for model in [NAIVE, *args.models]:
             for seed in range(1 if model == NAIVE else args.seeds):
                 start = time.process_time()
-                quantiles = naive(data) if model == NAIVE else fitted(data, MODELS[model], seed)
+                if model == NAIVE:
+                    quantiles = naive(data)
+                else:
+                    quantiles = forecasts(fitted(data, MODELS[model], seed), data)
                 row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
                 row["seconds"] = round(time.process_time() - start, 1)
                 print(json.dumps(row), flush=True)
-                key = ("set", "model", "seed")
-                rows = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+                rows = replaced(rows, row, ("set", "model", "seed"))
         command = f"python benchmarks/leaderboard.py --seeds {args.seeds} --threads {args.threads}"
         record(args.name, command, rows)
     print(table(rows))
