@@ -272,7 +272,7 @@ def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
 
 
 def _dip(errors: Array) -> int:
-    """Return the first of the deepest dips of the errors at distances of 1, 2, .. steps; 1 if none is deep.
+    """Return the first of the deepest dips of errors at distances of 1, 2, .. steps; 1 if none is deep.
 
     The depth is relative to the mean error at half to one and a half times the distance.
     """

@@ -185,9 +185,7 @@ def _blended(
     if not levels:  # the mean is all that there is
         quantiles, levels = point[..., None], (0.5,)
     actual = targets(panel, cuts, horizon)
-    fitted = fit_blend(
-        panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks)
-    )
+    fitted = fit_blend(panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks))
     return dataclasses.replace(predictor, blend=fitted)
 
 

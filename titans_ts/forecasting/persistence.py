@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 

@@ -269,8 +269,8 @@ class PanelPredictor:
                 parts.append(self.network.output.inverse(parameters, levels).numpy())
         drawn = np.concatenate(parts) * spread[..., None] + mean[..., None]  # [I, H, C, S]
         if self.blend is not None and self.blend.n_rows:
-            past = histories(panel, panel.spans[:, 1], self.blend.n_rows)
-            simple = self.blend.forecast(past, drawn.shape[1])
+            history = histories(panel, panel.spans[:, 1], self.blend.n_rows)
+            simple = self.blend.forecast(history, drawn.shape[1])
             drawn = simple.quantiles(drawn, np.moveaxis(level, 1, -1))
         return np.moveaxis(drawn, -1, 1)
 
