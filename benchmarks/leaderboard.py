@@ -38,19 +38,19 @@ LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 MODELS: dict[str, dict[str, Any]] = {"default": {}, **CONTROLS}
 NAIVE = "seasonal_naive"
 LITERATURE = {
-    "ETTh": (("ETTh1", "ETTh2"), 24, 24, 0),
-    "ETTm": (("ETTm1", "ETTm2"), 24, 96, 72),
-    "exchange_rate": (("exchange_rate",), 30, 5, 0),
+    "ETTh": (("ETTh1", "ETTh2"), 24, 24, "h", 0),
+    "ETTm": (("ETTm1", "ETTm2"), 24, 96, "15min", 72),
+    "exchange_rate": (("exchange_rate",), 30, 5, "B", 0),
 }
-"""Sets whose items are the columns of wide ones: these, the horizon, the season, and the number of rows
-after the test part."""
+"""Sets whose items are the columns of wide ones: these, the horizon, the season, the frequency, and the
+number of rows after the test part."""
 
 
 class Set(NamedTuple):
     """A set: the rows of the train part, and what came after them."""
 
     train: pd.DataFrame
-    """Columns item_id, step, target."""
+    """Columns item_id, timestamp, target."""
     test: NDArray[np.float64]
     """`[items, horizon]`, in the order of the items in `train`."""
     season: int
@@ -59,7 +59,7 @@ class Set(NamedTuple):
 def read(name: str) -> Set:
     """Read a set."""
     if name in LITERATURE:
-        sources, horizon, season, after = LITERATURE[name]
+        sources, horizon, season, freq, after = LITERATURE[name]
         parts = {}
         for source in sources:
             frame = load_dataset(source)
@@ -72,14 +72,25 @@ def read(name: str) -> Set:
             )
             for item, v in parts.items()
         )
-        return Set(train, np.stack([v[-horizon:] for v in parts.values()]), season)
+        return Set(dated(train, freq), np.stack([v[-horizon:] for v in parts.values()]), season)
     about = pd.read_csv(data_file("zeroshot/sets.csv")).set_index("name").loc[name]
     frame = pd.read_csv(data_file(f"zeroshot/{name}.csv.gz"))
     train = frame.loc[frame["part"] == "train", ["item_id", "step", "target"]]
     test = frame.loc[frame["part"] == "test"].groupby("item_id", sort=False)["target"]
     order = train["item_id"].unique()
     after = {item: values.to_numpy(float) for item, values in test}
-    return Set(train, np.stack([after[item] for item in order]), int(about["season"]))
+    future = np.stack([after[item] for item in order])
+    return Set(dated(train, about["freq"]), future, int(about["season"]))
+
+
+def dated(train: pd.DataFrame, freq: str) -> pd.DataFrame:
+    """Return rows with times of their frequency instead of steps; all items begin in 2000.
+
+    The sets were published without their dates.
+    """
+    steps = train["step"].to_numpy()
+    times = pd.date_range("2000-01-01", periods=steps.max() + 1, freq=freq)
+    return train.drop(columns="step").assign(timestamp=times[steps])
 
 
 def histories(data: Set) -> list[NDArray[np.float64]]:
@@ -101,7 +112,6 @@ def fitted(data: Set, options: dict[str, Any], seed: int) -> TitansForecaster:
         prediction_length=data.test.shape[1],
         quantile_levels=LEVELS,
         target="target",
-        timestamp="step",
         random_state=seed,
         progress_bar=False,
     )

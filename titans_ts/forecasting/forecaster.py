@@ -39,14 +39,19 @@ class TitansForecaster(ForecasterEvaluation):
     ----------
     prediction_length : int
         H, number of steps to forecast (default 24).
-    context_length : int
-        L, number of steps before the forecast that the model reads (default 96).
+    context_length : int, optional
+        L, number of steps before the forecast that the model reads. None (default): from the frequency
+        and the number of rows. It is two of the longest usual season that the rows have three of (an
+        hourly series: 336), or two of `prediction_length`, but at most a quarter of the rows, unless a
+        season and `prediction_length` need more; :mod:`titans_ts.forecasting.defaults` has the details.
+        After the fit, ``model_.config.context_length`` is the number.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_layers, n_heads : int
         Width of a token (default 64), number of blocks (default 2), and number of heads (default 4).
-    patch_length, patch_stride : int
-        Number of steps in a token (default 16), and between the starts of two tokens (default 8).
+    patch_length, patch_stride : int, optional
+        Number of steps in a token (default: a usual season, or an eighth of the context if that has fewer
+        than four of them), and between the starts of two tokens (default: half a token).
     tokens : {"patch", "joint", "variate", "mixed"}
         The content of a token. "patch" (default): some steps of one variate; every variate is a separate
         stream. "joint": some steps of all variates. "variate": a whole window of one variate, whatever
@@ -195,13 +200,13 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to fix it.
         """
-        config = self._forecaster_config()
+        config = self.network_config()
         min_rows = config.context_length + config.prediction_length
         return self.fit_panel(read_panel(X, self.roles, min_rows=min_rows))
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
-        config, training = self._forecaster_config(), self._training_config()
+        config, training = self.network_config(panel), self._training_config()
         with self._seeded() as generator:
             fitted = fit_forecaster(
                 panel,
