@@ -16,7 +16,7 @@ from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
 from titans_ts.forecasting.blend import fit_blend, n_windows, season_of
 from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs, targets, validation_cutoffs
-from titans_ts.forecasting.frequency import usual_season
+from titans_ts.forecasting.frequency import usual_seasons
 from titans_ts.forecasting.panel import Panel, rows_within
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
@@ -164,7 +164,7 @@ def _blended(
     """Return the predictor with the blend that is best on the held-out rows, or on `validation`."""
     config = predictor.config
     timed = isinstance(panel.freq, pd.offsets.BaseOffset)
-    season_length = season_of(panel, (usual_season(panel.freq),) if timed else None)
+    season_length = season_of(panel, usual_seasons(panel.freq) if timed else None)
     horizon, scaled = config.prediction_length, None
     if validation is not None:
         panel = validation
