@@ -97,7 +97,7 @@ def usual_seasons(freq: str | pd.offsets.BaseOffset | None) -> tuple[int, ...]:
     try:
         name = str(offset.rule_code).split("-")[0]
     except NotImplementedError:  # pandas has no name for it
-        return 1
+        return (1,)
     name = name if name in ("s", "h") else name.rstrip("SE")
     if name in _PER_YEAR:
         return (max(1, _PER_YEAR[name] // offset.n),)
