@@ -64,6 +64,25 @@ def test_the_context_of_a_typical_item(horizon, freq, n_rows, context):
     assert default_lengths(horizon, freq, n_rows).context_length == context
 
 
+@pytest.mark.parametrize(
+    ("freq", "context", "patch"),
+    [
+        ("h", 336, 24),
+        ("h", 48, 12),
+        ("MS", 24, 6),
+        ("QS", 12, 3),
+        ("15min", 512, 48),
+        ("D", 60, 7),
+        ("YS", 10, 2),
+        (None, 96, 12),
+        (None, 1, 1),
+    ],
+)
+def test_a_token_is_a_season_or_a_part_of_the_context(freq, context, patch):
+    lengths = default_lengths(6, freq, 100, given=Lengths(context))
+    assert lengths == (context, patch, max(1, patch // 2))
+
+
 @pytest.mark.parametrize("freq", FREQUENCIES)
 @pytest.mark.parametrize("horizon", [1, 6, 24, 300])
 def test_lengths_fit_any_number_of_rows(freq, horizon):

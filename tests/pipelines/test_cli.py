@@ -56,8 +56,8 @@ def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
 def test_the_context_follows_from_the_data_unless_it_is_given(csv, tmp_path):
     command = ["forecast", str(csv), *TINY, "--out", str(tmp_path)]
     for option, line in (
-        ([], "a forecast reads 45 steps, 6 in a token"),
-        (["--context-length", "16"], "a forecast reads 16 steps, 2 in a token"),
+        ([], "a forecast reads 45 steps, 11 in a token"),
+        (["--context-length", "16"], "a forecast reads 16 steps, 4 in a token"),
     ):
         result = CliRunner().invoke(app, [*command, *option])
         assert result.exit_code == 0, result.output

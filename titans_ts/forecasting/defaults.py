@@ -41,9 +41,9 @@ def default_lengths(
 
     The context is two of the longest usual season that the rows have three of, and at least 4 S and 2 H;
     without a frequency, it is 96 or 2 H. It is at most a quarter of the rows, so that there are windows
-    to learn from, but S + H if the rows allow it; and at most 512 or 2 H. A token has S steps if that is
-    4 or more and the context has four such tokens, otherwise an eighth of the context; it has 2 to 48.
-    Tokens start every half of their length.
+    to learn from, but S + H if the rows allow it; and at most 512 or 2 H. A token has S steps, but at
+    most a quarter of the context; an eighth of it if S is less than 4; and 2 to 48 steps. Tokens start
+    every half of their length.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def default_lengths(
     >>> default_lengths(24, "h", 5000)
     Lengths(context_length=336, patch_length=24, patch_stride=12)
     >>> default_lengths(12, "MS", 72)
-    Lengths(context_length=24, patch_length=3, patch_stride=1)
+    Lengths(context_length=24, patch_length=6, patch_stride=3)
     >>> default_lengths(6, None, 30, single=True, given=Lengths(patch_length=4))
     Lengths(context_length=7, patch_length=4, patch_stride=2)
     """
@@ -73,7 +73,7 @@ def default_lengths(
         context = _context(prediction_length, freq, n_rows, single)
     if patch is None:
         season = usual_seasons(freq)[0]
-        patch = season if 4 <= season <= context / 4 else round(context / 8)
+        patch = min(season, context // 4) if season >= 4 else round(context / 8)
         patch = min(max(patch, 2), _LONGEST_PATCH, context)
     if stride is None:
         stride = max(1, patch // 2)

@@ -50,8 +50,8 @@ class TitansForecaster(ForecasterEvaluation):
     d_model, n_layers, n_heads : int
         Width of a token (default 64), number of blocks (default 2), and number of heads (default 4).
     patch_length, patch_stride : int, optional
-        Number of steps in a token (default: a usual season, or an eighth of the context if that has fewer
-        than four of them), and between the starts of two tokens (default: half a token).
+        Number of steps in a token (default: a usual season, but at most a quarter of the context; an
+        eighth of it without a season), and between the starts of two tokens (default: half a token).
     tokens : {"patch", "joint", "variate", "mixed"}
         The content of a token. "patch" (default): some steps of one variate; every variate is a separate
         stream. "joint": some steps of all variates. "variate": a whole window of one variate, whatever

@@ -66,7 +66,7 @@ def default_space(estimator: Any, X: Any) -> dict[str, BaseDistribution]:
 def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, BaseDistribution]:
     panel = read_panel(X, forecaster.roles)
     context = forecaster.network_config(panel).context_length
-    if forecaster.patch_stride is None:  # half a token: at most about 32 tokens
+    if forecaster.patch_stride is None:  # then half a token: about 32 tokens, or fewer
         patches = [n for n in (2, 4, 8, 16, 24, 32, 48) if context // 16 <= n <= context // 2]
     else:
         patches = [n for n in (8, 16, 24, 32, 48) if forecaster.patch_stride <= n <= context // 2]
