@@ -104,7 +104,9 @@ def origins(values: pd.Series, horizon: int, season: int) -> list[Set]:
     list of Set
         The train part of each is all rows before its test part `[1, horizon]`.
     """
-    frame = pd.DataFrame({"item_id": "series", "step": values.index, "target": values.to_numpy()})
+    frame = pd.DataFrame(
+        {"item_id": "series", "timestamp": values.index, "target": values.to_numpy()}
+    )
     found = []
     for back in range(ORIGINS, 0, -1):
         start = len(frame) - back * horizon

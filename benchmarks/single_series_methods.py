@@ -165,7 +165,7 @@ def _values(data: Set) -> NDArray[np.float64]:
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.rename(columns={"item_id": "unique_id", "step": "ds", "target": "y"})
+    return rows.rename(columns={"item_id": "unique_id", "timestamp": "ds", "target": "y"})
 
 
 def _quantiles(found: Any, prefix: str) -> Quantiles:

@@ -402,9 +402,9 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         new = self.predictor.read(X, 1, self._tail)
+        panel = self._tail.followed_by(new)
         unread = self._unread.copy()
         place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)
-        panel = self._tail.followed_by(new)
         unread[place] += np.diff(new.starts)
         self._remember(panel, self._state, unread=unread)
         return self
