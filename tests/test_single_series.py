@@ -33,7 +33,7 @@ def test_the_origins_are_the_last_three_horizons():
     assert [len(part.train) for part in parts] == [31, 34, 37]
     for part in parts:
         rows = len(part.train)
-        assert part.train["step"].tolist() == values.index[:rows].tolist()
+        assert part.train["timestamp"].tolist() == values.index[:rows].tolist()
         assert np.array_equal(part.train["target"], values[:rows])
         assert np.array_equal(part.test, values.to_numpy()[None, rows : rows + HORIZON])
         assert part.season == SEASON
