@@ -58,6 +58,8 @@ def taxis(seed: int) -> dict[str, Any]:
     forecaster = TitansForecaster(
         24,
         336,
+        patch_length=16,
+        patch_stride=8,
         n_layers=1,
         stateful_windows=2,
         max_epochs=10,
@@ -90,7 +92,15 @@ def faults(seed: int) -> list[dict[str, Any]]:
     frame = load_dataset("ETTh1")
     split = literature_split("ETTh1", len(frame))
     forecaster = TitansForecaster(
-        24, 96, n_layers=1, stateful_windows=2, max_epochs=5, random_state=seed, progress_bar=False
+        24,
+        96,
+        patch_length=16,
+        patch_stride=8,
+        n_layers=1,
+        stateful_windows=2,
+        max_epochs=5,
+        random_state=seed,
+        progress_bar=False,
     )
     forecaster.fit(frame[: split.validation.stop])
     rows = []

@@ -21,6 +21,8 @@ from titans_ts.datasets import literature_split, load_dataset
 
 LENGTH, HORIZON, PROMISED, MEMORY = 96, 96, 0.8, 500
 SETTINGS = {
+    "patch_length": 16,
+    "patch_stride": 8,
     "n_layers": 1,
     "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 32,

@@ -24,6 +24,8 @@ from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_
 from titans_ts.forecasting.baselines import seasonal_naive
 
 SETTINGS = {
+    "patch_length": 16,
+    "patch_stride": 8,
     "n_layers": 1,
     "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 128,

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from controls import CONTROLS
 from numpy.typing import NDArray
-from record import RESULTS, data_file, record
+from record import data_file, record, recorded, replaced
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import load_dataset
@@ -38,19 +38,19 @@ LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 MODELS: dict[str, dict[str, Any]] = {"default": {}, **CONTROLS}
 NAIVE = "seasonal_naive"
 LITERATURE = {
-    "ETTh": (("ETTh1", "ETTh2"), 24, 24, 0),
-    "ETTm": (("ETTm1", "ETTm2"), 24, 96, 72),
-    "exchange_rate": (("exchange_rate",), 30, 5, 0),
+    "ETTh": (("ETTh1", "ETTh2"), 24, 24, "h", 0),
+    "ETTm": (("ETTm1", "ETTm2"), 24, 96, "15min", 72),
+    "exchange_rate": (("exchange_rate",), 30, 5, "B", 0),
 }
-"""Sets whose items are the columns of wide ones: these, the horizon, the season, and the number of rows
-after the test part."""
+"""Sets whose items are the columns of wide ones: these, the horizon, the season, the frequency, and the
+number of rows after the test part."""
 
 
 class Set(NamedTuple):
     """A set: the rows of the train part, and what came after them."""
 
     train: pd.DataFrame
-    """Columns item_id, step, target."""
+    """Columns item_id, timestamp, target."""
     test: NDArray[np.float64]
     """`[items, horizon]`, in the order of the items in `train`."""
     season: int
@@ -59,7 +59,7 @@ class Set(NamedTuple):
 def read(name: str) -> Set:
     """Read a set."""
     if name in LITERATURE:
-        sources, horizon, season, after = LITERATURE[name]
+        sources, horizon, season, freq, after = LITERATURE[name]
         parts = {}
         for source in sources:
             frame = load_dataset(source)
@@ -72,14 +72,25 @@ def read(name: str) -> Set:
             )
             for item, v in parts.items()
         )
-        return Set(train, np.stack([v[-horizon:] for v in parts.values()]), season)
+        return Set(dated(train, freq), np.stack([v[-horizon:] for v in parts.values()]), season)
     about = pd.read_csv(data_file("zeroshot/sets.csv")).set_index("name").loc[name]
     frame = pd.read_csv(data_file(f"zeroshot/{name}.csv.gz"))
     train = frame.loc[frame["part"] == "train", ["item_id", "step", "target"]]
     test = frame.loc[frame["part"] == "test"].groupby("item_id", sort=False)["target"]
     order = train["item_id"].unique()
     after = {item: values.to_numpy(float) for item, values in test}
-    return Set(train, np.stack([after[item] for item in order]), int(about["season"]))
+    future = np.stack([after[item] for item in order])
+    return Set(dated(train, about["freq"]), future, int(about["season"]))
+
+
+def dated(train: pd.DataFrame, freq: str) -> pd.DataFrame:
+    """Return rows with times of their frequency instead of steps; all items begin in 2000.
+
+    The sets were published without their dates.
+    """
+    steps = train["step"].to_numpy()
+    times = pd.date_range("2000-01-01", periods=steps.max() + 1, freq=freq)
+    return train.drop(columns="step").assign(timestamp=times[steps])
 
 
 def histories(data: Set) -> list[NDArray[np.float64]]:
@@ -95,18 +106,21 @@ def naive(data: Set) -> NDArray[np.float64]:
     return np.repeat(np.stack(last), len(LEVELS), 2)
 
 
-def fitted(data: Set, options: dict[str, Any], seed: int) -> NDArray[np.float64]:
-    """Fit a model to the train part, and return its quantiles `[items, horizon, levels]`."""
+def fitted(data: Set, options: dict[str, Any], seed: int) -> TitansForecaster:
+    """Fit a model to the train part."""
     forecaster = TitansForecaster(
         prediction_length=data.test.shape[1],
         quantile_levels=LEVELS,
         target="target",
-        timestamp="step",
         random_state=seed,
         progress_bar=False,
     )
-    forecaster.set_params(**options).fit(data.train)
-    found = forecaster.predict_quantiles()
+    return forecaster.set_params(**options).fit(data.train)
+
+
+def forecasts(forecaster: TitansForecaster, data: Set) -> NDArray[np.float64]:
+    """Forecast the test part from the train part, `[items, horizon, levels]`."""
+    found = forecaster.predict_quantiles(data.train)
     order = data.train["item_id"].unique()
     items = found.index.get_level_values(0).unique()
     quantiles = found.to_numpy().reshape(len(items), -1, len(LEVELS))
@@ -166,23 +180,24 @@ def main() -> None:
     parser.add_argument("--name", default="leaderboard", help="file of the results")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
-    path = RESULTS / f"{args.name}.json"
+    rows = recorded(args.name)
     if args.markdown:
-        print(table(json.loads(path.read_text())["rows"]))
+        print(table(rows))
         return
     torch.set_num_threads(args.threads)
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     for name in args.sets:
         data = read(name)
         for model in [NAIVE, *args.models]:
             for seed in range(1 if model == NAIVE else args.seeds):
                 start = time.process_time()
-                quantiles = naive(data) if model == NAIVE else fitted(data, MODELS[model], seed)
+                if model == NAIVE:
+                    quantiles = naive(data)
+                else:
+                    quantiles = forecasts(fitted(data, MODELS[model], seed), data)
                 row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
                 row["seconds"] = round(time.process_time() - start, 1)
                 print(json.dumps(row), flush=True)
-                key = ("set", "model", "seed")
-                rows = [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+                rows = replaced(rows, row, ("set", "model", "seed"))
         command = f"python benchmarks/leaderboard.py --seeds {args.seeds} --threads {args.threads}"
         record(args.name, command, rows)
     print(table(rows))

@@ -67,6 +67,19 @@ def record(
     return path
 
 
+def recorded(name: str) -> list[dict[str, Any]]:
+    """Return the rows of `NAME.json` in the results; none if it does not exist."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.is_file() else []
+
+
+def replaced(
+    rows: list[dict[str, Any]], row: dict[str, Any], key: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Return rows with `row` at their end, in place of the one that has the same values of `key`."""
+    return [r for r in rows if any(r[k] != row[k] for k in key)] + [row]
+
+
 def data_file(ending: str) -> Path:
     """Find the file of a data set that is not downloaded, in the folder `TITANS_TS_DATA`."""
     home = os.environ.get("TITANS_TS_DATA")

@@ -26,6 +26,8 @@ from titans_ts.forecasting.parse import read_panel
 
 LENGTH, HORIZON, CARRIED = 96, 96, 3
 SETTINGS = {
+    "patch_length": 16,
+    "patch_stride": 8,
     "n_layers": 1,
     "model_options": {"dropout": 0.3, "head_dropout": 0.4},
     "batch_size": 32,
@@ -102,7 +104,14 @@ def step_seconds() -> list[float]:
     """Measure quartiles of the time to read one more row of three variates and forecast from it."""
     frame = make_series(400, 3, random_state=0)
     stream = TitansForecaster(
-        max_epochs=1, stateful_windows=2, random_state=0, progress_bar=False
+        24,
+        96,
+        patch_length=16,
+        patch_stride=8,
+        max_epochs=1,
+        stateful_windows=2,
+        random_state=0,
+        progress_bar=False,
     ).fit(frame[:300])
     times = []
     for row in range(300, 400):

@@ -49,6 +49,8 @@ DESIGN: dict[str, tuple[str, slice, slice, int]] = {
 }
 BROKEN = 3000
 OPTIONS: dict[str, Any] = {
+    "patch_length": 16,
+    "patch_stride": 8,
     "max_epochs": 5,
     "training_options": {"max_steps_per_epoch": 50},
     "progress_bar": False,

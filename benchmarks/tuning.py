@@ -43,6 +43,8 @@ def main() -> None:
     forecaster = TitansForecaster(
         LENGTH,
         LENGTH,
+        patch_length=16,
+        patch_stride=8,
         max_epochs=args.max_epochs,
         training_options={
             "max_steps_per_epoch": args.steps,

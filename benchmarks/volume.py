@@ -93,6 +93,8 @@ def forecasting() -> dict[str, float]:
         small = TitansForecaster(
             24,
             48,
+            patch_length=16,
+            patch_stride=8,
             d_model=16,
             n_heads=2,
             n_layers=0,

@@ -93,7 +93,7 @@ def forecast(
     frame = read_frame(csv, time_column=time_column, columns=column_list(columns), say=typer.echo)
     forecaster = TitansForecaster(
         prediction_length=prediction_length,
-        context_length=4 * prediction_length if context_length is None else context_length,
+        context_length=context_length,
         max_epochs=max_epochs,
         random_state=seed,
         progress_bar=not quiet,
@@ -166,6 +166,8 @@ def _run(
         f"{frame.shape[1]} variates, {len(frame)} rows, {frame.index[0]} to {frame.index[-1]}"
     )
     job = run_forecast(frame, forecaster, season_length=season_length)
+    model = forecaster.model_.config
+    typer.echo(f"a forecast reads {model.context_length} steps, {model.patch_length} in a token")
     typer.echo(
         f"\nmean absolute error of {job.n_windows} forecasts of {len(job.forecast)} steps "
         f"in the held-out tail (season of {job.season_length}):\n"

@@ -72,13 +72,14 @@ def run_forecast(
     ValueError
         If the series is too short.
     """
-    horizon, context = forecaster.prediction_length, forecaster.context_length
+    shortest = forecaster.network_config()  # None is chosen by the fit
+    horizon, context = shortest.prediction_length, shortest.context_length
     n_test = max(int(test_fraction * len(frame)), horizon)
     n_train = len(frame) - n_test
     if n_train < context + horizon:
         raise ValueError(
             f"the series has {len(frame)} rows; holding out {n_test} leaves {n_train}, and "
-            f"{context + horizon} are needed (shorten context_length or prediction_length)"
+            f"{context + horizon} are needed (shorten prediction_length or context_length)"
         )
     if season_length is None:
         season_length = usual_season(getattr(frame.index, "freq", None))
@@ -91,7 +92,7 @@ def run_forecast(
     forecaster.fit(frame.iloc[:n_train])
     forecaster.set_history(frame)
 
-    before = max(context, season_length)
+    before = max(forecaster.model_.config.context_length, season_length)
     backtest = forecaster.backtest(
         frame.iloc[n_train - before :],
         stride=1,
@@ -133,9 +134,8 @@ def write_forecast(
     folder = Path(folder)
     table, picture = folder / "forecast.csv", folder / "forecast.png"
     replace_file(table, _table(job).to_csv(float_format="%.10g").encode())
-    figure = plot_forecast(
-        job.history, job.forecast, job.quantiles, job.backcast, job.forecaster.context_length
-    )
+    context = job.forecaster.model_.config.context_length
+    figure = plot_forecast(job.history, job.forecast, job.quantiles, job.backcast, context)
     drawn = figure_png(figure)
     replace_file(picture, drawn)
     written = [table, picture]

@@ -32,7 +32,11 @@ __all__ = [
 
 ContextLength = Annotated[
     int | None,
-    typer.Option(help="Steps of history a forecast reads.  [default: 4 x prediction length]"),
+    typer.Option(
+        help="Steps of history a forecast reads.  [default: two seasons of the frequency, but at most a "
+        "quarter of the rows, unless a season and the forecast are longer]",
+        min=1,
+    ),
 ]
 TimeColumn = Annotated[
     str | None, typer.Option(help="Column with the time.  [default: the first column of dates]")

@@ -197,8 +197,7 @@ def tune(
         from titans_ts.pipelines.ingest import read_frame
 
         X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
-        length = 4 * prediction_length if context_length is None else context_length
-        estimator: Any = TitansForecaster(prediction_length, length)
+        estimator: Any = TitansForecaster(prediction_length, context_length)
     else:
         from titans_ts.datasets import read_sequences
         from titans_ts.genomics import TitansClassifier

@@ -174,7 +174,7 @@ def series(n=80):
     return pd.DataFrame(values, pd.date_range("2024", periods=n, freq="h"), ["sun", "wind"])
 
 
-FORECASTER = TitansForecaster(2, 6, patch_length=3, patch_stride=3, **SMALL)
+FORECASTER = TitansForecaster(2, 6, patch_length=3, patch_stride=3, blend=False, **SMALL)
 CLASSIFIER = TitansClassifier(**SMALL | {"max_epochs": 3})
 SEQUENCES = letters()
 LABELS = np.array(["ac", "gt"] * 24)

@@ -16,6 +16,7 @@ from gluonts.model.predictor import Predictor
 from tests.forecasting.cases import SETTINGS, H
 from titans_ts import TitansForecaster
 from titans_ts.forecasting import metrics
+from titans_ts.forecasting.defaults import Lengths, default_lengths
 from titans_ts.forecasting.gluonts import TitansEstimator, TitansPredictor, to_dataset
 
 # GluonTS' own, with pandas 2.3: nothing of ours
@@ -180,6 +181,13 @@ def test_several_variates():
     forecast = next(iter(TitansEstimator(H, **SETTINGS).train(data).predict(data)))
     assert forecast.mean.shape == (H, 3)
     assert forecast.copy_dim(1).quantile(0.5).shape == (H,)
+
+
+def test_lengths_follow_from_the_frequency_of_the_entries():
+    settings = SETTINGS | dict.fromkeys(Lengths._fields)
+    for freq, context in (("h", 28), ("D", 20)):
+        config = TitansEstimator(H, **settings).train(dataset(freq)).forecaster.model_.config
+        assert config.context_length == context == default_lengths(H, freq, 80).context_length
 
 
 def test_a_fitted_forecaster_becomes_a_predictor():

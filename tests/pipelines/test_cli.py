@@ -53,6 +53,17 @@ def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
     assert list(loaded.predict().index) == list(table.index)
 
 
+def test_the_context_follows_from_the_data_unless_it_is_given(csv, tmp_path):
+    command = ["forecast", str(csv), *TINY, "--out", str(tmp_path)]
+    for option, line in (
+        ([], "a forecast reads 45 steps, 11 in a token"),
+        (["--context-length", "16"], "a forecast reads 16 steps, 4 in a token"),
+    ):
+        result = CliRunner().invoke(app, [*command, *option])
+        assert result.exit_code == 0, result.output
+        assert line in result.output.splitlines()
+
+
 def test_memory_reports_on_a_saved_forecaster(csv, tmp_path):
     model, plot = tmp_path / "model", tmp_path / "memory.png"
     idle = {"memory": {"write": False}}
@@ -88,7 +99,10 @@ def test_same_seed_same_table(csv, tmp_path):
         (["{csv}", *TINY, "--time-column", "t"], "there is no column 't'"),
         (["{csv}", *TINY, "--time-column", "note"], "holds 'x' in row 0, which is no date"),
         (["{csv}", *TINY, "--variant", "mab"], "variant is 'mab'; choose one of"),
-        (["{csv}", "--prediction-length", "90", "--quiet"], "the series has 200 rows; holding out"),
+        (
+            ["{csv}", "--prediction-length", "100", "--quiet"],
+            "the series has 200 rows; holding out",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(csv, arguments, message, monkeypatch, capsys, tmp_path):
@@ -324,6 +338,7 @@ def test_help_and_version():
     help_text = CliRunner().invoke(app, ["forecast", "--help"]).output
     assert "--prediction-length" in help_text
     assert "--report" in help_text
+    assert "default: two seasons" in " ".join(help_text.split())
     assert CliRunner().invoke(app, ["--version"]).output.startswith("titans-ts ")
 
 

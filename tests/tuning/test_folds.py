@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars
 import pytest
+from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -54,6 +55,20 @@ def test_test_parts_follow_training_parts_and_start_with_the_context(form, cv, b
         assert steps(fold.test_X) == list(range(border[-1] - L, end))
         assert type(fold.X) is type(fold.test_X) is type(X)
         assert (fold.y, fold.groups, fold.test_y) == (None, None, None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_context_of_none_is_that_of_the_training_part(form):
+    X = FORMS[form](200)
+    estimator = forecaster(context_length=None)
+    folds = forecast_folds(estimator, X, 2)
+    contexts = []
+    for fold, first in zip(folds, (68, 134), strict=True):
+        contexts.append(clone(estimator).fit(fold.X).model_.config.context_length)
+        assert steps(fold.test_X)[0] == first - contexts[-1]
+    assert contexts == ([17, 33] if form in ("vector", "array") else [26, 33])
+    with pytest.raises(ValueError, match="cv leaves 3 training steps in fold 0 .* at least 4 are"):
+        forecast_folds(estimator, X[:9], [(np.arange(3), np.arange(3, 9))])
 
 
 def long_frame(ends, begins=None, n=50):

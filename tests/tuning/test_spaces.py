@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.tuning.cases import classifier, forecaster, sequences, wave
 from titans_ts import KmerTokenizer, TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts.forecasting.defaults import Lengths
 from titans_ts.tuning import default_space
 
 HOURS = pd.DataFrame(
@@ -72,7 +73,11 @@ def test_the_estimators_own_parameters_are_in_its_space(estimator, X):
 
 CASES = {
     "series": (forecaster(), wave()),
-    "hours": (TitansForecaster(4, 48, max_epochs=1, progress_bar=False), HOURS),
+    "hours": (
+        TitansForecaster(4, 48, patch_length=16, patch_stride=8, max_epochs=1, progress_bar=False),
+        HOURS,
+    ),
+    "any length": (forecaster(**dict.fromkeys(Lengths._fields)), HOURS),
     "unequal": (TitansClassifier(max_epochs=1, progress_bar=False), sequences(12)),
     "equal": (TitansClassifier(max_epochs=1, progress_bar=False), ["ACGTACGTACGTACGT" * 8] * 12),
 }
@@ -99,6 +104,7 @@ def test_a_space_depends_on_the_data():
     assert hours["season_length"].choices == (0, 24)
     assert hours["tokens"].choices == ("patch", "variate", "mixed")
     assert hours["patch_length"].choices == (16, 8, 24)
+    assert default_space(*CASES["any length"])["patch_length"].choices == (None, 2, 4, 8)
     vector = default_space(*CASES["series"])
     assert {"season_length", "tokens"}.isdisjoint(vector)
     assert "tokens" not in default_space(TitansForecaster(4, 48, stateful_windows=1), HOURS)

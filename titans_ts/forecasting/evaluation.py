@@ -122,10 +122,12 @@ class ForecasterEvaluation(ForecasterParameters):
             check_is_fitted(self, "model_")
             config, roles, like = self.model_.config, self.predictor.roles, self._tail
         else:
-            config, roles, like = self._forecaster_config(), self.roles, None
-        L, H = config.context_length, config.prediction_length
-        panel = read_panel(X, roles, min_rows=L + H, like=like)
-        min_history = L if refit is None else L + H  # a window to train on
+            config, roles, like = self.network_config(), self.roles, None
+        H = config.prediction_length
+        panel = read_panel(X, roles, min_rows=config.context_length + H, like=like)
+        min_history = config.context_length
+        if refit is not None:  # a window to train on
+            min_history = self.network_config(panel).context_length + H
         cuts = cutoffs(panel, min_history, H, stride or H, n_windows)
         timed = isinstance(panel.freq, pd.offsets.BaseOffset)
         show = self.progress_bar if progress_bar is None else progress_bar

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
+from titans_ts.forecasting.blend import fit_blend, n_windows, season_of
 from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
-from titans_ts.forecasting.cutoffs import validation_cutoffs
+from titans_ts.forecasting.cutoffs import cutoffs, targets, validation_cutoffs
+from titans_ts.forecasting.frequency import usual_seasons
 from titans_ts.forecasting.panel import Panel, rows_within
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder, season
@@ -35,6 +38,9 @@ __all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
 _VALIDATION_WINDOWS = 16
 """Number of consecutive windows that validation reads if the state is carried. It forecasts from the last
 one."""
+
+_WINDOWS_OF_BLOCK = 4
+"""Number of validation windows in a horizon's length of rows that the blend is fitted to."""
 
 _EPOCH_STEPS = 64
 """Largest number of steps in an epoch if training chooses the number of epochs: 640 steps in all. Windows
@@ -75,6 +81,7 @@ def fit_forecaster(
     generator: torch.Generator,
     *,
     validation: Panel | None = None,
+    blend: bool = True,
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> FittedForecaster:
@@ -93,7 +100,9 @@ def fit_forecaster(
     generator : torch.Generator
         Draws the batches; the network's initial weights come from torch's own generator.
     validation : Panel, optional
-        Its last steps choose the epoch. Default: the last rows of `panel` are held out.
+        Its last steps choose the epoch and the blend. Default: the last rows of `panel` are held out.
+    blend : bool
+        Whether to blend the network's forecasts with simple ones (default True). Counts are not blended.
 
     Raises
     ------
@@ -139,8 +148,45 @@ def fit_forecaster(
         trainer_kwargs=trainer_kwargs,
     )
     history[-1] |= memory_change(network, forecast_loss, held_out)
+    if blend and not network.output.counts:
+        predictor = _blended(predictor, panel, values, border, validation)
     scaled: Any = values  # float32, where a panel that was read has float64
     return FittedForecaster(predictor, history, border, dataclasses.replace(panel, values=scaled))
+
+
+def _blended(
+    predictor: PanelPredictor,
+    panel: Panel,
+    values: NDArray[np.float32],
+    border: NDArray[np.int64],
+    validation: Panel | None,
+) -> PanelPredictor:
+    """Return the predictor with the blend that is best on the held-out rows, or on `validation`."""
+    config = predictor.config
+    timed = isinstance(panel.freq, pd.offsets.BaseOffset)
+    season_length = season_of(panel, usual_seasons(panel.freq) if timed else None)
+    horizon, scaled = config.prediction_length, None
+    if validation is not None:
+        panel = validation
+        cuts = cutoffs(panel, 1, horizon, 1, 1)
+        n_blocks = panel.n_items
+    else:
+        held = (panel.spans[:, 1] - border) // horizon
+        n_blocks = int(held.sum())
+        at_most = min(n_windows(panel, season_length), _WINDOWS_OF_BLOCK * max(1, n_blocks))
+        ends, cuts = validation_cutoffs(panel, config, border, at_most)
+        known: Any = values  # float32, where a panel that was read has float64
+        scaled = dataclasses.replace(panel, values=known).head(ends).values
+        panel = panel.head(ends)
+    if cuts.size == 0:
+        return predictor
+    point, quantiles = predictor.rolling(panel, cuts, scaled=scaled)
+    levels = config.quantile_levels
+    if not levels:  # the mean is all that there is
+        quantiles, levels = point[..., None], (0.5,)
+    actual = targets(panel, cuts, horizon)
+    fitted = fit_blend(panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks))
+    return dataclasses.replace(predictor, blend=fitted)
 
 
 def _training_batches(

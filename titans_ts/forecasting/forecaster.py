@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
@@ -36,14 +39,19 @@ class TitansForecaster(ForecasterEvaluation):
     ----------
     prediction_length : int
         H, number of steps to forecast (default 24).
-    context_length : int
-        L, number of steps before the forecast that the model reads (default 96).
+    context_length : int, optional
+        L, number of steps before the forecast that the model reads. None (default): from the frequency
+        and the number of rows. It is two of the longest usual season that the rows have three of (an
+        hourly series: 336), or two of `prediction_length`, but at most a quarter of the rows, unless a
+        season and `prediction_length` need more; :mod:`titans_ts.forecasting.defaults` has the details.
+        After the fit, ``model_.config.context_length`` is the number.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_layers, n_heads : int
         Width of a token (default 64), number of blocks (default 2), and number of heads (default 4).
-    patch_length, patch_stride : int
-        Number of steps in a token (default 16), and between the starts of two tokens (default 8).
+    patch_length, patch_stride : int, optional
+        Number of steps in a token (default: a usual season, but at most a quarter of the context; an
+        eighth of it without a season), and between the starts of two tokens (default: half a token).
     tokens : {"patch", "joint", "variate", "mixed"}
         The content of a token. "patch" (default): some steps of one variate; every variate is a separate
         stream. "joint": some steps of all variates. "variate": a whole window of one variate, whatever
@@ -63,6 +71,11 @@ class TitansForecaster(ForecasterEvaluation):
         (default): no season. One value per step of the season and variate is learned as persistent memory
         and subtracted from the model's input. A row's position in the season follows from its time or its
         integer index.
+    blend : bool
+        Whether forecasts are blended with those of simple forecasters: the last value, drift, seasonal
+        naive, Theta, and exponential smoothing in three forms (default True). The weights are those of
+        the smallest quantile loss on the validation part, and a simple forecaster that does not help
+        there has none. Without a validation part, and for counts, nothing is blended.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -123,6 +136,10 @@ class TitansForecaster(ForecasterEvaluation):
         Losses of every epoch. The last record also has `memory_change`, a first look at what
         :meth:`memory_report` measures: the change of the outputs for some validation windows with the
         memory's write off, in standard deviations of the outputs.
+    blend_ : DataFrame
+        Rows: the network ("titans") and the simple forecasters. Columns: `weight` in the forecasts, and
+        `loss`, the quantile loss on the validation part divided by that of the blend. Empty if nothing
+        was blended.
     n_features_in_ : int
         C, number of variates.
     feature_names_in_ : ndarray
@@ -151,6 +168,8 @@ class TitansForecaster(ForecasterEvaluation):
     model_: ForecastingModel
     _predictor: PanelPredictor
     _tail: Panel
+    _unread: NDArray[np.int64]
+    """`[I]`, number of rows at the end of every item of `_tail` that come after the state."""
     _state: Any
     _calibration: Calibration | None
 
@@ -181,13 +200,13 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or a parameter cannot be used; the message names it and how to fix it.
         """
-        config = self._forecaster_config()
+        config = self.network_config()
         min_rows = config.context_length + config.prediction_length
         return self.fit_panel(read_panel(X, self.roles, min_rows=min_rows))
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
-        config, training = self._forecaster_config(), self._training_config()
+        config, training = self.network_config(panel), self._training_config()
         with self._seeded() as generator:
             fitted = fit_forecaster(
                 panel,
@@ -196,6 +215,7 @@ class TitansForecaster(ForecasterEvaluation):
                 training,
                 generator,
                 validation=validation,
+                blend=self.blend,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
             )
@@ -207,6 +227,8 @@ class TitansForecaster(ForecasterEvaluation):
         self._watched = None
         self._remember(panel, scaled=fitted.scaled.values)
         self._print_idle_memory()
+        if self.progress_bar and self._predictor.blend is not None:
+            tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
         return self
 
     def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:
@@ -380,7 +402,11 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         new = self.predictor.read(X, 1, self._tail)
-        self._remember(self._tail.followed_by(new), self._state)
+        panel = self._tail.followed_by(new)
+        unread = self._unread.copy()
+        place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)
+        unread[place] += np.diff(new.starts)
+        self._remember(panel, self._state, unread=unread)
         return self
 
     def set_history(self, X: SeriesLike) -> TitansForecaster:
@@ -405,13 +431,24 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         self._watched = None
-        self._state, self._tail = None, self._tail.tail(self.model_.config.context_length)
+        self._state, length = None, self.model_.config.context_length
+        self._unread = np.minimum(np.diff(self._tail.starts), length)
+        self._tail = self._tail.tail(max(length, self._blend_rows))
         return self
 
     @property
     def predictor(self) -> PanelPredictor:
         """The trained network with the scaling of its inputs and outputs."""
         return self._predictor
+
+    @property
+    def blend_(self) -> pd.DataFrame:
+        """Weights and validation losses of the network and of the simple forecasters."""
+        blend = self.predictor.blend
+        losses = {} if blend is None else blend.losses
+        weights = [0.0 if blend is None else blend.weights.get(name, 0.0) for name in losses]
+        index = pd.Index(list(losses), name="forecast", dtype=object)
+        return pd.DataFrame({"weight": weights, "loss": list(losses.values())}, index, dtype=float)
 
     @property
     def mean_(self) -> Array:
@@ -436,10 +473,21 @@ class TitansForecaster(ForecasterEvaluation):
         panel = self.predictor.read_history(X, self._tail)
         return panel, self.predictor.read_known(known_covariates, panel)
 
-    def _remember(self, panel: Panel, state: Any = None, scaled: Any = None) -> None:
-        """Keep the memory's state and the last rows of a series that begins at a state."""
-        self._state, keep = self.predictor.consume(panel, state, scaled)
-        self._tail = panel.tail(keep)
+    @property
+    def _blend_rows(self) -> int:
+        """Number of rows that simple forecasters read."""
+        return 0 if self.predictor.blend is None else self.predictor.blend.n_rows
+
+    def _remember(
+        self, panel: Panel, state: Any = None, scaled: Any = None, unread: Any = None
+    ) -> None:
+        """Keep the memory's state, and the last rows of a series that a forecast needs.
+
+        The last `unread` `[I]` rows come after the state (default: all).
+        """
+        self._state, left = self.predictor.consume(panel, state, scaled, unread)
+        self._unread = np.minimum(np.diff(panel.starts), left)
+        self._tail = panel.tail(np.maximum(left, self._blend_rows))
         self._name_features(panel)
 
     def _name_features(self, panel: Panel) -> None:
@@ -457,7 +505,14 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return pack(
-            FittedParts(self.predictor, self._tail, self._state, self._calibration, self._watched)
+            FittedParts(
+                self.predictor,
+                self._tail,
+                self._unread,
+                self._state,
+                self._calibration,
+                self._watched,
+            )
         )
 
     def _restore(
@@ -465,7 +520,7 @@ class TitansForecaster(ForecasterEvaluation):
     ) -> None:
         self.model_ = ForecastingModel(from_dict(ForecasterConfig, model))
         parts = unpack(self.model_, fitted, tensors, self._device())
-        self._predictor, self._tail = parts.predictor, parts.tail
+        self._predictor, self._tail, self._unread = parts.predictor, parts.tail, parts.unread
         self._state, self._calibration = parts.state, parts.calibration
         self._watched = parts.watched
         self._name_features(self._tail)

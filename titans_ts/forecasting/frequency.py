@@ -1,4 +1,4 @@
-"""The frequency of a series, its usual season, and the position of times in cycles."""
+"""The frequency of a series, its usual seasons, and the position of times in cycles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["CYCLES", "calendar_features", "cycle_phase", "guess_frequency", "usual_season"]
+__all__ = [
+    "CYCLES",
+    "calendar_features",
+    "cycle_phase",
+    "guess_frequency",
+    "usual_season",
+    "usual_seasons",
+]
 
 _DAY = pd.Timedelta(days=1)
 _PER_YEAR = {"W": 52, "M": 12, "Q": 4, "B": 5}
@@ -61,7 +68,7 @@ def _infer(index: pd.DatetimeIndex) -> str | None:
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
-    """Return the number of steps in the usual season of a frequency (a day, a week or a year).
+    """Return the number of steps in the shortest usual season of a frequency (a day, a week or a year).
 
     It is 1 if the frequency has no usual season.
 
@@ -70,20 +77,39 @@ def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:
     >>> usual_season("h"), usual_season("15min"), usual_season("D"), usual_season("MS")
     (24, 96, 7, 12)
     """
+    return usual_seasons(freq)[0]
+
+
+def usual_seasons(freq: str | pd.offsets.BaseOffset | None) -> tuple[int, ...]:
+    """Return the number of steps in each usual season of a frequency, in increasing order.
+
+    Steps of less than a day have a season of a day and one of a week. It is ``(1,)`` if the frequency
+    has no usual season.
+
+    Examples
+    --------
+    >>> usual_seasons("h"), usual_seasons("D"), usual_seasons("MS"), usual_seasons("YS")
+    ((24, 168), (7,), (12,), (1,))
+    """
     if freq is None:
-        return 1
+        return (1,)
     offset = to_offset(freq)
-    name = str(offset.rule_code).split("-")[0]
+    try:
+        name = str(offset.rule_code).split("-")[0]
+    except NotImplementedError:  # pandas has no name for it
+        return (1,)
     name = name if name in ("s", "h") else name.rstrip("SE")
     if name in _PER_YEAR:
-        return max(1, _PER_YEAR[name] // offset.n)
+        return (max(1, _PER_YEAR[name] // offset.n),)
     if name == "D":
-        return 7 if offset.n == 1 else 1
+        return (7,) if offset.n == 1 else (1,)
     try:
         step = pd.Timedelta(offset)
     except ValueError:
-        return 1
-    return int(_DAY / step) if step < _DAY and _DAY % step == pd.Timedelta(0) else 1
+        return (1,)
+    if step >= _DAY or _DAY % step != pd.Timedelta(0):
+        return (1,)
+    return int(_DAY / step), int(7 * _DAY / step)
 
 
 CYCLES = {

@@ -54,7 +54,8 @@ class TitansEstimator(Estimator):
         H, number of steps to forecast.
     **params
         Other parameters of :class:`titans_ts.TitansForecaster`, for instance `context_length`, `calendar`
-        or `max_epochs`. The default of `quantile_levels` is the nine deciles.
+        or `max_epochs`. The default of `quantile_levels` is the nine deciles. The default of
+        `context_length` follows from the frequency and lengths of the entries.
 
     Examples
     --------

@@ -338,7 +338,9 @@ class Panel:
             index = pd.MultiIndex.from_arrays(
                 [self.items.repeat(values.shape[1]), index], names=names
             )
-        return pd.DataFrame(values.reshape(-1, len(columns)), index, columns)
+        return pd.DataFrame(
+            values.reshape(len(values) * values.shape[1], len(columns)), index, columns
+        )
 
     def format_samples(self, values: Array) -> Any:
         """Sample paths `[I, S, H, C]` as an array, or a frame with columns (variate, sample)."""

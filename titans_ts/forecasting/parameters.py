@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from titans_ts.config import (
     BackboneConfig,
@@ -13,11 +14,13 @@ from titans_ts.config import (
     ModelOptions,
     TrainingConfig,
     TrainingOptions,
+    check_integer,
 )
-from titans_ts.estimator import TitansEstimator
+from titans_ts.estimator import TitansEstimator, plain
 from titans_ts.forecasting.columns import column_names
+from titans_ts.forecasting.defaults import Lengths, default_lengths
 from titans_ts.forecasting.frequency import CYCLES
-from titans_ts.forecasting.panel import Roles
+from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.types import (
     Calendar,
     ColumnNames,
@@ -36,18 +39,19 @@ class ForecasterParameters(TitansEstimator):
     """The constructor of :class:`TitansForecaster`, whose docstring describes the parameters."""
 
     prediction_length: int = ForecasterConfig.prediction_length
-    context_length: int = ForecasterConfig.context_length
+    context_length: int | None = None
     _: KW_ONLY
     variant: Variant = BackboneConfig.variant
     d_model: int = BackboneConfig.d_model
     n_layers: int = BackboneConfig.n_layers
     n_heads: int = BackboneConfig.n_heads
-    patch_length: int = ForecasterConfig.patch_length
-    patch_stride: int = ForecasterConfig.patch_stride
+    patch_length: int | None = None
+    patch_stride: int | None = None
     tokens: Tokens = ForecasterConfig.tokens
     stateful_windows: int = ForecasterConfig.stateful_windows
     scaler: ScalerName = ForecasterConfig.scaler
     season_length: int = ForecasterConfig.season_length
+    blend: bool = True
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
     output: OutputName = ForecasterConfig.output
     target: ColumnNames = None
@@ -89,14 +93,46 @@ class ForecasterParameters(TitansEstimator):
             int(length) if isinstance(length, np.integer) else length,
         )
 
-    def _forecaster_config(self) -> ForecasterConfig:
+    def network_config(self, panel: Panel | None = None) -> ForecasterConfig:
+        """Return the configuration of the network, still without the panel's numbers of columns.
+
+        Parameters
+        ----------
+        panel : Panel, optional
+            The series, from which lengths that are None follow. Default: they are the shortest ones.
+
+        Raises
+        ------
+        ValueError
+            If a parameter cannot be used.
+        """
         levels: Any = self.quantile_levels
         if isinstance(levels, (list, tuple, np.ndarray)):
             levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
         config: ForecasterConfig = self._config(
-            ForecasterConfig, quantile_levels=levels, backbone=self._backbone_config()
+            ForecasterConfig,
+            quantile_levels=levels,
+            backbone=self._backbone_config(),
+            **self._lengths(panel)._asdict(),
         )
         return config
+
+    def _lengths(self, panel: Panel | None) -> Lengths:
+        horizon = check_integer("prediction_length", plain(self.prediction_length), 1)
+        given = Lengths(*(plain(getattr(self, name)) for name in Lengths._fields))
+        for name, value in given._asdict().items():
+            if value is not None:
+                check_integer(name, value, 1)
+        if panel is None:
+            return default_lengths(horizon, None, 0, given=given)
+        timed = isinstance(panel.freq, pd.offsets.BaseOffset) and not panel.irregular
+        return default_lengths(
+            horizon,
+            panel.freq if timed else None,
+            int(np.median(np.diff(panel.starts))),
+            single=panel.items is None,
+            given=given,
+        )
 
 
 def _cycles(calendar: Any) -> tuple[str, ...]:

@@ -80,8 +80,8 @@ def read_panel(
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
-            f"(n_samples = {len(panel.values)}; give more history, or shorten context_length or "
-            "prediction_length)"
+            f"(n_samples = {len(panel.values)}; give more history, or shorten prediction_length or "
+            "context_length)"
         )
     return panel
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from titans_ts.forecasting.blend import Blend, Errors
 from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
@@ -34,6 +36,8 @@ class FittedParts:
     predictor: PanelPredictor
     tail: Panel
     """The rows that the next forecast reads."""
+    unread: NDArray[np.int64]
+    """`[I]`, number of rows at the end of every item that come after the state."""
     state: Any
     """The memory's state before them; None for the initial state."""
     calibration: Calibration | None
@@ -59,6 +63,9 @@ def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
     }
     for name in _SCALES:
         tensors[name] = torch.from_numpy(getattr(scales, name))
+    tensors["unread"] = torch.from_numpy(parts.unread)
+    if parts.predictor.blend is not None:
+        fitted["blend"] = _describe_blend(parts.predictor.blend, tensors)
     if parts.calibration is not None:
         for name, part in parts.calibration._asdict().items():
             tensors[f"calibration.{name}"] = torch.from_numpy(part)
@@ -93,9 +100,12 @@ def unpack(
     calibration = [tensors.get(f"calibration.{name}") for name in Calibration._fields]
     known = [part.numpy() for part in calibration if part is not None]
     state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+    blend = _rebuild_blend(fitted["blend"], tensors) if "blend" in fitted else None
+    tail = _rebuild_panel(fitted["tail"], tensors, roles)
     return FittedParts(
-        PanelPredictor(network, roles, scales, encoder),
-        _rebuild_panel(fitted["tail"], tensors, roles),
+        PanelPredictor(network, roles, scales, encoder, blend),
+        tail,
+        tensors["unread"].numpy() if "unread" in tensors else np.diff(tail.starts),
         unflatten_state(
             {k: v.to(device) for k, v in state.items()}, network.backbone.initial_state(1)
         )
@@ -104,6 +114,24 @@ def unpack(
         Calibration(*known) if known else None,
         _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
     )
+
+
+def _describe_blend(blend: Blend, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Convert a blend to values for json, and add the errors of its parts to `tensors`."""
+    for i, errors in enumerate(blend.errors.values()):
+        for name, part in errors._asdict().items():
+            tensors[f"blend.{i}.{name}"] = torch.from_numpy(part)
+    plain = ("weights", "losses", "season_length", "n_rows")
+    return {"parts": list(blend.errors)} | {name: getattr(blend, name) for name in plain}
+
+
+def _rebuild_blend(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Blend:
+    """Undo :func:`_describe_blend`."""
+    errors = {
+        part: Errors(*(tensors[f"blend.{i}.{name}"].numpy() for name in Errors._fields))
+        for i, part in enumerate(plain["parts"])
+    }
+    return Blend(**{k: v for k, v in plain.items() if k != "parts"}, errors=errors)
 
 
 def _rebuild_watched(fitted: dict[str, Any], tensors: dict[str, Tensor]) -> Watched:

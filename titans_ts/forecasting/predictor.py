@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm.auto import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
+from titans_ts.forecasting.blend import Blend, histories
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
@@ -31,12 +32,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PanelPredictor:
-    """A trained network, the roles of its columns, and the scaling of their values."""
+    """A trained network, the roles of its columns, the scaling of their values, and the blend."""
 
     network: ForecastingModel
     roles: Roles
     scales: Scales
     encoder: StaticEncoder | None
+    blend: Blend | None = None
+    """What the network's forecasts are blended with; None for nothing."""
 
     @property
     def config(self) -> ForecasterConfig:
@@ -88,7 +91,11 @@ class PanelPredictor:
         return self.network.eval() if self.network.training else self.network
 
     def consume(
-        self, panel: Panel, state: Any = None, scaled: NDArray[Any] | None = None
+        self,
+        panel: Panel,
+        state: Any = None,
+        scaled: NDArray[Any] | None = None,
+        unread: NDArray[np.int64] | None = None,
     ) -> tuple[Any, Any]:
         """Read all rows that lie before the last windows of a panel.
 
@@ -100,6 +107,8 @@ class PanelPredictor:
             The memory's state before its rows (default: the learned initial state).
         scaled : ndarray, optional
             Its scaled rows `[N, F]`, if they were computed before.
+        unread : ndarray, optional
+            `[I]`, number of rows of every item that come after the state (default: all).
 
         Returns
         -------
@@ -109,8 +118,11 @@ class PanelPredictor:
         if not self.config.stateful_windows:
             return None, self.config.context_length
         rows = self.scaled(panel)[0] if scaled is None else scaled
+        spans = panel.spans
+        if unread is not None:
+            spans[:, 0] = spans[:, 1] - unread
         with torch.inference_mode():
-            return advance_state(self._evaluating(), rows, panel.spans, self._static(panel), state)
+            return advance_state(self._evaluating(), rows, spans, self._static(panel), state)
 
     def network_surprise(self, panel: Panel) -> Array:
         """Return the surprise of the network's memories at every row, `[N, C]`."""
@@ -119,7 +131,7 @@ class PanelPredictor:
             return row_surprise(self._evaluating(), rows, panel.spans, static)
 
     def one_step_errors(self, panel: Panel) -> Array:
-        """Return the absolute errors of the forecasts one step ahead, `[N, C]`.
+        """Return the absolute errors of the network's forecasts one step ahead, `[N, C]`.
 
         They are in deviations of the fitted rows.
         """
@@ -130,7 +142,7 @@ class PanelPredictor:
             return scores
         cuts = cutoffs(panel, config.context_length, 1, 1)
         known = cuts - first >= config.context_length
-        point, _ = self.rolling(panel, cuts, steps=1)
+        point, _ = replace(self, blend=None).rolling(panel, cuts, steps=1)
         _, spread = self.scales.of(panel)
         error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
         scores[cuts[known]] = error[known]
@@ -150,7 +162,26 @@ class PanelPredictor:
         """
         past, mean, spread = self._last_windows(panel)
         point, quantiles = self._forecast_scaled(past, known, self._static(panel), state)
-        return point * spread + mean, quantiles * spread[..., None] + mean[..., None]
+        point, quantiles = point * spread + mean, quantiles * spread[..., None] + mean[..., None]
+        return self._blended(panel, panel.spans[:, 1], point, quantiles)
+
+    def _blended(
+        self, panel: Panel, rows: NDArray[np.int64], point: Array, quantiles: Array
+    ) -> tuple[Array, Array]:
+        """Blend means `[..., I, H, C]` and quantiles `[..., I, H, C, Q]` of the rows from `rows` on.
+
+        `rows` is `[..., I]`.
+        """
+        if self.blend is None or not self.blend.n_rows:
+            return point, quantiles
+        past = histories(panel, rows, self.blend.n_rows)
+        H, C = point.shape[-2:]
+        n = rows.size
+        simple = self.blend.forecast(past.reshape(n, *past.shape[-2:]), H)
+        means = simple.mean(point.reshape(n, H, C))
+        flat = quantiles.reshape(n, H, C, quantiles.shape[-1])
+        levels = simple.quantiles(flat, self.config.quantile_levels)
+        return means.reshape(point.shape), levels.reshape(quantiles.shape)
 
     def rolling(
         self,
@@ -216,8 +247,11 @@ class PanelPredictor:
             shape = (*batch.shape, H, C)
             point = point.reshape(shape)[:, :, :steps]
             levels = quantile.reshape(*shape, -1)[:, :, :steps]
-            points.append(point * spread[:, None] + mean[:, None])
-            quantiles.append(levels * spread[:, None, :, None] + mean[:, None, :, None])
+            point = point * spread[:, None] + mean[:, None]
+            levels = levels * spread[:, None, :, None] + mean[:, None, :, None]
+            point, levels = self._blended(panel, batch, point, levels)
+            points.append(point)
+            quantiles.append(levels)
         point, quantile = np.concatenate(points), np.concatenate(quantiles)
         point[cuts < 0], quantile[cuts < 0] = np.nan, np.nan
         return point, quantile
@@ -233,8 +267,12 @@ class PanelPredictor:
                 parameters = parameters.cpu().double()  # a level close to 1 is 1 in float32
                 levels = torch.from_numpy(level[batch]).movedim(1, -1)
                 parts.append(self.network.output.inverse(parameters, levels).numpy())
-        drawn = np.moveaxis(np.concatenate(parts), -1, 1)  # [I, S, H, C]
-        return drawn * spread[:, None] + mean[:, None]
+        drawn = np.concatenate(parts) * spread[..., None] + mean[..., None]  # [I, H, C, S]
+        if self.blend is not None and self.blend.n_rows:
+            history = histories(panel, panel.spans[:, 1], self.blend.n_rows)
+            simple = self.blend.forecast(history, drawn.shape[1])
+            drawn = simple.quantiles(drawn, np.moveaxis(level, 1, -1))
+        return np.moveaxis(drawn, -1, 1)
 
     def _forecast_scaled(
         self, past: Tensor, known: Tensor | None, static: Any, state: Any

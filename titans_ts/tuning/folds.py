@@ -24,6 +24,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from titans_ts.estimator import TitansEstimator
 from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.parse import read_panel
 from titans_ts.genomics.parse import check_target
 
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
@@ -73,7 +74,8 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
 
     All items of a long frame are split at the same times; with a `freq`, times are counted in its steps.
     The test part starts with the context of its first forecast. So every step after the training part is
-    scored, and no step of the training part is.
+    scored, and no step of the training part is. A `context_length` of None is that of a fit to the
+    training part.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
     X = X.to_pandas() if hasattr(X, "to_pandas") else X
     X = X if isinstance(X, (pd.DataFrame, pd.Series)) else np.asarray(X)
     items, time = _item_and_time(X, forecaster)
-    n_times, context = int(time.max(initial=-1)) + 1, forecaster.context_length
+    n_times = int(time.max(initial=-1)) + 1
     if cv is None:
         border = n_times - max(int(HELD_OUT * n_times), forecaster.prediction_length)
         splits: Any = [(np.arange(max(0, border)), np.arange(max(0, border), n_times))]
@@ -105,6 +107,8 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
     for i, split in enumerate(splits):
         train, test = (np.asarray(part) for part in split)
         first = int(test.min()) if len(test) else 0
+        past = _rows(X, np.isin(time, train))
+        context = _context_length(forecaster, past)
         if len(train) < context + forecaster.prediction_length or first < context:
             raise ValueError(
                 f"cv leaves {len(train)} training steps in fold {i} and {first} steps before its test "
@@ -123,8 +127,7 @@ def forecast_folds(forecaster: TitansForecaster, X: Any, cv: Any) -> list[Fold]:
                 "come later, as in TimeSeriesSplit"
             )
         before = _context_rows(items, time, first, context, by_time=forecaster.freq not in _ROWS)
-        parts = [_rows(X, rows) for rows in (np.isin(time, train), np.isin(time, test) | before)]
-        folds.append(Fold(parts[0], None, None, parts[1], None))
+        folds.append(Fold(past, None, None, _rows(X, np.isin(time, test) | before), None))
     return folds
 
 
@@ -181,6 +184,17 @@ def _parts(X: Any, y: Any, groups: Any, train: Any, test: Any) -> Iterator[Any]:
         yield _safe_indexing(part, train) if part is not None else None
     for part in (X, y):
         yield _safe_indexing(part, test)
+
+
+def _context_length(forecaster: TitansForecaster, X: Any) -> int:
+    """Return the number of steps that forecasts read after a fit to X."""
+    if forecaster.context_length is not None:
+        return forecaster.context_length
+    shortest = forecaster.network_config()
+    min_rows = shortest.context_length + shortest.prediction_length
+    if len(X) < min_rows:  # too few to fit
+        return shortest.context_length
+    return forecaster.network_config(read_panel(X, forecaster.roles)).context_length
 
 
 def _item_and_time(

@@ -65,8 +65,11 @@ def default_space(estimator: Any, X: Any) -> dict[str, BaseDistribution]:
 
 def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, BaseDistribution]:
     panel = read_panel(X, forecaster.roles)
-    patches = [n for n in (8, 16, 24, 32, 48) if n <= forecaster.context_length // 2]
-    patches = [n for n in patches if n >= forecaster.patch_stride]
+    context = forecaster.network_config(panel).context_length
+    if forecaster.patch_stride is None:  # then half a token: about 32 tokens, or fewer
+        patches = [n for n in (2, 4, 8, 16, 24, 32, 48) if context // 16 <= n <= context // 2]
+    else:
+        patches = [n for n in (8, 16, 24, 32, 48) if forecaster.patch_stride <= n <= context // 2]
     space = _network(forecaster, panel.values[:, : panel.n_targets].size, 1) | {
         "learning_rate": _numbers(forecaster.learning_rate, 3e-4, 1e-2, log=True),
         "patch_length": _choices(forecaster.patch_length, patches),

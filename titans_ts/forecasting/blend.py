@@ -1,0 +1,390 @@
+"""A blend of the network's forecasts with simple ones, by weights that held-out rows decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+from titans_ts.datasets import gather_rows
+from titans_ts.forecasting.baselines import drift, seasonal_naive
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.smoothing import exponential_smoothing
+from titans_ts.forecasting.theta import theta
+
+__all__ = [
+    "NETWORK",
+    "SIMPLE",
+    "Blend",
+    "Errors",
+    "fit_blend",
+    "histories",
+    "n_rows",
+    "n_windows",
+    "season_of",
+]
+
+Array = NDArray[np.float64]
+
+NETWORK = "titans"
+"""Name of the network's forecast."""
+
+_ROWS, _SEASONS = 300, 8
+"""The simple forecasters read this number of rows, or this number of seasons if that is more."""
+_VALUES = 2**17
+"""Number of values that all histories of the validation windows have together at most."""
+_LONGEST = 400
+"""Number of steps in the longest season that is looked for."""
+_DEEP = 0.8
+"""A season's naive error, relative to those at the distances around it, is at most this."""
+_LEAST = 0.03
+"""Weights below this one are set to zero."""
+_GRID = np.linspace(0.01, 0.99, 99)
+"""Levels at which the distribution of a simple forecaster's errors is kept."""
+_FURTHEST = 50.0
+"""Errors beyond this number of usual differences are cut to it."""
+_POSITIONS = 2**15
+"""Number of validation values that the weights are computed from at most."""
+
+
+def _last_value(past: Array, prediction_length: int, season_length: int) -> Array:
+    return seasonal_naive(past[..., None], prediction_length, 1)[..., 0]
+
+
+def _drift(past: Array, prediction_length: int, season_length: int) -> Array:
+    return drift(past[..., None], prediction_length)[..., 0]
+
+
+def _seasonal_naive(past: Array, prediction_length: int, season_length: int) -> Array:
+    front = max(0, season_length - past.shape[1])
+    whole = np.pad(past, ((0, 0), (front, 0)), constant_values=np.nan)
+    return seasonal_naive(whole[..., None], prediction_length, season_length)[..., 0]
+
+
+def _smoothing(past: Array, prediction_length: int, season_length: int) -> Array:
+    return exponential_smoothing(past, prediction_length)
+
+
+def _multiplicative(past: Array, prediction_length: int, season_length: int) -> Array:
+    """Smooth the logarithms of series that are positive, at most e times beyond their range."""
+    forecast = np.full((len(past), prediction_length), np.nan)
+    low, high = np.nanmin(past, 1), np.nanmax(past, 1)
+    chosen = low > 0
+    if chosen.any():
+        log = exponential_smoothing(np.log(past[chosen]), prediction_length, season_length)
+        ends = (np.log(end[chosen, None]) for end in (low, high))
+        forecast[chosen] = np.exp(np.clip(log, next(ends) - 1, next(ends) + 1))
+    return forecast
+
+
+SIMPLE: dict[str, Callable[[Array, int, int], Array]] = {
+    "last value": _last_value,
+    "drift": _drift,
+    "seasonal naive": _seasonal_naive,
+    "theta": theta,
+    "smoothing": _smoothing,
+    "seasonal smoothing": exponential_smoothing,
+    "multiplicative smoothing": _multiplicative,
+}
+"""Simple forecasters by name: functions of the past `[N, T]`, H and the season's length that return
+`[N, H]`. Every series has an observed value; a forecast that a series does not allow is NaN."""
+
+
+class Errors(NamedTuple):
+    """The distribution of a simple forecaster's errors, in usual differences of a series."""
+
+    size: Array
+    """`[H]`, mean absolute errors."""
+    shape: Array
+    """`[99]`, quantiles of the errors divided by their size."""
+
+    @classmethod
+    def of(cls, errors: Array) -> Errors:
+        """Measure errors `[N, H]`; NaN is missing."""
+        size = np.nanmean(np.abs(errors), 0)
+        size = np.maximum(np.where(np.isnan(size), np.nanmean(np.abs(errors)), size), 1e-9)
+        if len(size) > 2:  # of few errors, the sizes follow a power of the step
+            steps = np.log(np.arange(1, len(size) + 1))
+            line = np.exp(np.polyval(np.polyfit(steps, np.log(size), 1), steps))
+            share = len(errors) / (len(errors) + 50)
+            size = share * size + (1 - share) * line
+        return cls(size, np.nanquantile(errors / size, _GRID))
+
+    def at(self, levels: Any) -> Array:
+        """Return the errors `[..., H, C, Q]` at quantile levels `[Q]` or `[..., H, C, Q]`."""
+        return np.asarray(self.size[:, None, None] * np.interp(levels, _GRID, self.shape))
+
+    @property
+    def mean(self) -> Array:
+        """The mean error, `[H]`."""
+        return np.asarray(self.size * self.shape.mean())
+
+
+class _Part(NamedTuple):
+    """A simple forecast of n items, with its weight in the blend."""
+
+    weight: float
+    forecast: Array
+    """`[n, H, C]`; NaN where there is none."""
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class _Simple:
+    """The simple forecasts of a blend."""
+
+    share: float
+    """The network's weight."""
+    usual: Array
+    """The usual difference of every series, `[n, 1, C]`."""
+    parts: list[_Part]
+
+    def mean(self, point: Array) -> Array:
+        """Blend the network's means `[n, H, C]` with those of the simple forecasts."""
+        total = self.share * point
+        for weight, forecast, errors in self.parts:
+            mean = forecast + self.usual * errors.mean[:, None]
+            total += weight * np.where(np.isnan(mean), point, mean)
+        return total
+
+    def quantiles(self, values: Array, levels: Any) -> Array:
+        """Blend the network's quantiles `[n, H, C, Q]` with those of the simple forecasts.
+
+        `levels` are those of the quantiles, `[Q]` or `[n, H, C, Q]`.
+        """
+        total = self.share * values
+        for weight, forecast, errors in self.parts:
+            quantiles = forecast[..., None] + self.usual[..., None] * errors.at(levels)
+            total += weight * np.where(np.isnan(quantiles), values, quantiles)
+        return total
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Weights of the network and of simple forecasters, and the errors of the latter.
+
+    A quantile of the blend is the weighted mean of the quantiles of its parts.
+    """
+
+    weights: dict[str, float]
+    """The weight of every part, :data:`NETWORK` or a key of :data:`SIMPLE`; their sum is 1."""
+    losses: dict[str, float]
+    """The quantile loss of every forecast on the validation windows, divided by the blend's."""
+    errors: dict[str, Errors]
+    """The errors of every simple part."""
+    season_length: int
+    n_rows: int
+    """Number of rows that the simple forecasters read; 0 if there are none."""
+
+    def forecast(self, past: Array, prediction_length: int) -> _Simple:
+        """Compute the simple forecasts of histories `[n, T, C]`; NaN is missing."""
+        series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])  # [n C, T]
+        form = len(past), past.shape[2], prediction_length
+        parts = []
+        for name, errors in self.errors.items():
+            found = _forecast(name, series, prediction_length, self.season_length)
+            found = np.moveaxis(found.reshape(form), 2, 1)
+            parts.append(_Part(self.weights[name], found, errors))
+        usual = _usual_difference(series, self.season_length).reshape(len(past), 1, -1)
+        return _Simple(self.weights.get(NETWORK, 0.0), usual, parts)
+
+    def summary(self) -> str:
+        """Tell the weights in a line."""
+        parts = sorted(self.weights.items(), key=lambda part: -part[1])
+        return "blend: " + ", ".join(f"{name} {weight:.2f}" for name, weight in parts)
+
+
+def histories(panel: Panel, rows: NDArray[np.int64], length: int) -> Array:
+    """Return the targets of the `length` rows before `rows` `[..., I]`, `[..., I, T, C]`.
+
+    Rows before the first observed value of all items are left out, so that T may be less than `length`.
+    """
+    first, end = panel.spans.T
+    length = min(length, int((end - first).max()))
+    at = rows[..., None] + np.arange(-length, 0)
+    past = gather_rows(panel.values, at, first, end)[..., : panel.n_targets]
+    seen = ~np.isnan(past).all((*range(past.ndim - 2), -1))  # [T]
+    return past[..., min(seen.argmax(), length - 1) :, :]
+
+
+def _forecast(name: str, past: Array, prediction_length: int, season_length: int) -> Array:
+    """Compute a simple forecast `[N, H]` of series `[N, T]`; NaN for one without an observed value."""
+    forecast = np.full((len(past), prediction_length), np.nan)
+    seen = ~np.isnan(past).all(1)
+    if seen.any():
+        forecast[seen] = SIMPLE[name](past[seen], prediction_length, season_length)
+    return forecast
+
+
+def _usual_difference(past: Array, season_length: int) -> Array:
+    """Return the mean absolute seasonal difference of series `[N, T]`.
+
+    For a series that is too short for one it is the mean absolute difference of two steps, and for one
+    that never changed a hundredth of its mean size, or 1.
+    """
+    size = _mean(np.abs(past))
+    usual = np.zeros(len(past))
+    for step in (season_length, 1):
+        difference = _mean(np.abs(past[:, step:] - past[:, :-step]))
+        usual = np.where(usual > 1e-9 * size, usual, difference)
+    usual = np.where(usual > 1e-9 * size, usual, size / 100)
+    return np.where(usual > 0, usual, 1.0)
+
+
+def _mean(x: Array) -> Array:
+    """Return the means `[N]` of the observed values in `[N, T]`; 0 without any."""
+    seen = ~np.isnan(x)
+    return np.asarray(np.where(seen, x, 0).sum(1) / np.maximum(seen.sum(1), 1))
+
+
+def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
+    """Return the season whose naive forecast has the smallest error on a panel.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    candidates : tuple of int or None
+        Numbers of steps. None: a number from 2 to 400 is looked for at which values are much closer to
+        each other than at the distances around it.
+
+    Returns
+    -------
+    int
+        1 if no candidate has two seasons of rows in the longest item.
+    """
+    first, end = panel.spans.T
+    rows = int((end - first).max())
+    seasons = [s for s in candidates or range(1, _LONGEST + 1) if s <= rows // 2]
+    if len(seasons) < 2:
+        return seasons[0] if seasons else 1
+    past = histories(panel, end, _ROWS + _SEASONS * max(seasons))
+    series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])
+    unit = _usual_difference(series, 1)
+    difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]
+    errors = np.mean(difference, 1)
+    return seasons[int(np.argmin(errors))] if candidates else _dip(errors)
+
+
+def _dip(errors: Array) -> int:
+    """Return the first of the deepest dips of errors at distances of 1, 2, .. steps; 1 if none is deep.
+
+    The depth is relative to the mean error at half to one and a half times the distance.
+    """
+    steps = range(2, len(errors))
+    inner = errors[1:-1]
+    depth = np.array([errors[s - 1] / errors[s // 2 : 3 * s // 2].mean() for s in steps])
+    depth[(inner > errors[:-2]) | (inner > errors[2:])] = np.inf
+    near = depth <= min(1.1 * depth.min(initial=np.inf), _DEEP)
+    return steps[int(near.argmax())] if near.any() else 1
+
+
+def n_rows(season_length: int) -> int:
+    """Return the number of rows that simple forecasters read."""
+    return max(_ROWS, _SEASONS * season_length)
+
+
+def n_windows(panel: Panel, season_length: int) -> int:
+    """Return the number of validation windows of all items that a blend is fitted to at most."""
+    first, end = panel.spans.T
+    rows = np.minimum(end - first, n_rows(season_length))
+    return max(1, int(_VALUES // (rows.mean() * panel.n_targets)))
+
+
+def fit_blend(
+    panel: Panel,
+    cuts: NDArray[np.int64],
+    actual: Array,
+    quantiles: Array,
+    levels: tuple[float, ...],
+    season_length: int,
+    n_blocks: int,
+) -> Blend | None:
+    """Compute the weights from forecasts of held-out rows.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    cuts : ndarray
+        `[W, I]`, the first row of every forecast; -1 for none.
+    actual : ndarray
+        What was observed, `[W, I, H, C]`; NaN is missing.
+    quantiles : ndarray
+        The network's quantiles, `[W, I, H, C, Q]`.
+    levels : tuple of float
+        The levels of these Q quantiles.
+    season_length : int
+        Number of steps in a season; 1 for none.
+    n_blocks : int
+        Number of forecasts that do not overlap. The fewer they are, the closer to equal the weights.
+
+    Returns
+    -------
+    Blend or None
+        None if no value was observed.
+    """
+    length, horizon = n_rows(season_length), actual.shape[2]
+    past = histories(panel, cuts, length)  # [W, I, T, C]
+    series = np.moveaxis(past, 3, 2).reshape(-1, past.shape[2])
+    target = np.moveaxis(actual, 3, 2).reshape(-1, horizon)
+    network = np.moveaxis(quantiles, 3, 2).reshape(*target.shape, -1)
+    known = ~np.isnan(series).all(1) & ~np.isnan(target).all(1)
+    if not known.any():
+        return None
+    series, target, network = series[known], target[known], network[known]
+    unit = _usual_difference(series, season_length)[:, None]
+    parts, errors = {NETWORK: network}, {}
+    for name in SIMPLE:
+        if season_length == 1 and name.startswith("seasonal"):
+            continue  # the same as another one
+        forecast = SIMPLE[name](series, horizon, season_length)
+        if np.isnan(forecast).all():
+            continue
+        errors[name] = Errors.of(np.clip((target - forecast) / unit, -_FURTHEST, _FURTHEST))
+        forecast = forecast[..., None] + unit[..., None] * errors[name].at(levels)[:, 0]
+        parts[name] = np.where(np.isnan(forecast), network, forecast)
+    scaled = np.stack(list(parts.values()), -1) - target[..., None, None]
+    scaled = np.clip(scaled / unit[..., None, None], -_FURTHEST, _FURTHEST)  # [N, H, Q, K]
+    position = scaled[~np.isnan(target)]  # [n, Q, K]
+    position = position[:: -(-len(position) // _POSITIONS)]
+    weights = _weights(position, levels, 1 / n_blocks)
+    weights[weights < _LEAST] = 0
+    weights /= weights.sum()
+    own = _loss(position @ weights, levels)
+    losses = {name: _loss(position[..., k], levels) / own for k, name in enumerate(parts)}
+    chosen = {name: float(w) for name, w in zip(parts, weights, strict=True) if w > 0}
+    kept = {name: errors[name] for name in chosen if name != NETWORK}
+    return Blend(chosen, losses, kept, season_length, length if kept else 0)
+
+
+def _loss(distance: Array, levels: tuple[float, ...]) -> float:
+    """Return the mean quantile loss of quantiles less targets, `[n, Q]`."""
+    return float(np.maximum(-np.array(levels) * distance, (1 - np.array(levels)) * distance).mean())
+
+
+def _weights(distance: Array, levels: tuple[float, ...], strength: float) -> Array:
+    """Return the weights `[K]` of least quantile loss, drawn towards equal ones by `strength`.
+
+    `distance` `[n, Q, K]` are the quantiles of K forecasts less the targets. The loss is relative to that
+    of the best forecast, and `strength` times the weights' divergence from equal ones is added.
+    """
+    q, n_parts = np.array(levels), distance.shape[-1]
+    best = min(_loss(distance[..., k], levels) for k in range(n_parts)) or 1.0
+
+    def objective(logits: Array) -> tuple[float, Array]:
+        weights = softmax(logits)
+        blended = distance @ weights  # [n, Q]
+        divergence = np.log(np.maximum(weights * n_parts, 1e-12))
+        value = _loss(blended, levels) / best + strength * (weights * divergence).sum()
+        slope = np.where(blended > 0, 1 - q, -q) / blended.size / best
+        gradient = np.tensordot(slope, distance, 2) + strength * (divergence + 1)
+        return value, weights * (gradient - weights @ gradient)
+
+    found = minimize(objective, np.zeros(n_parts), jac=True, method="L-BFGS-B")
+    return np.asarray(softmax(found.x))
