@@ -329,6 +329,8 @@ class TrainingConfig(TrainingOptions):
     max_epochs: int | None = None
     """Most epochs; None makes about 640 steps, in 10 to 400 epochs. More than 640 steps are made only for
     large data sets of sequences: an epoch of a forecaster has at most 64 steps then."""
+    time_limit: float | None = None
+    """Seconds of training; None is no limit. The learning rate is annealed within them."""
     batch_size: int = 64
     """Samples in a step."""
     learning_rate: float = 1e-3
@@ -339,6 +341,9 @@ class TrainingConfig(TrainingOptions):
         _at_least(self, 1, "batch_size")
         if self.max_epochs is not None:
             _at_least(self, 1, "max_epochs")
+        limit = self.time_limit
+        if limit is not None and (not isinstance(limit, (int, float)) or not limit > 0):
+            raise ValueError(f"time_limit is {limit!r}; give a positive number of seconds, or None")
         if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
 

@@ -104,6 +104,9 @@ class TitansForecaster(ForecasterEvaluation):
         Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
         400 passes, and each pass over a long series reads a random sample of its windows (64 batches).
         Short passes are validated about every 32 steps.
+    time_limit : float, optional
+        Number of seconds after which training stops; the learning rate is annealed within them. Results
+        then depend on the machine (default: no limit).
     batch_size : int
         Number of windows in a training step (default 64); memory use grows with it times the number of
         variates.

@@ -63,6 +63,7 @@ class ForecasterParameters(TitansEstimator):
     timestamp: str = "timestamp"
     freq: str | None = None
     max_epochs: int | None = TrainingConfig.max_epochs
+    time_limit: float | None = TrainingConfig.time_limit
     batch_size: int = TrainingConfig.batch_size
     learning_rate: float = TrainingConfig.learning_rate
     model_options: ModelOptions | dict[str, Any] | None = None
