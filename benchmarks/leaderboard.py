@@ -184,8 +184,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     every = list(pd.read_csv(data_file("zeroshot/sets.csv"))["name"]) + list(LITERATURE)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sets", nargs="+", default=every, choices=every)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, *PARTS])
+    parser.add_argument("--sets", nargs="+", default=every, choices=every, metavar="SET")
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=[*MODELS, *PARTS], metavar="MODEL"
+    )
     parser.add_argument("--ablation", action="store_true", help="the network and its parts, alone")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
