@@ -300,7 +300,8 @@ class TrainingOptions(Options):
     validation_fraction: float = 0.2
     """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
     patience: int | None = None
-    """Epochs without a better validation loss before training stops; None is a fifth of all."""
+    """Epochs without a better validation loss before training stops; None is a fifth of all, but at least
+    3, or 5 if `max_epochs` is None."""
     max_steps_per_epoch: int = 1000
     """Most steps in an epoch. With more samples than that, an epoch draws some of them at random, and
     validation uses some of them at even distances."""
@@ -361,14 +362,15 @@ class TrainingConfig(TrainingOptions):
         Examples
         --------
         >>> TrainingConfig().schedule(2), TrainingConfig().schedule(500)
-        ((320, 64, 16), (10, 3, 1))
+        ((320, 64, 16), (10, 5, 1))
         """
         epochs, every = self.max_epochs, 1
         if epochs is None:
             every = max(1, 32 // n_steps)
             epochs = min(400, max(10, -(-640 // n_steps)))
             epochs -= epochs % every  # the last one is validated
-        patience = max(3, epochs // 5) if self.patience is None else self.patience
+        least = 3 if self.max_epochs else 5
+        patience = max(least, epochs // 5) if self.patience is None else self.patience
         return epochs, patience, every
 
 

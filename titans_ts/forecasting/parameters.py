@@ -64,7 +64,7 @@ class ForecasterParameters(TitansEstimator):
     freq: str | None = None
     max_epochs: int | None = TrainingConfig.max_epochs
     time_limit: float | None = TrainingConfig.time_limit
-    batch_size: int = TrainingConfig.batch_size
+    batch_size: int | None = None
     learning_rate: float = TrainingConfig.learning_rate
     model_options: ModelOptions | dict[str, Any] | None = None
     training_options: TrainingOptions | dict[str, Any] | None = None
