@@ -1,10 +1,13 @@
-"""Controls of a model with a memory: what it is worth without one."""
+"""Controls of a model with a memory: what it is worth without one, and what its parts are worth."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-__all__ = ["CONTROLS"]
+from titans_ts.config import MemoryConfig
+
+__all__ = ["ABLATION", "CONTROLS", "DEPTHS", "parameters"]
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "write off": {"model_options__memory": {"write": False}},
@@ -12,3 +15,36 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "no backbone": {"n_layers": 0},
 }
 """Parameters of an estimator that are set in a control, by the control's name."""
+
+ABLATION: dict[str, dict[str, Any]] = {
+    "no momentum": {"momentum": False},
+    "no forgetting": {"forget": False},
+    "neither": {"momentum": False, "forget": False},
+    "no convolution": {"conv_size": 1},
+    "no persistent tokens": {"n_persistent": 0},
+    "write off": {"write": False},
+    "errors at the chunk's start": {"error_at": "chunk"},
+    "SiLU gate": {"output_gate": "silu"},
+    "unit values": {"values": "unit"},
+    "chunk 1": {"chunk_size": 1},
+    "chunk 64": {"chunk_size": 64},
+    "chunk 256": {"chunk_size": 256},
+}
+"""Fields of the memory or the backbone that an ablation sets, by its name."""
+
+DEPTHS = {f"depth {depth}": {"depth": depth} for depth in (1, 3, 4)}
+"""Memories of other depths than two."""
+
+
+def parameters(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return an ablation's fields as parameters of an estimator.
+
+    Examples
+    --------
+    >>> parameters({"depth": 1, "n_persistent": 0})
+    {'model_options__n_persistent': 0, 'model_options__memory': {'depth': 1}}
+    """
+    names = {field.name for field in dataclasses.fields(MemoryConfig)}
+    memory = {name: value for name, value in settings.items() if name in names}
+    rest = {f"model_options__{k}": v for k, v in settings.items() if k not in names}
+    return rest | ({"model_options__memory": memory} if memory else {})

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from controls import CONTROLS
+from controls import ABLATION, CONTROLS, DEPTHS, parameters
 from record import RESULTS, data_file, record
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
@@ -44,6 +44,8 @@ from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 
 QUIET = {"progress_bar": False}
 MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")
+PARTS = {name: parameters(part) for name, part in (DEPTHS | ABLATION).items()}
+"""Parameters of the models whose layer lacks a part, by name; they run if `--models` names them."""
 TOGETHER = ("seeds together", "titans + words", "seeds together + words")
 """Titans with its k-mer model, and the mean of the seeds' probabilities."""
 
@@ -214,7 +216,7 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
         **(QUIET | sizes | {"max_epochs": 20, "training_options": {"patience": 10}} | task.cnn)
     )
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
-    for name, options in CONTROLS.items():
+    for name, options in (CONTROLS | PARTS).items():
         found[name] = clone(titans).set_params(**options, kmer_model=None)
     found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
     if task.words.get("gaps"):
@@ -336,7 +338,7 @@ def main(arguments: list[str] | None = None) -> None:
         show()
         return
     only = {name.strip() for name in args.models.split(";") if name.strip()}
-    models = (*MODELS, *CONTROLS)
+    models = (*MODELS, *CONTROLS, *PARTS)
     if unknown := only - set(models):
         parser.error(f"--models has {min(unknown)!r}; choose of {'; '.join(models)}")
     names = [n for n in TASKS if n != "human_nontata_promoters"]

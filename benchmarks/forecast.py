@@ -31,6 +31,7 @@ SETTINGS = {
     "batch_size": 128,
     "learning_rate": 2e-3,
     "max_epochs": 10,
+    "blend": False,
 }
 """Chosen on ETTh1's validation part; README.md in this folder lists the candidates."""
 

@@ -8,7 +8,9 @@ One forecast an item, from all rows of its `train` part. MASE is that of the med
 of a seasonal naive forecast of the train part; the weighted quantile loss (WQL) is over the levels .1 to
 .9. A model's score is the geometric mean over the sets of its figure divided by that of the seasonal
 naive forecast, which must be the published one. "default" is `TitansForecaster` with its defaults, fitted
-to the set, and its controls are fitted in the same run. The data are in `$TITANS_TS_DATA`.
+to the set, and its controls are fitted in the same run. "simple alone" has a network of one epoch without
+backbone, which hardly takes part in the blend, and "network alone" is not blended; `--ablation` leaves
+out or changes one part of that network after the other. The data are in `$TITANS_TS_DATA`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from controls import CONTROLS
+from controls import ABLATION, CONTROLS, DEPTHS, parameters
 from numpy.typing import NDArray
 from record import data_file, record, recorded, replaced
 
@@ -35,7 +37,16 @@ from titans_ts.forecasting.metrics import (
 )
 
 LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
-MODELS: dict[str, dict[str, Any]] = {"default": {}, **CONTROLS}
+MODELS: dict[str, dict[str, Any]] = {
+    "default": {},
+    **CONTROLS,
+    "simple alone": {"n_layers": 0, "max_epochs": 1},
+    "network alone": {"blend": False},
+}
+PARTS = {
+    f"{name}, network alone": {"blend": False} | parameters(settings)
+    for name, settings in (DEPTHS | ABLATION).items()
+} | {f"{name}, network alone": {"blend": False} | options for name, options in CONTROLS.items()}
 NAIVE = "seasonal_naive"
 LITERATURE = {
     "ETTh": (("ETTh1", "ETTh2"), 24, 24, "h", 0),
@@ -173,8 +184,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     every = list(pd.read_csv(data_file("zeroshot/sets.csv"))["name"]) + list(LITERATURE)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sets", nargs="+", default=every, choices=every)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--sets", nargs="+", default=every, choices=every, metavar="SET")
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=[*MODELS, *PARTS], metavar="MODEL"
+    )
+    parser.add_argument("--ablation", action="store_true", help="the network and its parts, alone")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="leaderboard", help="file of the results")
@@ -184,6 +198,8 @@ def main() -> None:
     if args.markdown:
         print(table(rows))
         return
+    if args.ablation:
+        args.models = ["network alone", *PARTS]
     torch.set_num_threads(args.threads)
     for name in args.sets:
         data = read(name)
@@ -193,7 +209,7 @@ def main() -> None:
                 if model == NAIVE:
                     quantiles = naive(data)
                 else:
-                    quantiles = forecasts(fitted(data, MODELS[model], seed), data)
+                    quantiles = forecasts(fitted(data, (MODELS | PARTS)[model], seed), data)
                 row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
                 row["seconds"] = round(time.process_time() - start, 1)
                 print(json.dumps(row), flush=True)

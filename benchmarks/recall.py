@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from controls import ABLATION
 from delta_rules import GatedDelta, MomentumDelta
 from recall_tasks import TASKS, Task
 from record import RESULTS, record
@@ -41,22 +42,6 @@ from titans_ts.nn.blocks import BLOCKS
 DELTA = {"gated-delta": GatedDelta, "momentum-delta": MomentumDelta}
 ROWS = [f"{variant} {depth}" for variant in ("lmm", "mac", "mag", "mal") for depth in (1, 2)]
 ROWS += ["swa", *DELTA]
-ABLATION: list[dict[str, Any]] = [
-    {},
-    {"momentum": False},
-    {"forget": False},
-    {"momentum": False, "forget": False},
-    {"conv_size": 1},
-    {"n_persistent": 0},
-    {"write": False},
-    {"error_at": "chunk"},
-    {"output_gate": "silu"},
-    {"values": "unit"},
-    {"chunk_size": 1},
-    {"chunk_size": 64},
-    {"chunk_size": 256},
-]
-"""What `--ablation` sets, one row each."""
 TIMES = (1, 4, 16, 64)
 LONGEST = 4096
 ENOUGH = 0.95
@@ -227,7 +212,7 @@ def main() -> None:
     args.marks = [m for m in args.marks if m <= args.steps]
     args.command = shlex.join(["python", "benchmarks/recall.py", *sys.argv[1:]])
     torch.set_num_threads(args.threads)
-    for left_out in ABLATION if args.ablation else [{}]:
+    for left_out in [{}, *(ABLATION.values() if args.ablation else [])]:
         args.set = given | left_out
         run(args)
 

@@ -22,6 +22,7 @@ from titans_ts.pipelines.options import (
     Seed,
     Threads,
     TimeColumn,
+    TimeLimit,
     check_matplotlib,
     column_list,
 )
@@ -71,6 +72,7 @@ def forecast(
         str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
     ] = None,
     max_epochs: MaxEpochs = None,
+    time_limit: TimeLimit = None,
     out: Annotated[Path, typer.Option(help="Folder for forecast.csv and forecast.png.")] = Path(
         "."
     ),
@@ -95,6 +97,7 @@ def forecast(
         prediction_length=prediction_length,
         context_length=context_length,
         max_epochs=max_epochs,
+        time_limit=time_limit,
         random_state=seed,
         progress_bar=not quiet,
     )

@@ -23,11 +23,11 @@ __all__ = ["echo_idle_memory", "memory"]
 
 
 def echo_idle_memory(estimator: Any) -> None:
-    """Print a line if the memory of a fitted estimator is idle."""
+    """Print a line if the memory of a fitted estimator is idle, unless its progress bar has said so."""
     from titans_ts.reporting.memory import idle_memory
 
     line = idle_memory(estimator.history_)
-    if line is not None:
+    if line is not None and not estimator.progress_bar:
         typer.echo(f"\n{line} See `titans-ts memory`.")
 
 

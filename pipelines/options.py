@@ -25,6 +25,7 @@ __all__ = [
     "SequenceColumn",
     "Threads",
     "TimeColumn",
+    "TimeLimit",
     "check_matplotlib",
     "column_list",
     "contig_names",
@@ -71,6 +72,11 @@ GroupsColumn = Annotated[
 MaxEpochs = Annotated[
     int | None,
     typer.Option(help="Maximum number of epochs.  [default: by the size]", min=1),
+]
+
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(help="Seconds of training at most.  [default: no limit]", min=1),
 ]
 
 Threads = Annotated[

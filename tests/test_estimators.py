@@ -29,7 +29,7 @@ def sequences():
 
 CASES = {
     "forecaster": (
-        TitansForecaster(prediction_length=4, context_length=24, patch_length=8, **SMALL),
+        TitansForecaster(4, 24, patch_length=8, blend=False, **SMALL),
         (series(),),
         lambda f: f.predict(),
     ),

@@ -300,7 +300,8 @@ class TrainingOptions(Options):
     validation_fraction: float = 0.2
     """Share of the data held out for early stopping; 0 trains for `max_epochs`."""
     patience: int | None = None
-    """Epochs without a better validation loss before training stops; None is a fifth of all."""
+    """Epochs without a better validation loss before training stops; None is a fifth of all, but at least
+    3, or 5 if `max_epochs` is None."""
     max_steps_per_epoch: int = 1000
     """Most steps in an epoch. With more samples than that, an epoch draws some of them at random, and
     validation uses some of them at even distances."""
@@ -329,6 +330,8 @@ class TrainingConfig(TrainingOptions):
     max_epochs: int | None = None
     """Most epochs; None makes about 640 steps, in 10 to 400 epochs. More than 640 steps are made only for
     large data sets of sequences: an epoch of a forecaster has at most 64 steps then."""
+    time_limit: float | None = None
+    """Seconds of training; None is no limit. The learning rate is annealed within them."""
     batch_size: int = 64
     """Samples in a step."""
     learning_rate: float = 1e-3
@@ -339,6 +342,9 @@ class TrainingConfig(TrainingOptions):
         _at_least(self, 1, "batch_size")
         if self.max_epochs is not None:
             _at_least(self, 1, "max_epochs")
+        limit = self.time_limit
+        if limit is not None and (not isinstance(limit, (int, float)) or not limit > 0):
+            raise ValueError(f"time_limit is {limit!r}; give a positive number of seconds, or None")
         if not isinstance(self.learning_rate, (int, float)) or not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate!r}; it must be positive")
 
@@ -356,14 +362,15 @@ class TrainingConfig(TrainingOptions):
         Examples
         --------
         >>> TrainingConfig().schedule(2), TrainingConfig().schedule(500)
-        ((320, 64, 16), (10, 3, 1))
+        ((320, 64, 16), (10, 5, 1))
         """
         epochs, every = self.max_epochs, 1
         if epochs is None:
             every = max(1, 32 // n_steps)
             epochs = min(400, max(10, -(-640 // n_steps)))
             epochs -= epochs % every  # the last one is validated
-        patience = max(3, epochs // 5) if self.patience is None else self.patience
+        least = 3 if self.max_epochs else 5
+        patience = max(least, epochs // 5) if self.patience is None else self.patience
         return epochs, patience, every
 
 

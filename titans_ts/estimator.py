@@ -275,10 +275,11 @@ class TitansEstimator(BaseEstimator, ABC):
         )
         return config
 
-    def _training_config(self) -> TrainingConfig:
+    def _training_config(self, **values: Any) -> TrainingConfig:
+        """The settings of training: parameters of its own names, `training_options`, and `values`."""
         options = self.options("training_options")
         fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-        config: TrainingConfig = self._config(TrainingConfig, **fields)
+        config: TrainingConfig = self._config(TrainingConfig, **fields | values)
         return config
 
     def _device(self) -> torch.device:

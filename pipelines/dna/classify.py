@@ -20,6 +20,7 @@ from titans_ts.pipelines.options import (
     Seed,
     SequenceColumn,
     Threads,
+    TimeLimit,
     contig_names,
 )
 
@@ -93,6 +94,7 @@ def classify(
     ] = "none",
     groups_column: GroupsColumn = None,
     max_epochs: MaxEpochs = None,
+    time_limit: TimeLimit = None,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
     seed: Seed = 0,
@@ -149,6 +151,7 @@ def classify(
         "pretrained": pretrained,
         "freeze": freeze,
         "max_epochs": max_epochs,
+        "time_limit": time_limit,
         "random_state": seed,
         "progress_bar": not quiet,
     }

@@ -109,7 +109,7 @@ def test_the_weights_are_those_of_the_validation_part(blended):
     found = blended.blend_
     assert list(found.columns) == ["weight", "loss"]
     assert found["weight"].sum() == pytest.approx(1)
-    assert found["weight"].idxmax() in ("seasonal smoothing", "multiplicative smoothing", "theta")
+    assert found["weight"].idxmax() not in ("titans", "last value", "drift", "smoothing")
     assert found.loc["titans", "weight"] < 0.2  # one epoch
     assert found.loc["last value", "weight"] == 0
     assert (found["loss"] > 0.9).all()
@@ -161,6 +161,28 @@ def test_a_stream_is_the_same_for_any_split(form, stateful, tmp_path):
     np.testing.assert_array_equal(
         stream.sample(n_samples=20, random_state=0), once.sample(n_samples=20, random_state=0)
     )
+
+
+def test_the_linear_map_reads_the_window_and_is_saved(tmp_path):
+    """Of a rule of the last three values it learns the coefficients, through all units of the items."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for item, (level, unit) in enumerate([(0, 1), (50, 1), (-3000, 100)]):
+        y = [0.0, 0.0, 0.0]
+        for noise in rng.normal(size=250):
+            y.append(1.6 * y[-1] - 0.9 * y[-2] + noise)
+        values = {"item_id": item, "timestamp": np.arange(250), "y": level + unit * np.array(y[3:])}
+        parts.append(pd.DataFrame(values))
+    frame = pd.concat(parts)
+    forecaster = small(blend=True).fit(frame)
+    assert forecaster.blend_["loss"].idxmin() == "linear"
+    assert forecaster.blend_.loc["linear", "weight"] > 0.5
+    weights = forecaster.predictor.blend.linear
+    assert weights.shape == (L + 1, H)
+    np.testing.assert_allclose(weights[-4:-1, 0], [0, -0.9, 1.6], atol=0.25)
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict_quantiles(), forecaster.predict_quantiles())
 
 
 def test_what_is_kept_does_not_grow():

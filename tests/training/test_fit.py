@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support import Clock, small_settings
+from titans_ts import TitansForecaster
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import TOKENS, ForecastingModel
 from titans_ts.nn.series.outputs import pinball_loss
@@ -19,6 +23,7 @@ from titans_ts.training import (
     stream_batches,
     train,
 )
+from titans_ts.training.module import TrainingModule
 
 
 class Line:
@@ -322,3 +327,36 @@ def test_the_loss_of_streams_is_that_of_one_long_read(tokens):
     before = stream._state
     stream(model.eval(), batch(0, 2))
     assert stream._state is before
+
+
+def test_a_time_limit_ends_training_and_keeps_the_best_weights():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 1))
+    forecaster = TitansForecaster(
+        prediction_length=4, **small_settings(max_epochs=100_000, time_limit=1.5)
+    )
+    start = time.process_time()
+    forecaster.fit(X)
+    assert time.process_time() - start < 60
+    assert forecaster.history_[-1]["seconds"] >= 1.5
+    assert "validation_loss" in forecaster.history_[-1]
+    assert np.isfinite(forecaster.predict(X)).all()
+    with pytest.raises(ValueError, match="time_limit is 0; give a positive number of seconds"):
+        forecaster.set_params(time_limit=0).fit(X)
+
+
+def test_the_learning_rate_is_annealed_within_the_limit(monkeypatch):
+    """Whatever the number of steps, the schedule ends with the time."""
+    clock = Clock()
+    monkeypatch.setattr("titans_ts.training.module.time.perf_counter", clock)
+    config = TrainingConfig(time_limit=10.0)
+    module = TrainingModule(torch.nn.Linear(2, 2), lambda model, batch: (batch, 1), config)
+    module.trainer = SimpleNamespace(estimated_stepping_batches=1000)
+    _, (schedule,) = module.configure_optimizers()
+    factor = schedule["scheduler"].lr_lambdas[0]
+    assert factor(100) == 1
+    clock.now = 5.5
+    assert factor(100) == pytest.approx(0.5)
+    clock.now = 11.0
+    assert factor(100) == 0
+    assert factor(550) == 0

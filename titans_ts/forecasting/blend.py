@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.baselines import drift, seasonal_naive
+from titans_ts.forecasting.linear import fit_linear, linear_forecast
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.smoothing import exponential_smoothing
 from titans_ts.forecasting.theta import theta
@@ -31,8 +32,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-NETWORK = "titans"
-"""Name of the network's forecast."""
+NETWORK, LINEAR = "titans", "linear"
+"""Names of the network's forecast, and of a linear map's of the network's context."""
 
 _ROWS, _SEASONS = 300, 8
 """The simple forecasters read this number of rows, or this number of seasons if that is more."""
@@ -172,7 +173,8 @@ class Blend:
     """
 
     weights: dict[str, float]
-    """The weight of every part, :data:`NETWORK` or a key of :data:`SIMPLE`; their sum is 1."""
+    """The weight of every part, :data:`NETWORK`, :data:`LINEAR` or a key of :data:`SIMPLE`; their sum
+    is 1."""
     losses: dict[str, float]
     """The quantile loss of every forecast on the validation windows, divided by the blend's."""
     errors: dict[str, Errors]
@@ -180,6 +182,8 @@ class Blend:
     season_length: int
     n_rows: int
     """Number of rows that the simple forecasters read; 0 if there are none."""
+    linear: Array | None = None
+    """The weights of the linear map, `[L + 1, H]`, if it is a part."""
 
     def forecast(self, past: Array, prediction_length: int) -> _Simple:
         """Compute the simple forecasts of histories `[n, T, C]`; NaN is missing."""
@@ -187,7 +191,7 @@ class Blend:
         form = len(past), past.shape[2], prediction_length
         parts = []
         for name, errors in self.errors.items():
-            found = _forecast(name, series, prediction_length, self.season_length)
+            found = _forecast(name, series, prediction_length, self.season_length, self.linear)
             found = np.moveaxis(found.reshape(form), 2, 1)
             parts.append(_Part(self.weights[name], found, errors))
         usual = _usual_difference(series, self.season_length).reshape(len(past), 1, -1)
@@ -212,11 +216,16 @@ def histories(panel: Panel, rows: NDArray[np.int64], length: int) -> Array:
     return past[..., min(seen.argmax(), length - 1) :, :]
 
 
-def _forecast(name: str, past: Array, prediction_length: int, season_length: int) -> Array:
+def _forecast(
+    name: str, past: Array, prediction_length: int, season_length: int, linear: Array | None
+) -> Array:
     """Compute a simple forecast `[N, H]` of series `[N, T]`; NaN for one without an observed value."""
     forecast = np.full((len(past), prediction_length), np.nan)
     seen = ~np.isnan(past).all(1)
-    if seen.any():
+    if seen.any() and name == LINEAR:
+        assert linear is not None
+        forecast[seen] = linear_forecast(past[seen], linear)
+    elif seen.any():
         forecast[seen] = SIMPLE[name](past[seen], prediction_length, season_length)
     return forecast
 
@@ -304,6 +313,7 @@ def fit_blend(
     levels: tuple[float, ...],
     season_length: int,
     n_blocks: int,
+    learned: tuple[Panel, NDArray[np.int64], int],
 ) -> Blend | None:
     """Compute the weights from forecasts of held-out rows.
 
@@ -323,13 +333,17 @@ def fit_blend(
         Number of steps in a season; 1 for none.
     n_blocks : int
         Number of forecasts that do not overlap. The fewer they are, the closer to equal the weights.
+    learned : tuple
+        The panel that a linear map is fitted to, the row after the last one of every item that it
+        learns from, and the number of steps that it reads.
 
     Returns
     -------
     Blend or None
         None if no value was observed.
     """
-    length, horizon = n_rows(season_length), actual.shape[2]
+    *_, context_length = learned
+    length, horizon = max(n_rows(season_length), context_length), actual.shape[2]
     past = histories(panel, cuts, length)  # [W, I, T, C]
     series = np.moveaxis(past, 3, 2).reshape(-1, past.shape[2])
     target = np.moveaxis(actual, 3, 2).reshape(-1, horizon)
@@ -340,10 +354,13 @@ def fit_blend(
     series, target, network = series[known], target[known], network[known]
     unit = _usual_difference(series, season_length)[:, None]
     parts, errors = {NETWORK: network}, {}
-    for name in SIMPLE:
+    linear = fit_linear(*learned, (series, target))
+    for name in (LINEAR, *SIMPLE):
         if season_length == 1 and name.startswith("seasonal"):
             continue  # the same as another one
-        forecast = SIMPLE[name](series, horizon, season_length)
+        if name == LINEAR and linear is None:
+            continue
+        forecast = _forecast(name, series, horizon, season_length, linear)
         if np.isnan(forecast).all():
             continue
         errors[name] = Errors.of(np.clip((target - forecast) / unit, -_FURTHEST, _FURTHEST))
@@ -360,7 +377,14 @@ def fit_blend(
     losses = {name: _loss(position[..., k], levels) / own for k, name in enumerate(parts)}
     chosen = {name: float(w) for name, w in zip(parts, weights, strict=True) if w > 0}
     kept = {name: errors[name] for name in chosen if name != NETWORK}
-    return Blend(chosen, losses, kept, season_length, length if kept else 0)
+    return Blend(
+        chosen,
+        losses,
+        kept,
+        season_length,
+        length if kept else 0,
+        linear if LINEAR in kept else None,
+    )
 
 
 def _loss(distance: Array, levels: tuple[float, ...]) -> float:

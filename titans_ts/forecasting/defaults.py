@@ -12,7 +12,7 @@ import pandas as pd
 
 from titans_ts.forecasting.frequency import usual_seasons
 
-__all__ = ["Lengths", "default_lengths"]
+__all__ = ["Lengths", "default_batch_size", "default_lengths"]
 
 _LONGEST_CONTEXT = 512
 _LONGEST_PATCH = 48
@@ -78,6 +78,17 @@ def default_lengths(
     if stride is None:
         stride = max(1, patch // 2)
     return Lengths(context, patch, stride)
+
+
+def default_batch_size(n_variates: int) -> int:
+    """Return the number of windows in a training step.
+
+    Examples
+    --------
+    >>> default_batch_size(1), default_batch_size(4), default_batch_size(321)
+    (32, 16, 8)
+    """
+    return min(32, max(8, 64 // n_variates))
 
 
 def _context(H: int, freq: str | pd.offsets.BaseOffset | None, n_rows: int, single: bool) -> int:

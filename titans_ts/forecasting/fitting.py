@@ -166,6 +166,7 @@ def _blended(
     timed = isinstance(panel.freq, pd.offsets.BaseOffset)
     season_length = season_of(panel, usual_seasons(panel.freq) if timed else None)
     horizon, scaled = config.prediction_length, None
+    learned = panel, border, config.context_length
     if validation is not None:
         panel = validation
         cuts = cutoffs(panel, 1, horizon, 1, 1)
@@ -185,7 +186,9 @@ def _blended(
     if not levels:  # the mean is all that there is
         quantiles, levels = point[..., None], (0.5,)
     actual = targets(panel, cuts, horizon)
-    fitted = fit_blend(panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks))
+    fitted = fit_blend(
+        panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks), learned
+    )
     return dataclasses.replace(predictor, blend=fitted)
 
 

@@ -17,6 +17,7 @@ from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
 from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
@@ -104,9 +105,12 @@ class TitansForecaster(ForecasterEvaluation):
         Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
         400 passes, and each pass over a long series reads a random sample of its windows (64 batches).
         Short passes are validated about every 32 steps.
-    batch_size : int
-        Number of windows in a training step (default 64); memory use grows with it times the number of
-        variates.
+    time_limit : float, optional
+        Number of seconds after which training stops; the learning rate is annealed within them. Results
+        then depend on the machine (default: no limit).
+    batch_size : int, optional
+        Number of windows in a training step; memory use grows with it times the number of variates.
+        Default: 32, or 8 to 32 of which 64 variates are read if there are several.
     learning_rate : float
         Peak learning rate of AdamW's one-cycle schedule (default 0.001).
     model_options : ModelOptions or dict, optional
@@ -206,7 +210,10 @@ class TitansForecaster(ForecasterEvaluation):
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
-        config, training = self.network_config(panel), self._training_config()
+        config, size = self.network_config(panel), self.batch_size
+        if size is None:
+            size = default_batch_size(panel.n_targets)
+        training = self._training_config(batch_size=size)
         with self._seeded() as generator:
             fitted = fit_forecaster(
                 panel,

@@ -63,7 +63,8 @@ class ForecasterParameters(TitansEstimator):
     timestamp: str = "timestamp"
     freq: str | None = None
     max_epochs: int | None = TrainingConfig.max_epochs
-    batch_size: int = TrainingConfig.batch_size
+    time_limit: float | None = TrainingConfig.time_limit
+    batch_size: int | None = None
     learning_rate: float = TrainingConfig.learning_rate
     model_options: ModelOptions | dict[str, Any] | None = None
     training_options: TrainingOptions | dict[str, Any] | None = None

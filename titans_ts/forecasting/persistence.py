@@ -121,6 +121,8 @@ def _describe_blend(blend: Blend, tensors: dict[str, Tensor]) -> dict[str, Any]:
     for i, errors in enumerate(blend.errors.values()):
         for name, part in errors._asdict().items():
             tensors[f"blend.{i}.{name}"] = torch.from_numpy(part)
+    if blend.linear is not None:
+        tensors["blend.linear"] = torch.from_numpy(blend.linear)
     plain = ("weights", "losses", "season_length", "n_rows")
     return {"parts": list(blend.errors)} | {name: getattr(blend, name) for name in plain}
 
@@ -131,7 +133,9 @@ def _rebuild_blend(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Blend:
         part: Errors(*(tensors[f"blend.{i}.{name}"].numpy() for name in Errors._fields))
         for i, part in enumerate(plain["parts"])
     }
-    return Blend(**{k: v for k, v in plain.items() if k != "parts"}, errors=errors)
+    linear = tensors["blend.linear"].numpy() if "blend.linear" in tensors else None
+    kept = {k: v for k, v in plain.items() if k != "parts"}
+    return Blend(**kept, errors=errors, linear=linear)
 
 
 def _rebuild_watched(fitted: dict[str, Any], tensors: dict[str, Tensor]) -> Watched:

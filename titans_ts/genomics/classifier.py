@@ -74,6 +74,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         (default): no cropping.
     max_epochs : int or None
         Maximum number of epochs. None (default) makes about 640 steps, in 10 to 400 epochs.
+    time_limit : float, optional
+        Number of seconds after which training stops; the learning rate is annealed within them. Results
+        then depend on the machine (default: no limit).
     batch_size : int
         Sequences in a step (default 64); fewer where they are long (a step has at most 32 768 tokens).
     learning_rate : float

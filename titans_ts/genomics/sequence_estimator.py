@@ -93,6 +93,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     n_heads: int = BackboneConfig.n_heads
     max_length: int | None = None
     max_epochs: int | None = TrainingConfig.max_epochs
+    time_limit: float | None = TrainingConfig.time_limit
     batch_size: int = TrainingConfig.batch_size
     learning_rate: float = TrainingConfig.learning_rate
     pretrained: str | Path | None = None

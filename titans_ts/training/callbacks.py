@@ -25,10 +25,12 @@ class BestWeights(pl.Callback):
     ----------
     patience : int
         Number of epochs without improvement after which training stops.
+    time_limit : float, optional
+        Seconds after which it stops within an epoch (default: no limit).
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, time_limit: float | None = None) -> None:
+        self.patience, self.time_limit = patience, time_limit
         self.history: list[dict[str, float]] = []
         self.weights: dict[str, Tensor] | None = None
         """The best weights so far; None without validation."""
@@ -49,6 +51,13 @@ class BestWeights(pl.Callback):
         self.history, self.weights = state_dict["history"], state_dict["best"]
         self._best_loss, self._stalled, seconds = state_dict["counts"]
         self._started = time.perf_counter() - seconds
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Stop after the time limit."""
+        if self.time_limit is not None:
+            trainer.should_stop |= time.perf_counter() - self._started >= self.time_limit
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Record that this epoch has a validation loss."""

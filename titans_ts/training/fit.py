@@ -37,7 +37,7 @@ def train(
     """Train a model in place and return one record per epoch.
 
     The model gets the weights of the epoch with the best validation loss (of the last epoch without
-    validation batches).
+    validation batches). With a time limit, the last epoch may be incomplete.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def train(
     training, validation : DataLoader
         Batches to train on, and batches for early stopping.
     config : TrainingConfig
-        Epochs, learning rate and patience.
+        Epochs, time limit, learning rate and patience.
     progress_bar : bool
         Whether to show a progress bar (default True).
     trainer_kwargs : dict, optional
@@ -79,7 +79,7 @@ def train(
     with _quiet():
         options = dict(trainer_kwargs or {})
         epochs, patience, every = config.schedule(len(training))
-        best = BestWeights(patience)
+        best = BestWeights(patience, config.time_limit)
         extra = options.pop("callbacks", None) or []
         callbacks = [best, *(extra if isinstance(extra, (list, tuple)) else [extra])]
         settings: dict[str, Any] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -85,7 +85,15 @@ class TrainingModule(pl.LightningModule):
             # a quarter of the time on a CPU; elsewhere, it would clip gradients that are still scaled
             fused=True if self.device.type == "cpu" else None,
         )
-        schedule = partial(_one_cycle, total=int(self.trainer.estimated_stepping_batches))
+        total = int(self.trainer.estimated_stepping_batches)
+        limit, started = self.config.time_limit, time.perf_counter()
+
+        def schedule(step: int) -> float:
+            if limit is not None:  # the time may end sooner than the steps
+                spent = (time.perf_counter() - started) / limit
+                step = max(step, min(total, int(spent * total)))
+            return _one_cycle(step, total)
+
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
