@@ -99,6 +99,8 @@ def test_the_season_is_found_without_a_frequency():
     assert season_of(Panel(noise.cumsum(0), 1, "array"), None) == 1
     assert season_of(Panel(wave, 1, "array"), (7, 24)) == 24
     assert season_of(Panel(wave[:20], 1, "array"), (24,)) == 1
+    minutes = np.tile(wave[:252], (120, 1))  # a week is 40 times as long
+    assert season_of(Panel(minutes, 1, "array"), (1440, 10080)) == 1440
 
 
 def test_items_too_short_for_a_season_have_no_say_in_it():
@@ -205,6 +207,7 @@ def test_a_stream_is_the_same_for_any_split(form, stateful, tmp_path):
         first, parts = whole[:170], [whole[170:171], whole[171:190], whole[190:]]
         second = whole[170:]
     stream = small(blend=True, stateful_windows=stateful).fit(first)
+    stream.predictor.blend.weights["titans"] = 0.5  # after one epoch it has hardly any
     stream.save(tmp_path / "m")
     assert stream.blend_["weight"].drop("titans").max() > 0.1
     expected = stream.predict_quantiles(whole)
