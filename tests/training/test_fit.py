@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import Clock, small_settings
+from tests.support import small_settings, stop_clock
 from titans_ts import TitansForecaster
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import TOKENS, ForecastingModel
@@ -348,8 +348,7 @@ def test_a_time_limit_ends_training_and_keeps_the_best_weights():
 
 def test_the_learning_rate_is_annealed_within_the_limit(monkeypatch):
     """Whatever the number of steps, the schedule ends with the time, that before a resumption too."""
-    clock = Clock()
-    monkeypatch.setattr("titans_ts.training.callbacks.time.perf_counter", clock)
+    clock = stop_clock(monkeypatch, "titans_ts.training.callbacks")
     config = TrainingConfig(time_limit=10.0)
     interrupted = BestWeights(3, config.time_limit)
     clock.now = 4.0
