@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["Clock", "random_dna", "rounding", "small_settings", "wait_until"]
+__all__ = ["Clock", "random_dna", "rounding", "small_settings", "stop_clock", "wait_until"]
 
 
 class Clock:
@@ -18,6 +18,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def stop_clock(monkeypatch, module):
+    """Let a module that reads `time.perf_counter` read this :class:`Clock` instead."""
+    clock = Clock()
+    monkeypatch.setattr(f"{module}.time.perf_counter", clock)
+    return clock
 
 
 def rounding(expected, share=1e-5):

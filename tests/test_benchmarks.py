@@ -304,7 +304,7 @@ def test_dna_tasks_have_models_and_a_table(capsys):
     for name, task in dna.TASKS.items():
         models = dna.contenders(task, 0)
         assert {"titans", "cnn", "words", *dna.CONTROLS} <= models.keys(), name
-        assert models.keys() <= {*dna.MODELS, *dna.CONTROLS}, name
+        assert models.keys() <= {*dna.MODELS, *dna.CONTROLS, *dna.PARTS}, name
         for model in models.values():
             assert clone(model).get_params().keys() == model.get_params().keys()
     dna.show()

@@ -43,7 +43,7 @@ def set_gates(estimator, **values):
 @pytest.fixture(scope="module")
 def fitted():
     return {
-        "forecaster": forecaster(variant="mac", n_layers=2).fit(SERIES),
+        "forecaster": forecaster(variant="mac", n_layers=2, blend=False).fit(SERIES),
         "classifier": classifier().fit(DNA, LABELS),
     }
 

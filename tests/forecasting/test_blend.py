@@ -8,7 +8,8 @@ import pytest
 
 from tests.forecasting.cases import H, L, small
 from titans_ts import TitansForecaster
-from titans_ts.forecasting.blend import SIMPLE, season_of
+from titans_ts.forecasting.blend import SIMPLE, fit_blend, season_of
+from titans_ts.forecasting.linear import fit_linear
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.smoothing import exponential_smoothing
 from titans_ts.forecasting.theta import theta
@@ -98,6 +99,63 @@ def test_the_season_is_found_without_a_frequency():
     assert season_of(Panel(noise.cumsum(0), 1, "array"), None) == 1
     assert season_of(Panel(wave, 1, "array"), (7, 24)) == 24
     assert season_of(Panel(wave[:20], 1, "array"), (24,)) == 1
+    minutes = np.tile(wave[:252], (120, 1))  # a week is 40 times as long
+    assert season_of(Panel(minutes, 1, "array"), (1440, 10080)) == 1440
+
+
+def test_items_too_short_for_a_season_have_no_say_in_it():
+    """Ten items have three days of hours; one has three weeks of them, which grow."""
+    rows = [504, *[72] * 10]
+    time = np.concatenate([np.arange(n) for n in rows])[:, None]
+    values = np.sin(2 * np.pi * time / 24) + 0.001 * time
+    offsets = np.cumsum([0, *rows])
+    panel = Panel(values, 1, "panel", offsets=offsets, items=pd.RangeIndex(len(rows)))
+    assert season_of(panel, (24, 168)) == 24
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0])
+@pytest.mark.parametrize("form", [np.asarray, pd.DataFrame])
+def test_a_series_that_never_changes(value, form):
+    forecaster = small(blend=True).fit(form(np.full((100, 1), value)))
+    np.testing.assert_allclose(forecaster.predict(), value, atol=0.1)
+    assert np.isfinite(forecaster.blend_.to_numpy()).all()
+
+
+def test_the_loss_of_a_perfect_blend_divides_nothing():
+    panel, cuts = Panel(np.full((100, 1), 5.0), 1, "array"), np.arange(50, 90)[:, None]
+    shape = (40, 1, 4, 1)
+    far = np.full((*shape, 1), 1e3)
+    learned = panel, np.array([50]), 8
+    found = fit_blend(panel, cuts, np.full(shape, 5.0), far, (0.5,), 1, 40, learned)
+    assert "titans" not in found.weights
+    assert np.isfinite(list(found.losses.values())).all()
+
+
+def test_an_item_of_zeros_has_the_unit_of_the_network():
+    """The errors of simple forecasters are in usual differences, of which it has none."""
+    frame = long_frame(4)
+    frame["a"] *= np.where(frame["item_id"] == "i1", 0, 1e-6)
+    forecaster = small(blend=True).fit(frame)
+    found = forecaster.predict_quantiles().loc["i1"]
+    assert np.abs(found).max(axis=None) < 1e-6
+
+
+@pytest.mark.parametrize("missing", [[-1], [-4, -3, -2], slice(-60, -4)])
+def test_missing_values_around_the_only_validation_window(missing):
+    X = monthly()
+    X.iloc[missing] = np.nan
+    forecaster = small(blend=True, training_options={"validation_fraction": H / 200}).fit(X)
+    assert np.isfinite(forecaster.predict_quantiles()).all(None)
+
+
+def test_the_linear_map_needs_a_window_and_an_observed_context():
+    panel = Panel(monthly()[["a"]].to_numpy(), 1, "array")
+    past, target = np.full((2, 30), np.nan), np.ones((2, 4))
+    past[:, 0] = 1.0
+    assert fit_linear(panel, np.array([150]), 8, (past, target)) is None
+    past[1, -1] = 1.0
+    assert fit_linear(panel, np.array([150]), 8, (past, target)).shape == (9, 4)
+    assert fit_linear(panel, np.array([7]), 8, (past, target)) is None
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +207,7 @@ def test_a_stream_is_the_same_for_any_split(form, stateful, tmp_path):
         first, parts = whole[:170], [whole[170:171], whole[171:190], whole[190:]]
         second = whole[170:]
     stream = small(blend=True, stateful_windows=stateful).fit(first)
+    stream.predictor.blend.weights["titans"] = 0.5  # after one epoch it has hardly any
     stream.save(tmp_path / "m")
     assert stream.blend_["weight"].drop("titans").max() > 0.1
     expected = stream.predict_quantiles(whole)

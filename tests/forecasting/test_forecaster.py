@@ -117,9 +117,8 @@ def test_it_learns_a_season_and_its_spread():
     rng = np.random.default_rng(0)
     t = np.arange(2400)
     X = (10 * np.sin(t / 4) + rng.normal(0, 1, 2400))[:, None]
-    forecaster = small(max_epochs=12, learning_rate=1e-2, training_options={"patience": 12}).fit(
-        X[:2000]
-    )
+    options = {"batch_size": 64, "training_options": {"patience": 12}}
+    forecaster = small(max_epochs=12, learning_rate=1e-2, **options).fit(X[:2000])
     windows = np.stack([X[i : i + L + H] for i in range(2000, 2370)])
     past, future = windows[:, :L], windows[:, L:]
     error = np.sqrt(np.mean((forecaster.predict(past) - future) ** 2))
@@ -288,7 +287,7 @@ def test_defaults_stand_in_the_configuration_only():
     configs = (BackboneConfig, ForecasterConfig, TrainingConfig)
     parameters = inspect.signature(TitansForecaster.__init__).parameters
     for config in configs:
-        chosen = set(Lengths._fields)  # None, and then from the data
+        chosen = {*Lengths._fields, "batch_size"}  # None, and then from the data
         for name in ({f.name for f in dataclasses.fields(config)} & parameters.keys()) - chosen:
             assert parameters[name].default == getattr(config, name), name
     model, training = ModelOptions(), TrainingOptions()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import Clock, small_settings
+from tests.support import small_settings, stop_clock
 from titans_ts import TitansForecaster
 from titans_ts.config import BackboneConfig, ForecasterConfig, TrainingConfig
 from titans_ts.nn import TOKENS, ForecastingModel
@@ -23,6 +23,7 @@ from titans_ts.training import (
     stream_batches,
     train,
 )
+from titans_ts.training.callbacks import BestWeights
 from titans_ts.training.module import TrainingModule
 
 
@@ -346,17 +347,27 @@ def test_a_time_limit_ends_training_and_keeps_the_best_weights():
 
 
 def test_the_learning_rate_is_annealed_within_the_limit(monkeypatch):
-    """Whatever the number of steps, the schedule ends with the time."""
-    clock = Clock()
-    monkeypatch.setattr("titans_ts.training.module.time.perf_counter", clock)
+    """Whatever the number of steps, the schedule ends with the time, that before a resumption too."""
+    clock = stop_clock(monkeypatch, "titans_ts.training.callbacks")
     config = TrainingConfig(time_limit=10.0)
+    interrupted = BestWeights(3, config.time_limit)
+    clock.now = 4.0
+    state = interrupted.state_dict()
+    clock.now = 100.0
+    best = BestWeights(3, config.time_limit)
+    best.load_state_dict(state)
     module = TrainingModule(torch.nn.Linear(2, 2), lambda model, batch: (batch, 1), config)
-    module.trainer = SimpleNamespace(estimated_stepping_batches=1000)
+    trainer = SimpleNamespace(estimated_stepping_batches=1000, should_stop=False)
+    module.trainer = trainer
     _, (schedule,) = module.configure_optimizers()
     factor = schedule["scheduler"].lr_lambdas[0]
     assert factor(100) == 1
-    clock.now = 5.5
+    clock.now = 101.5
+    best.on_train_batch_end(trainer, module)
     assert factor(100) == pytest.approx(0.5)
-    clock.now = 11.0
+    assert not trainer.should_stop
+    clock.now = 106.0
+    best.on_train_batch_end(trainer, module)
     assert factor(100) == 0
+    assert trainer.should_stop
     assert factor(550) == 0

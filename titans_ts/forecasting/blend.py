@@ -39,8 +39,12 @@ _ROWS, _SEASONS = 300, 8
 """The simple forecasters read this number of rows, or this number of seasons if that is more."""
 _VALUES = 2**17
 """Number of values that all histories of the validation windows have together at most."""
-_LONGEST = 400
-"""Number of steps in the longest season that is looked for."""
+_LONGEST, _LONGEST_USUAL = 400, 2048
+"""Number of steps in the longest season that is looked for, and in the longest one that is read.
+
+The second is a week of steps of five minutes. Smoothing a series takes 0.2 s then, 1.2 s for a week of
+minutes, and 1 GB for one of seconds.
+"""
 _DEEP = 0.8
 """A season's naive error, relative to those at the distances around it, is at most this."""
 _LEAST = 0.03
@@ -107,7 +111,7 @@ class Errors(NamedTuple):
     @classmethod
     def of(cls, errors: Array) -> Errors:
         """Measure errors `[N, H]`; NaN is missing."""
-        size = np.nanmean(np.abs(errors), 0)
+        size = _mean(np.abs(errors).T)
         size = np.maximum(np.where(np.isnan(size), np.nanmean(np.abs(errors)), size), 1e-9)
         if len(size) > 2:  # of few errors, the sizes follow a power of the step
             steps = np.log(np.arange(1, len(size) + 1))
@@ -211,7 +215,7 @@ def histories(panel: Panel, rows: NDArray[np.int64], length: int) -> Array:
     first, end = panel.spans.T
     length = min(length, int((end - first).max()))
     at = rows[..., None] + np.arange(-length, 0)
-    past = gather_rows(panel.values, at, first, end)[..., : panel.n_targets]
+    past = gather_rows(panel.values[:, : panel.n_targets], at, first, end)
     seen = ~np.isnan(past).all((*range(past.ndim - 2), -1))  # [T]
     return past[..., min(seen.argmax(), length - 1) :, :]
 
@@ -234,7 +238,7 @@ def _usual_difference(past: Array, season_length: int) -> Array:
     """Return the mean absolute seasonal difference of series `[N, T]`.
 
     For a series that is too short for one it is the mean absolute difference of two steps, and for one
-    that never changed a hundredth of its mean size, or 1.
+    that never changed a hundredth of its mean size. For one of zeros it is NaN: their unit is unknown.
     """
     size = _mean(np.abs(past))
     usual = np.zeros(len(past))
@@ -242,13 +246,14 @@ def _usual_difference(past: Array, season_length: int) -> Array:
         difference = _mean(np.abs(past[:, step:] - past[:, :-step]))
         usual = np.where(usual > 1e-9 * size, usual, difference)
     usual = np.where(usual > 1e-9 * size, usual, size / 100)
-    return np.where(usual > 0, usual, 1.0)
+    return np.where(usual > 0, usual, np.nan)
 
 
 def _mean(x: Array) -> Array:
-    """Return the means `[N]` of the observed values in `[N, T]`; 0 without any."""
+    """Return the means `[N]` of the observed values in `[N, T]`; NaN without any."""
     seen = ~np.isnan(x)
-    return np.asarray(np.where(seen, x, 0).sum(1) / np.maximum(seen.sum(1), 1))
+    n_seen = seen.sum(1)
+    return np.asarray(np.where(seen, x, 0).sum(1) / np.where(n_seen > 0, n_seen, np.nan))
 
 
 def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
@@ -265,18 +270,23 @@ def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
     Returns
     -------
     int
-        1 if no candidate has two seasons of rows in the longest item.
+        1 if no candidate has two seasons of rows in the longest item. Candidates of more than 2048 steps
+        are passed over.
     """
     first, end = panel.spans.T
     rows = int((end - first).max())
-    seasons = [s for s in candidates or range(1, _LONGEST + 1) if s <= rows // 2]
+    longest = min(rows // 2, _LONGEST_USUAL)
+    seasons = [s for s in candidates or range(1, _LONGEST + 1) if s <= longest]
     if len(seasons) < 2:
         return seasons[0] if seasons else 1
     past = histories(panel, end, _ROWS + _SEASONS * max(seasons))
     series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])
     unit = _usual_difference(series, 1)
-    difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]
-    errors = np.mean(difference, 1)
+    difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]  # [K, N]
+    comparable = ~np.isnan(difference).any(0)  # long enough for every season
+    if not comparable.any():
+        return seasons[0]
+    errors = np.mean(difference, 1, where=comparable)
     return seasons[int(np.argmin(errors))] if candidates else _dip(errors)
 
 
@@ -287,7 +297,8 @@ def _dip(errors: Array) -> int:
     """
     steps = range(2, len(errors))
     inner = errors[1:-1]
-    depth = np.array([errors[s - 1] / errors[s // 2 : 3 * s // 2].mean() for s in steps])
+    around = np.array([errors[s // 2 : 3 * s // 2].mean() for s in steps])
+    depth = np.divide(inner, around, out=np.full_like(inner, np.inf), where=around > 0)
     depth[(inner > errors[:-2]) | (inner > errors[2:])] = np.inf
     near = depth <= min(1.1 * depth.min(initial=np.inf), _DEEP)
     return steps[int(near.argmax())] if near.any() else 1
@@ -340,7 +351,7 @@ def fit_blend(
     Returns
     -------
     Blend or None
-        None if no value was observed.
+        None if no value was observed, or only zeros before the forecasts.
     """
     *_, context_length = learned
     length, horizon = max(n_rows(season_length), context_length), actual.shape[2]
@@ -348,11 +359,11 @@ def fit_blend(
     series = np.moveaxis(past, 3, 2).reshape(-1, past.shape[2])
     target = np.moveaxis(actual, 3, 2).reshape(-1, horizon)
     network = np.moveaxis(quantiles, 3, 2).reshape(*target.shape, -1)
-    known = ~np.isnan(series).all(1) & ~np.isnan(target).all(1)
+    unit = _usual_difference(series, season_length)
+    known = ~np.isnan(unit) & ~np.isnan(target).all(1)
     if not known.any():
         return None
-    series, target, network = series[known], target[known], network[known]
-    unit = _usual_difference(series, season_length)[:, None]
+    series, target, network, unit = series[known], target[known], network[known], unit[known, None]
     parts, errors = {NETWORK: network}, {}
     linear = fit_linear(*learned, (series, target))
     for name in (LINEAR, *SIMPLE):
@@ -361,7 +372,7 @@ def fit_blend(
         if name == LINEAR and linear is None:
             continue
         forecast = _forecast(name, series, horizon, season_length, linear)
-        if np.isnan(forecast).all():
+        if np.isnan(target - forecast).all():
             continue
         errors[name] = Errors.of(np.clip((target - forecast) / unit, -_FURTHEST, _FURTHEST))
         forecast = forecast[..., None] + unit[..., None] * errors[name].at(levels)[:, 0]
@@ -373,7 +384,7 @@ def fit_blend(
     weights = _weights(position, levels, 1 / n_blocks)
     weights[weights < _LEAST] = 0
     weights /= weights.sum()
-    own = _loss(position @ weights, levels)
+    own = max(_loss(position @ weights, levels), 1e-9)  # 0 for a series that stopped changing
     losses = {name: _loss(position[..., k], levels) / own for k, name in enumerate(parts)}
     chosen = {name: float(w) for name, w in zip(parts, weights, strict=True) if w > 0}
     kept = {name: errors[name] for name in chosen if name != NETWORK}

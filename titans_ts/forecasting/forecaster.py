@@ -73,10 +73,11 @@ class TitansForecaster(ForecasterEvaluation):
         and subtracted from the model's input. A row's position in the season follows from its time or its
         integer index.
     blend : bool
-        Whether forecasts are blended with those of simple forecasters: the last value, drift, seasonal
-        naive, Theta, and exponential smoothing in three forms (default True). The weights are those of
-        the smallest quantile loss on the validation part, and a simple forecaster that does not help
-        there has none. Without a validation part, and for counts, nothing is blended.
+        Whether forecasts are blended with those of simple forecasters: a linear map of the context, the
+        last value, drift, seasonal naive, Theta, and exponential smoothing in three forms (default True).
+        The weights are those of the smallest quantile loss on the validation part, and a simple
+        forecaster that does not help there has none. Without a validation part, and for counts, nothing
+        is blended.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}

@@ -52,11 +52,13 @@ def fit_linear(
     Returns
     -------
     ndarray or None
-        `[L + 1, H]`: weights of the steps, and of a constant. None without a window.
+        `[L + 1, H]`: weights of the steps, and of a constant. None without a window, or without an
+        observed value in the last L steps of `held_out`.
     """
     histories, target = held_out
     x, y = _windows(panel, border, context_length, target.shape[1])
-    if len(x) == 0:
+    unit = _normalised(histories, context_length)[2]
+    if len(x) == 0 or np.isnan(unit).all():
         return None
     inputs, mean, spread = _normalised(x, context_length)
     outputs = np.clip((y - mean) / spread, -_FURTHEST, _FURTHEST)
@@ -66,7 +68,6 @@ def fit_linear(
         vectors @ (projected / (np.maximum(values, 0) + strength)[:, None])
         for strength in _STRENGTHS
     )
-    unit = _normalised(histories, context_length)[2]
 
     def error(weights: Array) -> float:
         return float(np.nanmean(np.abs(linear_forecast(histories, weights) - target) / unit))
@@ -90,7 +91,8 @@ def _windows(
     item = np.searchsorted(ends, chosen, side="right")
     rows = start[item] + chosen - (ends - counts)[item]
     at = rows[:, None] + np.arange(-context_length, horizon)
-    both = gather_rows(panel.values, at, first[item], border[item])[..., : panel.n_targets]
+    targets = panel.values[:, : panel.n_targets]
+    both = gather_rows(targets, at, first[item], border[item])
     both = np.moveaxis(both, 2, 1).reshape(-1, context_length + horizon)
     past, future = both[:, :context_length], both[:, context_length:]
     known = ~np.isnan(future).any(1) & ~np.isnan(past).all(1)

@@ -55,9 +55,11 @@ class BestWeights(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
     ) -> None:
-        """Stop after the time limit."""
+        """Set the share of the time limit that has passed, and stop after it."""
         if self.time_limit is not None:
-            trainer.should_stop |= time.perf_counter() - self._started >= self.time_limit
+            assert isinstance(module, TrainingModule)
+            module.time_spent = (time.perf_counter() - self._started) / self.time_limit
+            trainer.should_stop |= module.time_spent >= 1
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Record that this epoch has a validation loss."""

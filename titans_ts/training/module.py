@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +36,8 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.config = model, loss, config
+        self.time_spent = 0.0
+        """Share of the time limit that has passed; 0 without a limit."""
         self.n_skipped = 0
         """Number of steps that were skipped because their gradient was not finite."""
 
@@ -86,13 +87,9 @@ class TrainingModule(pl.LightningModule):
             fused=True if self.device.type == "cpu" else None,
         )
         total = int(self.trainer.estimated_stepping_batches)
-        limit, started = self.config.time_limit, time.perf_counter()
 
-        def schedule(step: int) -> float:
-            if limit is not None:  # the time may end sooner than the steps
-                spent = (time.perf_counter() - started) / limit
-                step = max(step, min(total, int(spent * total)))
-            return _one_cycle(step, total)
+        def schedule(step: int) -> float:  # the time may end sooner than the steps
+            return _one_cycle(max(step, min(total, int(self.time_spent * total))), total)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
