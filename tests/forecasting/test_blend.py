@@ -300,3 +300,8 @@ def test_without_quantiles_or_a_validation_part():
     none = small(blend=True, training_options={"validation_fraction": 0}).fit(monthly())
     assert none.blend_.empty
     assert np.isfinite(none.predict()).all(None)
+
+
+def test_blend_is_a_switch():
+    with pytest.raises(ValueError, match="blend is 'no'; give True or False"):
+        small(blend="no").fit(monthly())

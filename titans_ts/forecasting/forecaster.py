@@ -211,6 +211,8 @@ class TitansForecaster(ForecasterEvaluation):
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
+        if not isinstance(self.blend, (bool, np.bool_)):
+            raise ValueError(f"blend is {self.blend!r}; give True or False")
         config, size = self.network_config(panel), self.batch_size
         if size is None:
             size = default_batch_size(panel.n_targets)
