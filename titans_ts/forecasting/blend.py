@@ -191,7 +191,7 @@ class Blend:
 
     def forecast(self, past: Array, prediction_length: int) -> _Simple:
         """Compute the simple forecasts of histories `[n, T, C]`; NaN is missing."""
-        series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])  # [n C, T]
+        series = _by_series(past)
         form = len(past), past.shape[2], prediction_length
         parts = []
         for name, errors in self.errors.items():
@@ -218,6 +218,11 @@ def histories(panel: Panel, rows: NDArray[np.int64], length: int) -> Array:
     past = gather_rows(panel.values[:, : panel.n_targets], at, first, end)
     seen = ~np.isnan(past).all((*range(past.ndim - 2), -1))  # [T]
     return past[..., min(seen.argmax(), length - 1) :, :]
+
+
+def _by_series(values: Array) -> Array:
+    """Turn values `[..., T, C]` into those of every series, `[N, T]`."""
+    return values.swapaxes(-1, -2).reshape(-1, values.shape[-2])
 
 
 def _forecast(
@@ -280,7 +285,7 @@ def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
     if len(seasons) < 2:
         return seasons[0] if seasons else 1
     past = histories(panel, end, _ROWS + _SEASONS * max(seasons))
-    series = np.moveaxis(past, 2, 1).reshape(-1, past.shape[1])
+    series = _by_series(past)
     unit = _usual_difference(series, 1)
     difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]  # [K, N]
     comparable = ~np.isnan(difference).any(0)  # long enough for every season
@@ -356,8 +361,8 @@ def fit_blend(
     *_, context_length = learned
     length, horizon = max(n_rows(season_length), context_length), actual.shape[2]
     past = histories(panel, cuts, length)  # [W, I, T, C]
-    series = np.moveaxis(past, 3, 2).reshape(-1, past.shape[2])
-    target = np.moveaxis(actual, 3, 2).reshape(-1, horizon)
+    series = _by_series(past)
+    target = _by_series(actual)
     network = np.moveaxis(quantiles, 3, 2).reshape(*target.shape, -1)
     unit = _usual_difference(series, season_length)
     known = ~np.isnan(unit) & ~np.isnan(target).all(1)

@@ -148,20 +148,24 @@ def fit_forecaster(
         trainer_kwargs=trainer_kwargs,
     )
     history[-1] |= memory_change(network, forecast_loss, held_out)
+    rows: Any = values  # float32, where a panel that was read has float64
+    scaled = dataclasses.replace(panel, values=rows)
     if blend and not network.output.counts:
-        predictor = _blended(predictor, panel, values, border, validation)
-    scaled: Any = values  # float32, where a panel that was read has float64
-    return FittedForecaster(predictor, history, border, dataclasses.replace(panel, values=scaled))
+        predictor = _blended(predictor, panel, scaled, border, validation)
+    return FittedForecaster(predictor, history, border, scaled)
 
 
 def _blended(
     predictor: PanelPredictor,
     panel: Panel,
-    values: NDArray[np.float32],
+    scaled_panel: Panel,
     border: NDArray[np.int64],
     validation: Panel | None,
 ) -> PanelPredictor:
-    """Return the predictor with the blend that is best on the held-out rows, or on `validation`."""
+    """Return the predictor with the blend that is best on the held-out rows, or on `validation`.
+
+    `scaled_panel` is the panel with its rows scaled.
+    """
     config = predictor.config
     timed = isinstance(panel.freq, pd.offsets.BaseOffset)
     season_length = season_of(panel, usual_seasons(panel.freq) if timed else None)
@@ -176,9 +180,7 @@ def _blended(
         n_blocks = int(held.sum())
         at_most = min(n_windows(panel, season_length), _WINDOWS_OF_BLOCK * max(1, n_blocks))
         ends, cuts = validation_cutoffs(panel, config, border, at_most)
-        known: Any = values  # float32, where a panel that was read has float64
-        scaled = dataclasses.replace(panel, values=known).head(ends).values
-        panel = panel.head(ends)
+        scaled, panel = scaled_panel.head(ends).values, panel.head(ends)
     if cuts.size == 0:
         return predictor
     point, quantiles = predictor.rolling(panel, cuts, scaled=scaled)

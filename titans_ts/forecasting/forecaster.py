@@ -443,7 +443,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._watched = None
         self._state, length = None, self.model_.config.context_length
         self._unread = np.minimum(np.diff(self._tail.starts), length)
-        self._tail = self._tail.tail(max(length, self._blend_rows))
+        self._tail = self._tail.tail(max(length, self.predictor.blend_rows))
         return self
 
     @property
@@ -483,11 +483,6 @@ class TitansForecaster(ForecasterEvaluation):
         panel = self.predictor.read_history(X, self._tail)
         return panel, self.predictor.read_known(known_covariates, panel)
 
-    @property
-    def _blend_rows(self) -> int:
-        """Number of rows that simple forecasters read."""
-        return 0 if self.predictor.blend is None else self.predictor.blend.n_rows
-
     def _remember(
         self, panel: Panel, state: Any = None, scaled: Any = None, unread: Any = None
     ) -> None:
@@ -497,7 +492,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         self._state, left = self.predictor.consume(panel, state, scaled, unread)
         self._unread = np.minimum(np.diff(panel.starts), left)
-        self._tail = panel.tail(np.maximum(left, self._blend_rows))
+        self._tail = panel.tail(np.maximum(left, self.predictor.blend_rows))
         self._name_features(panel)
 
     def _name_features(self, panel: Panel) -> None:

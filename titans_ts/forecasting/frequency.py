@@ -94,10 +94,7 @@ def usual_seasons(freq: str | pd.offsets.BaseOffset | None) -> tuple[int, ...]:
     if freq is None:
         return (1,)
     offset = to_offset(freq)
-    try:
-        name = str(offset.rule_code).split("-")[0]
-    except NotImplementedError:  # pandas has no name for it
-        return (1,)
+    name = _rule(offset)
     name = name if name in ("s", "h") else name.rstrip("SE")
     if name in _PER_YEAR:
         return (max(1, _PER_YEAR[name] // offset.n),)
@@ -110,6 +107,14 @@ def usual_seasons(freq: str | pd.offsets.BaseOffset | None) -> tuple[int, ...]:
     if step >= _DAY or _DAY % step != pd.Timedelta(0):
         return (1,)
     return int(_DAY / step), int(7 * _DAY / step)
+
+
+def _rule(offset: pd.offsets.BaseOffset) -> str:
+    """Return the name of an offset without its anchor, for instance "W"; empty if pandas has none."""
+    try:
+        return str(offset.rule_code).split("-")[0]
+    except NotImplementedError:  # raised by pandas for an offset such as DateOffset(days=2)
+        return ""
 
 
 CYCLES = {
@@ -197,7 +202,7 @@ def cycle_phase(
     if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
         return index.to_numpy() // int(freq) % length
     offset = to_offset(freq)
-    rule = str(offset.rule_code).split("-")[0]
+    rule = _rule(offset)
     even = isinstance(offset, pd.offsets.Tick) or rule == "D"
     if isinstance(index, pd.PeriodIndex):
         times = index.to_timestamp() if even else index.to_timestamp(how="end")

@@ -42,6 +42,11 @@ class PanelPredictor:
     """What the network's forecasts are blended with; None for nothing."""
 
     @property
+    def blend_rows(self) -> int:
+        """Number of rows that the simple forecasters of the blend read; 0 if there are none."""
+        return 0 if self.blend is None else self.blend.n_rows
+
+    @property
     def config(self) -> ForecasterConfig:
         """The network's configuration."""
         return self.network.config
@@ -172,9 +177,9 @@ class PanelPredictor:
 
         `rows` is `[..., I]`.
         """
-        if self.blend is None or not self.blend.n_rows:
+        if self.blend is None or not self.blend_rows:
             return point, quantiles
-        past = histories(panel, rows, self.blend.n_rows)
+        past = histories(panel, rows, self.blend_rows)
         H, C = point.shape[-2:]
         n = rows.size
         simple = self.blend.forecast(past.reshape(n, *past.shape[-2:]), H)
@@ -268,8 +273,8 @@ class PanelPredictor:
                 levels = torch.from_numpy(level[batch]).movedim(1, -1)
                 parts.append(self.network.output.inverse(parameters, levels).numpy())
         drawn = np.concatenate(parts) * spread[..., None] + mean[..., None]  # [I, H, C, S]
-        if self.blend is not None and self.blend.n_rows:
-            history = histories(panel, panel.spans[:, 1], self.blend.n_rows)
+        if self.blend is not None and self.blend_rows:
+            history = histories(panel, panel.spans[:, 1], self.blend_rows)
             simple = self.blend.forecast(history, drawn.shape[1])
             drawn = simple.quantiles(drawn, np.moveaxis(level, 1, -1))
         return np.moveaxis(drawn, -1, 1)
