@@ -14,6 +14,7 @@ from scipy.special import softmax
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.baselines import drift, seasonal_naive
 from titans_ts.forecasting.linear import fit_linear, linear_forecast
+from titans_ts.forecasting.metrics import observed_mean, quantile_loss, seasonal_error
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.smoothing import exponential_smoothing
 from titans_ts.forecasting.theta import theta
@@ -111,7 +112,7 @@ class Errors(NamedTuple):
     @classmethod
     def of(cls, errors: Array) -> Errors:
         """Measure errors `[N, H]`; NaN is missing."""
-        size = _mean(np.abs(errors).T)
+        size = observed_mean(np.abs(errors), 0)
         size = np.maximum(np.where(np.isnan(size), np.nanmean(np.abs(errors)), size), 1e-9)
         if len(size) > 2:  # of few errors, the sizes follow a power of the step
             steps = np.log(np.arange(1, len(size) + 1))
@@ -245,20 +246,13 @@ def _usual_difference(past: Array, season_length: int) -> Array:
     For a series that is too short for one it is the mean absolute difference of two steps, and for one
     that never changed a hundredth of its mean size. For one of zeros it is NaN: their unit is unknown.
     """
-    size = _mean(np.abs(past))
+    size = observed_mean(np.abs(past), 1)
     usual = np.zeros(len(past))
     for step in (season_length, 1):
-        difference = _mean(np.abs(past[:, step:] - past[:, :-step]))
+        difference = seasonal_error(past, step, axis=1)
         usual = np.where(usual > 1e-9 * size, usual, difference)
     usual = np.where(usual > 1e-9 * size, usual, size / 100)
     return np.where(usual > 0, usual, np.nan)
-
-
-def _mean(x: Array) -> Array:
-    """Return the means `[N]` of the observed values in `[N, T]`; NaN without any."""
-    seen = ~np.isnan(x)
-    n_seen = seen.sum(1)
-    return np.asarray(np.where(seen, x, 0).sum(1) / np.where(n_seen > 0, n_seen, np.nan))
 
 
 def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
@@ -287,7 +281,7 @@ def season_of(panel: Panel, candidates: tuple[int, ...] | None) -> int:
     past = histories(panel, end, _ROWS + _SEASONS * max(seasons))
     series = _by_series(past)
     unit = _usual_difference(series, 1)
-    difference = [_mean(np.abs(series[:, s:] - series[:, :-s])) / unit for s in seasons]  # [K, N]
+    difference = [seasonal_error(series, s, axis=1) / unit for s in seasons]  # [K, N]
     comparable = ~np.isnan(difference).any(0)  # long enough for every season
     if not comparable.any():
         return seasons[0]
@@ -405,7 +399,7 @@ def fit_blend(
 
 def _loss(distance: Array, levels: tuple[float, ...]) -> float:
     """Return the mean quantile loss of quantiles less targets, `[n, Q]`."""
-    return float(np.maximum(-np.array(levels) * distance, (1 - np.array(levels)) * distance).mean())
+    return float(quantile_loss(np.zeros(len(distance)), distance, levels).mean() / 2)
 
 
 def _weights(distance: Array, levels: tuple[float, ...], strength: float) -> Array:

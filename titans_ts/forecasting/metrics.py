@@ -19,6 +19,7 @@ __all__ = [
     "mean_absolute_error",
     "mean_absolute_scaled_error",
     "mean_squared_error",
+    "observed_mean",
     "quantile_loss",
     "seasonal_error",
     "symmetric_mean_absolute_percentage_error",
@@ -37,12 +38,12 @@ def mean_absolute_error(actual: ArrayLike, forecast: ArrayLike, axis: Axis = Non
     >>> mean_absolute_error([[1.0, 2.0], [3.0, np.nan]], [[2.0, 2.0], [5.0, 4.0]], axis=0)
     array([1.5, 0. ])
     """
-    return _mean(np.abs(_difference(actual, forecast)), axis)
+    return observed_mean(np.abs(_difference(actual, forecast)), axis)
 
 
 def mean_squared_error(actual: ArrayLike, forecast: ArrayLike, axis: Axis = None) -> Any:
     """Mean of (actual - forecast)^2; its root is the RMSE."""
-    return _mean(_difference(actual, forecast) ** 2, axis)
+    return observed_mean(_difference(actual, forecast) ** 2, axis)
 
 
 def mean_absolute_scaled_error(
@@ -62,11 +63,13 @@ def mean_absolute_scaled_error(
     """
     size = np.asarray(scale, dtype=np.float64)
     size = np.where(size > 0, size, np.nan)
-    return _mean(np.abs(_difference(actual, forecast)) / size, axis)
+    return observed_mean(np.abs(_difference(actual, forecast)) / size, axis)
 
 
 def seasonal_error(past: ArrayLike, season_length: int = 1, axis: int = 0) -> Any:
     """Mean absolute difference between the values of a history and those a season before.
+
+    NaN for a history that is not longer than a season.
 
     Examples
     --------
@@ -74,7 +77,8 @@ def seasonal_error(past: ArrayLike, season_length: int = 1, axis: int = 0) -> An
     2.5
     """
     values = np.moveaxis(np.asarray(past, dtype=np.float64), axis, 0)
-    return _mean(np.abs(values[season_length:] - values[: len(values) - season_length]), 0)
+    earlier = values[: max(0, len(values) - season_length)]
+    return observed_mean(np.abs(values[season_length:] - earlier), 0)
 
 
 def symmetric_mean_absolute_percentage_error(
@@ -84,7 +88,7 @@ def symmetric_mean_absolute_percentage_error(
     difference = np.abs(_difference(actual, forecast))
     size = np.abs(np.asarray(actual, float)) + np.abs(np.asarray(forecast, float))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _mean(np.where(difference == 0, 0, 2 * difference / size), axis)
+        return observed_mean(np.where(difference == 0, 0, 2 * difference / size), axis)
 
 
 def quantile_loss(actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> Array:
@@ -124,19 +128,21 @@ def continuous_ranked_probability_score(
     actual: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, axis: Axis = None
 ) -> Any:
     """CRPS, approximated by the mean quantile loss over the levels; more levels are more accurate."""
-    return _mean(quantile_loss(actual, quantiles, levels).mean(-1), axis)
+    return observed_mean(quantile_loss(actual, quantiles, levels).mean(-1), axis)
 
 
 def coverage(actual: ArrayLike, lower: ArrayLike, upper: ArrayLike, axis: Axis = None) -> Any:
     """Share of the actual values that lie inside an interval or on its ends."""
     y, low, high = (np.asarray(a, dtype=np.float64) for a in (actual, lower, upper))
     inside = ((low <= y) & (y <= high)).astype(np.float64)
-    return _mean(np.where(np.isnan(y + low + high), np.nan, inside), axis)
+    return observed_mean(np.where(np.isnan(y + low + high), np.nan, inside), axis)
 
 
 def interval_width(lower: ArrayLike, upper: ArrayLike, axis: Axis = None) -> Any:
     """Mean width of an interval."""
-    return _mean(np.asarray(upper, dtype=np.float64) - np.asarray(lower, dtype=np.float64), axis)
+    return observed_mean(
+        np.asarray(upper, dtype=np.float64) - np.asarray(lower, dtype=np.float64), axis
+    )
 
 
 def _difference(actual: ArrayLike, forecast: ArrayLike) -> Array:
@@ -147,7 +153,8 @@ def _difference(actual: ArrayLike, forecast: ArrayLike) -> Array:
     return difference
 
 
-def _mean(values: Array, axis: Axis) -> Any:
+def observed_mean(values: Array, axis: Axis) -> Any:
+    """Return the means of the observed values over `axis`; NaN without any."""
     known = ~np.isnan(values)
     count = known.sum(axis)
     total = np.where(known, values, 0).sum(axis)
