@@ -18,6 +18,7 @@ from titans_ts.pipelines.options import (
     Columns,
     ContextLength,
     MaxEpochs,
+    Preset,
     Quiet,
     Seed,
     Threads,
@@ -68,6 +69,7 @@ def forecast(
         int | None,
         typer.Option(help="Steps in a season.  [default: usual for the frequency]", min=1),
     ] = None,
+    preset: Preset = "default",
     variant: Annotated[
         str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
     ] = None,
@@ -101,6 +103,7 @@ def forecast(
         random_state=seed,
         progress_bar=not quiet,
     )
+    forecaster.set_params(preset=preset)
     if variant is not None:
         forecaster.set_params(variant=variant)
     _run(frame, forecaster, season_length, out, report, save, threads)

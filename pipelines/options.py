@@ -19,6 +19,7 @@ __all__ = [
     "Labels",
     "MaxEpochs",
     "PadInvalid",
+    "Preset",
     "Quiet",
     "Rename",
     "Seed",
@@ -77,6 +78,13 @@ MaxEpochs = Annotated[
 TimeLimit = Annotated[
     float | None,
     typer.Option(help="Seconds of training at most.  [default: no limit]", min=1),
+]
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Networks of a forecaster: fast (a tenth of the time), default, or best (the better of two)."
+    ),
 ]
 
 Threads = Annotated[

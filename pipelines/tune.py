@@ -18,6 +18,7 @@ from titans_ts.pipelines.options import (
     LabelColumn,
     Labels,
     MaxEpochs,
+    Preset,
     Quiet,
     Seed,
     SequenceColumn,
@@ -166,6 +167,7 @@ def tune(
         bool,
         typer.Option("--worker", help="Only run trials of a study that another process created."),
     ] = False,
+    preset: Preset = "default",
     max_epochs: MaxEpochs = None,
     out: Annotated[
         Path, typer.Option(help="Folder for search.html, trials.csv and best.py.")
@@ -198,6 +200,7 @@ def tune(
 
         X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
         estimator: Any = TitansForecaster(prediction_length, context_length)
+        estimator.set_params(preset=preset)
     else:
         from titans_ts.datasets import read_sequences
         from titans_ts.genomics import TitansClassifier

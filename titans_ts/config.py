@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from titans_ts.types import (
     Directions,
@@ -21,7 +21,9 @@ from titans_ts.types import (
 )
 
 __all__ = [
+    "PRESETS",
     "BackboneConfig",
+    "Candidate",
     "ForecasterConfig",
     "MemoryConfig",
     "ModelOptions",
@@ -328,8 +330,10 @@ class TrainingConfig(TrainingOptions):
     """How a model is trained."""
 
     max_epochs: int | None = None
-    """Most epochs; None makes about 640 steps, in 10 to 400 epochs. More than 640 steps are made only for
-    large data sets of sequences: an epoch of a forecaster has at most 64 steps then."""
+    """Most epochs; None makes about `total_steps` steps (640: in 10 to 400 epochs). More steps are made
+    only for large data sets of sequences: an epoch of a forecaster has at most 64 steps then."""
+    total_steps: int = 640
+    """Steps of training, about, if `max_epochs` is None."""
     time_limit: float | None = None
     """Seconds of training; None is no limit. The learning rate is annealed within them."""
     batch_size: int = 64
@@ -340,6 +344,7 @@ class TrainingConfig(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "batch_size")
+        _at_least(self, 64, "total_steps")
         if self.max_epochs is not None:
             _at_least(self, 1, "max_epochs")
         limit = self.time_limit
@@ -367,11 +372,30 @@ class TrainingConfig(TrainingOptions):
         epochs, every = self.max_epochs, 1
         if epochs is None:
             every = max(1, 32 // n_steps)
-            epochs = min(400, max(10, -(-640 // n_steps)))
+            total = self.total_steps
+            epochs = min(5 * total // 8, max(total // 64, -(-total // n_steps)))
             epochs -= epochs % every  # the last one is validated
         least = 3 if self.max_epochs else 5
         patience = max(least, epochs // 5) if self.patience is None else self.patience
         return epochs, patience, every
+
+
+class Candidate(NamedTuple):
+    """A network that a forecaster may train; of several, the best one is kept."""
+
+    n_layers: int = BackboneConfig.n_layers
+    """Number of blocks."""
+    total_steps: int = TrainingConfig.total_steps
+    """Steps of training, about."""
+
+
+PRESETS: dict[str, tuple[Candidate, ...]] = {
+    "fast": (Candidate(0, 320),),
+    "default": (Candidate(),),
+    # the first is that of the default, so the one that is kept has no larger validation loss
+    "best": (Candidate(), Candidate(0, 1280)),
+}
+"""The networks that a fit of a forecaster trains, by the name of the preset."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -268,10 +268,10 @@ class TitansEstimator(BaseEstimator, ABC):
         names = {f.name for f in dataclasses.fields(cls)}
         return cls(**_numbers({k: v for k, v in params.items() if k in names} | values))
 
-    def _backbone_config(self) -> BackboneConfig:
-        """The backbone's configuration: parameters of its own names, and `model_options`."""
+    def _backbone_config(self, **values: Any) -> BackboneConfig:
+        """The backbone's configuration: parameters of its own names, `model_options`, and `values`."""
         config: BackboneConfig = self._config(
-            BackboneConfig, **self.options("model_options").backbone_fields()
+            BackboneConfig, **self.options("model_options").backbone_fields() | values
         )
         return config
 

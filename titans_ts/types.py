@@ -24,6 +24,7 @@ __all__ = [
     "GroupsLike",
     "OutputName",
     "PoolingName",
+    "PresetName",
     "RandomState",
     "ScalerName",
     "SequencesLike",
@@ -73,6 +74,9 @@ Tokens: TypeAlias = Literal["patch", "joint", "variate", "mixed"]
 
 OutputName: TypeAlias = Literal["quantiles", "normal", "student_t", "negative_binomial"]
 """Outputs of a forecaster: keys of `titans_ts.nn.OUTPUTS`."""
+
+PresetName: TypeAlias = Literal["fast", "default", "best"]
+"""How much a forecaster trains: keys of `titans_ts.config.PRESETS`."""
 
 ScalerName: TypeAlias = Literal["standard", "robust", "mean", "asinh", "none"]
 """Scalers of a forecaster: keys of `titans_ts.nn.SCALERS`."""

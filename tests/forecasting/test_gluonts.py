@@ -81,6 +81,17 @@ def test_frequencies(freq):
         assert list(forecast.index) == [forecast.start_date + i for i in range(H)]
 
 
+def test_a_preset_of_the_estimator(tmp_path):
+    data = dataset()
+    settings = SETTINGS | {"n_layers": None}
+    predictor = TitansEstimator(H, preset="fast", **settings).train(data)
+    assert predictor.forecaster.model_.config.backbone.n_layers == 0
+    predictor.serialize(tmp_path)
+    loaded = Predictor.deserialize(tmp_path)
+    for one, other in zip(predictor.predict(data), loaded.predict(data), strict=True):
+        np.testing.assert_array_equal(one.quantile(0.5), other.quantile(0.5))
+
+
 @pytest.mark.parametrize("freq", ["D", "ME", "QE", "YE", "W-SUN"])
 def test_frames_become_data_sets(freq):
     index = pd.date_range("2000-01-31", periods=40, freq=freq)

@@ -64,6 +64,14 @@ def test_the_context_follows_from_the_data_unless_it_is_given(csv, tmp_path):
         assert line in result.output.splitlines()
 
 
+def test_the_preset_reaches_the_model(csv, tmp_path):
+    command = ["forecast", str(csv), *TINY, "--preset", "fast", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*command, "--save", str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    loaded = TitansForecaster.load(tmp_path / "model")
+    assert (loaded.preset, loaded.model_.config.backbone.n_layers) == ("fast", 0)
+
+
 def test_memory_reports_on_a_saved_forecaster(csv, tmp_path):
     model, plot = tmp_path / "model", tmp_path / "memory.png"
     idle = {"memory": {"write": False}}
@@ -99,6 +107,7 @@ def test_same_seed_same_table(csv, tmp_path):
         (["{csv}", *TINY, "--time-column", "t"], "there is no column 't'"),
         (["{csv}", *TINY, "--time-column", "note"], "holds 'x' in row 0, which is no date"),
         (["{csv}", *TINY, "--variant", "mab"], "variant is 'mab'; choose one of"),
+        (["{csv}", *TINY, "--preset", "good"], "preset is 'good'; choose one of"),
         (
             ["{csv}", "--prediction-length", "100", "--quiet"],
             "the series has 200 rows; holding out",

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.tuning.cases import classifier, forecaster, sequences, wave
+from tests.tuning.cases import classifier, forecaster, search, sequences, wave
 from titans_ts import KmerTokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.forecasting.defaults import Lengths
 from titans_ts.tuning import default_space
@@ -114,6 +114,17 @@ def test_a_space_depends_on_the_data():
     assert "flatten" in default_space(*CASES["equal"])["pooling"].choices
     assert "flatten" not in default_space(*CASES["unequal"])["pooling"].choices
     assert default_space(*CASES["equal"])["stride"].choices == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("preset", "choices"), [("fast", [None, 1, 2]), ("default", [None, 1]), ("best", [None, 1])]
+)
+def test_the_number_of_blocks_of_a_preset_is_a_choice(preset, choices):
+    tuned = forecaster(preset=preset, n_layers=None)
+    space = {"n_layers": default_space(tuned, wave())["n_layers"]}
+    assert list(space["n_layers"].choices) == choices
+    found = search(tuned, space, n_trials=1, refit=False).fit(wave())
+    assert found.cv_results_["params"] == [{"n_layers": None}]
 
 
 def test_a_pretrained_network_keeps_its_sizes():

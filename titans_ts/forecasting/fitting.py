@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from titans_ts.config import ForecasterConfig, ModelOptions, TrainingConfig
+from titans_ts.config import Candidate, ForecasterConfig, ModelOptions, TrainingConfig
 from titans_ts.forecasting.blend import fit_blend, n_windows, season_of
 from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs, targets, validation_cutoffs
@@ -80,12 +81,13 @@ def fit_forecaster(
     training: TrainingConfig,
     generator: torch.Generator,
     *,
+    candidates: Sequence[Candidate] | None = None,
     validation: Panel | None = None,
     blend: bool = True,
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> FittedForecaster:
-    """Train a network on the windows of a panel.
+    """Train a network on the windows of a panel, or several of which the best one is kept.
 
     Parameters
     ----------
@@ -99,6 +101,9 @@ def fit_forecaster(
         The settings of training.
     generator : torch.Generator
         Draws the batches; the network's initial weights come from torch's own generator.
+    candidates : sequence of Candidate, optional
+        Networks to train. The one with the smallest validation loss is kept; without a validation part,
+        only the first one is trained. A time limit is for all of them. Default: that of `config`.
     validation : Panel, optional
         Its last steps choose the epoch and the blend. Default: the last rows of `panel` are held out.
     blend : bool
@@ -132,27 +137,52 @@ def fit_forecaster(
     )
     predictor = PanelPredictor(network, panel.roles, scales, encoder)
     values, static = predictor.scaled(panel)
-    _initialise_season(network, panel, values, train_rows)
     n_consecutive = 1 + config.stateful_windows
     windows = PanelWindows(
         panel, values, config, np.stack([first, border], 1), static, in_a_row=n_consecutive
     )
     held_out = _validation_batches(predictor, panel, values, static, border, validation, training)
-    history = train(
-        network,
-        StreamLoss() if config.stateful_windows else forecast_loss,
-        _training_batches(windows, config, training, generator),
-        held_out,
-        training,
-        progress_bar=progress_bar,
-        trainer_kwargs=trainer_kwargs,
-    )
+    candidates = candidates or [Candidate(config.backbone.n_layers, training.total_steps)]
+    candidates = candidates if held_out is not None else candidates[:1]
+    found: list[tuple[ForecastingModel, list[dict[str, float]]]] = []
+    for n_layers, total_steps in candidates:
+        if found:
+            backbone = dataclasses.replace(config.backbone, n_layers=n_layers)
+            network = ForecastingModel(dataclasses.replace(config, backbone=backbone))
+        _initialise_season(network, panel, values, train_rows)
+        spent = sum(earlier[-1]["seconds"] for _, earlier in found)
+        limit = _time_limit(training, spent, len(candidates) - len(found))
+        history = train(
+            network,
+            StreamLoss() if config.stateful_windows else forecast_loss,
+            _training_batches(windows, config, training, generator),
+            held_out,
+            dataclasses.replace(training, total_steps=total_steps, time_limit=limit),
+            progress_bar=progress_bar,
+            trainer_kwargs=trainer_kwargs,
+        )
+        found.append((network, history))
+    network, history = min(found, key=lambda one: _validation_loss(one[1]))
+    predictor = dataclasses.replace(predictor, network=network)
     history[-1] |= memory_change(network, forecast_loss, held_out)
     rows: Any = values  # float32, where a panel that was read has float64
     scaled = dataclasses.replace(panel, values=rows)
     if blend and not network.output.counts:
         predictor = _blended(predictor, panel, scaled, border, validation)
     return FittedForecaster(predictor, history, border, scaled)
+
+
+def _time_limit(training: TrainingConfig, spent: float, n_left: int) -> float | None:
+    """Return the time limit of the next of `n_left` networks: an equal share of the seconds left."""
+    if training.time_limit is None:
+        return None
+    return max((training.time_limit - spent) / n_left, 1e-3)  # a step at least
+
+
+def _validation_loss(history: list[dict[str, float]]) -> float:
+    """Return the validation loss of the weights that training kept; infinite if none was measured."""
+    losses = (epoch["validation_loss"] for epoch in history if "validation_loss" in epoch)
+    return min(losses, default=float("inf"))
 
 
 def _blended(

@@ -46,10 +46,19 @@ class TitansForecaster(ForecasterEvaluation):
         hourly series: 336), or two of `prediction_length`, but at most a quarter of the rows, unless a
         season and `prediction_length` need more; :mod:`titans_ts.forecasting.defaults` has the details.
         After the fit, ``model_.config.context_length`` is the number.
+    preset : {"fast", "default", "best"}
+        Which networks are trained. "fast": one without blocks, for about 320 steps, in about a tenth of
+        the default's time. "default": one with 2 blocks, for about 640 steps. "best": the default's
+        and one without blocks for about 1280 steps, of which the one with the smaller validation loss is
+        kept; it takes about a fifth longer than the default. `n_layers` and `max_epochs` win over the
+        preset if they are not None. With `stateful_windows`, every network has blocks.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
-    d_model, n_layers, n_heads : int
-        Width of a token (default 64), number of blocks (default 2), and number of heads (default 4).
+    d_model, n_heads : int
+        Width of a token (default 64), and number of heads (default 4).
+    n_layers : int, optional
+        Number of blocks. None (default): that of the preset. After the fit,
+        ``model_.config.backbone.n_layers`` is the number.
     patch_length, patch_stride : int, optional
         Number of steps in a token (default: a usual season, but at most a quarter of the context; an
         eighth of it without a season), and between the starts of two tokens (default: half a token).
@@ -103,12 +112,12 @@ class TitansForecaster(ForecasterEvaluation):
         covariate, and forecasts the next rows at their usual distance. None (default): rows are not
         resampled, and their times must be regular.
     max_epochs : int or None
-        Maximum number of passes over the training windows; None (default): about 640 steps, in 10 to
-        400 passes, and each pass over a long series reads a random sample of its windows (64 batches).
-        Short passes are validated about every 32 steps.
+        Maximum number of passes over the training windows. None (default): the preset's number of steps
+        (640: in 10 to 400 passes), and each pass over a long series reads a random sample of its windows
+        (64 batches). Short passes are validated about every 32 steps.
     time_limit : float, optional
-        Number of seconds after which training stops; the learning rate is annealed within them. Results
-        then depend on the machine (default: no limit).
+        Number of seconds after which training stops; the learning rate is annealed within them, and
+        several networks share them. Results then depend on the machine (default: no limit).
     batch_size : int, optional
         Number of windows in a training step; memory use grows with it times the number of variates.
         Default: 32, or 8 to 32 of which 64 variates are read if there are several.
@@ -138,9 +147,9 @@ class TitansForecaster(ForecasterEvaluation):
     freq_ : offset, int or None
         Frequency of the fitted rows; None for an array.
     history_ : list of dict
-        Losses of every epoch. The last record also has `memory_change`, a first look at what
-        :meth:`memory_report` measures: the change of the outputs for some validation windows with the
-        memory's write off, in standard deviations of the outputs.
+        Losses of every epoch of the network that was kept. The last record also has `memory_change`, a
+        first look at what :meth:`memory_report` measures: the change of the outputs for some validation
+        windows with the memory's write off, in standard deviations of the outputs.
     blend_ : DataFrame
         Rows: the network ("titans") and the simple forecasters. Columns: `weight` in the forecasts, and
         `loss`, the quantile loss on the validation part divided by that of the blend. Empty if nothing
@@ -224,6 +233,7 @@ class TitansForecaster(ForecasterEvaluation):
                 self.options("model_options"),
                 training,
                 generator,
+                candidates=self.candidates(),
                 validation=validation,
                 blend=self.blend,
                 progress_bar=self.progress_bar,

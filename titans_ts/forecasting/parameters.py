@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.config import (
+    PRESETS,
     BackboneConfig,
+    Candidate,
     ForecasterConfig,
     ModelOptions,
     TrainingConfig,
@@ -25,6 +27,7 @@ from titans_ts.types import (
     Calendar,
     ColumnNames,
     OutputName,
+    PresetName,
     RandomState,
     ScalerName,
     Tokens,
@@ -41,9 +44,10 @@ class ForecasterParameters(TitansEstimator):
     prediction_length: int = ForecasterConfig.prediction_length
     context_length: int | None = None
     _: KW_ONLY
+    preset: PresetName = "default"
     variant: Variant = BackboneConfig.variant
     d_model: int = BackboneConfig.d_model
-    n_layers: int = BackboneConfig.n_layers
+    n_layers: int | None = None
     n_heads: int = BackboneConfig.n_heads
     patch_length: int | None = None
     patch_stride: int | None = None
@@ -113,10 +117,31 @@ class ForecasterParameters(TitansEstimator):
         config: ForecasterConfig = self._config(
             ForecasterConfig,
             quantile_levels=levels,
-            backbone=self._backbone_config(),
+            backbone=self._backbone_config(n_layers=self.candidates()[0].n_layers),
             **self._lengths(panel)._asdict(),
         )
         return config
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the networks that a fit trains: those of the preset, with what the user sets.
+
+        Raises
+        ------
+        ValueError
+            If there is no preset of that name.
+        """
+        if self.preset not in list(PRESETS):
+            raise ValueError(f"preset is {self.preset!r}; choose one of {list(PRESETS)}")
+        found = PRESETS[self.preset]
+        if self.n_layers is not None:
+            found = tuple(one._replace(n_layers=plain(self.n_layers)) for one in found)
+        elif self.stateful_windows:  # without a block there is no memory whose state is carried
+            found = tuple(
+                one._replace(n_layers=one.n_layers or Candidate().n_layers) for one in found
+            )
+        if self.max_epochs is not None:
+            found = tuple(one._replace(total_steps=Candidate().total_steps) for one in found)
+        return tuple(dict.fromkeys(found))
 
     def _lengths(self, panel: Panel | None) -> Lengths:
         horizon = check_integer("prediction_length", plain(self.prediction_length), 1)

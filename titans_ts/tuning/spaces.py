@@ -120,11 +120,20 @@ def _network(estimator: Any, n_values: int, min_layers: int) -> dict[str, BaseDi
     return {
         "variant": _choices(estimator.variant, ["mac", "mag", "mal", "lmm"]),
         "d_model": _choices(estimator.d_model, widths),
-        "n_layers": _integers(estimator.n_layers, min_layers, max_layers),
+        "n_layers": _layers(estimator, min_layers, max_layers),
         "model_options__dropout": _numbers(model.dropout, 0.0, 0.4),
         "model_options__head_dropout": _numbers(model.head_dropout, 0.0, 0.5),
         "training_options__weight_decay": _numbers(training.weight_decay, 1e-3, 0.3, log=True),
     }
+
+
+def _layers(estimator: Any, low: int, high: int) -> BaseDistribution:
+    """Return the numbers of blocks. If a preset decides, None takes the place of the preset's number."""
+    own = estimator.n_layers
+    if own is not None:
+        return _integers(own, low, high)
+    usual = estimator.candidates()[0].n_layers
+    return _choices(None, [n for n in range(low, high + 1) if n != usual])
 
 
 def _choices(own: Any, others: list[Any]) -> CategoricalDistribution:
