@@ -19,6 +19,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+_LARGEST = 1e100
+"""Largest absolute value: the sum of squares of any number of such values is finite."""
 
 
 def column_names(columns: Any) -> tuple[Any, ...]:
@@ -86,11 +88,19 @@ def numeric_column(column: pd.Series) -> Array:
 
 
 def check_finite(values: Array, columns: tuple[Any, ...] | None, what: str) -> None:
-    """Raise a ValueError that names the first infinite value `[N, F]`; NaN is allowed."""
-    infinite = np.isinf(values)
-    if infinite.any():
-        row, column = np.unravel_index(int(infinite.argmax()), values.shape)
-        name = column if columns is None else columns[column]
+    """Raise a ValueError that names the first value `[N, F]` that cannot be used; NaN is allowed.
+
+    These are infinite values, and those beyond 1e100, whose products overflow.
+    """
+    wrong = np.abs(values) > _LARGEST
+    if wrong.any():
+        row, column = np.unravel_index(int(wrong.argmax()), values.shape)
+        name = int(column) if columns is None or columns[column] is None else columns[column]
+        if np.isinf(values[row, column]):
+            raise ValueError(
+                f"{what} is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
+            )
         raise ValueError(
-            f"{what} is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
+            f"{what} has {values[row, column]:g} in row {row}, column {name!r}; values lie between "
+            f"-{_LARGEST:g} and {_LARGEST:g}: give it in a larger unit"
         )

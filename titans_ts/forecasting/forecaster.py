@@ -412,6 +412,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         new = self.predictor.read(X, 1, self._tail)
+        self.predictor.scaled(new)  # rows that cannot be scaled are refused here, not in a forecast
         panel = self._tail.followed_by(new)
         unread = self._unread.copy()
         place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)
