@@ -96,7 +96,7 @@ class TitansForecaster(ForecasterEvaluation):
         not longer than a step are left out.
     item_id, timestamp : str
         Names of two columns of a long frame, which has one row for every item and time (default "item_id"
-        and "timestamp").
+        and "timestamp"). They may not be those of columns of results, such as "step" or "value".
     freq : str, optional
         A pandas frequency to resample a frame to: rows within a step are averaged, and a step without a
         row is missing. "irregular" keeps the rows unchanged, adds the time since the previous row as a
@@ -326,7 +326,8 @@ class TitansForecaster(ForecasterEvaluation):
         added = calibrated(self._calibration).margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
-        ends = np.stack(widen(quantiles, added * spread[:, None]), -1)
+        least = 0 if self.model_.output.counts else -np.inf
+        ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def sample(
