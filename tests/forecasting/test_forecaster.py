@@ -181,7 +181,8 @@ def test_missing_values_are_masked_not_filled(frame):
 
 def test_constant_and_never_observed_variates(frame):
     X = frame.assign(flat=5.0, empty=np.nan)
-    forecast = small().fit(X).predict()
+    with pytest.warns(UserWarning, match=r"no value in the columns \['empty'\]"):
+        forecast = small().fit(X).predict()
     np.testing.assert_allclose(forecast["flat"], 5.0, atol=0.05)
     assert forecast["empty"].isna().all()  # nothing is known of it, and nothing is made up
     assert np.isfinite(forecast[frame.columns]).all().all()

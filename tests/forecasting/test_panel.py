@@ -501,7 +501,7 @@ def test_irregular_times_are_brought_to_a_frequency():
         small(freq="h", static_covariates="shop").fit(long)
     with pytest.raises(TypeError, match="freq is 'h', but the index of X has dtype int64"):
         small(freq="h").fit(frame.reset_index(drop=True))
-    with pytest.raises(ValueError, match="Invalid frequency: fortnight"):
+    with pytest.raises(ValueError, match="freq is .fortnight., which is no frequency"):
         small(freq="fortnight").fit(frame)
 
 

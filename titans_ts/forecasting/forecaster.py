@@ -190,7 +190,8 @@ class TitansForecaster(ForecasterEvaluation):
         The last rows (`validation_fraction` of `training_options`, at least `prediction_length`) choose
         the best epoch. Every variate of every item is scaled by the level and deviation of the rows
         before them. If a series is too short for a validation part, it trains for all epochs. If an
-        item of a long frame is shorter than a window, missing values are added before it.
+        item of a long frame is shorter than a window, missing values are added before it. A variate
+        without any value gives a warning, and its forecasts are NaN.
 
         Parameters
         ----------
