@@ -35,8 +35,10 @@ def open_text(path: Path) -> Iterator[IO[str]]:
     Raises
     ------
     ValueError
-        If it is not text in UTF-8, or is truncated or damaged.
+        If it is a folder, not text in UTF-8, or is truncated or damaged.
     """
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder; give a file")
     with path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
     how = gzip.open if gzipped else open

@@ -1,23 +1,38 @@
 """Atomic writing: a file is written under a temporary name and renamed when it is complete.
 
 After an error or a kill, either the former file (or directory) or the new one exists. A kill may leave
-a temporary file named ".aside-..." in the same folder.
+a temporary file or directory named ".aside-..." in the same folder; that of a directory is removed when
+the directory is written again. On file systems that cannot exchange two directories in one step, a kill
+between two renames leaves the former directory under that name, until it is read or written again.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["ASIDE", "atomic_directory", "atomic_path", "atomic_paths", "replace_file"]
+from titans_ts.datasets.exchange import exchange, hold, is_held
+
+__all__ = [
+    "ASIDE",
+    "atomic_directory",
+    "atomic_path",
+    "atomic_paths",
+    "replace_file",
+    "restore_directory",
+]
 
 ASIDE = ".aside-"
 """Prefix of the temporary names of incomplete files."""
+
+_TRIES = 10
+"""Number of attempts to put a directory into a place where other processes put theirs."""
 
 
 @contextmanager
@@ -66,20 +81,58 @@ def atomic_paths(paths: Sequence[Path]) -> Iterator[dict[Path, Path]]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """As :func:`atomic_path`, for a directory: give a new empty one, which is renamed to `path`."""
+    """As :func:`atomic_path`, for a directory: give a new empty one, which is renamed to `path`.
+
+    If `path` is a symbolic link, the directory that it leads to is replaced.
+    """
     path = Path(path)
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
+    restore_directory(path)
     aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{path.name}-", dir=path.parent))
+    lock = hold(aside)
     try:
         (aside / "new").mkdir()
         yield aside / "new"
-        if path.exists():
-            path.rename(aside / "old")
-        (aside / "new").rename(path)
+        _put(aside, path)
     finally:
-        if not path.exists() and (aside / "old").exists():
-            (aside / "old").rename(path)
         shutil.rmtree(aside)
+        os.close(lock)
+
+
+def restore_directory(path: Path) -> None:
+    """Finish what processes that were killed within :func:`atomic_directory` left undone.
+
+    A directory that was moved aside comes back, unless there is another one by now, and the temporary
+    directories of dead processes are removed.
+    """
+    for aside in sorted(path.parent.glob(f"{glob.escape(ASIDE + path.name)}-????????")):
+        if is_held(aside):
+            continue
+        with suppress(OSError):  # another process may be faster
+            if not path.exists():
+                (aside / "old").rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put(aside: Path, path: Path) -> None:
+    """Rename `aside/new` to `path`; a directory there is exchanged with it, in one step if possible."""
+    for _ in range(_TRIES):  # another process may put its own directory there, or take it away
+        with suppress(OSError):
+            (aside / "new").rename(path)
+            return
+        if exchange(aside / "new", path):
+            return
+        with suppress(FileNotFoundError):
+            path.rename(aside / "old")
+        try:
+            (aside / "new").rename(path)
+            return
+        except OSError as error:
+            last = error
+            if not path.exists() and (aside / "old").exists():
+                (aside / "old").rename(path)
+    raise last
 
 
 def replace_file(path: str | Path, content: bytes) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -191,15 +192,37 @@ def _run(
 
 
 def main() -> None:
-    """Run the command; an error prints one line instead of a traceback."""
+    """Run the command; an error prints one line instead of a traceback.
+
+    The exit status is 2 after an error, and 128 plus the number of the signal after SIGINT (Ctrl-C) and
+    SIGTERM.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, _stop) for number in signals]
     try:
         app()
+    except _Stopped as stopped:
+        _leave(f"stopped by {stopped.number.name}", 128 + stopped.number)
     except KeyError as error:  # its str is the repr of the message
         _leave(error.args[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         _leave(error)
+    finally:
+        for number, handler in zip(signals, handlers, strict=True):
+            signal.signal(number, handler)
 
 
-def _leave(error: object) -> None:
+class _Stopped(BaseException):
+    """A signal that ends the command; neither Lightning nor typer handles this class in its own way."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise _Stopped(signal.Signals(number))
+
+
+def _leave(error: object, status: int = 2) -> NoReturn:
     typer.echo(f"titans-ts: {error}", err=True)
-    sys.exit(2)
+    sys.exit(status)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from titans_ts.forecasting.dates import CLOCK, read_dates
 from titans_ts.forecasting.frequency import guess_frequency
-from titans_ts.pipelines.dates import CLOCK, read_dates
+from titans_ts.forecasting.time_ranges import time_range
 
 __all__ = ["read_frame"]
 
@@ -137,7 +138,7 @@ def _set_time(
             date_columns[name] = dates
     if not date_columns:
         if time_column is not None:
-            first = frame[time_column].iloc[0]
+            first = frame[time_column].tolist()[0]
             raise ValueError(f"column {time_column!r} holds {first!r} in row 0, which is no date")
         say("no column of dates found: the rows are taken as equally spaced, in order")
         return frame
@@ -147,7 +148,7 @@ def _set_time(
     if stamps.isna().any():
         row = int(stamps.isna().argmax())
         raise ValueError(
-            f"column {name!r} holds {frame[name].iloc[row]!r} in row {row}, which is no date"
+            f"column {name!r} holds {frame[name].tolist()[row]!r} in row {row}, which is no date"
         )
     frame = frame.drop(columns=list(date_columns))
     clock = next((c for c in frame if _is_clock(frame[c])), None)
@@ -178,14 +179,46 @@ def _choose(
         unknown = [c for c in columns if c not in frame]
         if unknown:
             raise ValueError(f"there is no column {unknown[0]!r}; the file has {list(frame)}")
+        for name in columns:
+            if frame[name].isna().all():
+                raise ValueError(f"column {name!r} has no value; there is nothing to forecast")
         return frame[columns]
     numeric = frame.select_dtypes("number")
-    left_out = [str(c) for c in frame.columns if c not in numeric]
+    left_out = [str(c) for c in frame.columns if c not in numeric and not frame[c].isna().all()]
     if left_out:
         say(f"left out, not numbers: {', '.join(left_out)}")
+    empty = [c for c in frame.columns if frame[c].isna().all()]
+    if empty:
+        say(f"left out, without a value: {', '.join(map(str, empty))}")
+    numeric = numeric.drop(columns=empty, errors="ignore")
     if numeric.shape[1] == 0:
-        raise ValueError(f"no column of numbers to forecast; the file has {list(frame)}")
+        hint = "".join(_thousands(frame[c]) for c in frame.columns)
+        raise ValueError(f"no column of numbers to forecast; the file has {list(frame)}{hint}")
+    timed = isinstance(frame.index, pd.DatetimeIndex)
+    numbers = [c for c in numeric if not timed and _counts_rows(numeric[c])]
+    if numbers and len(numbers) < numeric.shape[1]:
+        say(f"left out, row numbers: {', '.join(map(str, numbers))}")
+        numeric = numeric.drop(columns=numbers)
     return numeric
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    """Return whether whole numbers rise by one from row to row."""
+    whole = pd.api.types.is_integer_dtype(column)
+    return bool(whole and len(column) > 2 and (column.diff().dropna() == 1).all())
+
+
+def _thousands(column: pd.Series) -> str:
+    """Return a hint if a column holds numbers with separators of thousands, else an empty text."""
+    if pd.api.types.is_numeric_dtype(column):
+        return ""
+    text = column.astype("string").str.strip()
+    found = text[text.str.fullmatch(r"[+-]?\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?").fillna(False)]
+    if found.empty:
+        return ""
+    return (
+        f" ({column.name!r} holds {found.iloc[0]!r}: write numbers without separators of thousands)"
+    )
 
 
 def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame:
@@ -199,7 +232,8 @@ def _regularise(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame
     freq = guess_frequency(frame.index)
     if freq is None:
         return frame  # the forecaster raises an error that explains it
-    regular = pd.date_range(frame.index[0], frame.index[-1], freq=freq, name=frame.index.name)
+    first, last = frame.index[[0, -1]]
+    regular = time_range(first, freq, end=last, name=frame.index.name)
     misplaced = frame.index.difference(regular)
     if len(misplaced):
         raise ValueError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -138,6 +140,40 @@ def tamper(folder):
     (folder / "model.safetensors").write_bytes(bytes(content))
 
 
+def nested(folder):
+    (folder / "config.json").write_text("[" * 200_000)
+
+
+def set_deep(config, name, value):
+    """Set every entry of this name, however deep it lies."""
+    for key, inner in config.items():
+        if isinstance(inner, dict):
+            set_deep(inner, name, value)
+        elif key == name:
+            config[key] = value
+
+
+def forged(change=lambda config: None, payload=None, weight=None):
+    """Change a model and correct its hash, as :mod:`titans_ts.nn.checkpoint` documents it."""
+
+    def apply(folder):
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        content = (folder / "model.safetensors").read_bytes() if payload is None else payload
+        if weight is not None:
+            tensors = load(content)
+            name = next(k for k, v in tensors.items() if k.startswith("model.") and v.ndim == 2)
+            tensors[name][0, 0] = weight
+            content = save(tensors)
+        body = {k: v for k, v in config.items() if k not in ("format", "sha256")}
+        text = json.dumps(body, sort_keys=True).encode()
+        config["sha256"] = sha256(sha256(content).digest() + text).hexdigest()
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "model.safetensors").write_bytes(content)
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
@@ -150,6 +186,13 @@ def tamper(folder):
         (edit(lambda c: c.update(estimator="Other")), ValueError, "truncated or changed"),
         (edit(lambda c: c["params"].update(d_model=32)), ValueError, "truncated or changed"),
         (edit(lambda c: c.pop("fitted")), ValueError, "truncated or changed"),
+        (nested, ValueError, "config.json cannot be read"),
+        (forged(payload=b"junk"), ValueError, "model.safetensors cannot be read"),
+        (forged(payload=b""), ValueError, "model.safetensors cannot be read"),
+        (forged(payload=b"\xff" * 20), ValueError, "model.safetensors cannot be read"),
+        (forged(lambda c: set_deep(c, "n_layers", 10**9)), ValueError, "n_layers is 1000000000"),
+        (forged(lambda c: set_deep(c, "depth", 10**8)), ValueError, "depth is 100000000"),
+        (forged(weight=float("nan")), ValueError, "weights that are not finite"),
     ],
     ids=lambda x: x if isinstance(x, str) else None,
 )
@@ -158,6 +201,32 @@ def test_damaged_model_directory(fitted, tmp_path, damage, error, message):
     damage(tmp_path / "model")
     with pytest.raises(error, match=message):
         type(fitted).load(tmp_path / "model")
+
+
+def test_a_compiled_model_and_any_default_dtype_are_saved_and_loaded(fitted, tmp_path, monkeypatch):
+    fitted.save(tmp_path / "model")
+    expected = {k: v.clone() for k, v in fitted.model_.state_dict().items()}
+    compiled = clone(fitted)
+    compiled.__dict__.update(fitted.__dict__)
+    compiled.model_ = torch.compile(fitted.model_, backend="eager")
+    compiled.save(tmp_path / "compiled")
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = [type(fitted).load(tmp_path / name) for name in ("model", "compiled")]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for model in loaded:
+        torch.testing.assert_close(model.model_.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_arguments_of_lightning_in_a_saved_model_are_ignored(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    kwargs = {"logger": True, "default_root_dir": str(tmp_path / "written")}
+    options = {"patience": 3, "trainer_kwargs": kwargs}
+    forged(lambda c: c["params"].update(training_options=options))(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    assert loaded.options("training_options").trainer_kwargs is None
+    assert loaded.options("training_options").patience == 3
 
 
 def test_a_model_of_another_estimator_is_refused(fitted, tmp_path):

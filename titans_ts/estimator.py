@@ -233,7 +233,8 @@ class TitansEstimator(BaseEstimator, ABC):
             params = {k: cls._unpacked(k, v) for k, v in config["params"].items()}
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
-            self._restore(config["model"], config["fitted"], tensors)
+            with _float32():
+                self._restore(config["model"], config["fitted"], tensors)
             self.model_.load_state_dict(model_weights(tensors))
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{damaged}: {error}") from error
@@ -248,7 +249,9 @@ class TitansEstimator(BaseEstimator, ABC):
         if isinstance(value, dict) and set(value) == {_OPTIONS}:
             kinds = {kind.__name__: kind for kind in cls.option_types[name]}
             kind, fields = value[_OPTIONS]
-            return from_dict(kinds[kind], fields)
+            return from_dict(kinds[kind], _savable(fields))
+        if name == "training_options" and isinstance(value, dict):
+            return _savable(value)
         return tuple(value) if isinstance(value, list) else value
 
     @abstractmethod
@@ -313,11 +316,30 @@ class TitansEstimator(BaseEstimator, ABC):
         Its random numbers are the process's, so fits in several threads take turns.
         """
         state = self.get_params(deep=False)["random_state"] if state is None else state
-        seed = int(check_random_state(state).randint(2**31 - 1))
+        try:
+            seed = int(check_random_state(state).randint(2**31 - 1))
+        except ValueError as error:
+            raise ValueError(
+                f"random_state is {state!r}; give a whole number of at least 0, a numpy RandomState, or "
+                "None"
+            ) from error
         device = self._device()
-        with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        devices = [device] if device.type == "cuda" else []
+        learning = torch.inference_mode(False), torch.enable_grad()
+        with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Create tensors in float32, whatever torch's default is."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def model_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -333,15 +355,19 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
             value = None
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            fields.pop("trainer_kwargs", None)
-            value = {_OPTIONS: [type(value).__name__, fields]}
+            value = {_OPTIONS: [type(value).__name__, _savable(fields)]}
         elif name == "training_options" and isinstance(value, dict):
-            value = {k: v for k, v in value.items() if k != "trainer_kwargs"}
+            value = _savable(value)
         try:
             plain[name] = json.loads(json.dumps(_packed(value), default=_unwrap))
         except TypeError as error:
             raise ValueError(f"{name} is {value!r}, which cannot be saved: {error}") from error
     return plain
+
+
+def _savable(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without those of Lightning, which may name files and classes."""
+    return {name: value for name, value in options.items() if name != "trainer_kwargs"}
 
 
 def _packed(value: Any) -> Any:

@@ -12,11 +12,12 @@ import pytest
 import titans_ts.datasets as package
 
 MODULES = (
-    *("_files", "_messages", "_places", "alphabet", "atomic", "check", "demo", "fasta_index"),
+    *("_files", "_messages", "_places", "alphabet", "atomic", "check", "demo", "exchange"),
+    "fasta_index",
     *("fetch", "genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences"),
     *("splits", "synthetic", "tracks", "variants", "windows"),
 )
-INTERNAL = ("_files", "_messages", "_places", "alphabet", "atomic", "fasta_index")
+INTERNAL = ("_files", "_messages", "_places", "alphabet", "atomic", "exchange", "fasta_index")
 """Modules whose names other packages import from them, and users do not need."""
 
 

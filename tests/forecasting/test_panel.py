@@ -390,12 +390,15 @@ def test_an_item_or_variate_first_seen_later_is_forecast():
     assert fitted.predict().set_index("item_id")["target"]["item 1"].isna().all()
 
 
-def test_items_that_do_not_move_have_the_usual_spread():
+def test_the_spread_of_items_that_do_not_move_follows_from_their_level():
     frame = long((60, 60, 60, 60))
     frame["target"] = np.where(frame["item_id"] == "item 3", 7e-5 * np.sin(np.arange(240)), 5.0)
     fitted = small().fit(frame)
-    np.testing.assert_allclose(fitted.scale_[:, 0], fitted.scale_[3, 0])
+    np.testing.assert_allclose(fitted.scale_[:3, 0], 0.05)  # 1 % of 5
     assert fitted.scale_[3, 0] < 1e-4
+    zeros = frame.replace({"target": {5.0: 0.0}})  # what is 0 has no size: 1 % of the median spread
+    fitted = small().fit(zeros)
+    np.testing.assert_allclose(fitted.scale_[:3, 0], 0.01 * fitted.scale_[3, 0])
 
 
 def test_zones_with_clock_changes_and_periods():
@@ -498,7 +501,7 @@ def test_irregular_times_are_brought_to_a_frequency():
         small(freq="h", static_covariates="shop").fit(long)
     with pytest.raises(TypeError, match="freq is 'h', but the index of X has dtype int64"):
         small(freq="h").fit(frame.reset_index(drop=True))
-    with pytest.raises(ValueError, match="Invalid frequency: fortnight"):
+    with pytest.raises(ValueError, match="freq is .fortnight., which is no frequency"):
         small(freq="fortnight").fit(frame)
 
 
@@ -630,11 +633,11 @@ def test_level_and_spread_of_every_item():
     offsets = np.array([0, 3, 5, 6, 10])
     level, spread = level_and_spread(values, offsets)
     np.testing.assert_allclose(level[:, 0], [2, 5, np.nan, np.mean([0.1, 0.1, 7.0])])
-    np.testing.assert_allclose(spread[:, 0], [1, 1, 1, np.std([0.1, 0.1, 7.0])])
+    np.testing.assert_allclose(spread[:, 0], [1, 0, 0, np.std([0.1, 0.1, 7.0])])
     use = np.array([1, 0, 0, 0, 0, 1, 1, 1, 1, 0], bool)
     level, spread = level_and_spread(values, offsets, use)
     np.testing.assert_allclose(level[:, 0], [1, 5, np.nan, 0.1])
-    np.testing.assert_allclose(spread[:, 0], 1)
+    np.testing.assert_allclose(spread[:, 0], 0)
 
 
 def test_static_columns_become_codes_and_numbers():

@@ -178,20 +178,6 @@ def test_two_words_may_name_the_compiler(monkeypatch, no_library):
     assert compiler._compiler()[-1] == "-O1"
 
 
-def test_a_damaged_library_is_made_again(monkeypatch, no_library, tmp_path):
-    folders = tmp_path / "whole", tmp_path / "damaged"
-    for folder in folders:
-        folder.mkdir()
-        monkeypatch.setattr(compiler, "_folder", lambda folder=folder: folder)
-        for path in folders[0].iterdir():
-            (folder / path.name).write_bytes(b"nothing of the kind")
-        compiler._load.cache_clear()
-        compiler.library()
-    (whole,), (made,) = (list(folder.iterdir()) for folder in folders)
-    assert made.name == whole.name
-    assert made.stat().st_size == whole.stat().st_size
-
-
 def test_without_a_compiler_there_are_matrix_products(monkeypatch, no_library):
     monkeypatch.setenv("CC", "a-compiler-that-is-not-there")
     inputs, initial, _ = make_inputs(3, 2)

@@ -111,3 +111,15 @@ def test_dictionaries_round_trip(kind):
 
     again = from_dict(ForecasterConfig, json.loads(json.dumps(to_dict(changed))))
     assert again == changed
+
+
+@pytest.mark.parametrize("variant", sorted(BLOCKS))
+@pytest.mark.parametrize("length", [1, 40])
+def test_a_batch_without_samples_has_an_empty_result(variant, length):
+    config = BackboneConfig(
+        variant=variant, d_model=16, n_heads=2, n_layers=1, window=8, segment_length=8
+    )
+    backbone = TitansBackbone(config).eval()
+    y, state = backbone(torch.randn(0, length, 16))[:2]
+    assert y.shape == (0, length, 16)
+    assert backbone(torch.randn(0, 1, 16), state)[0].shape == (0, 1, 16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -356,3 +358,62 @@ def test_the_installed_command_runs():
     result = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "forecast" in result.stdout
     assert "demo" in result.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_status_and_one_line(
+    number, status, csv, tmp_path, monkeypatch, capsys
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(TitansForecaster, "fit", lambda *_: os.kill(os.getpid(), number))
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["titans-ts", "forecast", str(csv), *TINY, "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert capsys.readouterr().err == f"titans-ts: stopped by {number.name}\n"
+    assert not (out / "forecast.csv").exists()
+    assert signal.getsignal(number) == before
+
+
+def table(path, **columns):
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("given", [None, "when"])
+@pytest.mark.parametrize(
+    ("numbers", "first", "freq"),
+    [
+        (np.arange(1950, 2020), "1950-01-01", "YS-JAN"),
+        (np.arange(1800, 2000, 5), "1800-01-01", "5YS-JAN"),
+        ([y * 100 + m for y in range(2018, 2022) for m in range(1, 13)], "2018-01-01", "MS"),
+    ],
+)
+def test_years_and_months_as_numbers(numbers, first, freq, given, tmp_path):
+    said = []
+    path = table(tmp_path / "x.csv", when=numbers, v=np.arange(len(numbers)) % 7)
+    frame = read_frame(path, time_column=given, say=said.append)
+    assert list(frame) == ["v"]
+    assert list(frame.index) == list(pd.date_range(first, periods=len(numbers), freq=freq))
+    assert "'when' is taken as " in said[0]
+
+
+def test_columns_without_a_value_or_with_row_numbers_are_left_out(tmp_path):
+    said, n = [], np.arange(30)
+    path = table(tmp_path / "x.csv", row=n + 1, v=n % 7, empty=np.full(30, np.nan))
+    assert list(read_frame(path, say=said.append)) == ["v"]
+    assert "left out, without a value: empty" in said
+    assert "left out, row numbers: row" in said
+    with pytest.raises(ValueError, match="column 'empty' has no value"):
+        read_frame(path, columns=["v", "empty"])
+    assert list(read_frame(table(tmp_path / "y.csv", v=n))) == ["v"]
+
+
+def test_messages_show_plain_numbers_and_separators_of_thousands(tmp_path):
+    path = table(tmp_path / "x.csv", when=[3, 1, 2] * 10, v=np.arange(30) % 7)
+    with pytest.raises(ValueError, match="column 'when' holds 3 in row 0, which is no date"):
+        read_frame(path, time_column="when")
+    path = table(tmp_path / "y.csv", v=["1,005.20", "2,000.00", "999.00"])
+    with pytest.raises(ValueError, match="'v' holds '1,005.20': write numbers without separators"):
+        read_frame(path)

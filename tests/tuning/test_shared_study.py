@@ -198,6 +198,44 @@ def test_a_requeued_trial_may_be_interrupted_any_number_of_times():
     assert shared.pop_waiting_trial().suggest_float("x", 0, 1) == x
 
 
+@pytest.mark.parametrize("rival", [False, True])
+def test_a_process_that_dies_before_it_wrote_its_name_is_noticed_at_once(rival, monkeypatch):
+    """Its trial is tried again before the others; it was found by its heartbeat, after two minutes."""
+    shared = begin()
+    shared.enqueue_trials(3)
+    taker = shared_study.this_process() | {"pid": gone_process()}
+    with monkeypatch.context() as patch:
+        patch.setattr(shared_study, "this_process", lambda: taker)
+        patch.setattr(shared, "_begin", lambda waiting: pytest.fail("dies here"))
+        with contextlib.suppress(pytest.fail.Exception):
+            shared.pop_waiting_trial()
+    if rival:  # a living process that saw the trial as waiting, and came too late
+        stale = [optuna.trial.FrozenTrial(**vars_of(t)) for t in shared.trials()[:1]]
+        stale[0].state = TrialState.WAITING
+        assert shared.pop_waiting_trial(stale) is None
+    assert state(shared, 0) == TrialState.RUNNING
+    assert shared.requeue_stale_trials()
+    again = shared.pop_waiting_trial()
+    assert again.user_attrs["retry_of"] == 0
+
+
+def vars_of(trial):
+    """The arguments that make a copy of a trial."""
+    return {
+        "number": trial.number,
+        "trial_id": trial._trial_id,
+        "state": trial.state,
+        "value": None,
+        "datetime_start": None,
+        "datetime_complete": None,
+        "params": {},
+        "distributions": {},
+        "user_attrs": dict(trial.user_attrs),
+        "system_attrs": {},
+        "intermediate_values": {},
+    }
+
+
 @pytest.mark.parametrize("owner", [{}, {"host": "elsewhere"}, None])
 def test_a_heartbeat_that_stands_still_marks_a_dead_owner(owner, monkeypatch):
     clock = Clock()

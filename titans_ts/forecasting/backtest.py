@@ -72,6 +72,8 @@ class Backtest:
         window.
     stride : int
         Number of rows between the starts of two windows (default 1).
+    least : float
+        The smallest possible value: 0 for counts (default: none).
     """
 
     actual: Array
@@ -82,6 +84,7 @@ class Backtest:
     panel: Panel = field(repr=False)
     cutoffs: NDArray[np.int64] = field(repr=False)
     stride: int = 1
+    least: float = -np.inf
 
     @property
     def n_windows(self) -> int:
@@ -183,7 +186,7 @@ class Backtest:
         low, high = self.quantiles[..., 0], self.quantiles[..., -1]
         scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
         added = rolling_margins(scores[n:], scores[:n], coverage, self.stride, recalibrate_every)
-        return widen(self.quantiles[n:], added.swapaxes(1, 2))
+        return widen(self.quantiles[n:], added.swapaxes(1, 2), self.least)
 
     def frame(self) -> pd.DataFrame:
         """Return a frame with a row per forecast value.
@@ -263,6 +266,7 @@ def rolling_backtest(
         panel,
         cuts,
         stride,
+        0.0 if config.output == "negative_binomial" else -np.inf,
     )
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from torch import Tensor
 
 __all__ = [
     "check_columns",
+    "check_counts",
     "check_finite",
     "check_no_repeated",
     "column_names",
     "numeric_array",
     "numeric_column",
+    "to_pandas",
 ]
 
 Array = NDArray[np.float64]
+_LARGEST = 1e100
+"""Largest absolute value: the sum of squares of any number of such values is finite."""
 
 
 def column_names(columns: Any) -> tuple[Any, ...]:
@@ -45,6 +52,21 @@ def check_no_repeated(frame: pd.DataFrame) -> None:
         raise ValueError(f"X has the column {repeated[0]!r} more than once; rename or drop one")
 
 
+def to_pandas(X: Any, name: str) -> Any:
+    """Return a frame of polars or pyarrow as one of pandas, and anything else unchanged.
+
+    Raises
+    ------
+    TypeError
+        If it is a lazy frame of polars.
+    """
+    if hasattr(X, "collect") and hasattr(X, "lazy"):
+        raise TypeError(
+            f"{name} is a {type(X).__name__}, which has no values yet; give {name}.collect()"
+        )
+    return X.to_pandas() if hasattr(X, "to_pandas") else X
+
+
 def numeric_array(X: Any, name: str = "X") -> Array:
     """Convert an array, a list or a masked array (masked values become NaN) to float64.
 
@@ -55,6 +77,12 @@ def numeric_array(X: Any, name: str = "X") -> Array:
     """
     if isinstance(X, (str, bytes)) or X is None:
         raise TypeError(f"{name} is {X!r}; give an array [T, C], a Series or a wide DataFrame")
+    if isinstance(X, Tensor):
+        X = (
+            X.detach().cpu().numpy()
+            if X.dtype != torch.bfloat16
+            else X.detach().cpu().float().numpy()
+        )
     if issparse(X):
         raise TypeError(f"{name} is sparse; give {name}.toarray()")
     try:
@@ -79,6 +107,9 @@ def numeric_column(column: pd.Series) -> Array:
     """Return a numeric column as float64; raise a TypeError for any other column."""
     if pd.api.types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = column.dropna()
+    if column.dtype == object and len(known) and all(isinstance(v, Decimal) for v in known):
+        return column.map(lambda v: np.nan if pd.isna(v) else float(v)).to_numpy(np.float64)
     raise TypeError(
         f"column {column.name!r} has dtype {column.dtype}; convert it to numbers, "
         "set it as the index if it holds the time, or drop it"
@@ -86,11 +117,30 @@ def numeric_column(column: pd.Series) -> Array:
 
 
 def check_finite(values: Array, columns: tuple[Any, ...] | None, what: str) -> None:
-    """Raise a ValueError that names the first infinite value `[N, F]`; NaN is allowed."""
-    infinite = np.isinf(values)
-    if infinite.any():
-        row, column = np.unravel_index(int(infinite.argmax()), values.shape)
-        name = column if columns is None else columns[column]
+    """Raise a ValueError that names the first value `[N, F]` that cannot be used; NaN is allowed.
+
+    These are infinite values, and those beyond 1e100, whose products overflow.
+    """
+    wrong = np.abs(values) > _LARGEST
+    if wrong.any():
+        row, column = np.unravel_index(int(wrong.argmax()), values.shape)
+        name = int(column) if columns is None or columns[column] is None else columns[column]
+        if np.isinf(values[row, column]):
+            raise ValueError(
+                f"{what} is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
+            )
         raise ValueError(
-            f"{what} is infinite in row {row}, column {name!r}; replace it, or set NaN for missing"
+            f"{what} has {values[row, column]:g} in row {row}, column {name!r}; values lie between "
+            f"-{_LARGEST:g} and {_LARGEST:g}: give it in a larger unit"
+        )
+
+
+def check_counts(values: Array) -> None:
+    """Raise a ValueError that names the first value `[N, C]` that is no count; NaN is allowed."""
+    wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"output is 'negative_binomial', but X has {values[row, column]:g} in row {row}; "
+            "counts are whole numbers of at least 0"
         )

@@ -14,6 +14,7 @@ from titans_ts.forecasting.columns import (
     check_finite,
     numeric_array,
     numeric_column,
+    to_pandas,
 )
 from titans_ts.forecasting.frame_times import resample, set_times
 from titans_ts.forecasting.frequency import calendar_features, cycle_phase
@@ -77,8 +78,7 @@ def _given_known(known_covariates: Any, panel: Panel, steps: int) -> Array:
             f"known_covariates is None, but the model was fitted with {names}; give their values for the "
             f"next {steps} steps"
         )
-    if hasattr(known_covariates, "to_pandas"):
-        known_covariates = known_covariates.to_pandas()
+    known_covariates = to_pandas(known_covariates, "known_covariates")
     if not isinstance(known_covariates, (pd.DataFrame, pd.Series)):
         values = numeric_array(known_covariates, "known_covariates")
         values = values[None] if values.ndim == 2 else values

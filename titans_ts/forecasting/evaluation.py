@@ -120,11 +120,15 @@ class ForecasterEvaluation(ForecasterParameters):
                 check_integer(name, plain(value), 1)
         if refit is None:
             check_is_fitted(self, "model_")
-            config, roles, like = self.model_.config, self.predictor.roles, self._tail
+            config = self.model_.config
         else:
-            config, roles, like = self.network_config(), self.roles, None
+            config = self.network_config()
         H = config.prediction_length
-        panel = read_panel(X, roles, min_rows=config.context_length + H, like=like)
+        min_rows = config.context_length + H
+        if refit is None:
+            panel = self.predictor.read(X, min_rows, self._tail)
+        else:
+            panel = read_panel(X, self.roles, min_rows=min_rows)
         min_history = config.context_length
         if refit is not None:  # a window to train on
             min_history = self.network_config(panel).context_length + H

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from titans_ts.config import Candidate, ForecasterConfig, ModelOptions, TrainingConfig
 from titans_ts.forecasting.blend import fit_blend, n_windows, season_of
 from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
+from titans_ts.forecasting.columns import check_counts
 from titans_ts.forecasting.cutoffs import cutoffs, targets, validation_cutoffs
 from titans_ts.forecasting.frequency import usual_seasons
 from titans_ts.forecasting.panel import Panel, rows_within
@@ -119,6 +121,7 @@ def fit_forecaster(
         training = dataclasses.replace(training, max_steps_per_epoch=steps)
     if np.isnan(panel.values[:, : panel.n_targets]).all():
         raise ValueError("X has no observed value; there is nothing to learn from")
+    _warn_of_empty_variates(panel)
     encoder = None if panel.static is None else StaticEncoder.fit(panel.static)
     config = resolve_config(config, panel, encoder, options)
     first, end = panel.spans.T
@@ -332,17 +335,21 @@ def resolve_config(
     return dataclasses.replace(config, backbone=backbone)
 
 
+def _warn_of_empty_variates(panel: Panel) -> None:
+    empty = np.flatnonzero(np.isnan(panel.values[:, : panel.n_targets]).all(0)).tolist()
+    if empty:
+        lacking = empty if panel.columns is None else [panel.columns[i] for i in empty]
+        warnings.warn(
+            f"X has no value in the columns {lacking}; their forecasts are NaN (drop the columns if they "
+            "are not needed)",
+            stacklevel=4,
+        )
+
+
 def _check_counts(panel: Panel, config: ForecasterConfig) -> None:
     if config.scaler == "none":
         raise ValueError(
             "scaler is 'none' and output 'negative_binomial', but counts are not scaled elsewhere; "
             "choose another scaler, for instance 'mean'"
         )
-    values = panel.values[:, : panel.n_targets]
-    wrong = ~np.isnan(values) & ((values < 0) | (values != np.round(values)))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"output is 'negative_binomial', but X has {values[row, column]:g} in row {row}; "
-            "counts are whole numbers of at least 0"
-        )
+    check_counts(panel.values[:, : panel.n_targets])

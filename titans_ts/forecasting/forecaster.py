@@ -105,7 +105,7 @@ class TitansForecaster(ForecasterEvaluation):
         not longer than a step are left out.
     item_id, timestamp : str
         Names of two columns of a long frame, which has one row for every item and time (default "item_id"
-        and "timestamp").
+        and "timestamp"). They may not be those of columns of results, such as "step" or "value".
     freq : str, optional
         A pandas frequency to resample a frame to: rows within a step are averaged, and a step without a
         row is missing. "irregular" keeps the rows unchanged, adds the time since the previous row as a
@@ -199,7 +199,8 @@ class TitansForecaster(ForecasterEvaluation):
         The last rows (`validation_fraction` of `training_options`, at least `prediction_length`) choose
         the best epoch. Every variate of every item is scaled by the level and deviation of the rows
         before them. If a series is too short for a validation part, it trains for all epochs. If an
-        item of a long frame is shorter than a window, missing values are added before it.
+        item of a long frame is shorter than a window, missing values are added before it. A variate
+        without any value gives a warning, and its forecasts are NaN.
 
         Parameters
         ----------
@@ -336,7 +337,8 @@ class TitansForecaster(ForecasterEvaluation):
         added = calibrated(self._calibration).margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
-        ends = np.stack(widen(quantiles, added * spread[:, None]), -1)
+        least = 0 if self.model_.output.counts else -np.inf
+        ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def sample(
@@ -422,6 +424,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         new = self.predictor.read(X, 1, self._tail)
+        self.predictor.scaled(new)  # rows that cannot be scaled are refused here, not in a forecast
         panel = self._tail.followed_by(new)
         unread = self._unread.copy()
         place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)

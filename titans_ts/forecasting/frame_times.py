@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
+import re
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import check_no_repeated
 from titans_ts.forecasting.panel import Roles
+from titans_ts.forecasting.time_values import as_times
 
-__all__ = ["check_no_nameless", "resample", "set_times"]
+__all__ = ["check_no_nameless", "resample", "set_times", "with_plain_index"]
+
+_NUMBERS = ("integer", "floating", "mixed-integer-float")
+"""What pandas infers for objects that are numbers."""
+_OF_RESULTS = {
+    *("window", "item", "step", "variate", "actual", "titans", "naive", "seasonal_naive", "drift"),
+    *("value", "score", "threshold", "anomaly"),
+}
+"""Columns of the frames that backtests and anomaly detection return."""
 
 
 def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
@@ -29,6 +40,7 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
         If the column `roles.timestamp` is missing from a long frame, or cannot be converted to times.
     """
     names = [roles.item_id, roles.timestamp]
+    _check_names(roles)
     if frame.index.nlevels == 2 and set(frame.index.names) == set(names):
         frame = frame.reset_index()
     if isinstance(frame.columns, pd.MultiIndex) or roles.timestamp not in frame.columns:
@@ -37,23 +49,50 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
                 f"X has the column {roles.item_id!r}, but no column {roles.timestamp!r}; "
                 "name the time's by timestamp="
             )
-        return frame, False
+        return with_plain_index(frame), False
     check_no_repeated(frame)
-    time = frame[roles.timestamp]
-    if time.dtype.kind not in "Miu" and not isinstance(time.dtype, pd.PeriodDtype):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the times have several formats
-                frame = frame.assign(**{roles.timestamp: pd.to_datetime(time)})
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"column {roles.timestamp!r} holds no times ({error}); convert it by pd.to_datetime"
-            ) from error
+    time = as_times(frame[roles.timestamp], f"column {roles.timestamp!r}")
     if roles.item_id in frame.columns:
         if isinstance(time.dtype, pd.PeriodDtype):
-            frame = frame.assign(**{roles.timestamp: time.dt.to_timestamp()})
-        return frame, True
-    return frame.set_index(roles.timestamp), False
+            time = time.dt.to_timestamp()
+        return frame.assign(**{roles.timestamp: time}), True
+    return frame.assign(**{roles.timestamp: time}).set_index(roles.timestamp), False
+
+
+def _check_names(roles: Roles) -> None:
+    """Raise an error if a column of a long frame has the name of a column of results."""
+    for parameter in ("item_id", "timestamp"):
+        name = getattr(roles, parameter)
+        if not isinstance(name, Hashable):
+            raise TypeError(f"{parameter} is {name!r}; give the name of one column")
+        own = parameter == "item_id" and name == "item"
+        if not own and (name in _OF_RESULTS or re.fullmatch(r"q[\d.e-]+", str(name))):
+            raise ValueError(
+                f"{parameter} is {name!r}, which is a column of the results of backtest or "
+                "detect_anomalies; rename the column of X"
+            )
+    if roles.item_id == roles.timestamp:
+        raise ValueError(f"item_id and timestamp are both {roles.item_id!r}; give two columns")
+
+
+def with_plain_index(X: Any) -> Any:
+    """Return a wide frame or a Series with times or whole numbers of numpy as its index.
+
+    Those of pyarrow and floats are converted, and objects that are all numbers.
+
+    Raises
+    ------
+    TypeError
+        If it has a float that is no whole number.
+    """
+    index = X.index
+    if isinstance(index, pd.MultiIndex) or len(index) == 0 or isinstance(index, pd.RangeIndex):
+        return X
+    other = isinstance(index.dtype, pd.ArrowDtype) or index.dtype.kind == "f"
+    if not (other or (index.dtype.kind == "O" and pd.api.types.infer_dtype(index) in _NUMBERS)):
+        return X
+    times = as_times(pd.Series(index, name=index.name), "the index of X")
+    return X.set_axis(pd.Index(times, name=index.name), axis=0)
 
 
 def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
@@ -69,6 +108,12 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     """
     if roles.freq is None or roles.irregular:
         return frame
+    try:
+        to_offset(roles.freq)
+    except ValueError as error:
+        raise ValueError(
+            f"freq is {roles.freq!r}, which is no frequency of pandas; give for instance 'D' or '15min'"
+        ) from error
     check_no_repeated(frame)
     if long:
         check_no_nameless(frame, roles)

@@ -55,7 +55,7 @@ def guess_frequency(index: pd.DatetimeIndex) -> str | None:
     if not guesses:
         return None
     guess = guesses.most_common(1)[0][0]
-    first = pd.date_range(index[0], periods=2, freq=guess)
+    first = pd.date_range(index[0].tz_localize(None), periods=2, freq=guess, unit=index.unit)
     too_fine = (index[-1] - index[0]) / (first[1] - first[0]) > 10 * len(index)
     return None if too_fine else guess  # filling nine rows in ten would invent a series
 
@@ -95,7 +95,7 @@ def usual_seasons(freq: str | pd.offsets.BaseOffset | None) -> tuple[int, ...]:
         return (1,)
     offset = to_offset(freq)
     name = _rule(offset)
-    name = name if name in ("s", "h") else name.rstrip("SE")
+    name = name if name in ("s", "h") else re.sub("^C?B(?=[MQY][SE])|[SE]$", "", name)
     if name in _PER_YEAR:
         return (max(1, _PER_YEAR[name] // offset.n),)
     if name == "D":
@@ -216,7 +216,7 @@ def cycle_phase(
         steps = np.busday_count("1970-01-01", days)
     elif rule == "W":
         steps = days.astype(np.int64) // 7
-    elif match := re.fullmatch("[BC]?([MQY])([SE]?)", rule):
+    elif match := re.fullmatch("C?B?([MQY])([SE]?)", rule):
         size = {"M": 1, "Q": 3, "Y": 12}[match[1]]
         ends = isinstance(index, pd.PeriodIndex) or match[2] != "S"
         steps = (days.astype("M8[M]").astype(np.int64) - (size - 1) * ends) // size

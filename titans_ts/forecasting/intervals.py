@@ -45,15 +45,16 @@ def check_distribution(config: ForecasterConfig) -> None:
         raise ValueError("a distribution needs two quantiles; fit with two or more quantile_levels")
 
 
-def widen(quantiles: Array, added: Array) -> tuple[Array, Array]:
+def widen(quantiles: Array, added: Array, least: float = -np.inf) -> tuple[Array, Array]:
     """Return the ends `[...]` of an interval: the outermost of quantiles `[..., Q]`, moved by a margin.
 
-    The lower end moves down and the upper end up by `added`. A negative margin narrows the interval, but
-    not further than until its ends meet.
+    The lower end moves down and the upper end up by `added`, but the lower end not below `least`, the
+    smallest possible value. A negative margin narrows the interval, but not further than until its ends
+    meet.
     """
     low, high = quantiles[..., 0], quantiles[..., -1]
     added = np.maximum(added, (low - high) / 2)
-    return low - added, high + added
+    return np.maximum(low - added, np.minimum(low, least)), high + added
 
 
 def margin(scores: ArrayLike, coverage: float) -> Array:
@@ -78,7 +79,7 @@ def margin(scores: ArrayLike, coverage: float) -> Array:
     >>> float(margin([3.0, 1.0, 2.0, np.nan, 4.0], 0.5))
     3.0
     """
-    if not isinstance(coverage, (int, float)) or not 0 < coverage < 1:
+    if not isinstance(coverage, (int, float, np.number)) or not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage!r}; it must lie between 0 and 1")
     ordered = np.sort(np.asarray(scores, dtype=np.float64), 0)  # NaN last
     n = (~np.isnan(ordered)).sum(0)

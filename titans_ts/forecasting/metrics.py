@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from titans_ts.config import check_integer
+
 __all__ = [
     "continuous_ranked_probability_score",
     "coverage",
@@ -71,11 +73,18 @@ def seasonal_error(past: ArrayLike, season_length: int = 1, axis: int = 0) -> An
 
     NaN for a history that is not longer than a season.
 
+    Raises
+    ------
+    ValueError
+        If `season_length` is not a positive whole number.
+
     Examples
     --------
     >>> float(seasonal_error([1.0, 2.0, 3.0, 5.0], season_length=2))
     2.5
     """
+    length = season_length.item() if isinstance(season_length, np.generic) else season_length
+    check_integer("season_length", length, 1)
     values = np.moveaxis(np.asarray(past, dtype=np.float64), axis, 0)
     earlier = values[: max(0, len(values) - season_length)]
     return observed_mean(np.abs(values[season_length:] - earlier), 0)

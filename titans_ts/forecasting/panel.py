@@ -21,6 +21,7 @@ from titans_ts.forecasting.time_index import (
     item_at,
     time_gaps,
 )
+from titans_ts.forecasting.time_ranges import local_clock, time_range
 
 __all__ = [
     "Panel",
@@ -230,21 +231,22 @@ class Panel:
                     _check_later(new.index[:1], index[-1:], ["the series"])
                     index = index.append(new.index)
                     return replace(self, values=values, index=index)._with_gap_at(len(self.values))
-                _check_next(new.index, continued(index, len(new.values)), "the series")
-                index = extended(index, len(new.values))
+                expected = continued(index, len(new.values), self.freq)
+                _check_next(new.index, expected, "the series")
+                index = extended(index, len(new.values), self.freq)
             return replace(self, values=values, index=index)
         assert self.index is not None
         assert new.index is not None
         place = self.items.get_indexer(new.items)
         if (place < 0).any():
+            unknown = new.items.tolist()[int((place < 0).argmax())]
             raise ValueError(
-                f"item {new.items[int((place < 0).argmax())]!r} is not one of the series; fit it, or "
-                "set_history with it"
+                f"item {unknown!r} is not one of the series; fit it, or set_history with it"
             )
         counts = np.diff(new.starts)
         if self.irregular:
             last = self.index[self.starts[1:] - 1][place]
-            names = [f"item {name!r}" for name in new.items]
+            names = [f"item {name!r}" for name in new.items.tolist()]
             _check_later(new.index[new.starts[:-1]], last, names)
         else:
             steps = int(counts.max())
@@ -253,7 +255,7 @@ class Panel:
             within = np.arange(len(new.values)) - np.repeat(new.starts[:-1], counts)
             expected = expected[np.repeat(place, counts) * steps + within]
             for row in np.flatnonzero(new.index != expected)[:1]:
-                name = new.items[item_at(new.starts, row)]
+                name = new.items.tolist()[item_at(new.starts, row)]
                 _check_next(new.index[row:], expected[row:], f"item {name!r}")
         old = np.repeat(np.arange(self.n_items), np.diff(self.starts))
         item = np.concatenate([old, np.repeat(place, counts)])
@@ -283,15 +285,20 @@ class Panel:
     def future(self, steps: int) -> pd.Index | None:
         """Return the next `steps` times of every item, one item after the other; None for an array."""
         if self.index is None or (self.offsets is None and not self.irregular):
-            return None if self.index is None else continued(self.index, steps)
+            return None if self.index is None else continued(self.index, steps, self.freq)
         last = self.index[self.starts[1:] - 1]
         ahead = np.arange(1, steps + 1)
         if not isinstance(last, pd.DatetimeIndex):
             places = (last.to_numpy()[:, None] + self.freq * ahead).ravel()
             return pd.Index(places, name=self.index.name)
         ends = last.unique()
-        after = [pd.date_range(end, periods=steps + 1, freq=self.freq)[1:] for end in ends]
-        places = ends.get_indexer(last)[:, None] * steps + ahead - 1
+        place = ends.get_indexer(last)
+        rows = self.starts[1:][np.unique(place, return_index=True)[1]] - 1
+        after = []
+        for row in rows:
+            start, zone = local_clock(self.index, row, self.freq)
+            after.append(time_range(start, self.freq, zone=zone, periods=steps + 1)[1:])
+        places = place[:, None] * steps + ahead - 1
         return after[0].append(after[1:])[places.ravel()].rename(self.index.name)
 
     def format_forecast(self, values: Array) -> Any:

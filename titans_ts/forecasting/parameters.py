@@ -113,7 +113,9 @@ class ForecasterParameters(TitansEstimator):
         """
         levels: Any = self.quantile_levels
         if isinstance(levels, (list, tuple, np.ndarray)):
-            levels = tuple(q.item() if isinstance(q, np.generic) else q for q in levels)
+            levels = (q.item() if isinstance(q, np.generic) else q for q in levels)
+            # 0.30000000000000004, of np.linspace, is 0.3
+            levels = tuple(round(q, 12) if isinstance(q, float) else q for q in levels)
         config: ForecasterConfig = self._config(
             ForecasterConfig,
             quantile_levels=levels,

@@ -15,16 +15,21 @@ from titans_ts.forecasting.columns import (
     check_no_repeated,
     numeric_array,
     numeric_column,
+    to_pandas,
 )
 from titans_ts.forecasting.covariates import with_times
-from titans_ts.forecasting.frame_times import check_no_nameless, resample, set_times
+from titans_ts.forecasting.frame_times import (
+    check_no_nameless,
+    resample,
+    set_times,
+    with_plain_index,
+)
 from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.time_index import (
     item_at,
     regular,
     regular_items,
     rising_items,
-    step_of,
 )
 
 __all__ = ["read_panel", "read_windows"]
@@ -61,15 +66,14 @@ def read_panel(
         message names the problem and how to fix it.
     """
     roles = roles or Roles()
-    if hasattr(X, "to_pandas"):
-        X = X.to_pandas()
+    X = to_pandas(X, "X")
     if isinstance(X, pd.DataFrame):
         X, long = set_times(X, roles)
         X = resample(X, roles, long)
         panel = _read_long(X, roles, like) if long else _read_wide(X, roles, like)
     elif isinstance(X, pd.Series):
         _no_roles(roles, "a Series")
-        X = resample(X.to_frame(), roles, False).iloc[:, 0].rename(X.name)
+        X = resample(with_plain_index(X).to_frame(), roles, False).iloc[:, 0].rename(X.name)
         panel = Panel(numeric_column(X)[:, None], 1, "series", (X.name,))
         panel = _placed(panel, X.index, roles, like)
     else:
@@ -112,8 +116,8 @@ def read_windows(
 def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> Panel:
     """A single series with its index and frequency, that of `like` if it is too short to tell."""
     if not roles.irregular:
-        index = regular(index, None if like is None or like.items is not None else like.index)
-        return replace(panel, index=_local(index, like), freq=step_of(index))
+        index, freq = regular(index, None if like is None or like.items is not None else like.freq)
+        return replace(panel, index=_local(index, like), freq=freq)
     index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     freq = rising_items(index, panel.starts, None, None if like is None else like.freq)
     return replace(panel, index=_local(index, like), freq=freq, irregular=True)
@@ -134,6 +138,10 @@ def _local(index: pd.Index, like: Panel | None) -> pd.Index:
 
 
 def _read_array(X: Any, roles: Roles, like: Panel | None) -> Panel:
+    if like is None and roles.freq is not None and not roles.irregular:
+        raise ValueError(
+            f"freq is {roles.freq!r}, but X is an array, which has no times; give a frame, or freq=None"
+        )
     values = numeric_array(X)
     if values.ndim not in (1, 2):
         raise ValueError(f"X has shape {values.shape}; give a series [T] or [T, C]")
@@ -181,7 +189,8 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         frame, codes, time = frame.iloc[order], codes[order], time.iloc[order]
     counts = np.bincount(codes, minlength=len(items))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    items = pd.Index(list(items), name=roles.item_id)  # of one dtype, however they came
+    # of one dtype, however they came; tuples are names, and no levels
+    items = pd.Index(list(items), name=roles.item_id, tupleize_cols=False)
     index = pd.Index(time, name=roles.timestamp)
     panel = Panel(
         _values(frame, targets, roles),
@@ -207,7 +216,7 @@ def _with_static(panel: Panel, frame: pd.DataFrame, roles: Roles) -> Panel:
         codes = pd.factorize(frame[name])[0]
         moved = codes != np.repeat(codes[panel.offsets[:-1]], counts)
         if moved.any():
-            item = panel.items[item_at(panel.offsets, int(moved.argmax()))]
+            item = panel.items.tolist()[item_at(panel.offsets, int(moved.argmax()))]
             raise ValueError(
                 f"the static column {name!r} changes within item {item!r}; name it in past_covariates or "
                 "known_covariates instead"

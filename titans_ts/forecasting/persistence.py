@@ -18,7 +18,8 @@ from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
-from titans_ts.forecasting.time_index import continued, step_of
+from titans_ts.forecasting.time_index import continued
+from titans_ts.forecasting.time_ranges import local_clock, time_range
 from titans_ts.forecasting.watch import Watched
 from titans_ts.nn.series.memory import start_series
 from titans_ts.nn.series.model import ForecastingModel
@@ -165,7 +166,7 @@ def _describe_panel(panel: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
         plain["columns"] = [int(c) if isinstance(c, np.integer) else c for c in panel.columns]
     if panel.items is None and not panel.irregular:
         if panel.index is not None:
-            plain["index"] = describe_index(panel.index)
+            plain["index"] = describe_index(panel.index, panel.freq)
         return plain, tensors
     assert panel.index is not None
     index = panel.index
@@ -189,8 +190,10 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
     columns = tuple(plain["columns"]) if "columns" in plain else None
     panel = Panel(values, plain["n_targets"], plain["kind"], columns, roles=roles)
     if "items" not in plain:
-        index = rebuild_index(plain["index"], len(values)) if "index" in plain else None
-        return replace(panel, index=index, freq=None if index is None else step_of(index))
+        if "index" not in plain:
+            return panel
+        index, freq = rebuild_index(plain["index"], len(values))
+        return replace(panel, index=index, freq=freq)
     places, freq = tensors["tail_places"].numpy(), plain["freq"]
     index = pd.Index(places)
     if plain["unit"] is not None:
@@ -230,48 +233,57 @@ def _plain_items(items: pd.Index) -> list[Any]:
     return names
 
 
-def describe_index(index: pd.Index) -> dict[str, Any]:
-    """Describe a regular index by values for json.
+def describe_index(index: pd.Index, freq: Any) -> dict[str, Any]:
+    """Describe a regular index of a frequency by values for json.
 
     Raises
     ------
     ValueError
         If pandas cannot create the index again from the name of its frequency.
     """
-    description = _describe_index(index)
+    description = _describe_index(index, freq)
     try:
-        again = rebuild_index(description, len(index))
-        faithful = again.equals(index) and continued(again, 3).equals(continued(index, 3))
+        again, named = rebuild_index(description, len(index))
+        ahead = continued(again, 3, named)
+        faithful = again.equals(index) and ahead.equals(continued(index, 3, freq))
     except ValueError:
         faithful = False
     if not faithful:
         raise ValueError(
-            f"the frequency {index.freq!r} of the index cannot be saved; use one that pandas has a "
-            "name for, such as 'D' or 'B'"
+            f"the frequency {freq!r} of the index cannot be saved; use one that pandas has a name "
+            "for, such as 'D' or 'B'"
         )
     return description
 
 
-def _describe_index(index: pd.Index) -> dict[str, Any]:
+def _describe_index(index: pd.Index, freq: Any) -> dict[str, Any]:
     name = None if index.name is None else str(index.name)
     if isinstance(index, pd.PeriodIndex):
         return {"kind": "period", "start": str(index[0]), "freq": index.freqstr, "name": name}
     if isinstance(index, pd.DatetimeIndex):
-        zone = None if index.tz is None else str(index.tz)
-        start = index[0].isoformat()
-        return {"kind": "time", "start": start, "freq": index.freqstr, "zone": zone, "name": name}
+        start, _ = local_clock(index, 0, freq)
+        return {
+            "kind": "time",
+            "start": start.isoformat(),
+            "freq": freq.freqstr,
+            "unit": index.unit,
+            "zone": None if index.tz is None else str(index.tz),
+            "name": name,
+        }
     return {"kind": "number", "start": index.start, "step": index.step, "name": name}
 
 
-def rebuild_index(description: dict[str, Any], length: int) -> pd.Index:
-    """Undo :func:`describe_index`, for an index of `length` rows."""
+def rebuild_index(description: dict[str, Any], length: int) -> tuple[pd.Index, Any]:
+    """Undo :func:`describe_index`: return an index of `length` rows, and its frequency or step."""
     kind, start, name = (description[key] for key in ("kind", "start", "name"))
     if kind == "period":
-        return pd.period_range(start, periods=length, freq=description["freq"], name=name)
+        periods = pd.period_range(start, periods=length, freq=description["freq"], name=name)
+        return periods, periods.freq
     if kind == "time":
-        stamp = pd.Timestamp(start)
-        if description["zone"] is not None:
-            stamp = stamp.tz_convert(description["zone"])
-        return pd.date_range(stamp, periods=length, freq=description["freq"], name=name)
+        freq, zone = to_offset(description["freq"]), description["zone"]
+        stamp = pd.Timestamp(start).as_unit(description.get("unit", "ns"))
+        if stamp.tz is not None:
+            stamp = stamp.tz_convert(zone)
+        return time_range(stamp, freq, zone=zone, periods=length, name=name), freq
     step = description["step"]
-    return pd.RangeIndex(start, start + length * step, step, name=name)
+    return pd.RangeIndex(start, start + length * step, step, name=name), step

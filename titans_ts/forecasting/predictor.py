@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm.auto import trange
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.blend import Blend, histories
+from titans_ts.forecasting.columns import check_counts
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
@@ -64,6 +66,9 @@ class PanelPredictor:
                 f"X has frequency {panel.freq}, but the fitted series has {like.freq}; the learned "
                 "season (season_length) needs the same"
             )
+        if self.network.output.counts:
+            check_counts(panel.values[:, : panel.n_targets])
+        _warn_of_renamed_items(panel.items, like.items)
         return panel
 
     def read_history(self, X: Any, tail: Panel) -> Panel:
@@ -73,7 +78,11 @@ class PanelPredictor:
             return tail
         if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
             n_columns = config.n_variates + config.n_past + config.n_known
-            return read_windows(X, config.context_length, config.n_variates, n_columns, self.roles)
+            L, C = config.context_length, config.n_variates
+            windows = read_windows(X, L, C, n_columns, self.roles)
+            if self.network.output.counts:
+                check_counts(windows.values[:, :C])
+            return windows
         return self.read(X, config.context_length, tail)
 
     def read_known(self, known_covariates: Any, panel: Panel) -> Tensor | None:
@@ -310,3 +319,19 @@ class PanelPredictor:
             return None
         codes, numbers = self.encoder(panel.static, panel.n_items)
         return torch.from_numpy(codes), torch.from_numpy(numbers)
+
+
+def _warn_of_renamed_items(items: pd.Index | None, fitted: pd.Index | None) -> None:
+    """Warn if an item was not fitted, but another one with the same text was, such as 1 for "1"."""
+    if items is None or fitted is None:
+        return
+    new = items[~items.isin(fitted)].tolist()
+    known = {str(name): name for name in fitted.tolist()} if new else {}
+    for name in new:
+        if str(name) in known:
+            warnings.warn(
+                f"item {name!r} of X is taken as a new one: the fitted item is {known[str(name)]!r}, of "
+                "another type; give item ids of the fitted type",
+                stacklevel=5,
+            )
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,13 +18,16 @@ __all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
 Array = NDArray[np.float64]
 _BLOCK = 2**17
 """Number of values that are reduced or scaled at a time, so that temporary copies stay small."""
+_STILL = 0.01
+"""Smallest spread: as a share of the spread with the held-out rows, and of the level if nothing moves."""
+_FURTHEST = 1e15
+"""Largest distance from the level, in spreads: the square of more than 1e19 is infinite in float32."""
 
 
 def level_and_spread(
     values: Array,
     offsets: NDArray[np.int64],
     use: NDArray[np.bool_] | None = None,
-    still: float = 1.0,
 ) -> tuple[Array, Array]:
     """Return mean and population deviation of the observed values of every item and column, `[I, F]`.
 
@@ -36,13 +40,12 @@ def level_and_spread(
     use : ndarray, optional
         `[N]` bool, the rows to measure (default: all). A column without a value in them is measured on
         all rows.
-    still : float
-        The spread of a column whose values differ by rounding alone (default 1).
 
     Returns
     -------
     tuple of ndarray
-        Means and deviations. The mean of a column without an observed value is NaN.
+        Means and deviations. The mean of a column without an observed value is NaN. The deviation of a
+        column whose values differ by rounding alone is 0.
     """
     shape = len(offsets) - 1, values.shape[1]
     if values.shape[1] == 0:
@@ -60,21 +63,39 @@ def level_and_spread(
         row[part.items] = np.minimum(row[part.items], part.reduce(np.minimum, place))
     first = np.take_along_axis(values, np.minimum(row, len(values) - 1), 0)
     # From the first value on: a column that does not move has a spread of exactly 0.
-    shift, square = np.zeros(shape), np.zeros(shape)
+    shift, square, furthest = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for part in _blocks(offsets, values.shape[1]):
         seen = _counted(values, part, use, known)
         moved = np.where(seen, values[part.rows] - part.repeat(first), 0)
         shift[part.items] += part.reduce(np.add, moved)
+        most = part.reduce(np.maximum, np.abs(moved))
+        furthest[part.items] = np.maximum(furthest[part.items], most)
     shift /= np.maximum(total, 1)
+    unit = np.where(furthest > 0, furthest, 1.0)  # the square of 1e-200 would be 0
     for part in _blocks(offsets, values.shape[1]):
         seen = _counted(values, part, use, known)
         moved = np.where(seen, values[part.rows] - part.repeat(first), 0)
-        rest = np.where(seen, moved - part.repeat(shift), 0)
+        rest = np.where(seen, (moved - part.repeat(shift)) / part.repeat(unit), 0)
         square[part.items] += part.reduce(np.add, rest**2)
-    spread = np.sqrt(square / np.maximum(total, 1))
+    spread = unit * np.sqrt(square / np.maximum(total, 1))
     level = np.where(total > 0, first + shift, np.nan)
     moves = spread > 1e-12 * np.abs(level)  # less is rounding in float64
-    return level, np.where(moves, spread, still)
+    return level, np.where(moves, spread, 0.0)
+
+
+def _unit(level: Array, spread: Array) -> Array:
+    """Return spreads `[I, C]`, with a positive one for what never moved.
+
+    It is 1 % of the level, so that noise has the size of the values. What was always 0 has no size; it
+    gets 1 % of the median spread of the items that move, or 1.
+    """
+    moving = np.where(spread > 0, spread, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a variate that moves in no item
+        usual = np.nan_to_num(_STILL * np.nanmedian(moving, 0), nan=1.0)
+    size = _STILL * np.abs(np.nan_to_num(level))
+    still: Array = np.where(size > 0, size, usual)
+    return np.where(spread > 0, spread, still)
 
 
 class _Block(NamedTuple):
@@ -188,12 +209,11 @@ class Scales:
         last `n_raw` covariates (default 0) are not scaled.
         """
         C = panel.n_targets
-        still = 1.0 if panel.items is None else 0.0
-        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use, still)
-        if panel.items is not None:
-            # An item that hardly moved so far and then does would outweigh all others in the loss.
-            usual = [np.median(column[column > 0]) if column.any() else 1.0 for column in spread.T]
-            spread = np.where(spread > 0, np.maximum(spread, 0.01 * np.array(usual)), usual)
+        mean, spread = level_and_spread(panel.values[:, :C], panel.starts, use)
+        # An item that hardly moved so far and then does would outweigh all others in the loss. The
+        # spread of other items says nothing: their values may be larger by any factor.
+        _, whole_spread = level_and_spread(panel.values[:, :C], panel.starts)
+        spread = _unit(mean, np.maximum(spread, _STILL * whole_spread))
         if identity or not level:
             mean = np.where(np.isnan(mean), np.nan, 0.0)
         if identity:
@@ -205,7 +225,7 @@ class Scales:
             mean,
             spread,
             np.where(raw, 0, np.nan_to_num(covariates[0])),
-            np.where(raw, 1, deviation[0]),
+            np.where(raw | (deviation[0] == 0), 1, deviation[0]),
             panel.items,
             identity,
             level,
@@ -236,6 +256,7 @@ class Scales:
         if new.any():
             history = panel if ends is None else panel.head(ends)
             level, deviation = level_and_spread(history.values[:, :C], history.starts)
+            deviation = _unit(level, deviation)
             level = level if self.level else np.where(np.isnan(level), np.nan, 0.0)
             mean, spread = np.where(new, level, mean), np.where(new, deviation, spread)
         return mean, spread
@@ -250,10 +271,16 @@ class Scales:
         return scaled
 
     def rows(self, values: Array, mean: Array, spread: Array) -> NDArray[np.float32]:
-        """Rows or windows `[..., F]` scaled, the targets by levels and spreads `[..., C]`."""
+        """Rows or windows `[..., F]` scaled, the targets by levels and spreads `[..., C]`.
+
+        Raises
+        ------
+        ValueError
+            If a value is so far from the level that float32 cannot hold its square.
+        """
         C = self.mean.shape[1]
         scaled = np.empty(values.shape, np.float32)
-        scaled[..., :C] = (values[..., :C] - mean) / spread
+        scaled[..., :C] = _checked((values[..., :C] - mean) / spread, values[..., :C])
         scaled[..., C:] = self.covariates(values[..., C:])
         return scaled
 
@@ -261,7 +288,20 @@ class Scales:
         """Covariates `[..., n]`, the last n of them, scaled."""
         n = values.shape[-1]
         first = len(self.covariate_mean) - n
-        return (values - self.covariate_mean[first:]) / self.covariate_spread[first:]
+        scaled = (values - self.covariate_mean[first:]) / self.covariate_spread[first:]
+        return _checked(scaled, values)
+
+
+def _checked(scaled: Array, values: Array) -> Array:
+    """Return scaled values; raise a ValueError if one is too far from its level."""
+    far = np.abs(scaled) > _FURTHEST
+    if far.any():
+        place = np.unravel_index(int(far.argmax()), far.shape)
+        raise ValueError(
+            f"X has the value {values[place]:g}, which is {abs(scaled[place]):.0e} spreads of the fitted "
+            "rows away from their level; replace it, or set NaN for missing"
+        )
+    return scaled
 
 
 class StaticEncoder:
@@ -289,7 +329,7 @@ class StaticEncoder:
                 mean, scale = level_and_spread(numbers[:, None], np.array([0, len(numbers)]))
                 mean = np.nan_to_num(mean)
                 columns.append(
-                    {"name": name, "mean": float(mean[0, 0]), "scale": float(scale[0, 0])}
+                    {"name": name, "mean": float(mean[0, 0]), "scale": float(scale[0, 0]) or 1.0}
                 )
             else:
                 kinds = sorted({category(v) for v in values.dropna()})

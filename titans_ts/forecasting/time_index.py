@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.frequency import guess_frequency
+from titans_ts.forecasting.time_ranges import local_clock, time_range
 
 __all__ = [
     "continued",
@@ -18,21 +19,19 @@ __all__ = [
     "regular",
     "regular_items",
     "rising_items",
-    "step_of",
     "time_gaps",
 ]
 
 
-def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
-    """Return an index with its frequency (a RangeIndex for whole numbers).
+def regular(index: pd.Index, fitted: Any = None) -> tuple[pd.Index, Any]:
+    """Return an index (a RangeIndex for whole numbers), and its frequency or step.
 
     Parameters
     ----------
     index : Index
         Times, periods or whole numbers.
-    fitted : Index, optional
-        An index of the same series. If `index` is too short to have a frequency, it gets that of
-        `fitted`.
+    fitted : offset or int, optional
+        The frequency or the step of the same series, for an index that is too short to have one.
 
     Raises
     ------
@@ -47,17 +46,18 @@ def regular(index: pd.Index, fitted: pd.Index | None = None) -> pd.Index:
             "(X[~X.index.duplicated()].sort_index())"
         )
     if isinstance(index, pd.DatetimeIndex):
-        return _with_frequency(index, getattr(fitted, "freq", None))
+        is_offset = isinstance(fitted, pd.offsets.BaseOffset)
+        return _with_frequency(index, fitted if is_offset else None)
     if isinstance(index, pd.PeriodIndex):
         _check_steps(index, np.diff(index.asi8), index.freq.n)
-        return index
-    step = getattr(fitted, "step", 1)
+        return index, index.freq
+    step = fitted if isinstance(fitted, int) else 1
     if len(index) > 1:
         steps = np.diff(index.to_numpy())
         kinds, counts = np.unique(steps, return_counts=True)
         step = int(kinds[counts.argmax()])
         _check_steps(index, steps, step)
-    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name)
+    return pd.RangeIndex(int(index[0]), int(index[-1]) + step, step, name=index.name), step
 
 
 def regular_items(
@@ -97,7 +97,7 @@ def regular_items(
         _check_items(index, offsets, items, odd, f"has {{1}} after {{0}}; the step is {step}")
         return step
     try:
-        freq = _with_frequency(index[rows], fitted).freq
+        freq = _with_frequency(index[rows], fitted)[1]
     except ValueError as error:
         raise ValueError(f"item {_name(items, longest)}: {error}") from error
     if freq is None:
@@ -109,7 +109,7 @@ def regular_items(
         step = pd.Timedelta(freq).as_unit(index.unit)._value
         odd = inside & (np.diff(places) != step)
     else:
-        grid = pd.date_range(index.min(), index.max(), freq=freq)
+        grid = _grid(index.sort_values(), freq)
         place = grid.get_indexer(index)
         none = f"has {{0}}, which is no time of frequency {freq.freqstr!r}"
         _check_items(index, offsets, items, place < 0, none)
@@ -131,11 +131,6 @@ def _stamps(index: pd.Index) -> pd.Index:
     if stamps.hasnans:
         raise ValueError("the index of X has NaT; drop those rows")
     return stamps
-
-
-def step_of(index: pd.Index) -> Any:
-    """The frequency of a regular index: an offset, or the step between whole numbers."""
-    return index.step if isinstance(index, pd.RangeIndex) else index.freq
 
 
 def rising_items(
@@ -223,19 +218,32 @@ def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:
         )
 
 
-def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
-    """Return the index with its frequency; an index that is too short to have one gets `freq`."""
+def _grid(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
+    """Return all times of a frequency from the first to the last time of an index."""
+    start, zone = local_clock(index, 0, freq)
+    grid = time_range(start, freq, zone=zone, end=index[-1], name=index.name)
+    if len(grid) and grid[-1] < index[-1]:  # its last step begins later than usual
+        longer = time_range(start, freq, zone=zone, periods=len(grid) + 1, name=index.name)
+        return longer if longer[-1] == index[-1] else grid
+    return grid
+
+
+def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> tuple[pd.DatetimeIndex, Any]:
+    """Return the index and its frequency; an index that is too short to have one gets `freq`."""
     if index.freq is not None:
-        return index
+        return index, index.freq
     if len(index) < 3 and freq is None:
-        return pd.DatetimeIndex(index, freq=index[1] - index[0]) if len(index) == 2 else index
-    guess = freq if len(index) < 3 else guess_frequency(index)
+        if len(index) < 2:
+            return index, None
+        index = pd.DatetimeIndex(index, freq=index[1] - index[0])
+        return index, index.freq
+    guess = (guess_frequency(index) if len(index) > 2 else None) or freq
     if guess is None:
         raise ValueError(
             f"the index of X has no regular frequency ({index[0]}, {index[1]}, {index[2]}, ...); "
             "give freq=, the frequency to bring it to, or freq='irregular'"
         )
-    expected = pd.date_range(index[0], index[-1], freq=guess, name=index.name)
+    expected = _grid(index, guess)
     missing, extra = expected.difference(index), index.difference(expected)
     if len(missing) or len(extra):
         what = f"lacks {missing[0]}" if len(missing) else f"has {extra[0]} between two steps"
@@ -243,27 +251,28 @@ def _with_frequency(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
             f"the index of X {what} at frequency {guess!r}; make it regular "
             f"(X.asfreq({guess!r}) sets the rows between to NaN, which is missing data)"
         )
-    return expected
+    return expected, to_offset(guess)
 
 
-def continued(index: pd.Index | None, steps: int) -> pd.Index:
-    """Return the next `steps` times of a regular index."""
+def continued(index: pd.Index | None, steps: int, freq: Any) -> pd.Index:
+    """Return the next `steps` times of a regular index of a frequency."""
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(index[-1] + 1, periods=steps, freq=index.freq, name=index.name)
     if isinstance(index, pd.DatetimeIndex):
-        future = pd.date_range(index[-1], periods=steps + 1, freq=index.freq)[1:]
-        return future.rename(index.name)
+        start, zone = local_clock(index, -1, freq)
+        return time_range(start, freq, zone=zone, periods=steps + 1, name=index.name)[1:]
     assert isinstance(index, pd.RangeIndex)
     start = index[-1] + index.step
     return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
 
 
-def extended(index: pd.Index, steps: int) -> pd.Index:
-    """Return a regular index, followed by its next `steps` times."""
+def extended(index: pd.Index, steps: int, freq: Any) -> pd.Index:
+    """Return a regular index of a frequency, followed by its next `steps` times."""
     n = len(index) + steps
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(index[0], periods=n, freq=index.freq, name=index.name)
     if isinstance(index, pd.DatetimeIndex):
-        return pd.date_range(index[0], periods=n, freq=index.freq, name=index.name)
+        start, zone = local_clock(index, 0, freq)
+        return time_range(start, freq, zone=zone, periods=n, name=index.name)
     assert isinstance(index, pd.RangeIndex)
     return pd.RangeIndex(index.start, index.start + n * index.step, index.step, name=index.name)

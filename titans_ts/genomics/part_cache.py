@@ -41,9 +41,15 @@ class PartCache:
             replace_file(path, text.encode())
 
     def get(self, number: int) -> NDArray[Any] | None:
-        """Return a part, or None if it is not stored."""
+        """Return a part, or None if it is not stored or its file is damaged."""
         path = None if self._folder is None else self._folder / f"part-{number}.npy"
-        return np.load(path) if path is not None and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            part: NDArray[Any] = np.load(path)
+        except (ValueError, EOFError):
+            return None
+        return part
 
     def put(self, number: int, part: NDArray[Any]) -> None:
         """Store a part atomically."""

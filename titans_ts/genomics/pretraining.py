@@ -116,7 +116,18 @@ def pretrain(
 def unfinished_seed(path: str | Path) -> int | None:
     """Return the seed of the unfinished run for `path`, or None without such a run."""
     note = _unfinished(path) / "run.json"
-    return int(json.loads(note.read_text())["seed"]) if note.is_file() else None
+    return int(_read_note(note)["seed"]) if note.is_file() else None
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        request: dict[str, Any] = json.loads(note.read_text())
+        int(request["seed"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(
+            f"{str(note)!r} of an unfinished run is damaged ({error}); delete its folder"
+        ) from error
+    return request
 
 
 def _unfinished(path: str | Path) -> Path:
@@ -127,9 +138,11 @@ def _unfinished(path: str | Path) -> Path:
 def _same_run(folder: Path, request: dict[str, Any]) -> None:
     """Raise ValueError if a folder has an unfinished run with other arguments."""
     note, text = folder / "run.json", json.dumps(request, indent=1, sort_keys=True)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; it must be free for the unfinished run")
     trained = (folder / LAST_CHECKPOINT).exists()
     if trained and note.exists() and note.read_text() != text:
-        before, now = json.loads(note.read_text()), json.loads(text)
+        before, now = _read_note(note), json.loads(text)
         other = ", ".join(name for name in now if before.get(name) != now[name])
         raise ValueError(
             f"{str(folder)!r} has an unfinished run, from which this one differs in: {other}; delete the "

@@ -128,13 +128,13 @@ class SlidingWindowAttention(_Attention):
     def _attend_one(self, q: Tensor, pairs: Tensor, filled: Tensor) -> Tensor:
         """Attend with one query: keys are rotated relative to it, so the query is not rotated."""
         size, counts = self.cache_size, filled.tolist()
-        past = max(counts)  # skip cache entries that are empty in every sample
+        past = max(counts, default=0)  # skip cache entries that are empty in every sample
         k, v = pairs[:, :, :, size - past :].unbind(1)
         n_persistent = pairs.shape[3] - size - 1
         cos, sin = _relative_turns(size, n_persistent, q.shape[-1], q.dtype, q.device)
         k = rotate(k, cos[size - past :], sin[size - past :])
         sight = None
-        if min(counts) < past:
+        if min(counts, default=past) < past:
             missing = (past - filled).to(q.device)[:, None, None, None]
             sight = torch.arange(k.shape[2], device=q.device) >= missing
         return _attention(q, k, v, sight)
@@ -147,7 +147,7 @@ class SlidingWindowAttention(_Attention):
         past, block = size, min(length, size + 1)
         n_blocks = -(-length // block)
         if n_blocks == 1:
-            past = max(counts)  # skip cache entries that are empty in every sample
+            past = max(counts, default=0)  # skip cache entries that are empty in every sample
             seen = stream[:, :, :, size - past :] if past else new
             q, seen = q[:, :, None], seen[:, :, :, None]
         else:
@@ -167,7 +167,7 @@ class SlidingWindowAttention(_Attention):
         place = torch.arange(past + block, device=q.device)
         reach = place[past:, None] - place
         sight = (reach >= 0) & (reach <= size)  # [block, past + block]
-        if min(counts) < past:  # some cache entries are empty
+        if min(counts, default=past) < past:  # some cache entries are empty
             alike = min(counts) == max(counts)  # then all samples share one mask
             shape = (1, 1, n_blocks) if alike else q.shape[:3]
             missing = (past - filled[: shape[0]]).to(q.device)

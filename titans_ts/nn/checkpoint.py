@@ -14,7 +14,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from titans_ts.config import from_dict, to_dict
-from titans_ts.datasets.atomic import atomic_directory, replace_file
+from titans_ts.datasets.atomic import atomic_directory, replace_file, restore_directory
 from titans_ts.nn.migration import FORMAT, upgrade, upgrade_tensors
 from titans_ts.nn.state import flatten_state, unflatten_state
 
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
+_COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of a module's weights."""
 
 State = TypeVar("State")
 Model = TypeVar("Model", bound=nn.Module)
@@ -55,6 +57,7 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
         If `path` exists and is not a saved model.
     """
     path = Path(path)
+    restore_directory(path)
     check_replaceable(path)
     payload = _serialise(tensors)
     header = {"format": FORMAT, "sha256": _digest(config, payload)}
@@ -73,7 +76,12 @@ def _serialise(tensors: dict[str, Tensor]) -> bytes:
     # Copies, because safetensors rejects tensors that share memory: at a chunk boundary, the anchor and
     # the weights do.
     form = torch.contiguous_format
-    return save({k: v.detach().cpu().clone(memory_format=form) for k, v in tensors.items()})
+    return save(
+        {
+            k.replace(_COMPILED, ""): v.detach().cpu().clone(memory_format=form)
+            for k, v in tensors.items()
+        }
+    )
 
 
 def _digest(config: dict[str, Any], payload: bytes) -> str:
@@ -92,7 +100,7 @@ def _replaceable(path: Path) -> bool:
         return False
     try:
         return "format" in json.loads((path / _CONFIG).read_text())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -112,6 +120,8 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         If the model was truncated, changed, or written by a newer version.
     """
     path = Path(path)
+    if not path.exists():
+        restore_directory(path)
     for name in (_CONFIG, _TENSORS):
         if not (path / name).is_file():
             raise FileNotFoundError(f"path {str(path)!r} has no {name}; give a saved model")
@@ -119,7 +129,7 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     try:
         config = json.loads((path / _CONFIG).read_text())
         version, digest = config.pop("format"), config.pop("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{damaged}: {_CONFIG} cannot be read ({error}); save it again") from error
     if not isinstance(version, int) or version > FORMAT:
         raise ValueError(
@@ -128,7 +138,31 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     payload = (path / _TENSORS).read_bytes()
     if _digest(config, payload) != digest:
         raise ValueError(f"{damaged}: it was truncated or changed; save it again")
-    return upgrade(config, version), upgrade_tensors(load(payload), version)
+    try:
+        tensors = load(payload)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{damaged}: {_TENSORS} cannot be read ({error}); save it again"
+        ) from error
+    for name, tensor in tensors.items():
+        if name.startswith("model.") and not tensor.isfinite().all():
+            raise ValueError(f"{damaged}: {name!r} has weights that are not finite; save it again")
+    _check_sizes(config, len(tensors), damaged)
+    return upgrade(config, version), upgrade_tensors(tensors, version)
+
+
+def _check_sizes(config: Any, n_tensors: int, damaged: str) -> None:
+    """Raise a ValueError if a configuration names more layers than there are tensors.
+
+    To create them would take all memory, before their weights are found to be missing.
+    """
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_sizes(value, n_tensors, damaged)
+        elif name in ("n_layers", "depth") and isinstance(value, int) and value > n_tensors:
+            raise ValueError(
+                f"{damaged}: {name} is {value}, but it has {n_tensors} tensors; save it again"
+            )
 
 
 def save_model(path: str | Path, model: nn.Module) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
+import signal
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -66,12 +71,18 @@ def train(
 
     Raises
     ------
+    KeyboardInterrupt
+        On SIGINT (Ctrl-C). SIGTERM ends the process, as it does outside of training.
+    ValueError
+        If the checkpoint in `resume` is damaged.
     FloatingPointError
         If the loss becomes NaN or infinite. A step with a finite loss whose gradient is not finite is
         skipped, with a warning at the end.
     """
     # Importing Lightning takes seconds, so nothing else in the package does it.
     import lightning.pytorch as pl
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from titans_ts.training.callbacks import BestWeights, EpochCheckpoint
     from titans_ts.training.module import TrainingModule
@@ -89,19 +100,32 @@ def train(
             "logger": False,
             "enable_checkpointing": False,
             "enable_model_summary": False,
-            "enable_progress_bar": progress_bar,
+            "enable_progress_bar": progress_bar and _can_draw(),
             "num_sanity_val_steps": 0,
             "callbacks": callbacks,
         }
+        if not _has_folder():  # Lightning asks for it, although it writes nothing
+            settings["default_root_dir"] = tempfile.gettempdir()
+        if not {"strategy", "num_nodes"} & options.keys():
+            # one process, also under a scheduler (Slurm) that starts several which do not train together
+            settings["plugins"] = [LightningEnvironment()]
         last = None
         if resume is not None:
             resume.mkdir(parents=True, exist_ok=True)
             callbacks.append(checkpoint := EpochCheckpoint(resume / LAST_CHECKPOINT, generator))
-            last = str(checkpoint.path) if checkpoint.path.exists() else None
+            if checkpoint.path.exists():
+                _check_readable(checkpoint.path)
+                last = str(checkpoint.path)
         trainer = pl.Trainer(**settings | options)
         module = TrainingModule(model, loss, config)
         try:
             trainer.fit(module, training, validation, ckpt_path=last)
+        except SIGTERMException:  # a SystemExit whose status is 0
+            _end_by_sigterm()
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
         except LinAlgError as error:  # the memory's weights are not finite
             raise FloatingPointError(f"training diverged: {error}; lower learning_rate") from error
     if module.n_skipped:
@@ -114,6 +138,42 @@ def train(
         model.load_state_dict(best.weights)
     model.float().eval()  # a `precision` among the options may have changed it
     return best.history
+
+
+def _check_readable(checkpoint: Path) -> None:
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{str(checkpoint)!r} is a damaged checkpoint ({reason}); delete its folder to begin again"
+        ) from error
+
+
+def _can_draw() -> bool:
+    """Return whether the characters of a progress bar can be written to the terminal or file."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            "\u2022\u2501\u2588".encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _has_folder() -> bool:
+    """Return whether the current folder still exists."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _end_by_sigterm() -> NoReturn:
+    """End the process as the signal does; a handler of the user's own has already been called."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager

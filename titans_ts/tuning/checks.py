@@ -37,6 +37,13 @@ def check_search(search: TitansSearch) -> None:
     if search.timeout is not None and not search.timeout > 0:
         raise ValueError(f"timeout is {search.timeout!r}; it must be a positive number of seconds")
     check_sampler(search.sampler)
+    if search.n_jobs is not None and (
+        not isinstance(plain(search.n_jobs), int) or not search.n_jobs
+    ):
+        raise ValueError(
+            f"n_jobs is {search.n_jobs!r}; give a number of processes, -1 for all processors, or None "
+            "for 1"
+        )
     if isinstance(search.storage, InMemoryStorage) and (search.n_jobs or 1) != 1:
         raise ValueError(
             f"storage is in memory and n_jobs is {search.n_jobs}, but other processes cannot open it; "

@@ -25,6 +25,7 @@ from sklearn.utils import _safe_indexing, indexable
 from titans_ts.estimator import TitansEstimator
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.parse import read_panel
+from titans_ts.forecasting.time_values import as_times
 from titans_ts.genomics.parse import check_target
 
 __all__ = ["Fold", "final_step", "fingerprint", "forecast_folds", "sequence_folds"]
@@ -210,10 +211,9 @@ def _item_and_time(
             items = pd.factorize(X[forecaster.item_id])[0] if long else items
     if time is None or not (long or forecaster.freq not in _ROWS):
         return items, rows
+    time = pd.Index(as_times(pd.Series(time), f"column {forecaster.timestamp!r}"))
     if isinstance(time, pd.PeriodIndex):
         time = time.to_timestamp()
-    elif time.dtype.kind not in "Miu":
-        time = pd.to_datetime(time)
     if forecaster.freq in _ROWS:
         return items, np.unique(time, return_inverse=True)[1]
     ordered = pd.Series(

@@ -58,6 +58,10 @@ def wait_until_initialised(study: optuna.Study) -> None:
         sleep(0.1)
 
 
+_TAKER = "taker "
+"""Prefix of an attribute of a trial: a process that tried to take it."""
+
+
 class SharedStudy:
     """Waiting trials, owners and heartbeats around an Optuna study.
 
@@ -110,9 +114,13 @@ class SharedStudy:
         """
         self._view.turn = trials = self.trials() if trials is None else trials
         for waiting in sorted(_in_state(trials, TrialState.WAITING), key=first_number):
+            note = self._storage.set_trial_user_attr
             try:
+                # before it is taken, so that it has a name if this process dies in between
+                note(waiting._trial_id, _TAKER + _me(), this_process())
                 if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
                     return self._begin(waiting)
+                note(waiting._trial_id, _TAKER + _me(), None)  # another process has it
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue  # another process has taken it, and has finished
         return None
@@ -204,8 +212,13 @@ class SharedStudy:
             self._enqueue(params, attributes)
 
     def _is_stale(self, trial: FrozenTrial) -> bool:
-        if is_gone(trial.user_attrs.get("owner")):
-            return True
+        if "owner" in trial.user_attrs:
+            if is_gone(trial.user_attrs["owner"]):
+                return True
+        else:  # one of those that tried to take it has it, and has not written so yet
+            takers = [v for k, v in trial.user_attrs.items() if k.startswith(_TAKER) and v]
+            if takers and all(map(is_gone, takers)):
+                return True
         count, now = trial.user_attrs.get("heartbeat", 0), monotonic()
         last, since = self._heartbeats.get(trial.number, (None, now))
         if last != count or trial.number not in self._heartbeats:
@@ -240,6 +253,11 @@ class _RetryView(optuna.Study):
 
     def stop(self) -> None:
         """Do nothing if a sampler has tried every value: a study ends after its enqueued trials."""
+
+
+def _me() -> str:
+    owner = this_process()
+    return f"{owner['pid']} {owner['started']}"
 
 
 def first_number(trial: FrozenTrial) -> int:

@@ -12,7 +12,11 @@ from typing import TypeAlias
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import (
+    JournalFileBackend,
+    JournalFileOpenLock,
+    JournalFileSymlinkLock,
+)
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,7 +42,7 @@ def open_storage(storage: StorageLike) -> BaseStorage:
     Raises
     ------
     ValueError
-        If it is none of these, or a URL that cannot be opened.
+        If it is none of these, or a URL or a file that cannot be opened.
     """
     if storage is None:
         return optuna.storages.InMemoryStorage()
@@ -51,9 +55,45 @@ def open_storage(storage: StorageLike) -> BaseStorage:
         )
     if "://" in str(storage):
         return _open_database(str(storage))
-    # the default lock is a symbolic link, which few users of Windows may make
-    lock = JournalFileOpenLock(str(storage)) if os.name == "nt" else None
-    return JournalStorage(JournalFileBackend(str(storage), lock))
+    return _open_journal(str(storage))
+
+
+def _open_journal(path: str) -> JournalStorage:
+    try:
+        if not path:
+            raise FileNotFoundError("it has no name")
+        # the default lock is a symbolic link, which few users of Windows may make
+        lock = (JournalFileOpenLock if os.name == "nt" else JournalFileSymlinkLock)(path)
+        _drop_unfinished_line(path, lock)
+        return JournalStorage(JournalFileBackend(path, lock))
+    except (OSError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"storage is {path!r}, which cannot be opened: {reason} (delete a damaged journal, or name "
+            "another file)"
+        ) from error
+
+
+def _drop_unfinished_line(path: str, lock: JournalFileOpenLock | JournalFileSymlinkLock) -> None:
+    """Cut a journal after its last whole line: a process may have been killed while it wrote."""
+    if not os.path.exists(path) or _is_whole(path):
+        return
+    lock.acquire()
+    try:
+        if not _is_whole(path):  # or the process that wrote it has gone on
+            with open(path, "rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _is_whole(path: str) -> bool:
+    """Return whether a journal ends with a whole line."""
+    with open(path, "rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _open_database(url: str) -> RDBStorage:

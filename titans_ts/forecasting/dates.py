@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from titans_ts.forecasting.frequency import guess_frequency
+from titans_ts.forecasting.time_ranges import time_range
 
 __all__ = ["CLOCK", "read_dates"]
 
@@ -24,7 +25,8 @@ def read_dates(column: pd.Series, say: Callable[[str], None]) -> pd.Series | Non
     Parameters
     ----------
     column : Series
-        Text, dates, or whole numbers: YYYYMMDD, or seconds or milliseconds since 1970.
+        Text, dates, or whole numbers: YYYYMMDD, YYYYMM or YYYY at regular steps, or seconds or
+        milliseconds since 1970.
     say : callable
         Receives one line for every assumption.
 
@@ -58,6 +60,10 @@ def _from_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series | 
     if low >= 19_000_101 and high <= 21_001_231:
         dates = pd.to_datetime(column.astype("string"), format="%Y%m%d", errors="coerce")
         return dates if dates.notna().all() else None
+    periods = _from_periods(column)
+    if periods is not None:
+        say(f"column {column.name!r} is taken as {'years' if high < 10_000 else 'months'}")
+        return periods
     for unit, scale in (("s", 1), ("ms", 1000)):
         if 3e8 * scale <= low and high <= 4.2e9 * scale and column.is_monotonic_increasing:
             say(f"column {column.name!r} is taken as {unit} since 1970")
@@ -65,10 +71,31 @@ def _from_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series | 
     return None
 
 
+def _from_periods(column: pd.Series) -> pd.Series | None:
+    """Read years from 1500 to 2500, or months as YYYYMM, that follow one another at equal steps."""
+    number = column.astype("Int64")
+    if len(number) < 3 or number.isna().any():
+        return None
+    months = number * 12
+    form = "%Y"
+    if number.min() > 10_000:
+        year, month, form = number // 100, number % 100, "%Y%m"
+        if not month.between(1, 12).all():
+            return None
+        months = year * 12 + month - 1
+    steps = months.diff().dropna()
+    if not months.between(1500 * 12, 2500 * 12).all() or (steps != steps.iloc[0]).any():
+        return None
+    return pd.to_datetime(number.astype("string"), format=form) if steps.iloc[0] > 0 else None
+
+
 def _from_parts(text: pd.Series, match: re.Match[str]) -> pd.Series:
     """Read dates of three numbers: of all orders that read most cells, take the regular one."""
     first, separator, last = match.group(1, 2, 3)
     if len(first) == 4:
+        dates = _from_text(text)  # also if some cells have a time of day, and others none
+        if separator == "-" and dates.notna().sum() == text.notna().sum():
+            return dates
         orders = ["%Y{}%m{}%d"]
     elif len(last) == 4:
         orders = ["%m{}%d{}%Y", "%d{}%m{}%Y"]
@@ -102,7 +129,7 @@ def _is_regular(dates: pd.Series) -> bool:
     freq = guess_frequency(stamps)
     if freq is None:
         return False
-    return len(pd.date_range(stamps[0], stamps[-1], freq=freq).union(stamps)) < 1.2 * len(stamps)
+    return len(time_range(stamps[0], freq, end=stamps[-1]).union(stamps)) < 1.2 * len(stamps)
 
 
 def _from_text(text: pd.Series) -> pd.Series:

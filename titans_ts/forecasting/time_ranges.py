@@ -1,0 +1,84 @@
+"""Ranges of times, also where the clocks change at the time of a step.
+
+In a time zone, steps of a day or more follow the local clock. In some zones the clocks change at
+midnight: a day then has no midnight, or two. Such a step begins at the first time that exists, or at the
+first of the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+
+__all__ = ["local_clock", "time_range"]
+
+
+def time_range(
+    start: pd.Timestamp,
+    freq: Any,
+    *,
+    zone: Any = None,
+    periods: int | None = None,
+    end: pd.Timestamp | None = None,
+    name: Any = None,
+) -> pd.DatetimeIndex:
+    """Return the times of a frequency from `start` on, in its unit.
+
+    Parameters
+    ----------
+    start : Timestamp
+        The first time, in a time zone or not.
+    freq : str or offset
+        The distance of two times.
+    zone : tzinfo or str, optional
+        The zone of a `start` that is a time of the local clock, as :func:`local_clock` returns it.
+    periods : int, optional
+        Number of times.
+    end : Timestamp, optional
+        The end of the range, in the zone if there is one. Give it or `periods`.
+    name : optional
+        The name of the index.
+
+    Examples
+    --------
+    >>> start = pd.Timestamp("2024-09-07", tz="America/Santiago")
+    >>> [str(time) for time in time_range(start, "D", periods=3)]
+    ['2024-09-07 00:00:00-04:00', '2024-09-08 01:00:00-03:00', '2024-09-09 00:00:00-03:00']
+    """
+    options: dict[str, Any] = {"periods": periods, "freq": freq, "unit": start.unit, "name": name}
+    zone = start.tz if zone is None else zone
+    if zone is None or not _by_clock(freq):
+        return pd.date_range(start, end, **options)
+    stop = None if end is None else end.tz_convert(zone).tz_localize(None)
+    clock = pd.date_range(start.tz_localize(None), stop, **options)
+    times = clock.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    if not times.hasnans:
+        return pd.DatetimeIndex(times, freq=freq, name=name) if len(times) else times
+    first = np.ones(len(clock), bool)  # of two times, the one before the clocks go back
+    return clock.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+
+
+def local_clock(index: pd.DatetimeIndex, row: int, freq: Any) -> tuple[pd.Timestamp, Any]:
+    """Return where :func:`time_range` begins for it to continue a row: `start` and `zone`.
+
+    A row that stands right after the clocks went forward may stand for the missing time before it; it
+    gets the usual time of day of the index. Steps of less than a day continue the time itself.
+    """
+    time = index[row]
+    if time.tz is None or not _by_clock(freq):
+        return time, None
+    clock, second = time.tz_localize(None), pd.Timedelta(1, "s")
+    if clock - (time - second).tz_localize(None) > second:
+        local = index.tz_localize(None)
+        usual = (local - local.normalize()).min()
+        clock = min(clock, (clock.normalize() + usual).as_unit(index.unit))
+    return clock, index.tz
+
+
+def _by_clock(freq: Any) -> bool:
+    """Return whether steps of a frequency follow the local clock, and not the time that passes."""
+    offset = to_offset(freq)
+    return isinstance(offset, pd.offsets.Day) or not isinstance(offset, pd.offsets.Tick)
