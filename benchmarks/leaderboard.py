@@ -8,17 +8,26 @@ One forecast an item, from all rows of its `train` part. MASE is that of the med
 of a seasonal naive forecast of the train part; the weighted quantile loss (WQL) is over the levels .1 to
 .9. A model's score is the geometric mean over the sets of its figure divided by that of the seasonal
 naive forecast, which must be the published one. "default" is `TitansForecaster` with its defaults, fitted
-to the set, and its controls are fitted in the same run. "simple alone" has a network of one epoch without
-backbone, which hardly takes part in the blend, and "network alone" is not blended; `--ablation` leaves
-out or changes one part of that network after the other. The data are in `$TITANS_TS_DATA`.
+to the set, and its controls are fitted in the same run. In "write off", "attention alone" and "no
+backbone", the pretrained model in the blend is the same kind of control as the network: `--pretrained`
+is the folder with those that `pretrain_series.py` wrote (swa, none); without it, the network alone is
+another one in the last two. "simple alone" has a network of one epoch without backbone, which hardly
+takes part in the blend, and "network alone" is not blended; `--ablation` leaves out or changes one part
+of that network after the other. The data are in `$TITANS_TS_DATA`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -29,18 +38,30 @@ from record import data_file, record, recorded, replaced
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import load_dataset
+from titans_ts.forecasting import pretrained
 from titans_ts.forecasting.baselines import seasonal_naive
+from titans_ts.forecasting.blend import FORECASTERS, ZERO_SHOT
 from titans_ts.forecasting.metrics import (
     mean_absolute_scaled_error,
     seasonal_error,
     weighted_quantile_loss,
 )
+from titans_ts.nn.checkpoint import load_model
+from titans_ts.nn.memory_use import write_off
+from titans_ts.nn.series.zero_shot import ZeroShotModel
 
 LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+NOT_PRETRAINED = [name for name in FORECASTERS if name != ZERO_SHOT]
 MODELS: dict[str, dict[str, Any]] = {
     "default": {},
     **CONTROLS,
-    "simple alone": {"n_layers": 0, "max_epochs": 1},
+    "fast": {"preset": "fast"},
+    "zero-shot": {"preset": "zero-shot"},
+    **{f"zero-shot, {name}": {"preset": "zero-shot"} for name in CONTROLS},
+    "not pretrained": {"blend": NOT_PRETRAINED},
+    "not pretrained, no backbone": {"blend": NOT_PRETRAINED, "n_layers": 0},
+    "simple and pretrained": {"n_layers": 0, "max_epochs": 1},
+    "simple alone": {"blend": NOT_PRETRAINED, "n_layers": 0, "max_epochs": 1},
     "network alone": {"blend": False},
 }
 PARTS = {
@@ -117,6 +138,21 @@ def naive(data: Set) -> NDArray[np.float64]:
     return np.repeat(np.stack(last), len(LEVELS), 2)
 
 
+@contextmanager
+def pretrained_control(name: str, folder: Path | None) -> Iterator[None]:
+    """Let the blend use the control `name` of the pretrained model, if it is one."""
+    kind = {"attention alone": "swa", "no backbone": "none"}.get(name.removeprefix("zero-shot, "))
+    if name in ("write off", "zero-shot, write off"):
+        with write_off(pretrained.pretrained_model()):
+            yield
+    elif folder is not None and kind is not None:
+        model = load_model(folder / kind / "model", ZeroShotModel)
+        with mock.patch.object(pretrained, "pretrained_model", return_value=model):
+            yield
+    else:
+        yield
+
+
 def fitted(data: Set, options: dict[str, Any], seed: int) -> TitansForecaster:
     """Fit a model to the train part."""
     forecaster = TitansForecaster(
@@ -189,6 +225,7 @@ def main() -> None:
         "--models", nargs="+", default=list(MODELS), choices=[*MODELS, *PARTS], metavar="MODEL"
     )
     parser.add_argument("--ablation", action="store_true", help="the network and its parts, alone")
+    parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="pretrained controls")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="leaderboard", help="file of the results")
@@ -209,12 +246,13 @@ def main() -> None:
                 if model == NAIVE:
                     quantiles = naive(data)
                 else:
-                    quantiles = forecasts(fitted(data, (MODELS | PARTS)[model], seed), data)
+                    with pretrained_control(model, args.pretrained):
+                        quantiles = forecasts(fitted(data, (MODELS | PARTS)[model], seed), data)
                 row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
                 row["seconds"] = round(time.process_time() - start, 1)
                 print(json.dumps(row), flush=True)
                 rows = replaced(rows, row, ("set", "model", "seed"))
-        command = f"python benchmarks/leaderboard.py --seeds {args.seeds} --threads {args.threads}"
+        command = shlex.join(["python", "benchmarks/leaderboard.py", *sys.argv[1:]])
         record(args.name, command, rows)
     print(table(rows))
 

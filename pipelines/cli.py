@@ -174,7 +174,12 @@ def _run(
     )
     job = run_forecast(frame, forecaster, season_length=season_length)
     model = forecaster.model_.config
-    typer.echo(f"a forecast reads {model.context_length} steps, {model.patch_length} in a token")
+    if forecaster.history_:
+        typer.echo(
+            f"a forecast reads {model.context_length} steps, {model.patch_length} in a token"
+        )
+    else:
+        typer.echo("forecasts of the pretrained model; nothing was fitted")
     typer.echo(
         f"\nmean absolute error of {job.n_windows} forecasts of {len(job.forecast)} steps "
         f"in the held-out tail (season of {job.season_length}):\n"

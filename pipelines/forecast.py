@@ -92,9 +92,10 @@ def run_forecast(
     forecaster.fit(frame.iloc[:n_train])
     forecaster.set_history(frame)
 
-    before = max(forecaster.model_.config.context_length, season_length)
+    rows = forecaster.model_.config.context_length, forecaster.predictor.blend_rows
+    before = max(*rows, season_length)
     backtest = forecaster.backtest(
-        frame.iloc[n_train - before :],
+        frame.iloc[max(0, n_train - before) :],
         stride=1,
         n_windows=n_test - horizon + 1,
         season_length=season_length,

@@ -83,7 +83,8 @@ TimeLimit = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="Networks of a forecaster: fast (a tenth of the time), default, or best (the better of two)."
+        help="Networks to train: zero-shot (none), fast (a tenth of the time), default, or best (the "
+        "better of two)."
     ),
 ]
 

@@ -390,6 +390,7 @@ class Candidate(NamedTuple):
 
 
 PRESETS: dict[str, tuple[Candidate, ...]] = {
+    "zero-shot": (),
     "fast": (Candidate(0, 320),),
     "default": (Candidate(),),
     # the first is that of the default, so the one that is kept has no larger validation loss

@@ -75,7 +75,7 @@ Tokens: TypeAlias = Literal["patch", "joint", "variate", "mixed"]
 OutputName: TypeAlias = Literal["quantiles", "normal", "student_t", "negative_binomial"]
 """Outputs of a forecaster: keys of `titans_ts.nn.OUTPUTS`."""
 
-PresetName: TypeAlias = Literal["fast", "default", "best"]
+PresetName: TypeAlias = Literal["zero-shot", "fast", "default", "best"]
 """How much a forecaster trains: keys of `titans_ts.config.PRESETS`."""
 
 ScalerName: TypeAlias = Literal["standard", "robust", "mean", "asinh", "none"]

@@ -298,10 +298,31 @@ def test_without_quantiles_or_a_validation_part():
     assert forecaster.predict_quantiles().shape == (H, 0)
     assert not forecaster.blend_.empty
     none = small(blend=True, training_options={"validation_fraction": 0}).fit(monthly())
-    assert none.blend_.empty
+    assert none.blend_["weight"].to_dict() == {"titans": 0.2, "pretrained": 0.8}
+    assert none.blend_["loss"].isna().all()
     assert np.isfinite(none.predict()).all(None)
+    names = ["theta", "linear"]  # nothing tells their weights
+    options = {"validation_fraction": 0}
+    assert small(blend=names, training_options=options).fit(monthly()).blend_.empty
 
 
 def test_blend_is_a_switch():
-    with pytest.raises(ValueError, match="blend is 'no'; give True or False"):
+    with pytest.raises(ValueError, match="blend is 'no'; give True, False or some of"):
         small(blend="no").fit(monthly())
+
+
+def test_some_forecasters_can_be_chosen(tmp_path):
+    names = ["pretrained", "theta"]
+    fitted = TitansForecaster(
+        12, blend=names, n_layers=0, max_epochs=1, random_state=0, progress_bar=False
+    ).fit(monthly())
+    assert list(fitted.blend_.index) == ["titans", *names]
+    fitted.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict_quantiles(), fitted.predict_quantiles())
+
+
+@pytest.mark.parametrize("wrong", ["theta", ["thetas"], [1], [["theta"]], 3, None])
+def test_names_that_are_not_forecasters_are_refused(wrong):
+    with pytest.raises(ValueError, match="blend is .*; give True, False or some of"):
+        TitansForecaster(12, blend=wrong, progress_bar=False).fit(monthly())

@@ -1,10 +1,10 @@
-"""A blend of the network's forecasts with simple ones, by weights that held-out rows decide."""
+"""A blend of the network's forecasts with simple and pretrained ones, weighted by held-out rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,15 @@ from titans_ts.forecasting.baselines import drift, seasonal_naive
 from titans_ts.forecasting.linear import fit_linear, linear_forecast
 from titans_ts.forecasting.metrics import observed_mean, quantile_loss, seasonal_error
 from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.pretrained import PRETRAINED, at_levels, pretrained_quantiles
 from titans_ts.forecasting.smoothing import exponential_smoothing
 from titans_ts.forecasting.theta import theta
 
 __all__ = [
+    "FORECASTERS",
     "NETWORK",
     "SIMPLE",
+    "ZERO_SHOT",
     "Blend",
     "Errors",
     "fit_blend",
@@ -33,8 +36,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-NETWORK, LINEAR = "titans", "linear"
-"""Names of the network's forecast, and of a linear map's of the network's context."""
+NETWORK, LINEAR, ZERO_SHOT = "titans", "linear", "pretrained"
+"""Names of the network's forecast, of a linear map's of the network's context, and of that of the model
+in the package, which was never fitted to the series."""
 
 _ROWS, _SEASONS = 300, 8
 """The simple forecasters read this number of rows, or this number of seasons if that is more."""
@@ -50,6 +54,10 @@ _DEEP = 0.8
 """A season's naive error, relative to those at the distances around it, is at most this."""
 _LEAST = 0.03
 """Weights below this one are set to zero."""
+_PRIOR = 4.0
+"""Weight of the pretrained model before any evidence, where every other forecaster has 1."""
+_STRENGTH = 0.05
+"""How strongly weights are drawn towards these at least: items of a panel share what happens to them."""
 _GRID = np.linspace(0.01, 0.99, 99)
 """Levels at which the distribution of a simple forecaster's errors is kept."""
 _FURTHEST = 50.0
@@ -101,6 +109,10 @@ SIMPLE: dict[str, Callable[[Array, int, int], Array]] = {
 `[N, H]`. Every series has an observed value; a forecast that a series does not allow is NaN."""
 
 
+FORECASTERS = (ZERO_SHOT, LINEAR, *SIMPLE)
+"""Names of all forecasters that the network can be blended with."""
+
+
 class Errors(NamedTuple):
     """The distribution of a simple forecaster's errors, in usual differences of a series."""
 
@@ -131,76 +143,125 @@ class Errors(NamedTuple):
         return np.asarray(self.size * self.shape.mean())
 
 
-class _Part(NamedTuple):
-    """A simple forecast of n items, with its weight in the blend."""
+class _Part(Protocol):
+    """A forecast of n items, which is NaN where there is none."""
 
-    weight: float
+    def mean(self) -> Array:
+        """Return the means, `[n, H, C]`."""
+
+    def quantiles(self, levels: Any) -> Array:
+        """Return quantiles `[n, H, C, Q]` at levels `[Q]` or `[n, H, C, Q]`."""
+
+
+class _SimplePart(NamedTuple):
+    """A simple forecast with the errors that it usually has."""
+
     forecast: Array
-    """`[n, H, C]`; NaN where there is none."""
+    """`[n, H, C]`."""
+    usual: Array
+    """The usual difference of every series, `[n, 1, C]`."""
     errors: Errors
+
+    def mean(self) -> Array:
+        return self.forecast + self.usual * self.errors.mean[:, None]
+
+    def quantiles(self, levels: Any) -> Array:
+        return self.forecast[..., None] + self.usual[..., None] * self.errors.at(levels)
+
+
+class _PretrainedPart(NamedTuple):
+    """A forecast of the pretrained model, which has its own quantiles."""
+
+    own: Array
+    """`[n, H, C, 9]`."""
+    name: str
+    """Which model."""
+
+    def mean(self) -> Array:
+        return np.asarray(self.own.mean(-1))
+
+    def quantiles(self, levels: Any) -> Array:
+        return at_levels(self.own, levels, self.name)
 
 
 @dataclass(frozen=True)
-class _Simple:
-    """The simple forecasts of a blend."""
+class _Parts:
+    """The forecasts of a blend beside the network's."""
 
     share: float
     """The network's weight."""
-    usual: Array
-    """The usual difference of every series, `[n, 1, C]`."""
-    parts: list[_Part]
+    parts: list[tuple[float, _Part]]
+    """The others, each with its weight."""
 
     def mean(self, point: Array) -> Array:
-        """Blend the network's means `[n, H, C]` with those of the simple forecasts."""
+        """Blend the network's means `[n, H, C]` with those of the other forecasts."""
         total = self.share * point
-        for weight, forecast, errors in self.parts:
-            mean = forecast + self.usual * errors.mean[:, None]
+        for weight, part in self.parts:
+            mean = part.mean()
             total += weight * np.where(np.isnan(mean), point, mean)
         return total
 
     def quantiles(self, values: Array, levels: Any) -> Array:
-        """Blend the network's quantiles `[n, H, C, Q]` with those of the simple forecasts.
+        """Blend the network's quantiles `[n, H, C, Q]` with those of the other forecasts.
 
         `levels` are those of the quantiles, `[Q]` or `[n, H, C, Q]`.
         """
         total = self.share * values
-        for weight, forecast, errors in self.parts:
-            quantiles = forecast[..., None] + self.usual[..., None] * errors.at(levels)
+        for weight, part in self.parts:
+            quantiles = part.quantiles(levels)
             total += weight * np.where(np.isnan(quantiles), values, quantiles)
         return total
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Weights of the network and of simple forecasters, and the errors of the latter.
+    """Weights of the network and of other forecasters, and the errors of the simple ones.
 
     A quantile of the blend is the weighted mean of the quantiles of its parts.
     """
 
     weights: dict[str, float]
-    """The weight of every part, :data:`NETWORK`, :data:`LINEAR` or a key of :data:`SIMPLE`; their sum
-    is 1."""
+    """The weight of every part, :data:`NETWORK`, :data:`ZERO_SHOT`, :data:`LINEAR` or a key of
+    :data:`SIMPLE`; their sum is 1."""
     losses: dict[str, float]
     """The quantile loss of every forecast on the validation windows, divided by the blend's."""
     errors: dict[str, Errors]
     """The errors of every simple part."""
     season_length: int
     n_rows: int
-    """Number of rows that the simple forecasters read; 0 if there are none."""
+    """Number of rows that the forecasters beside the network read; 0 if there are none."""
     linear: Array | None = None
     """The weights of the linear map, `[L + 1, H]`, if it is a part."""
+    pretrained: str = PRETRAINED
+    """The model that :data:`ZERO_SHOT` is."""
 
-    def forecast(self, past: Array, prediction_length: int) -> _Simple:
-        """Compute the simple forecasts of histories `[n, T, C]`; NaN is missing."""
+    @classmethod
+    def of_pretrained(cls, season_length: int, n_rows: int, network: bool = False) -> Blend:
+        """Return the pretrained model's forecasts from a number of rows, alone or with the network's.
+
+        The weights are those before any evidence, and the losses are not known.
+        """
+        names = [NETWORK, ZERO_SHOT] if network else [ZERO_SHOT]
+        weights = dict(zip(names, _prior(names), strict=True))
+        return cls(weights, {}, {}, season_length, n_rows)
+
+    def forecast(self, past: Array, prediction_length: int) -> _Parts:
+        """Compute the forecasts beside the network's of histories `[n, T, C]`; NaN is missing."""
         series = _by_series(past)
-        form = len(past), past.shape[2], prediction_length
-        parts = []
+        n, _, C = past.shape
+        parts: list[tuple[float, _Part]] = []
+        usual = _usual_difference(series, self.season_length).reshape(n, 1, C)
         for name, errors in self.errors.items():
             found = _forecast(name, series, prediction_length, self.season_length, self.linear)
-            found = np.moveaxis(found.reshape(form), 2, 1)
-            parts.append(_Part(self.weights[name], found, errors))
-        usual = _usual_difference(series, self.season_length).reshape(len(past), 1, -1)
-        return _Simple(self.weights.get(NETWORK, 0.0), usual, parts)
+            found = np.moveaxis(found.reshape(n, C, -1), 2, 1)
+            parts.append((self.weights[name], _SimplePart(found, usual, errors)))
+        if ZERO_SHOT in self.weights:
+            found = pretrained_quantiles(
+                series, prediction_length, self.season_length, self.pretrained
+            )
+            found = found.reshape(n, C, prediction_length, -1).swapaxes(1, 2)
+            parts.append((self.weights[ZERO_SHOT], _PretrainedPart(found, self.pretrained)))
+        return _Parts(self.weights.get(NETWORK, 0.0), parts)
 
     def summary(self) -> str:
         """Tell the weights in a line."""
@@ -324,6 +385,7 @@ def fit_blend(
     season_length: int,
     n_blocks: int,
     learned: tuple[Panel, NDArray[np.int64], int],
+    forecasters: Collection[str] = FORECASTERS,
 ) -> Blend | None:
     """Compute the weights from forecasts of held-out rows.
 
@@ -342,10 +404,13 @@ def fit_blend(
     season_length : int
         Number of steps in a season; 1 for none.
     n_blocks : int
-        Number of forecasts that do not overlap. The fewer they are, the closer to equal the weights.
+        Number of forecasts that do not overlap. The fewer they are, the closer the weights are to those
+        before any evidence.
     learned : tuple
         The panel that a linear map is fitted to, the row after the last one of every item that it
         learns from, and the number of steps that it reads.
+    forecasters : collection of str
+        Which ones may be a part, of :data:`FORECASTERS` (default: all).
 
     Returns
     -------
@@ -363,12 +428,16 @@ def fit_blend(
     if not known.any():
         return None
     series, target, network, unit = series[known], target[known], network[known], unit[known, None]
-    parts, errors = {NETWORK: network}, {}
-    linear = fit_linear(*learned, (series, target))
+    parts, errors, linear = {NETWORK: network}, {}, None
+    if ZERO_SHOT in forecasters:
+        own = at_levels(pretrained_quantiles(series, horizon, season_length), levels)
+        parts[ZERO_SHOT] = np.where(np.isnan(own), network, own)
+    if LINEAR in forecasters:
+        linear = fit_linear(*learned, (series, target))
     for name in (LINEAR, *SIMPLE):
         if season_length == 1 and name.startswith("seasonal"):
             continue  # the same as another one
-        if name == LINEAR and linear is None:
+        if name not in forecasters or (name == LINEAR and linear is None):
             continue
         forecast = _forecast(name, series, horizon, season_length, linear)
         if np.isnan(target - forecast).all():
@@ -380,19 +449,20 @@ def fit_blend(
     scaled = np.clip(scaled / unit[..., None, None], -_FURTHEST, _FURTHEST)  # [N, H, Q, K]
     position = scaled[~np.isnan(target)]  # [n, Q, K]
     position = position[:: -(-len(position) // _POSITIONS)]
-    weights = _weights(position, levels, 1 / n_blocks)
+    strength = max(1 / n_blocks, _STRENGTH)
+    weights = _weights(position, levels, strength, _prior(parts))
     weights[weights < _LEAST] = 0
     weights /= weights.sum()
-    own = max(_loss(position @ weights, levels), 1e-9)  # 0 for a series that stopped changing
-    losses = {name: _loss(position[..., k], levels) / own for k, name in enumerate(parts)}
+    least = max(_loss(position @ weights, levels), 1e-9)  # 0 for a series that stopped changing
+    losses = {name: _loss(position[..., k], levels) / least for k, name in enumerate(parts)}
     chosen = {name: float(w) for name, w in zip(parts, weights, strict=True) if w > 0}
-    kept = {name: errors[name] for name in chosen if name != NETWORK}
+    kept = {name: errors[name] for name in chosen if name in errors}
     return Blend(
         chosen,
         losses,
         kept,
         season_length,
-        length if kept else 0,
+        length if chosen.keys() - {NETWORK} else 0,
         linear if LINEAR in kept else None,
     )
 
@@ -402,23 +472,29 @@ def _loss(distance: Array, levels: tuple[float, ...]) -> float:
     return float(quantile_loss(np.zeros(len(distance)), distance, levels).mean() / 2)
 
 
-def _weights(distance: Array, levels: tuple[float, ...], strength: float) -> Array:
-    """Return the weights `[K]` of least quantile loss, drawn towards equal ones by `strength`.
+def _prior(names: Iterable[str]) -> Array:
+    """Return the weights of forecasters before any evidence."""
+    weights = np.array([_PRIOR if name == ZERO_SHOT else 1.0 for name in names])
+    return np.asarray(weights / weights.sum())
+
+
+def _weights(distance: Array, levels: tuple[float, ...], strength: float, prior: Array) -> Array:
+    """Return the weights `[K]` of least quantile loss, drawn towards `prior` `[K]` by `strength`.
 
     `distance` `[n, Q, K]` are the quantiles of K forecasts less the targets. The loss is relative to that
-    of the best forecast, and `strength` times the weights' divergence from equal ones is added.
+    of the best forecast, and `strength` times the weights' divergence from the prior is added.
     """
-    q, n_parts = np.array(levels), distance.shape[-1]
-    best = min(_loss(distance[..., k], levels) for k in range(n_parts)) or 1.0
+    q = np.array(levels)
+    best = min(_loss(distance[..., k], levels) for k in range(len(prior))) or 1.0
 
     def objective(logits: Array) -> tuple[float, Array]:
         weights = softmax(logits)
         blended = distance @ weights  # [n, Q]
-        divergence = np.log(np.maximum(weights * n_parts, 1e-12))
+        divergence = np.log(np.maximum(weights / prior, 1e-12))
         value = _loss(blended, levels) / best + strength * (weights * divergence).sum()
         slope = np.where(blended > 0, 1 - q, -q) / blended.size / best
         gradient = np.tensordot(slope, distance, 2) + strength * (divergence + 1)
         return value, weights * (gradient - weights @ gradient)
 
-    found = minimize(objective, np.zeros(n_parts), jac=True, method="L-BFGS-B")
+    found = minimize(objective, np.log(prior), jac=True, method="L-BFGS-B")
     return np.asarray(softmax(found.x))

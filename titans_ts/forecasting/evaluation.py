@@ -53,6 +53,10 @@ class ForecasterEvaluation(ForecasterParameters):
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> Any:
         """Train on the windows of a panel."""
 
+    def _ready(self, X: Any, stream: bool = False) -> None:
+        """Raise NotFittedError unless X can be read; with `stream`, it continues what was read."""
+        check_is_fitted(self, "model_")
+
     def score(self, X: SeriesLike, y: object = None) -> float:
         """Return R^2 of the forecasts of every window of X, averaged over the variates and items.
 
@@ -63,7 +67,7 @@ class ForecasterEvaluation(ForecasterParameters):
         y : None
             Ignored.
         """
-        check_is_fitted(self, "model_")
+        self._ready(X)
         config = self.model_.config
         min_rows = config.context_length + config.prediction_length
         return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
@@ -119,7 +123,7 @@ class ForecasterEvaluation(ForecasterParameters):
             if value is not None:
                 check_integer(name, plain(value), 1)
         if refit is None:
-            check_is_fitted(self, "model_")
+            self._ready(X)
             config = self.model_.config
         else:
             config = self.network_config()
@@ -189,7 +193,7 @@ class ForecasterEvaluation(ForecasterParameters):
         TypeError, ValueError
             If X or a parameter cannot be used.
         """
-        check_is_fitted(self, "model_")
+        self._ready(X)
         if memory not in ("series", "network"):
             raise ValueError(f"memory is {memory!r}; choose 'series' or 'network'")
         panel = self.predictor.read(X, 1, self._tail)
@@ -268,7 +272,7 @@ class ForecasterEvaluation(ForecasterParameters):
         >>> int(after.argmax())
         10
         """
-        check_is_fitted(self, "model_")
+        self._ready(X, stream=True)
         panel = self.predictor.read(X, 1, self._tail)
         length = self.model_.config.context_length
         surprise, self._watched = watch(panel, length, self._watched)
@@ -310,7 +314,7 @@ class ForecasterEvaluation(ForecasterParameters):
             `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
             no error, and a missing value has no score.
         """
-        check_is_fitted(self, "model_")
+        self._ready(X)
         parts = {"both": ("error", "surprise")}.get(score, (score,))
         if not set(parts) <= {"error", "surprise"}:
             raise ValueError(f"score is {score!r}; choose 'both', 'error' or 'surprise'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from titans_ts.config import Candidate, ForecasterConfig, ModelOptions, TrainingConfig
-from titans_ts.forecasting.blend import fit_blend, n_windows, season_of
+from titans_ts.forecasting.blend import (
+    FORECASTERS,
+    ZERO_SHOT,
+    Blend,
+    fit_blend,
+    n_rows,
+    n_windows,
+    season_of,
+)
 from titans_ts.forecasting.calibration import Calibration, calibrate, n_scores
 from titans_ts.forecasting.columns import check_counts
 from titans_ts.forecasting.cutoffs import cutoffs, targets, validation_cutoffs
@@ -36,7 +44,7 @@ from titans_ts.training import (
     train,
 )
 
-__all__ = ["FittedForecaster", "fit_forecaster", "resolve_config"]
+__all__ = ["FittedForecaster", "fit_forecaster", "resolve_config", "without_fit"]
 
 _VALIDATION_WINDOWS = 16
 """Number of consecutive windows that validation reads if the state is carried. It forecasts from the last
@@ -44,6 +52,12 @@ one."""
 
 _WINDOWS_OF_BLOCK = 4
 """Number of validation windows in a horizon's length of rows that the blend is fitted to."""
+
+_PRETRAINED_ROWS = 2**13
+"""Number of rows that the pretrained model reads if nothing is fitted."""
+
+_CALIBRATED = 8
+"""Number of horizons that a forecaster without a fit is calibrated on at most."""
 
 _EPOCH_STEPS = 64
 """Largest number of steps in an epoch if training chooses the number of epochs: 640 steps in all. Windows
@@ -85,7 +99,7 @@ def fit_forecaster(
     *,
     candidates: Sequence[Candidate] | None = None,
     validation: Panel | None = None,
-    blend: bool = True,
+    blend: Collection[str] = FORECASTERS,
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> FittedForecaster:
@@ -108,8 +122,8 @@ def fit_forecaster(
         only the first one is trained. A time limit is for all of them. Default: that of `config`.
     validation : Panel, optional
         Its last steps choose the epoch and the blend. Default: the last rows of `panel` are held out.
-    blend : bool
-        Whether to blend the network's forecasts with simple ones (default True). Counts are not blended.
+    blend : collection of str
+        Forecasters that the network's forecasts are blended with (default: all). Counts are not blended.
 
     Raises
     ------
@@ -171,7 +185,7 @@ def fit_forecaster(
     rows: Any = values  # float32, where a panel that was read has float64
     scaled = dataclasses.replace(panel, values=rows)
     if blend and not network.output.counts:
-        predictor = _blended(predictor, panel, scaled, border, validation)
+        predictor = _blended(predictor, panel, scaled, border, validation, blend)
     return FittedForecaster(predictor, history, border, scaled)
 
 
@@ -188,20 +202,70 @@ def _validation_loss(history: list[dict[str, float]]) -> float:
     return min(losses, default=float("inf"))
 
 
+def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -> FittedForecaster:
+    """Return a forecaster whose forecasts are those of the pretrained model; nothing is trained.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series, for its columns and its frequency.
+    config : ForecasterConfig
+        The configuration of a network; its horizon, context and levels count.
+    options : ModelOptions
+        The options that the user set.
+
+    Raises
+    ------
+    ValueError
+        If there are covariates, or the output is not quantiles.
+    """
+    roles = panel.roles
+    covariates = (*roles.past_covariates, *roles.known_covariates, *roles.static_covariates)
+    if covariates:
+        raise ValueError(
+            f"{list(covariates)} are covariates, but the pretrained model reads the targets only; "
+            "leave them out, or fit"
+        )
+    if config.output != "quantiles":
+        raise ValueError(
+            f"output is {config.output!r}, but the pretrained model forecasts quantiles; choose "
+            "'quantiles', or fit"
+        )
+    backbone = dataclasses.replace(config.backbone, n_layers=0)
+    config = dataclasses.replace(
+        config, patch_length=1, patch_stride=1, stateful_windows=0, backbone=backbone
+    )
+    config = resolve_config(config, panel, None, options)
+    first, end = panel.spans.T
+    scales = Scales.fit(panel, rows_within(first, end, len(panel.values)))
+    network = ForecastingModel(config).eval()
+    blend = Blend.of_pretrained(_season_of(panel), _PRETRAINED_ROWS)
+    predictor = PanelPredictor(network, roles, scales, None, blend)
+    values, _ = predictor.scaled(panel)
+    border = np.maximum(end - _CALIBRATED * config.prediction_length, (first + end) // 2)
+    rows: Any = values
+    return FittedForecaster(predictor, [], border, dataclasses.replace(panel, values=rows))
+
+
+def _season_of(panel: Panel) -> int:
+    timed = isinstance(panel.freq, pd.offsets.BaseOffset) and not panel.irregular
+    return season_of(panel, usual_seasons(panel.freq) if timed else None)
+
+
 def _blended(
     predictor: PanelPredictor,
     panel: Panel,
     scaled_panel: Panel,
     border: NDArray[np.int64],
     validation: Panel | None,
+    forecasters: Collection[str],
 ) -> PanelPredictor:
     """Return the predictor with the blend that is best on the held-out rows, or on `validation`.
 
     `scaled_panel` is the panel with its rows scaled.
     """
     config = predictor.config
-    timed = isinstance(panel.freq, pd.offsets.BaseOffset)
-    season_length = season_of(panel, usual_seasons(panel.freq) if timed else None)
+    season_length = _season_of(panel)
     horizon, scaled = config.prediction_length, None
     learned = panel, border, config.context_length
     if validation is not None:
@@ -215,14 +279,25 @@ def _blended(
         ends, cuts = validation_cutoffs(panel, config, border, at_most)
         scaled, panel = scaled_panel.head(ends).values, panel.head(ends)
     if cuts.size == 0:
-        return predictor
+        if ZERO_SHOT not in forecasters:
+            return predictor
+        blend = Blend.of_pretrained(season_length, n_rows(season_length), network=True)
+        return dataclasses.replace(predictor, blend=blend)
     point, quantiles = predictor.rolling(panel, cuts, scaled=scaled)
     levels = config.quantile_levels
     if not levels:  # the mean is all that there is
         quantiles, levels = point[..., None], (0.5,)
     actual = targets(panel, cuts, horizon)
     fitted = fit_blend(
-        panel, cuts, actual, quantiles, levels, season_length, max(1, n_blocks), learned
+        panel,
+        cuts,
+        actual,
+        quantiles,
+        levels,
+        season_length,
+        max(1, n_blocks),
+        learned,
+        forecasters,
     )
     return dataclasses.replace(predictor, blend=fitted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -15,11 +16,12 @@ from tqdm.auto import tqdm
 
 from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
+from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
-from titans_ts.forecasting.fitting import fit_forecaster
+from titans_ts.forecasting.fitting import fit_forecaster, without_fit
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -46,12 +48,14 @@ class TitansForecaster(ForecasterEvaluation):
         hourly series: 336), or two of `prediction_length`, but at most a quarter of the rows, unless a
         season and `prediction_length` need more; :mod:`titans_ts.forecasting.defaults` has the details.
         After the fit, ``model_.config.context_length`` is the number.
-    preset : {"fast", "default", "best"}
-        Which networks are trained. "fast": one without blocks, for about 320 steps, in about a tenth of
-        the default's time. "default": one with 2 blocks, for about 640 steps. "best": the default's
-        and one without blocks for about 1280 steps, of which the one with the smaller validation loss is
-        kept; it takes about a fifth longer than the default. `n_layers` and `max_epochs` win over the
-        preset if they are not None. With `stateful_windows`, every network has blocks.
+    preset : {"zero-shot", "fast", "default", "best"}
+        Which networks are trained. "zero-shot": none; forecasts are those of the pretrained model in the
+        package, see :meth:`from_pretrained`. "fast": one without blocks, for about 320 steps, in about a
+        tenth of the default's time. "default": one with 2 blocks, for about 640 steps. "best": the
+        default's and one without blocks for about 1280 steps, of which the one with the smaller
+        validation loss is kept; it takes a fifth to two thirds longer than the default. `n_layers` and
+        `max_epochs` win over the preset if they are not None. With `stateful_windows`, every network has
+        blocks.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
     d_model, n_heads : int
@@ -81,12 +85,14 @@ class TitansForecaster(ForecasterEvaluation):
         (default): no season. One value per step of the season and variate is learned as persistent memory
         and subtracted from the model's input. A row's position in the season follows from its time or its
         integer index.
-    blend : bool
-        Whether forecasts are blended with those of simple forecasters: a linear map of the context, the
-        last value, drift, seasonal naive, Theta, and exponential smoothing in three forms (default True).
-        The weights are those of the smallest quantile loss on the validation part, and a simple
-        forecaster that does not help there has none. Without a validation part, and for counts, nothing
-        is blended.
+    blend : bool or sequence of str
+        Whether forecasts are blended with those of a pretrained model, which reads the targets only, and
+        of simple forecasters: a linear map of the context, the last value, drift, seasonal naive, Theta,
+        and exponential smoothing in three forms (default True). The weights are those of the smallest
+        quantile loss on the validation part, and a forecaster that does not help there has none. Without
+        a validation part, the pretrained model has four fifths; counts are not blended. Names choose some
+        of the forecasters, for instance ``["pretrained", "theta"]``; they are the index of
+        :attr:`blend_`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -151,9 +157,9 @@ class TitansForecaster(ForecasterEvaluation):
         first look at what :meth:`memory_report` measures: the change of the outputs for some validation
         windows with the memory's write off, in standard deviations of the outputs.
     blend_ : DataFrame
-        Rows: the network ("titans") and the simple forecasters. Columns: `weight` in the forecasts, and
-        `loss`, the quantile loss on the validation part divided by that of the blend. Empty if nothing
-        was blended.
+        Rows: the network ("titans"), the pretrained model and the simple forecasters. Columns: `weight`
+        in the forecasts, and `loss`, the quantile loss on the validation part divided by that of the
+        blend, NaN without such a part. Empty if nothing was blended.
     n_features_in_ : int
         C, number of variates.
     feature_names_in_ : ndarray
@@ -180,6 +186,8 @@ class TitansForecaster(ForecasterEvaluation):
     """
 
     model_: ForecastingModel
+    _from_pretrained = False
+    """Whether X is forecast by the pretrained model, without a fit."""
     _predictor: PanelPredictor
     _tail: Panel
     _unread: NDArray[np.int64]
@@ -217,12 +225,69 @@ class TitansForecaster(ForecasterEvaluation):
         """
         config = self.network_config()
         min_rows = config.context_length + config.prediction_length
+        if not self.candidates():
+            min_rows = 1
         return self.fit_panel(read_panel(X, self.roles, min_rows=min_rows))
+
+    @classmethod
+    def from_pretrained(cls, prediction_length: int = 24, **parameters: Any) -> TitansForecaster:
+        """Return a forecaster that needs no fit: its forecasts are those of a pretrained model.
+
+        The model is a small Titans network in the package, which was trained on random series alone. It
+        reads every variate by itself, up to 8192 rows of it, with missing values, and no covariates.
+        :meth:`predict` and the other methods take any series X; without X they continue the last one.
+        :meth:`fit` trains a network as usual, and blends the pretrained model's forecasts with its own.
+
+        Parameters
+        ----------
+        prediction_length : int
+            H, number of steps to forecast (default 24).
+        **parameters
+            Those of the class. `quantile_levels`, `target`, `item_id`, `timestamp` and `freq` count for
+            forecasts without a fit, the others for :meth:`fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> forecaster = TitansForecaster.from_pretrained(8)
+        >>> forecaster.predict(np.sin(np.arange(100) / 4)).shape
+        (8, 1)
+        """
+        self = cls(prediction_length, **parameters)
+        self._from_pretrained = True
+        return self
+
+    def _ready(self, X: Any, stream: bool = False) -> None:
+        if self._from_pretrained and X is not None and not (stream and hasattr(self, "model_")):
+            self._begin(X)
+        super()._ready(X)
+
+    def _begin(self, X: Any) -> None:
+        """Let forecasts follow a series that nothing is fitted to."""
+        windows = not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3
+        panel = read_panel(X[0] if windows else X, self.roles, min_rows=1)
+        self._follow(panel, len(panel.values) if windows else 1)
+
+    def _follow(self, panel: Panel, context_length: int = 1) -> TitansForecaster:
+        """Forecast a panel, or windows of a length, with the pretrained model alone."""
+        if ZERO_SHOT not in self.forecasters():
+            raise ValueError(
+                f"blend is {self.blend!r}, but the pretrained model is a part of the blend; leave it "
+                "True, or fit"
+            )
+        config = dataclasses.replace(self.network_config(panel), context_length=context_length)
+        fitted = without_fit(panel, config, self.options("model_options"))
+        self.model_, self.history_ = fitted.predictor.network, fitted.history
+        self._predictor, self._watched = fitted.predictor, None
+        self._calibration = fitted.calibration(panel) if context_length == 1 else None
+        self._remember(panel, scaled=fitted.scaled.values)
+        return self
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
-        if not isinstance(self.blend, (bool, np.bool_)):
-            raise ValueError(f"blend is {self.blend!r}; give True or False")
+        forecasters = self.forecasters()
+        if not self.candidates():
+            return self._follow(panel)
         config, size = self.network_config(panel), self.batch_size
         if size is None:
             size = default_batch_size(panel.n_targets)
@@ -236,7 +301,7 @@ class TitansForecaster(ForecasterEvaluation):
                 generator,
                 candidates=self.candidates(),
                 validation=validation,
-                blend=self.blend,
+                blend=forecasters,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
             )
@@ -245,7 +310,7 @@ class TitansForecaster(ForecasterEvaluation):
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
-        self._watched = None
+        self._watched, self._from_pretrained = None, False
         self._remember(panel, scaled=fitted.scaled.values)
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
@@ -390,7 +455,7 @@ class TitansForecaster(ForecasterEvaluation):
             As for :meth:`fit`: rows that were not fitted, preceded by one context window. The last 500
             forecasts are used, so repeated calls adapt the intervals.
         """
-        check_is_fitted(self, "model_")
+        self._ready(X)
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.predictor.read(X, L + H, self._tail)
@@ -468,10 +533,14 @@ class TitansForecaster(ForecasterEvaluation):
     def blend_(self) -> pd.DataFrame:
         """Weights and validation losses of the network and of the simple forecasters."""
         blend = self.predictor.blend
-        losses = {} if blend is None else blend.losses
-        weights = [0.0 if blend is None else blend.weights.get(name, 0.0) for name in losses]
-        index = pd.Index(list(losses), name="forecast", dtype=object)
-        return pd.DataFrame({"weight": weights, "loss": list(losses.values())}, index, dtype=float)
+        weights, losses = ({}, {}) if blend is None else (blend.weights, blend.losses)
+        names = list(losses or weights)  # without a validation part, no loss is known
+        columns = {
+            "weight": [weights.get(name, 0.0) for name in names],
+            "loss": [losses.get(name, np.nan) for name in names],
+        }
+        index = pd.Index(names, name="forecast", dtype=object)
+        return pd.DataFrame(columns, index, dtype=float)
 
     @property
     def mean_(self) -> Array:
@@ -492,7 +561,7 @@ class TitansForecaster(ForecasterEvaluation):
         self, X: Any, known_covariates: SeriesLike | None = None
     ) -> tuple[Panel, Tensor | None]:
         """Read and check all that a forecast needs, before anything is computed."""
-        check_is_fitted(self, "model_")
+        self._ready(X)
         panel = self.predictor.read_history(X, self._tail)
         return panel, self.predictor.read_known(known_covariates, panel)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from titans_ts.config import (
     check_integer,
 )
 from titans_ts.estimator import TitansEstimator, plain
+from titans_ts.forecasting.blend import FORECASTERS
 from titans_ts.forecasting.columns import column_names
 from titans_ts.forecasting.defaults import Lengths, default_lengths
 from titans_ts.forecasting.frequency import CYCLES
@@ -55,7 +57,7 @@ class ForecasterParameters(TitansEstimator):
     stateful_windows: int = ForecasterConfig.stateful_windows
     scaler: ScalerName = ForecasterConfig.scaler
     season_length: int = ForecasterConfig.season_length
-    blend: bool = True
+    blend: bool | Sequence[str] = True
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
     output: OutputName = ForecasterConfig.output
     target: ColumnNames = None
@@ -116,10 +118,12 @@ class ForecasterParameters(TitansEstimator):
             levels = (q.item() if isinstance(q, np.generic) else q for q in levels)
             # 0.30000000000000004, of np.linspace, is 0.3
             levels = tuple(round(q, 12) if isinstance(q, float) else q for q in levels)
+        first = next(iter(self.candidates()), None)
+        n_layers = 0 if first is None else first.n_layers
         config: ForecasterConfig = self._config(
             ForecasterConfig,
             quantile_levels=levels,
-            backbone=self._backbone_config(n_layers=self.candidates()[0].n_layers),
+            backbone=self._backbone_config(n_layers=n_layers),
             **self._lengths(panel)._asdict(),
         )
         return config
@@ -144,6 +148,23 @@ class ForecasterParameters(TitansEstimator):
         if self.max_epochs is not None:
             found = tuple(one._replace(total_steps=Candidate().total_steps) for one in found)
         return tuple(dict.fromkeys(found))
+
+    def forecasters(self) -> tuple[str, ...]:
+        """Return the names of the forecasters that the network may be blended with.
+
+        Raises
+        ------
+        ValueError
+            If `blend` is neither True nor False nor a sequence of their names.
+        """
+        if isinstance(self.blend, (bool, np.bool_)):
+            return FORECASTERS if self.blend else ()
+        names = tuple(self.blend) if isinstance(self.blend, (list, tuple)) else (None,)
+        if not all(isinstance(name, str) and name in FORECASTERS for name in names):
+            raise ValueError(
+                f"blend is {self.blend!r}; give True, False or some of {list(FORECASTERS)}"
+            )
+        return names
 
     def _lengths(self, panel: Panel | None) -> Lengths:
         horizon = check_integer("prediction_length", plain(self.prediction_length), 1)

@@ -124,7 +124,7 @@ def _describe_blend(blend: Blend, tensors: dict[str, Tensor]) -> dict[str, Any]:
             tensors[f"blend.{i}.{name}"] = torch.from_numpy(part)
     if blend.linear is not None:
         tensors["blend.linear"] = torch.from_numpy(blend.linear)
-    plain = ("weights", "losses", "season_length", "n_rows")
+    plain = ("weights", "losses", "season_length", "n_rows", "pretrained")
     return {"parts": list(blend.errors)} | {name: getattr(blend, name) for name in plain}
 
 

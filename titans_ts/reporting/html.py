@@ -69,16 +69,19 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
     errors = job.errors.assign(change=job.errors["titans"] / job.errors["seasonal naive"] - 1)
     formats = {"titans": "{:.4g}".format, "seasonal naive": "{:.4g}".format}
     model = job.forecaster
-    settings = {
-        "variant": model.variant.upper(),
-        "reads": f"{model.context_length} steps",
-        "weights": f"{sum(p.numel() for p in model.model_.parameters()):,}",
-        "epochs": len(model.history_),
-        "seconds of training": f"{model.history_[-1]['seconds']:.0f}",
-    }
-    if "memory_change" in model.history_[-1]:
-        change = f"{model.history_[-1]['memory_change']:.1%}"
-        settings["change of the outputs without the memory's writing"] = change
+    settings = {"model": "pretrained, not fitted"}
+    if model.history_:
+        last = model.history_[-1]
+        settings = {
+            "variant": model.variant.upper(),
+            "reads": f"{model.model_.config.context_length} steps",
+            "weights": f"{sum(p.numel() for p in model.model_.parameters()):,}",
+            "epochs": f"{len(model.history_)}",
+            "seconds of training": f"{last['seconds']:.0f}",
+        }
+        if "memory_change" in last:
+            change = f"{last['memory_change']:.1%}"
+            settings["change of the outputs without the memory's writing"] = change
     body = _FORECAST.format(
         n_windows=f"{job.n_windows:,}",
         horizon=horizon,

@@ -42,7 +42,7 @@ def idle_memory(history: Sequence[dict[str, float]]) -> str | None:
     >>> idle_memory([{"memory_change": 0.003}])
     'The memory is idle: with its write off the outputs change by 0.3 %.'
     """
-    change = history[-1].get("memory_change", IDLE)
+    change = history[-1].get("memory_change", IDLE) if history else IDLE
     if change >= IDLE:
         return None
     return f"The memory is idle: with its write off the outputs change by {_percent(change)}."

@@ -1,0 +1,133 @@
+"""Forecasts of the pretrained model without a fit, by `from_pretrained` and by a preset."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from titans_ts import TitansForecaster
+from titans_ts.forecasting.pretrained import pretrained_quantiles
+
+H = 6
+HOURS = pd.date_range("2024-01-01", periods=300, freq="h")
+
+
+def wave(n=300, seed=0):
+    t = np.arange(n)
+    noise = np.random.default_rng(seed).normal(size=(n, 2))
+    return 10 + np.sin(2 * np.pi * t / 24)[:, None] * [1, 5] + 0.1 * noise
+
+
+def frame(n=300):
+    return pd.DataFrame(wave(n), HOURS[:n], ["a", "b"])
+
+
+def panel():
+    parts = []
+    for item, n in (("x", 200), ("y", 3), ("z", 60)):
+        part = {"item_id": item, "timestamp": HOURS[:n], "target": wave(n)[:, 0]}
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pretrained(**options):
+    return TitansForecaster.from_pretrained(H, progress_bar=False, **options)
+
+
+def test_its_quantiles_are_those_of_the_model():
+    levels = tuple(round(0.1 * i, 1) for i in range(1, 10))
+    found = pretrained(quantile_levels=levels).predict_quantiles(frame())
+    expected = pretrained_quantiles(wave().T, H, 24)  # [C, H, Q]
+    np.testing.assert_allclose(
+        found.to_numpy().reshape(H, 2, 9), expected.swapaxes(0, 1), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("X", [wave(), wave()[:, 0], frame(), frame()["a"], panel()], ids=type)
+def test_every_kind_of_series_is_forecast_and_another_kind_after_it(X):
+    forecaster = pretrained()
+    forecaster.predict(wave()[:40])
+    forecast = np.asarray(forecaster.predict(X)).reshape(len(forecaster.predict(X)), -1)
+    n_items = 3 if isinstance(X, pd.DataFrame) and "item_id" in X else 1
+    assert len(forecast) == n_items * H
+    assert np.isfinite(forecast[:, -1].astype(float)).all()
+
+
+def test_windows_of_any_length_are_forecast():
+    windows = np.stack([wave(50, seed) for seed in range(3)])
+    forecast = pretrained().predict(windows)
+    assert forecast.shape == (3, H, 2)
+    np.testing.assert_allclose(forecast[1], pretrained().predict(windows[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_few_rows_are_enough(n):
+    assert np.isfinite(pretrained().predict(wave(n))).all()
+
+
+def test_missing_values_and_constant_series_have_finite_forecasts():
+    X = wave()
+    X[50:90, 0] = np.nan
+    X[:, 1] = 3.0
+    forecast = pretrained().predict(X)
+    assert np.isfinite(forecast).all()
+    np.testing.assert_allclose(forecast[:, 1], 3.0, atol=0.1)
+
+
+def test_without_a_series_nothing_is_forecast():
+    with pytest.raises(NotFittedError):
+        pretrained().predict()
+    with pytest.raises(NotFittedError):
+        pretrained().update(wave())
+
+
+def test_forecasts_continue_the_last_series_and_updates_follow_it():
+    forecaster = pretrained()
+    forecaster.predict(frame(250))
+    forecaster.update(frame().iloc[250:270]).update(frame().iloc[270:])
+    pd.testing.assert_frame_equal(forecaster.predict(), pretrained().predict(frame()))
+
+
+def test_intervals_samples_and_backtests():
+    forecaster = pretrained(quantile_levels=(0.1, 0.9))
+    assert forecaster.predict_interval(frame(), coverage=0.8).shape == (H, 4)
+    assert forecaster.sample(frame(), n_samples=7, random_state=0).shape == (H, 14)
+    errors = forecaster.backtest(frame(), n_windows=5).metrics()
+    assert errors.loc["titans", "mae"] < errors.loc["naive", "mae"]
+    assert forecaster.detect_anomalies(frame())["score"].notna().any()
+
+
+def test_a_watched_stream_is_the_same_for_any_split():
+    forecaster = pretrained()
+    parts = [forecaster.watch(frame().iloc[:100]), forecaster.watch(frame().iloc[100:])]
+    pd.testing.assert_frame_equal(pd.concat(parts), pretrained().watch(frame()), check_freq=False)
+
+
+def test_it_is_saved(tmp_path):
+    forecaster = pretrained()
+    expected = forecaster.predict(frame())
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), expected)
+
+
+def test_the_preset_is_the_same_and_a_fit_trains_a_network():
+    preset = TitansForecaster(H, preset="zero-shot", progress_bar=False).fit(frame())
+    pd.testing.assert_frame_equal(preset.predict(), pretrained().predict(frame()))
+    assert preset.history_ == []
+    assert list(preset.blend_["weight"]) == [1.0]
+    forecaster = pretrained(max_epochs=1, d_model=8, n_heads=1, random_state=0).fit(frame())
+    assert len(forecaster.history_) == 1
+    assert {"titans", "pretrained"} <= set(forecaster.blend_.index)
+    with pytest.raises(ValueError, match="expecting 2 features"):
+        forecaster.predict(wave()[:, :1])
+
+
+def test_what_the_model_cannot_do_is_refused():
+    X = frame().assign(price=1.0)
+    with pytest.raises(ValueError, match=r"\['price'\] are covariates, but the pretrained model"):
+        pretrained(known_covariates="price").predict(X)
+    with pytest.raises(ValueError, match="output is 'normal', but the pretrained model"):
+        pretrained(output="normal").predict(frame())
+    with pytest.raises(ValueError, match="blend is False, but the pretrained model"):
+        pretrained(blend=False).predict(frame())
