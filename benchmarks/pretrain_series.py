@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig, MemoryConfig
-from titans_ts.datasets.prior import random_series
+from titans_ts.datasets import random_series
 from titans_ts.nn.checkpoint import save_model
 from titans_ts.nn.series.zero_shot import Patches, ZeroShotConfig, ZeroShotModel, read_patches
 

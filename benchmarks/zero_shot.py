@@ -99,7 +99,7 @@ def main() -> None:
         model = pretrained_model()
         models = {"zero-shot": model, WRITE_OFF: model}
         for name, kind in (("attention alone", "swa"), ("no backbone", "none")):
-            if args.pretrained is not None and (args.pretrained / kind).is_dir():
+            if args.pretrained is not None and (args.pretrained / kind / "model").is_dir():
                 models[name] = load_model(args.pretrained / kind / "model", ZeroShotModel)
         run(models, shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]]))
     print(table())

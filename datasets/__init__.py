@@ -19,6 +19,7 @@ if _typing.TYPE_CHECKING:
         build_genomic_benchmark,
     )
     from titans_ts.datasets.leaks import check_splits
+    from titans_ts.datasets.prior import SERIES_KINDS, RandomSeries, random_series
     from titans_ts.datasets.regions import FastaRegions, read_regions
     from titans_ts.datasets.registry import DATASETS, Dataset
     from titans_ts.datasets.sequences import read_sequences
@@ -32,10 +33,12 @@ __all__ = [
     "DATASETS",
     "DEMO_SEASON_LENGTH",
     "GENOMIC_BENCHMARKS",
+    "SERIES_KINDS",
     "Dataset",
     "FastaRegions",
     "Genome",
     "GenomicBenchmark",
+    "RandomSeries",
     "SlidingWindows",
     "Split",
     "build_genomic_benchmark",
@@ -46,6 +49,7 @@ __all__ = [
     "load_dataset",
     "load_demo",
     "make_series",
+    "random_series",
     "ratio_split",
     "read_regions",
     "read_sequences",
@@ -62,6 +66,7 @@ _MODULES = (
     "genome",
     "genomic_benchmarks",
     "leaks",
+    "prior",
     "regions",
     "registry",
     "sequences",

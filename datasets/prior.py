@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "Series", "random_series"]
+__all__ = ["SERIES_KINDS", "RandomSeries", "random_series"]
 
 Array = NDArray[np.float64]
 Seasons = NDArray[np.int64]
@@ -24,7 +24,7 @@ _USUAL = (1, 1, 1, 4, 4, 5, 7, 7, 12, 12, 12, 24, 24, 24, 48, 52, 96, 144, 168)
 _HARMONICS = 8
 
 
-class Series(NamedTuple):
+class RandomSeries(NamedTuple):
     """Random series and their seasons."""
 
     values: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Series(NamedTuple):
     of users may be."""
 
 
-def random_series(n: int, length: int, generator: np.random.Generator) -> Series:
+def random_series(n: int, length: int, generator: np.random.Generator) -> RandomSeries:
     """Draw series from the prior.
 
     Parameters
@@ -46,7 +46,7 @@ def random_series(n: int, length: int, generator: np.random.Generator) -> Series
 
     Returns
     -------
-    Series
+    RandomSeries
         Values `[n, T]` in float32, and seasons `[n, 2]`.
 
     Raises
@@ -64,10 +64,10 @@ def random_series(n: int, length: int, generator: np.random.Generator) -> Series
         raise ValueError(f"n is {n} and length {length}; give positive numbers")
     rng = generator
     seasons = _seasons(n, length, rng)
-    shares = np.array([share for _, share in KINDS.values()])
-    kinds = rng.choice(len(KINDS), n, p=shares / shares.sum())
+    shares = np.array([share for _, share in SERIES_KINDS.values()])
+    kinds = rng.choice(len(SERIES_KINDS), n, p=shares / shares.sum())
     values = np.zeros((n, length))
-    for i, (kind, _) in enumerate(KINDS.values()):
+    for i, (kind, _) in enumerate(SERIES_KINDS.values()):
         chosen = kinds == i
         if chosen.any():
             values[chosen] = kind(seasons[chosen], length, rng)
@@ -76,7 +76,7 @@ def random_series(n: int, length: int, generator: np.random.Generator) -> Series
     wrong = rng.random(n) < 0.1
     told[wrong] = _seasons(int(wrong.sum()), length, rng)
     longer = np.where(rng.random(n) < 0.85, _longer(told), 1)
-    return Series(values.astype(np.float32), np.stack([told, longer], 1))
+    return RandomSeries(values.astype(np.float32), np.stack([told, longer], 1))
 
 
 def _seasons(n: int, length: int, rng: np.random.Generator) -> Seasons:
@@ -341,7 +341,7 @@ def _waves(seasons: Seasons, length: int, rng: np.random.Generator) -> Array:
     return values + _noise(n, length, rng) * _sizes(rng, 0.005, 0.6, n)
 
 
-KINDS: dict[str, tuple[Kind, float]] = {
+SERIES_KINDS: dict[str, tuple[Kind, float]] = {
     "structural": (_structural, 0.45),
     "gaussian": (_gaussian, 0.12),
     "walks": (_walks, 0.12),

@@ -14,7 +14,16 @@ import titans_ts.datasets as package
 MODULES = (
     *("_files", "_messages", "_places", "alphabet", "atomic", "check", "demo", "exchange"),
     "fasta_index",
-    *("fetch", "genome", "genomic_benchmarks", "leaks", "regions", "registry", "sequences"),
+    *(
+        "fetch",
+        "genome",
+        "genomic_benchmarks",
+        "leaks",
+        "prior",
+        "regions",
+        "registry",
+        "sequences",
+    ),
     *("splits", "synthetic", "tracks", "variants", "windows"),
 )
 INTERNAL = ("_files", "_messages", "_places", "alphabet", "atomic", "exchange", "fasta_index")

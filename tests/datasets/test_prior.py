@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from titans_ts.datasets.prior import KINDS, random_series
+from titans_ts.datasets import SERIES_KINDS, random_series
 
 
 def draw(n=64, length=200, seed=0):
@@ -28,9 +28,9 @@ def test_series_of_every_length_are_finite_or_missing(length):
     assert np.isnan(values).mean() < 0.1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SERIES_KINDS)
 def test_every_kind_varies_and_has_no_missing_values(kind):
-    draw_kind, share = KINDS[kind]
+    draw_kind, share = SERIES_KINDS[kind]
     seasons = np.array([1, 4, 12, 24, 96] * 20)
     values = draw_kind(seasons, 300, np.random.default_rng(0))
     assert share > 0
@@ -41,7 +41,7 @@ def test_every_kind_varies_and_has_no_missing_values(kind):
 
 def test_series_repeat_after_their_season_more_closely_than_half_a_season_later():
     seasons = np.full(300, 24)
-    values = KINDS["structural"][0](seasons, 480, np.random.default_rng(0))
+    values = SERIES_KINDS["structural"][0](seasons, 480, np.random.default_rng(0))
     after, half = (np.abs(values[:, s:] - values[:, :-s]).mean(1) for s in (24, 12))
     assert np.median(after / half) < 0.9
 
@@ -49,7 +49,7 @@ def test_series_repeat_after_their_season_more_closely_than_half_a_season_later(
 def test_hours_follow_the_days_of_a_week():
     """A week later is closer than a day and six days later are on average, less the trend's part."""
     seasons = np.full(600, 24)
-    values = KINDS["structural"][0](seasons, 1344, np.random.default_rng(0))
+    values = SERIES_KINDS["structural"][0](seasons, 1344, np.random.default_rng(0))
     error = {s: np.abs(values[:, s:] - values[:, :-s]).mean(1) for s in (144, 168, 192)}
     nearer = error[168] < (error[144] + error[192]) / 2
     assert nearer.mean() > 0.6

@@ -91,7 +91,8 @@ def test_any_draw_of_a_default_space_can_be_fitted(case):
     study = optuna.create_study(sampler=sampler)
     for name in ("d_model", "n_layers"):  # the smallest is as good, and quicker
         d = space[name]
-        low = min(d.choices) if isinstance(d, CategoricalDistribution) else d.low
+        chosen = isinstance(d, CategoricalDistribution)
+        low = min(c for c in d.choices if c is not None) if chosen else d.low
         space[name] = CategoricalDistribution([low])
     for _ in range(5):
         params = study.ask(space).params
