@@ -95,6 +95,8 @@ def test_intervals_samples_and_backtests():
     errors = forecaster.backtest(frame(), n_windows=5).metrics()
     assert errors.loc["titans", "mae"] < errors.loc["naive", "mae"]
     assert forecaster.detect_anomalies(frame())["score"].notna().any()
+    with pytest.raises(ValueError, match="nothing to calibrate with: .*too short"):
+        forecaster.predict_interval(frame(8))
 
 
 def test_a_watched_stream_is_the_same_for_any_split():

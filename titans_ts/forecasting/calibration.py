@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from titans_ts.config import ForecasterConfig
-from titans_ts.forecasting.cutoffs import targets
+from titans_ts.forecasting.cutoffs import targets, validation_cutoffs
 from titans_ts.forecasting.intervals import conformity, dependent_levels, margin
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.types import RandomState
 
-__all__ = ["Calibration", "calibrate", "calibrated", "n_scores"]
+__all__ = ["Calibration", "calibrate", "calibrate_last", "calibrated", "n_scores"]
+
+
+_LAST, _WINDOWS = 8, 64
+"""Number of horizons, and of forecasts at most, that a forecaster without a fit is calibrated on."""
 
 
 class Calibration(NamedTuple):
@@ -70,6 +74,18 @@ def calibrate(
     return Calibration(scores[kept].astype(np.float32), errors[kept].astype(np.float32))
 
 
+def calibrate_last(predictor: PanelPredictor, panel: Panel) -> Calibration | None:
+    """Measure the errors of some of the last forecasts of a panel, in the second half of its rows.
+
+    None if the rows are too few. The predictor must not have been fitted to them.
+    """
+    config = predictor.config
+    first, end = panel.spans.T
+    border = np.maximum(end - _LAST * config.prediction_length, (first + end) // 2)
+    ends, cuts = validation_cutoffs(panel, config, border, _WINDOWS)
+    return calibrate(predictor, panel.head(ends), cuts)
+
+
 def calibrated(calibration: Calibration | None) -> Calibration:
     """Return the calibration of a forecaster.
 
@@ -80,8 +96,8 @@ def calibrated(calibration: Calibration | None) -> Calibration:
     """
     if calibration is None:
         raise ValueError(
-            "nothing to calibrate with: no validation part was held out of the fitted series; "
-            "call calibrate with rows that were not fitted"
+            "nothing to calibrate with: no validation part was held out of the fitted series, or it is "
+            "too short; call calibrate with rows that were not fitted"
         )
     return calibration
 

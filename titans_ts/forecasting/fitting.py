@@ -56,9 +56,6 @@ _WINDOWS_OF_BLOCK = 4
 _PRETRAINED_ROWS = 2**13
 """Number of rows that the pretrained model reads if nothing is fitted."""
 
-_CALIBRATED = 8
-"""Number of horizons that a forecaster without a fit is calibrated on at most."""
-
 _EPOCH_STEPS = 64
 """Largest number of steps in an epoch if training chooses the number of epochs: 640 steps in all. Windows
 of a long series overlap, so a pass over all of them repeats most of what it has seen."""
@@ -202,8 +199,8 @@ def _validation_loss(history: list[dict[str, float]]) -> float:
     return min(losses, default=float("inf"))
 
 
-def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -> FittedForecaster:
-    """Return a forecaster whose forecasts are those of the pretrained model; nothing is trained.
+def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -> PanelPredictor:
+    """Return a predictor whose forecasts are those of the pretrained model; nothing is trained.
 
     Parameters
     ----------
@@ -240,11 +237,7 @@ def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -
     scales = Scales.fit(panel, rows_within(first, end, len(panel.values)))
     network = ForecastingModel(config).eval()
     blend = Blend.of_pretrained(_season_of(panel), _PRETRAINED_ROWS)
-    predictor = PanelPredictor(network, roles, scales, None, blend)
-    values, _ = predictor.scaled(panel)
-    border = np.maximum(end - _CALIBRATED * config.prediction_length, (first + end) // 2)
-    rows: Any = values
-    return FittedForecaster(predictor, [], border, dataclasses.replace(panel, values=rows))
+    return PanelPredictor(network, roles, scales, None, blend)
 
 
 def _season_of(panel: Panel) -> int:

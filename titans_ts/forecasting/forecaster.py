@@ -17,7 +17,13 @@ from tqdm.auto import tqdm
 from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
 from titans_ts.forecasting.blend import ZERO_SHOT
-from titans_ts.forecasting.calibration import Calibration, calibrate, calibrated, n_scores
+from titans_ts.forecasting.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_last,
+    calibrated,
+    n_scores,
+)
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
@@ -276,12 +282,17 @@ class TitansForecaster(ForecasterEvaluation):
                 "True, or fit"
             )
         config = dataclasses.replace(self.network_config(panel), context_length=context_length)
-        fitted = without_fit(panel, config, self.options("model_options"))
-        self.model_, self.history_ = fitted.predictor.network, fitted.history
-        self._predictor, self._watched = fitted.predictor, None
-        self._calibration = fitted.calibration(panel) if context_length == 1 else None
-        self._remember(panel, scaled=fitted.scaled.values)
+        self._predictor = without_fit(panel, config, self.options("model_options"))
+        self.model_, self.history_ = self._predictor.network, []
+        self._calibration, self._watched = None, None
+        self._remember(panel)
         return self
+
+    def _calibrated(self) -> Calibration:
+        """Return the calibration; without a fit, it is that of the last forecasts of the series."""
+        if self._calibration is None and not self.history_:
+            self._calibration = calibrate_last(self.predictor, self._tail)
+        return calibrated(self._calibration)
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
@@ -399,7 +410,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
-        added = calibrated(self._calibration).margin(coverage)  # [H, C]
+        added = self._calibrated().margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
         _, spread = self.predictor.scales.of(panel)
         least = 0 if self.model_.output.counts else -np.inf
@@ -442,7 +453,7 @@ class TitansForecaster(ForecasterEvaluation):
         check_integer("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
         check_distribution(self.model_.config)
-        levels = calibrated(self._calibration).levels(panel.n_items, n_samples, random_state)
+        levels = self._calibrated().levels(panel.n_items, n_samples, random_state)
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
         return panel.format_samples(drawn)
 
