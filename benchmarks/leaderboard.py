@@ -235,6 +235,9 @@ def main() -> None:
     if args.markdown:
         print(table(rows))
         return
+    alone = {f"zero-shot, {name}" for name in ("attention alone", "no backbone")}
+    if args.pretrained is None:  # they are models of their own
+        args.models = [name for name in args.models if name not in alone]
     if args.ablation:
         args.models = ["network alone", *PARTS]
     torch.set_num_threads(args.threads)

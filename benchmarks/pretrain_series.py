@@ -164,9 +164,13 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
-        sampler.generator = saved["generator"]
+        if saved["config"] != config:
+            raise SystemExit(
+                f"{path} has {saved['config']}; give the same options, or another --out"
+            )
+        sampler.generator, sampler.pools = saved["generator"], saved["pools"]
         step, spent, log = saved["step"], saved["spent"], saved["log"]
-    recent: list[float] = []
+    recent: list[float] = [] if step == 0 else saved["recent"]
     start = time.process_time() - spent
     while step < args.steps:
         left = (1 - step / args.steps) / max(args.falling, 1e-9)
@@ -197,6 +201,8 @@ def main() -> None:
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": sampler.generator,
+                "pools": sampler.pools,
+                "recent": recent,
                 "step": step,
                 "spent": spent,
                 "log": log,

@@ -87,7 +87,7 @@ def _seasons(n: int, length: int, rng: np.random.Generator) -> Seasons:
 
 
 def _longer(seasons: Seasons) -> Seasons:
-    """The longer season of each: a week of days, a year of weeks; 1 for none."""
+    """The longer season of each: a year of 7 days, a week of 24 steps or more; 1 for none."""
     return np.where(seasons == 7, 365, np.where(seasons >= 24, 7 * seasons, 1))
 
 

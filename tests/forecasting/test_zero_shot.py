@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 
 from titans_ts import TitansForecaster
@@ -133,3 +134,79 @@ def test_what_the_model_cannot_do_is_refused():
         pretrained(output="normal").predict(frame())
     with pytest.raises(ValueError, match="blend is False, but the pretrained model"):
         pretrained(blend=False).predict(frame())
+
+
+def test_before_the_first_value_there_is_no_forecast():
+    X = wave()[:, :1]
+    X[:100] = np.nan
+    forecasts = pretrained().backtest(X, stride=50, progress_bar=False).frame()
+    early = forecasts[forecasts["cutoff"] < 100] if "cutoff" in forecasts else forecasts.iloc[:H]
+    assert early["titans"].isna().all()
+
+
+def test_a_short_series_has_the_season_of_its_frequency():
+    months = pd.date_range("2022-01-01", periods=18, freq="MS")
+    values = 10 + 5 * np.sin(2 * np.pi * np.arange(18 + H) / 12)
+    forecast = pretrained().predict(pd.Series(values[:18], months))
+    assert np.abs(forecast.to_numpy() - values[18:]).mean() < 1.5
+
+
+def test_an_update_lets_a_season_show():
+    X = wave()[:, :1]
+    forecaster = pretrained()
+    forecaster.predict(X[:30])
+    np.testing.assert_array_equal(forecaster.update(X[30:]).predict(), pretrained().predict(X))
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e9, -1e9])
+def test_a_series_far_from_zero_is_forecast_as_well(offset):
+    X = wave()[:-H, :1]
+    error = np.abs(pretrained().predict(X) - wave()[-H:, :1]).mean()
+    far = np.abs(pretrained().predict(X + offset) - offset - wave()[-H:, :1]).mean()
+    assert far < 1.3 * error + 1e-6 * abs(offset) / 1e6
+
+
+def test_forecasts_leave_a_stream_a_calibration_and_random_numbers_as_they_are():
+    forecaster = pretrained()
+    forecaster.watch(frame().iloc[:100])
+    forecaster.predict(frame())
+    part = forecaster.watch(frame().iloc[100:])
+    pd.testing.assert_frame_equal(part, pretrained().watch(frame()).iloc[100:], check_freq=False)
+    noisy = frame() + np.random.default_rng(0).normal(size=(300, 2)) * 20
+    forecaster.calibrate(noisy)
+    wide, usual = (f.predict_interval(frame()) for f in (forecaster, pretrained()))
+    width = [np.diff(x.to_numpy()[:, :2], axis=1).mean() for x in (wide, usual)]
+    assert width[0] > 1.3 * width[1]
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    forecaster.predict(frame())
+    assert torch.rand(1) == expected
+
+
+def test_anomalies_are_errors_of_the_pretrained_model():
+    X = frame()
+    X.iloc[200, 0] += 8
+    scores = pretrained().detect_anomalies(X, score="error")
+    again = pretrained().detect_anomalies(X, score="error")
+    pd.testing.assert_frame_equal(scores, again)
+    one = scores[scores["variate"] == "a"].reset_index(drop=True)
+    assert one["score"].idxmax() == 200
+
+
+def test_a_saved_one_still_takes_any_series(tmp_path):
+    forecaster = pretrained()
+    forecaster.predict(frame())
+    forecaster.save(tmp_path / "m")
+    loaded = TitansForecaster.load(tmp_path / "m")
+    assert loaded.predict(wave()[:, 0]).shape == (H,)
+
+
+def test_another_default_dtype_changes_nothing():
+    expected = pretrained().predict(wave())
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = pretrained().predict(wave())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -192,13 +192,15 @@ class _Parts:
     """The network's weight."""
     parts: list[tuple[float, _Part]]
     """The others, each with its weight."""
+    fitted: bool
+    """Whether the network was trained, so that it takes the place of one that has no forecast."""
 
     def mean(self, point: Array) -> Array:
         """Blend the network's means `[n, H, C]` with those of the other forecasts."""
         total = self.share * point
         for weight, part in self.parts:
             mean = part.mean()
-            total += weight * np.where(np.isnan(mean), point, mean)
+            total += weight * np.where(np.isnan(mean) & self.fitted, point, mean)
         return total
 
     def quantiles(self, values: Array, levels: Any) -> Array:
@@ -209,7 +211,7 @@ class _Parts:
         total = self.share * values
         for weight, part in self.parts:
             quantiles = part.quantiles(levels)
-            total += weight * np.where(np.isnan(quantiles), values, quantiles)
+            total += weight * np.where(np.isnan(quantiles) & self.fitted, values, quantiles)
         return total
 
 
@@ -234,6 +236,11 @@ class Blend:
     """The weights of the linear map, `[L + 1, H]`, if it is a part."""
     pretrained: str = PRETRAINED
     """The model that :data:`ZERO_SHOT` is."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a network was trained; otherwise the pretrained model forecasts alone."""
+        return self.losses != {} or NETWORK in self.weights
 
     @classmethod
     def of_pretrained(cls, season_length: int, n_rows: int, network: bool = False) -> Blend:
@@ -261,7 +268,7 @@ class Blend:
             )
             found = found.reshape(n, C, prediction_length, -1).swapaxes(1, 2)
             parts.append((self.weights[ZERO_SHOT], _PretrainedPart(found, self.pretrained)))
-        return _Parts(self.weights.get(NETWORK, 0.0), parts)
+        return _Parts(self.weights.get(NETWORK, 0.0), parts, self.fitted)
 
     def summary(self) -> str:
         """Tell the weights in a line."""

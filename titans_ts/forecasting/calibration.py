@@ -18,8 +18,9 @@ from titans_ts.types import RandomState
 __all__ = ["Calibration", "calibrate", "calibrate_last", "calibrated", "n_scores"]
 
 
-_LAST, _WINDOWS = 8, 64
-"""Number of horizons, and of forecasts at most, that a forecaster without a fit is calibrated on."""
+_LAST, _WINDOWS, _VALUES = 8, 64, 2**18
+"""Number of horizons that a forecaster without a fit is calibrated on, of forecasts, and of the values
+that these read, at most."""
 
 
 class Calibration(NamedTuple):
@@ -82,7 +83,8 @@ def calibrate_last(predictor: PanelPredictor, panel: Panel) -> Calibration | Non
     config = predictor.config
     first, end = panel.spans.T
     border = np.maximum(end - _LAST * config.prediction_length, (first + end) // 2)
-    ends, cuts = validation_cutoffs(panel, config, border, _WINDOWS)
+    rows = int((end - first).max()) * config.n_variates
+    ends, cuts = validation_cutoffs(panel, config, border, min(_WINDOWS, max(8, _VALUES // rows)))
     return calibrate(predictor, panel.head(ends), cuts)
 
 
@@ -96,8 +98,8 @@ def calibrated(calibration: Calibration | None) -> Calibration:
     """
     if calibration is None:
         raise ValueError(
-            "nothing to calibrate with: no validation part was held out of the fitted series, or it is "
-            "too short; call calibrate with rows that were not fitted"
+            "nothing to calibrate with: the series is too short for a part that forecasts can be "
+            "compared with; call calibrate with rows that were not fitted, or use predict_quantiles"
         )
     return calibration
 

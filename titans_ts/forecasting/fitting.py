@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -236,13 +235,16 @@ def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -
     first, end = panel.spans.T
     scales = Scales.fit(panel, rows_within(first, end, len(panel.values)))
     network = ForecastingModel(config).eval()
-    blend = Blend.of_pretrained(_season_of(panel), _PRETRAINED_ROWS)
+    season_length = _season_of(panel)
+    if season_length == 1 and panel.timed:  # too few rows to tell
+        usual = usual_seasons(panel.freq)[0]
+        season_length = usual if usual <= (end - first).max() else 1
+    blend = Blend.of_pretrained(season_length, _PRETRAINED_ROWS)
     return PanelPredictor(network, roles, scales, None, blend)
 
 
 def _season_of(panel: Panel) -> int:
-    timed = isinstance(panel.freq, pd.offsets.BaseOffset) and not panel.irregular
-    return season_of(panel, usual_seasons(panel.freq) if timed else None)
+    return season_of(panel, usual_seasons(panel.freq) if panel.timed else None)
 
 
 def _blended(

@@ -193,7 +193,7 @@ class TitansForecaster(ForecasterEvaluation):
 
     model_: ForecastingModel
     _from_pretrained = False
-    """Whether X is forecast by the pretrained model, without a fit."""
+    """Whether any X is forecast by the pretrained model, without a fit."""
     _predictor: PanelPredictor
     _tail: Panel
     _unread: NDArray[np.int64]
@@ -241,8 +241,11 @@ class TitansForecaster(ForecasterEvaluation):
 
         The model is a small Titans network in the package, which was trained on random series alone. It
         reads every variate by itself, up to 8192 rows of it, with missing values, and no covariates.
-        :meth:`predict` and the other methods take any series X; without X they continue the last one.
-        :meth:`fit` trains a network as usual, and blends the pretrained model's forecasts with its own.
+        :meth:`predict` and the other methods take any series X of one row or more, from which forecasts
+        continue then; without X they continue the last one. Its season is that of its frequency, or the
+        one that its values show. For searches of scikit-learn, which clone a forecaster, there is the
+        same as ``preset="zero-shot"``. :meth:`fit` trains a network as usual, and blends the pretrained
+        model's forecasts with its own.
 
         Parameters
         ----------
@@ -260,7 +263,7 @@ class TitansForecaster(ForecasterEvaluation):
         (8, 1)
         """
         self = cls(prediction_length, **parameters)
-        self._from_pretrained = True
+        self._from_pretrained, self._calibration = True, None
         return self
 
     def _ready(self, X: Any, stream: bool = False) -> None:
@@ -276,28 +279,38 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _follow(self, panel: Panel, context_length: int = 1) -> TitansForecaster:
         """Forecast a panel, or windows of a length, with the pretrained model alone."""
+        self._predictor = self._without_fit(panel, context_length)
+        self.model_, self.history_ = self._predictor.network, []
+        self._remember(panel)
+        return self
+
+    def _without_fit(self, panel: Panel, context_length: int) -> PanelPredictor:
         if ZERO_SHOT not in self.forecasters():
             raise ValueError(
                 f"blend is {self.blend!r}, but the pretrained model is a part of the blend; leave it "
                 "True, or fit"
             )
         config = dataclasses.replace(self.network_config(panel), context_length=context_length)
-        self._predictor = without_fit(panel, config, self.options("model_options"))
-        self.model_, self.history_ = self._predictor.network, []
-        self._calibration, self._watched = None, None
-        self._remember(panel)
-        return self
+        with self._seeded():
+            return without_fit(panel, config, self.options("model_options"))
+
+    @property
+    def _fitted_network(self) -> bool:
+        """Whether a network was trained."""
+        blend = self.predictor.blend
+        return blend is None or blend.fitted
 
     def _calibrated(self) -> Calibration:
         """Return the calibration; without a fit, it is that of the last forecasts of the series."""
-        if self._calibration is None and not self.history_:
-            self._calibration = calibrate_last(self.predictor, self._tail)
+        if self._calibration is None and not self._fitted_network:
+            return calibrated(calibrate_last(self.predictor, self._tail))
         return calibrated(self._calibration)
 
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
         forecasters = self.forecasters()
         if not self.candidates():
+            self._from_pretrained, self._watched, self._calibration = False, None, None
             return self._follow(panel)
         config, size = self.network_config(panel), self.batch_size
         if size is None:
@@ -505,6 +518,10 @@ class TitansForecaster(ForecasterEvaluation):
         unread = self._unread.copy()
         place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)
         unread[place] += np.diff(new.starts)
+        if not self._fitted_network:  # the season may show in the rows now
+            context_length = self.model_.config.context_length
+            self._predictor = self._without_fit(panel, context_length)
+            self.model_ = self._predictor.network
         self._remember(panel, self._state, unread=unread)
         return self
 
@@ -602,7 +619,7 @@ class TitansForecaster(ForecasterEvaluation):
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return pack(
+        fitted, tensors = pack(
             FittedParts(
                 self.predictor,
                 self._tail,
@@ -612,6 +629,7 @@ class TitansForecaster(ForecasterEvaluation):
                 self._watched,
             )
         )
+        return fitted | {"from_pretrained": self._from_pretrained}, tensors
 
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
@@ -621,4 +639,5 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._tail, self._unread = parts.predictor, parts.tail, parts.unread
         self._state, self._calibration = parts.state, parts.calibration
         self._watched = parts.watched
+        self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)

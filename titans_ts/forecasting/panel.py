@@ -153,6 +153,11 @@ class Panel:
         return np.array([0, len(self.values)]) if self.offsets is None else self.offsets
 
     @property
+    def timed(self) -> bool:
+        """Whether rows have times of one frequency."""
+        return isinstance(self.freq, pd.offsets.BaseOffset) and not self.irregular
+
+    @property
     def n_items(self) -> int:
         """I."""
         return len(self.spans)

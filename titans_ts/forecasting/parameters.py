@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from titans_ts.config import (
     PRESETS,
@@ -174,10 +173,9 @@ class ForecasterParameters(TitansEstimator):
                 check_integer(name, value, 1)
         if panel is None:
             return default_lengths(horizon, None, 0, given=given)
-        timed = isinstance(panel.freq, pd.offsets.BaseOffset) and not panel.irregular
         return default_lengths(
             horizon,
-            panel.freq if timed else None,
+            panel.freq if panel.timed else None,
             int(np.median(np.diff(panel.starts))),
             single=panel.items is None,
             given=given,

@@ -147,7 +147,8 @@ class PanelPredictor:
     def one_step_errors(self, panel: Panel) -> Array:
         """Return the absolute errors of the network's forecasts one step ahead, `[N, C]`.
 
-        They are in deviations of the fitted rows.
+        They are in deviations of the fitted rows. Without a trained network, the pretrained model
+        forecasts.
         """
         config = self.config
         first, end = panel.spans.T
@@ -156,7 +157,10 @@ class PanelPredictor:
             return scores
         cuts = cutoffs(panel, config.context_length, 1, 1)
         known = cuts - first >= config.context_length
-        point, _ = replace(self, blend=None).rolling(panel, cuts, steps=1)
+        alone = (
+            self if self.blend is not None and not self.blend.fitted else replace(self, blend=None)
+        )
+        point, _ = alone.rolling(panel, cuts, steps=1)
         _, spread = self.scales.of(panel)
         error = np.abs(point[:, :, 0] - panel.values[cuts][..., : config.n_variates]) / spread
         scores[cuts[known]] = error[known]

@@ -57,7 +57,7 @@ def _load(name: str) -> ZeroShotModel:
             f"the pretrained model {name!r} is not in this version of titans-ts, which has {known}; "
             "upgrade it, or fit again"
         )
-    return load_model(_FOLDER / name, ZeroShotModel)
+    return load_model(_FOLDER / name, ZeroShotModel).float()
 
 
 def pretrained_quantiles(
@@ -84,6 +84,21 @@ def two_seasons(season_length: int) -> tuple[int, int]:
         return 7, 365
     days = season_length >= 24 and season_length not in _YEARS
     return season_length, 7 * season_length if days else 1
+
+
+def _near_zero(past: Array) -> tuple[Array, Array]:
+    """Return series `[n, T]` at most 1000 usual steps from zero, and what was subtracted, `[n, 1]`.
+
+    No series that the model learned from is further away.
+    """
+    seen = ~np.isnan(past)
+    level = np.array([np.median(x[s]) if s.any() else 0.0 for x, s in zip(past, seen, strict=True)])
+    step = np.abs(np.diff(past, axis=1))
+    known = ~np.isnan(step)
+    usual = np.where(known, step, 0).sum(1) / np.maximum(known.sum(1), 1)
+    furthest = 1e3 * usual
+    offset = np.where(usual > 0, level - np.clip(level, -furthest, furthest), 0.0)[:, None]
+    return past - offset, offset
 
 
 def forecast(
@@ -118,10 +133,11 @@ def forecast(
         rows = length - int(first[order[start]])
         tokens = -(-(rows + prediction_length) // model.config.patch_length)
         batch = order[start : start + max(1, _TOKENS // tokens)]
-        values = torch.from_numpy(np.ascontiguousarray(past[batch, length - rows :]))
+        rest, offset = _near_zero(past[batch, length - rows :])
+        values = torch.from_numpy(rest)
         with torch.inference_mode():
             found = model.quantiles(values, seasons.expand(len(batch), 2), prediction_length)
-        quantiles[batch] = found.numpy()
+        quantiles[batch] = found.numpy() + offset[..., None]
         start += len(batch)
     return quantiles
 
