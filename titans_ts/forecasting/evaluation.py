@@ -43,6 +43,8 @@ class ForecasterEvaluation(ForecasterParameters):
     model_: ForecastingModel
     _tail: Panel
     _watched: Watched | None = None
+    _from_pretrained = False
+    """Whether any X is forecast by the pretrained model, without a fit."""
 
     @property
     @abstractmethod
@@ -196,6 +198,10 @@ class ForecasterEvaluation(ForecasterParameters):
         self._ready(X)
         if memory not in ("series", "network"):
             raise ValueError(f"memory is {memory!r}; choose 'series' or 'network'")
+        if memory == "network" and self._from_pretrained:
+            raise ValueError(
+                "memory is 'network', but no network was fitted; call fit, or 'series'"
+            )
         panel = self.predictor.read(X, 1, self._tail)
         if memory == "network":
             return panel.format_rows(self.predictor.network_surprise(panel))
@@ -203,6 +209,10 @@ class ForecasterEvaluation(ForecasterParameters):
 
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
+        if self._from_pretrained:
+            raise ValueError(
+                "memory_report measures the memory of a fitted network, and nothing was fitted; call fit"
+            )
         if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
             errors = self.backtest(X, progress_bar=False).metrics().loc["titans"]
             return {name: float(errors[name]) for name in ("mase", "mse", "wql")}

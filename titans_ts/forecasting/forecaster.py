@@ -192,8 +192,6 @@ class TitansForecaster(ForecasterEvaluation):
     """
 
     model_: ForecastingModel
-    _from_pretrained = False
-    """Whether any X is forecast by the pretrained model, without a fit."""
     _predictor: PanelPredictor
     _tail: Panel
     _unread: NDArray[np.int64]
@@ -274,6 +272,8 @@ class TitansForecaster(ForecasterEvaluation):
     def _begin(self, X: Any) -> None:
         """Let forecasts follow a series that nothing is fitted to."""
         windows = not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3
+        if windows and len(X) == 0:
+            raise ValueError("X is a batch of 0 windows; give at least one")
         panel = read_panel(X[0] if windows else X, self.roles, min_rows=1)
         self._follow(panel, len(panel.values) if windows else 1)
 
@@ -347,9 +347,10 @@ class TitansForecaster(ForecasterEvaluation):
         Parameters
         ----------
         X : array [T, C] or [T], Series, DataFrame, or array [N, context_length, C], optional
-            History of at least `context_length` rows, of which the last ones are read; or a batch of
-            windows. Default: the fitted series. With covariates, X also needs their columns; those of an
-            array are the C targets, then the past covariates, then the known ones.
+            History of at least `context_length` rows (of one row without a fit), of which the last ones
+            are read; or a batch of windows. Default: the fitted series. With covariates, X also needs
+            their columns; those of an array are the C targets, then the past covariates, then the known
+            ones.
         known_covariates : DataFrame or array [H, K] or [N, H, K], optional
             The known covariates of the steps to forecast, if the model was fitted with any: a frame in
             the form of X with their columns (later steps are ignored), or an array.

@@ -163,7 +163,7 @@ class ForecasterParameters(TitansEstimator):
             raise ValueError(
                 f"blend is {self.blend!r}; give True, False or some of {list(FORECASTERS)}"
             )
-        return names
+        return tuple(dict.fromkeys(names))
 
     def _lengths(self, panel: Panel | None) -> Lengths:
         horizon = check_integer("prediction_length", plain(self.prediction_length), 1)
