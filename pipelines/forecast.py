@@ -135,8 +135,10 @@ def write_forecast(
     folder = Path(folder)
     table, picture = folder / "forecast.csv", folder / "forecast.png"
     replace_file(table, _table(job).to_csv(float_format="%.10g").encode())
-    context = job.forecaster.model_.config.context_length
-    figure = plot_forecast(job.history, job.forecast, job.quantiles, job.backcast, context)
+    shown = job.forecaster.model_.config.context_length
+    if not job.forecaster.history_:  # the pretrained model reads all rows
+        shown = 4 * max(job.season_length, len(job.forecast))
+    figure = plot_forecast(job.history, job.forecast, job.quantiles, job.backcast, shown)
     drawn = figure_png(figure)
     replace_file(picture, drawn)
     written = [table, picture]

@@ -74,6 +74,16 @@ def test_the_preset_reaches_the_model(csv, tmp_path):
     assert (loaded.preset, loaded.model_.config.backbone.n_layers) == ("fast", 0)
 
 
+def test_a_forecast_without_a_fit_has_a_picture_of_the_history(csv, tmp_path):
+    out = tmp_path / "out"
+    command = ["forecast", str(csv), "--prediction-length", "8", "--preset", "zero-shot"]
+    result = CliRunner().invoke(app, [*command, "--out", str(out), "--report", str(out / "r.html")])
+    assert result.exit_code == 0, result.output
+    assert "nothing was fitted" in result.output
+    assert (out / "forecast.png").stat().st_size > 10_000
+    assert "pretrained, not fitted" in (out / "r.html").read_text()
+
+
 def test_memory_reports_on_a_saved_forecaster(csv, tmp_path):
     model, plot = tmp_path / "model", tmp_path / "memory.png"
     idle = {"memory": {"write": False}}
