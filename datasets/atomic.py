@@ -123,15 +123,19 @@ def _put(aside: Path, path: Path) -> None:
             return
         if exchange(aside / "new", path):
             return
+        old = aside / "old"
         with suppress(FileNotFoundError):
-            path.rename(aside / "old")
+            path.rename(old)
         try:
             (aside / "new").rename(path)
             return
         except OSError as error:
             last = error
-            if not path.exists() and (aside / "old").exists():
-                (aside / "old").rename(path)
+        with suppress(OSError):
+            if path.exists():  # another process has put a newer one there
+                shutil.rmtree(old)
+            else:
+                old.rename(path)
     raise last
 
 

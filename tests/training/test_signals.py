@@ -37,10 +37,12 @@ def forecaster(**options):
 def handled():
     """Restore the handlers, and check that training did."""
     numbers = (signal.SIGINT, signal.SIGTERM)
+    outside = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may ignore it
     before = [signal.getsignal(number) for number in numbers]
     yield
     after = [signal.getsignal(number) for number in numbers]
-    for number, handler in zip(numbers, before, strict=True):
+    for number, handler in zip(numbers, outside, strict=True):
         signal.signal(number, handler)
     assert after == before
 

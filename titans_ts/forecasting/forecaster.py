@@ -258,7 +258,7 @@ class TitansForecaster(ForecasterEvaluation):
         >>> import numpy as np
         >>> forecaster = TitansForecaster.from_pretrained(8)
         >>> forecaster.predict(np.sin(np.arange(100) / 4)).shape
-        (8, 1)
+        (8,)
         """
         self = cls(prediction_length, **parameters)
         self._from_pretrained, self._calibration = True, None
