@@ -72,11 +72,11 @@ def random_series(n: int, length: int, generator: np.random.Generator) -> Random
         if chosen.any():
             values[chosen] = kind(seasons[chosen], length, rng)
     values = _disturbed(values, rng)
-    told = seasons.copy()
+    given = seasons.copy()
     wrong = rng.random(n) < 0.1
-    told[wrong] = _seasons(int(wrong.sum()), length, rng)
-    longer = np.where(rng.random(n) < 0.85, _longer(told), 1)
-    return RandomSeries(values.astype(np.float32), np.stack([told, longer], 1))
+    given[wrong] = _seasons(int(wrong.sum()), length, rng)
+    longer = np.where(rng.random(n) < 0.85, _longer(given), 1)
+    return RandomSeries(values.astype(np.float32), np.stack([given, longer], 1))
 
 
 def _seasons(n: int, length: int, rng: np.random.Generator) -> Seasons:

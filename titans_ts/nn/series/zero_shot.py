@@ -100,16 +100,17 @@ def read_patches(values: Tensor, seasons: Tensor, config: ZeroShotConfig) -> Pat
     season, longer = seasons.unbind(1)
     ends = torch.arange(P - 1, T, P)
     observed = ~values.isnan()
-    count = observed.cumsum(1).double()
     first = observed.double().argmax(1, keepdim=True)
     origin = values.gather(1, first).nan_to_num()
     rough = (values - origin).nan_to_num().abs().amax(1, keepdim=True)
     rough = torch.where(rough > 0, rough, origin.abs().clamp(min=1e-300))
     x = (values - origin) / rough  # of size one at most, for sums without cancellation
     filled = _filled(x, season)
-    last = _filled(x, torch.ones_like(season)).nan_to_num()
+    one = torch.ones_like(season)
+    latest = _filled(x, one)  # NaN before the first value
+    last = latest.nan_to_num()
 
-    step = x - _behind(last.masked_fill(count == 0, torch.nan), torch.ones_like(season))
+    step = x - _behind(latest, one)
     seasonal = x - _behind(filled, season)
 
     def mean(terms: Tensor) -> tuple[Tensor, Tensor]:
