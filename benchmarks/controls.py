@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from titans_ts.config import MemoryConfig
+from titans_ts.forecasting.pretrained import other_model, pretrained_model
+from titans_ts.nn.checkpoint import load_model
+from titans_ts.nn.memory_use import write_off
+from titans_ts.nn.series.zero_shot import ZeroShotModel
 
-__all__ = ["ABLATION", "CONTROLS", "DEPTHS", "parameters"]
+__all__ = [
+    "ABLATION",
+    "CONTROLS",
+    "DEPTHS",
+    "PRETRAINED_CONTROLS",
+    "parameters",
+    "pretrained_control",
+]
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "write off": {"model_options__memory": {"write": False}},
@@ -15,6 +29,14 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "no backbone": {"n_layers": 0},
 }
 """Parameters of an estimator that are set in a control, by the control's name."""
+
+PRETRAINED_CONTROLS = {
+    "write off": "",
+    "no write in training": "no-write",
+    "attention alone": "swa",
+    "no backbone": "none",
+}
+"""Controls of the pretrained model, and the folders of those that were trained as one."""
 
 ABLATION: dict[str, dict[str, Any]] = {
     "no momentum": {"momentum": False},
@@ -48,3 +70,25 @@ def parameters(settings: dict[str, Any]) -> dict[str, Any]:
     memory = {name: value for name, value in settings.items() if name in names}
     rest = {f"model_options__{k}": v for k, v in settings.items() if k not in names}
     return rest | ({"model_options__memory": memory} if memory else {})
+
+
+@contextmanager
+def pretrained_control(name: str, folder: Path | None = None) -> Iterator[None]:
+    """Let forecasts use a control of the pretrained model inside a `with` block.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`PRETRAINED_CONTROLS`; any other one changes nothing.
+    folder : Path, optional
+        Where `pretrain_series.py` wrote the controls that have a folder.
+    """
+    if name == "write off":
+        with write_off(pretrained_model()):
+            yield
+    elif name in PRETRAINED_CONTROLS:
+        assert folder is not None
+        with other_model(load_model(folder / PRETRAINED_CONTROLS[name] / "model", ZeroShotModel)):
+            yield
+    else:
+        yield

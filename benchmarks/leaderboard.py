@@ -8,12 +8,13 @@ One forecast an item, from all rows of its `train` part. MASE is that of the med
 of a seasonal naive forecast of the train part; the weighted quantile loss (WQL) is over the levels .1 to
 .9. A model's score is the geometric mean over the sets of its figure divided by that of the seasonal
 naive forecast, which must be the published one. "default" is `TitansForecaster` with its defaults, fitted
-to the set, and its controls are fitted in the same run. In "write off", "attention alone" and "no
-backbone", the pretrained model in the blend is the same kind of control as the network: `--pretrained`
-is the folder with those that `pretrain_series.py` wrote (swa, none); without it, the network alone is
-another one in the last two. "simple alone" has a network of one epoch without backbone, which hardly
-takes part in the blend, and "network alone" is not blended; `--ablation` leaves out or changes one part
-of that network after the other. The data are in `$TITANS_TS_DATA`.
+to the set: its blocks are those of the pretrained model in the blend. In the controls after a comma, that
+one does not write, or another one takes its place, which was trained without writing, with attention
+alone or without blocks: `--pretrained` is the folder with those that `pretrain_series.py` wrote. "blocks"
+has blocks in the network, too, and its controls are those of the network alone. "simple alone" has a
+network of one epoch, which hardly takes part in the blend, and "network alone" is not blended;
+`--ablation` leaves out or changes one part of that network, with blocks, after the other. The data are in
+`$TITANS_TS_DATA`.
 """
 
 from __future__ import annotations
@@ -23,22 +24,25 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
-from controls import ABLATION, CONTROLS, DEPTHS, parameters
+from controls import (
+    ABLATION,
+    CONTROLS,
+    DEPTHS,
+    PRETRAINED_CONTROLS,
+    parameters,
+    pretrained_control,
+)
 from numpy.typing import NDArray
 from record import data_file, record, recorded, replaced
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import load_dataset
-from titans_ts.forecasting import pretrained
 from titans_ts.forecasting.baselines import seasonal_naive
 from titans_ts.forecasting.blend import FORECASTERS, ZERO_SHOT
 from titans_ts.forecasting.metrics import (
@@ -46,28 +50,31 @@ from titans_ts.forecasting.metrics import (
     seasonal_error,
     weighted_quantile_loss,
 )
-from titans_ts.nn.checkpoint import load_model
-from titans_ts.nn.memory_use import write_off
-from titans_ts.nn.series.zero_shot import ZeroShotModel
 
 LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 NOT_PRETRAINED = [name for name in FORECASTERS if name != ZERO_SHOT]
+BLOCKS = {"variant": "mac"}
 MODELS: dict[str, dict[str, Any]] = {
     "default": {},
-    **CONTROLS,
+    **{f"default, {name}": {} for name in PRETRAINED_CONTROLS},
     "fast": {"preset": "fast"},
+    "blocks": BLOCKS,
+    "blocks, write off": BLOCKS | CONTROLS["write off"],
+    "blocks, attention alone": CONTROLS["attention alone"],
     "zero-shot": {"preset": "zero-shot"},
-    **{f"zero-shot, {name}": {"preset": "zero-shot"} for name in CONTROLS},
+    **{f"zero-shot, {name}": {"preset": "zero-shot"} for name in PRETRAINED_CONTROLS},
     "not pretrained": {"blend": NOT_PRETRAINED},
-    "not pretrained, no backbone": {"blend": NOT_PRETRAINED, "n_layers": 0},
-    "simple and pretrained": {"n_layers": 0, "max_epochs": 1},
-    "simple alone": {"blend": NOT_PRETRAINED, "n_layers": 0, "max_epochs": 1},
+    "simple and pretrained": {"max_epochs": 1},
+    "simple alone": {"blend": NOT_PRETRAINED, "max_epochs": 1},
     "network alone": {"blend": False},
+    "blocks, network alone": BLOCKS | {"blend": False},
 }
 PARTS = {
-    f"{name}, network alone": {"blend": False} | parameters(settings)
-    for name, settings in (DEPTHS | ABLATION).items()
-} | {f"{name}, network alone": {"blend": False} | options for name, options in CONTROLS.items()}
+    f"{name}, network alone": BLOCKS | {"blend": False} | options
+    for name, options in (
+        {name: parameters(settings) for name, settings in (DEPTHS | ABLATION).items()} | CONTROLS
+    ).items()
+}
 NAIVE = "seasonal_naive"
 LITERATURE = {
     "ETTh": (("ETTh1", "ETTh2"), 24, 24, "h", 0),
@@ -138,19 +145,16 @@ def naive(data: Set) -> NDArray[np.float64]:
     return np.repeat(np.stack(last), len(LEVELS), 2)
 
 
-@contextmanager
-def pretrained_control(name: str, folder: Path | None) -> Iterator[None]:
-    """Let the blend use the control `name` of the pretrained model, if it is one."""
-    kind = {"attention alone": "swa", "no backbone": "none"}.get(name.removeprefix("zero-shot, "))
-    if name in ("write off", "zero-shot, write off"):
-        with write_off(pretrained.pretrained_model()):
-            yield
-    elif folder is not None and kind is not None:
-        model = load_model(folder / kind / "model", ZeroShotModel)
-        with mock.patch.object(pretrained, "pretrained_model", return_value=model):
-            yield
-    else:
-        yield
+def control(model: str) -> str:
+    """Return the control of the pretrained model that a row of the table has; "" for none.
+
+    Examples
+    --------
+    >>> control("default, attention alone"), control("blocks, attention alone")
+    ('attention alone', '')
+    """
+    base, _, name = model.partition(", ")
+    return name if base in ("default", "zero-shot") else ""
 
 
 def fitted(data: Set, options: dict[str, Any], seed: int) -> TitansForecaster:
@@ -235,11 +239,10 @@ def main() -> None:
     if args.markdown:
         print(table(rows))
         return
-    alone = {f"zero-shot, {name}" for name in ("attention alone", "no backbone")}
-    if args.pretrained is None:  # they are models of their own
-        args.models = [name for name in args.models if name not in alone]
+    if args.pretrained is None:
+        args.models = [m for m in args.models if not PRETRAINED_CONTROLS.get(control(m))]
     if args.ablation:
-        args.models = ["network alone", *PARTS]
+        args.models = ["blocks, network alone", *PARTS]
     torch.set_num_threads(args.threads)
     for name in args.sets:
         data = read(name)
@@ -249,7 +252,7 @@ def main() -> None:
                 if model == NAIVE:
                     quantiles = naive(data)
                 else:
-                    with pretrained_control(model, args.pretrained):
+                    with pretrained_control(control(model), args.pretrained):
                         quantiles = forecasts(fitted(data, (MODELS | PARTS)[model], seed), data)
                 row = {"set": name, "model": model, "seed": seed, **scores(data, quantiles)}
                 row["seconds"] = round(time.process_time() - start, 1)

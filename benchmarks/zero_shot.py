@@ -18,22 +18,19 @@ import json
 import shlex
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from controls import PRETRAINED_CONTROLS, pretrained_control
 from leaderboard import LEVELS
 from numpy.typing import NDArray
 from record import record, recorded, replaced
 
 from titans_ts.datasets import load_dataset
 from titans_ts.forecasting.metrics import quantile_loss
-from titans_ts.forecasting.pretrained import forecast, pretrained_model
-from titans_ts.nn.checkpoint import load_model
-from titans_ts.nn.memory_use import write_off
-from titans_ts.nn.series.zero_shot import ZeroShotModel
+from titans_ts.forecasting.pretrained import pretrained_quantiles
 
 Array = NDArray[np.float64]
 
@@ -41,7 +38,7 @@ CONTEXTS = (96, 256, 512, 1024, 2048, 4096, 8192)
 SETS = {"ETTh1": 24, "ETTh2": 24, "ETTm1": 96, "ETTm2": 96}
 """Data sets, with their season, which is also the number of steps ahead."""
 EVERY = 97
-NAME, WRITE_OFF = "zero-shot", "write off"
+NAME = "zero-shot"
 
 
 def errors(actual: Array, quantiles: Array) -> dict[str, float]:
@@ -53,8 +50,8 @@ def errors(actual: Array, quantiles: Array) -> dict[str, float]:
     }
 
 
-def run(models: dict[str, ZeroShotModel], command: str) -> None:
-    """Score every model with every context."""
+def run(models: list[str], folder: Path | None, command: str) -> None:
+    """Score the pretrained model and its controls with every context."""
     rows = recorded(NAME)
     for name, season in SETS.items():
         values = load_dataset(name).to_numpy(float)
@@ -62,12 +59,12 @@ def run(models: dict[str, ZeroShotModel], command: str) -> None:
         actual = np.concatenate([values[e : e + season].T for e in ends])
         naive = np.concatenate([values[e - season : e].T for e in ends])
         base = errors(actual, np.repeat(naive[..., None], len(LEVELS), -1))
-        for label, model in models.items():
+        for label in models:
             for context in CONTEXTS:
                 start = time.process_time()
                 past = np.concatenate([values[e - context : e].T for e in ends])
-                with write_off(model) if label == WRITE_OFF else nullcontext():
-                    found = errors(actual, forecast(model, past, season, season))
+                with pretrained_control(label, folder):
+                    found = errors(actual, pretrained_quantiles(past, season, season))
                 row = {"set": name, "model": label, "context": context, "series": len(past)}
                 row |= {k: round(found[k] / base[k], 4) for k in found}
                 row["seconds"] = round(time.process_time() - start, 2)
@@ -96,12 +93,11 @@ def main() -> None:
     args = parser.parse_args()
     if not args.markdown:
         torch.set_num_threads(args.threads)
-        model = pretrained_model()
-        models = {"zero-shot": model, WRITE_OFF: model}
-        for name, kind in (("attention alone", "swa"), ("no backbone", "none")):
-            if args.pretrained is not None and (args.pretrained / kind / "model").is_dir():
-                models[name] = load_model(args.pretrained / kind / "model", ZeroShotModel)
-        run(models, shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]]))
+        without = [
+            name for name, kind in PRETRAINED_CONTROLS.items() if args.pretrained or not kind
+        ]
+        command = shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]])
+        run(["zero-shot", *without], args.pretrained, command)
     print(table())
 
 

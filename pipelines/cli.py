@@ -72,7 +72,8 @@ def forecast(
     ] = None,
     preset: Preset = "default",
     variant: Annotated[
-        str | None, typer.Option(help="Backbone: mac, mag, mal, lmm or swa.  [default: mac]")
+        str | None,
+        typer.Option(help="Blocks of the network: mac, mag, mal, lmm or swa.  [default: none]"),
     ] = None,
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
@@ -104,9 +105,7 @@ def forecast(
         random_state=seed,
         progress_bar=not quiet,
     )
-    forecaster.set_params(preset=preset)
-    if variant is not None:
-        forecaster.set_params(variant=variant)
+    forecaster.set_params(preset=preset, variant=variant)
     _run(frame, forecaster, season_length, out, report, save, threads)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ from sklearn.metrics import log_loss
 
 from tests.support import random_dna, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts.forecasting.pretrained import other_model, pretrained_model
+from titans_ts.nn.memory_use import write_off
 from titans_ts.reporting.memory import IDLE, idle_memory, make_report
 from titans_ts.types import Variant
 
@@ -150,8 +154,53 @@ def test_a_memory_that_does_not_write_is_idle(kind, capsys):
     assert "idle" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fit", [False, True])
+def test_a_network_without_a_memory_reports_that_of_the_pretrained_model(fit):
+    if fit:
+        model = forecaster(n_layers=0, blend=["pretrained"]).fit(SERIES)
+        assert model.blend_.weight["pretrained"] > 0
+    else:
+        model = TitansForecaster.from_pretrained(4, progress_bar=False)
+    forecast = model.predict(SERIES)
+    report = model.memory_report(SERIES)
+    assert report.title == "a TitansForecaster with a pretrained model of 2 LMM blocks"
+    assert (report.unit, report.per_token, list(report.blocks.index)) == ("steps", 8, [0, 1])
+    errors = model.backtest(SERIES).metrics()
+    assert report.scores["mase"]["write on"] == pytest.approx(errors["mase"]["titans"])
+    with write_off(pretrained_model()):
+        errors = model.backtest(SERIES).metrics()
+    assert report.scores["mase"]["write off"] == pytest.approx(errors["mase"]["titans"])
+    assert report.scores["mase"].nunique() == 3
+    assert not report.idle
+    assert report.change > 0.1
+    np.testing.assert_array_equal(model.predict(SERIES), forecast)  # nothing is left behind
+    windows = np.stack([SERIES[:24], SERIES[60:84]])
+    future = np.stack([SERIES[24:28], SERIES[84:88]])
+    assert model.memory_report(windows, future).scores["mse"].nunique() == 3
+
+
+def test_a_report_leaves_forecasts_in_other_threads_alone():
+    model = TitansForecaster.from_pretrained(4, progress_bar=False)
+    usual = model.predict(SERIES)
+    with ThreadPoolExecutor(1) as pool, other_model(without_memory()):
+        assert not np.array_equal(model.predict(SERIES), usual)
+        np.testing.assert_array_equal(pool.submit(model.predict, SERIES).result(), usual)
+    np.testing.assert_array_equal(model.predict(SERIES), usual)
+
+
+def without_memory():
+    """Return the pretrained model with heads of memory that return zeros."""
+    model = deepcopy(pretrained_model())
+    for block in model.backbone.blocks:
+        torch.nn.init.zeros_(block.mixer.memory.out_proj.weight)
+    return model
+
+
 def test_a_model_without_a_memory_says_so(fitted):
-    for model in (forecaster(n_layers=0).fit(SERIES), classifier(variant="swa").fit(DNA, LABELS)):
+    for model in (
+        forecaster(n_layers=0, blend=False).fit(SERIES),
+        classifier(variant="swa").fit(DNA, LABELS),
+    ):
         data = (SERIES,) if isinstance(model, TitansForecaster) else (DNA, LABELS)
         report = model.memory_report(*data)
         assert report.idle

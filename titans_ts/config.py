@@ -124,7 +124,7 @@ class BackboneConfig(_RareBackboneOptions):
     d_model: int = 64
     """D, width of a token."""
     n_layers: int = 2
-    """Number of blocks; 0 is no backbone, to see what it adds."""
+    """Number of blocks; 0 is no backbone."""
     n_heads: int = 4
     """H, heads of the attention and of the memory."""
     window: int = field(default=64, kw_only=True)
@@ -383,7 +383,7 @@ class TrainingConfig(TrainingOptions):
 class Candidate(NamedTuple):
     """A network that a forecaster may train; of several, the best one is kept."""
 
-    n_layers: int = BackboneConfig.n_layers
+    n_layers: int = 0
     """Number of blocks."""
     total_steps: int = TrainingConfig.total_steps
     """Steps of training, about."""
@@ -393,8 +393,7 @@ PRESETS: dict[str, tuple[Candidate, ...]] = {
     "zero-shot": (),
     "fast": (Candidate(0, 320),),
     "default": (Candidate(),),
-    # the first is that of the default, so the one that is kept has no larger validation loss
-    "best": (Candidate(), Candidate(0, 1280)),
+    "best": (Candidate(BackboneConfig.n_layers), Candidate(0, 1280)),
 }
 """The networks that a fit of a forecaster trains, by the name of the preset."""
 

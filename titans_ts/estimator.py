@@ -145,7 +145,8 @@ class TitansEstimator(BaseEstimator, ABC):
         """Measure how much the fitted model uses its memory.
 
         The model reads X three times: as it is; with the memory's write off, so that the memory stays as
-        it was learned in training; and with zeros instead of what is read from the memory.
+        it was learned in training; and with zeros instead of what is read from the memory. If the network
+        of a forecaster has no memory, it is that of the pretrained model in its blend.
 
         Parameters
         ----------
@@ -169,26 +170,32 @@ class TitansEstimator(BaseEstimator, ABC):
         TypeError, ValueError
             If X or y cannot be used.
         """
-        check_is_fitted(self, "model_")
         scores, outputs = {}, []
-        observer = MemoryObserver(self.model_)
-        for name, switch in (
-            ("write on", observer),
-            ("write off", write_off(self.model_)),
-            ("no memory", memory_off(self.model_)),
-        ):
-            with switch, head_outputs(self.model_) as collected:
-                scores[name] = self._scores_of(X, y)
-            outputs.append(collected)
-        config: Any = self.model_.config
-        backbone = config.backbone
+        with self._with_memory(X) as (model, token_unit):
+            observer = MemoryObserver(model)
+            for name, switch in (
+                ("write on", observer),
+                ("write off", write_off(model)),
+                ("no memory", memory_off(model)),
+            ):
+                with switch, head_outputs(model) as collected:
+                    scores[name] = self._scores_of(X, y)
+                outputs.append(collected)
+        backbone = model.config.backbone
+        what = "" if model is self.model_ else "a pretrained model of "
         return make_report(
-            f"a {type(self).__name__} with {backbone.n_layers} {backbone.variant.upper()} blocks",
+            f"a {type(self).__name__} with {what}{backbone.n_layers} {backbone.variant.upper()} blocks",
             observer.uses(),
             scores,
             (relative_change(outputs[0], outputs[1]), relative_change(outputs[0], outputs[2])),
-            self._token_unit,
+            token_unit,
         )
+
+    @contextmanager
+    def _with_memory(self, X: Any) -> Iterator[tuple[Any, tuple[str | None, int]]]:
+        """The model whose memories a report measures, with `unit` and `per_token` of the report."""
+        check_is_fitted(self, "model_")
+        yield self.model_, self._token_unit
 
     @abstractmethod
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:

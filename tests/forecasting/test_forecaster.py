@@ -288,8 +288,8 @@ def test_defaults_stand_in_the_configuration_only():
     configs = (BackboneConfig, ForecasterConfig, TrainingConfig)
     parameters = inspect.signature(TitansForecaster.__init__).parameters
     for config in configs:
-        # None, and then from the data or the preset
-        chosen = {*Lengths._fields, "batch_size", "n_layers"}
+        # None, and then from the data, the preset or other parameters
+        chosen = {*Lengths._fields, "batch_size", "n_layers", "variant"}
         for name in ({f.name for f in dataclasses.fields(config)} & parameters.keys()) - chosen:
             assert parameters[name].default == getattr(config, name), name
     model, training = ModelOptions(), TrainingOptions()

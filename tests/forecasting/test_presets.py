@@ -54,16 +54,41 @@ def counted(clock=None, **params):
     return forecaster(training_options=options, **params)
 
 
-def test_the_default_preset_has_the_default_number_of_blocks():
-    usual, given = forecaster().fit(series()), forecaster(n_layers=2).fit(series())
-    assert n_layers(usual) == 2
+@pytest.mark.parametrize("preset", ["fast", "default"])
+def test_there_are_no_blocks_by_default(preset):
+    usual, given = forecaster(preset=preset).fit(series()), forecaster(n_layers=0).fit(series())
+    assert n_layers(usual) == 0
     np.testing.assert_array_equal(usual.predict(), given.predict())
 
 
-def test_fast_has_no_blocks():
-    fast, given = forecaster(preset="fast").fit(series()), forecaster(n_layers=0).fit(series())
-    assert n_layers(fast) == 0
-    np.testing.assert_array_equal(fast.predict(), given.predict())
+@pytest.mark.parametrize("preset", ["fast", "default"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"variant": "swa"},
+        {"tokens": "variate"},
+        {"stateful_windows": 1},
+        {"model_options": {"memory": {"depth": 1}}},
+        {"model_options": {"n_persistent": 0}},
+        {"model_options": {"segment_length": 4}},
+    ],
+)
+def test_a_parameter_of_blocks_asks_for_them(preset, params):
+    assert {one.n_layers for one in forecaster(preset=preset, **params).candidates()} == {2}
+    assert {one.n_layers for one in forecaster(n_layers=0, **params).candidates()} == {0}
+
+
+def test_blocks_are_mac_unless_a_variant_is_given():
+    usual, given = forecaster(n_layers=1), forecaster(n_layers=1, variant="mac")
+    np.testing.assert_array_equal(usual.fit(series()).predict(), given.fit(series()).predict())
+    assert usual.model_.config.backbone.variant == "mac"
+    assert usual.get_params()["variant"] is None
+
+
+def test_best_keeps_its_network_without_blocks_unless_a_state_is_carried():
+    plain, carried = forecaster(preset="best", variant="lmm"), {"stateful_windows": 1}
+    assert [one.n_layers for one in plain.candidates()] == [2, 0]
+    assert {one.n_layers for one in forecaster(preset="best", **carried).candidates()} == {2}
 
 
 @pytest.mark.parametrize("preset", ["fast", "default", "best"])

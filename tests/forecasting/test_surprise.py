@@ -212,6 +212,13 @@ def test_both_memories_and_a_bad_name(fitted):
         fitted.surprise(frame, memory="x")
 
 
+@pytest.mark.parametrize("changes", [{"n_layers": 0}, {"variant": "swa"}])
+def test_a_network_without_a_memory_has_no_surprise(changes):
+    frame = make_series(100, 1, random_state=0)
+    with pytest.raises(ValueError, match="no network with a memory was fitted; choose 'series'"):
+        small(**changes).fit(frame).surprise(frame, memory="network")
+
+
 def test_rarity_of_tails_and_of_few_scores():
     rng = np.random.default_rng(0)
     usual = rng.exponential(size=(20_000, 1))

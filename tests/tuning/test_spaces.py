@@ -118,7 +118,7 @@ def test_a_space_depends_on_the_data():
 
 
 @pytest.mark.parametrize(
-    ("preset", "choices"), [("fast", [None, 1, 2]), ("default", [None, 1]), ("best", [None, 1])]
+    ("preset", "choices"), [("fast", [None, 1, 2]), ("default", [None, 1, 2]), ("best", [None, 1])]
 )
 def test_the_number_of_blocks_of_a_preset_is_a_choice(preset, choices):
     tuned = forecaster(preset=preset, n_layers=None)
@@ -126,6 +126,11 @@ def test_the_number_of_blocks_of_a_preset_is_a_choice(preset, choices):
     assert list(space["n_layers"].choices) == choices
     found = search(tuned, space, n_trials=1, refit=False).fit(wave())
     assert found.cv_results_["params"] == [{"n_layers": None}]
+
+
+def test_blocks_without_a_variant_are_not_tried_twice():
+    tried = [default_space(forecaster(variant=v), wave())["variant"].choices for v in (None, "mag")]
+    assert tried == [(None, "mag", "mal", "lmm"), ("mag", "mac", "mal", "lmm")]
 
 
 def test_a_pretrained_network_keeps_its_sizes():

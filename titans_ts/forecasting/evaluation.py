@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from titans_ts.config import check_integer
 from titans_ts.estimator import plain
 from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
+from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.metrics import (
@@ -28,7 +31,9 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.pretrained import other_model, pretrained_model
 from titans_ts.forecasting.watch import Watched, watch
+from titans_ts.nn.memory_use import has_memory
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import SeriesLike
 
@@ -198,21 +203,31 @@ class ForecasterEvaluation(ForecasterParameters):
         self._ready(X)
         if memory not in ("series", "network"):
             raise ValueError(f"memory is {memory!r}; choose 'series' or 'network'")
-        if memory == "network" and self._from_pretrained:
+        if memory == "network" and not has_memory(self.model_):
             raise ValueError(
-                "memory is 'network', but no network was fitted; call fit, or 'series'"
+                "memory is 'network', but no network with a memory was fitted; choose 'series', or fit "
+                "with a variant, for instance 'mac'"
             )
         panel = self.predictor.read(X, 1, self._tail)
         if memory == "network":
             return panel.format_rows(self.predictor.network_surprise(panel))
         return panel.format_rows(watch(panel, self.model_.config.context_length)[0])
 
+    @contextmanager
+    def _with_memory(self, X: Any) -> Iterator[tuple[Any, tuple[str | None, int]]]:
+        self._ready(X)
+        blend = self.predictor.blend
+        if has_memory(self.model_) or blend is None or ZERO_SHOT not in blend.weights:
+            with super()._with_memory(X) as found:
+                yield found
+            return
+        # that of the package may be forecasting in another thread
+        model = deepcopy(pretrained_model(blend.pretrained))
+        with other_model(model):
+            yield model, ("steps", model.config.patch_length)
+
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
-        if self._from_pretrained:
-            raise ValueError(
-                "memory_report measures the memory of a fitted network, and nothing was fitted; call fit"
-            )
         if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
             errors = self.backtest(X, progress_bar=False).metrics().loc["titans"]
             return {name: float(errors[name]) for name in ("mase", "mse", "wql")}

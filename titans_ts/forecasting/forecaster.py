@@ -56,18 +56,21 @@ class TitansForecaster(ForecasterEvaluation):
         After the fit, ``model_.config.context_length`` is the number.
     preset : {"zero-shot", "fast", "default", "best"}
         Which networks are trained. "zero-shot": none; forecasts are those of the pretrained model in the
-        package, see :meth:`from_pretrained`. "fast": one without blocks, for about 320 steps, in about a
-        tenth of the default's time. "default": one with 2 blocks, for about 640 steps. "best": the
-        default's and one without blocks for about 1280 steps, of which the one with the smaller
-        validation loss is kept; it takes a fifth to two thirds longer than the default. `n_layers` and
-        `max_epochs` win over the preset if they are not None. With `stateful_windows`, every network has
-        blocks.
-    variant : {"mac", "mag", "mal", "lmm", "swa"}
-        How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS` (default "mac").
+        package, see :meth:`from_pretrained`. "fast" and "default": one without blocks, for about 320 or
+        640 steps. "best": one with 2 blocks for about 640 steps and one without blocks for about 1280, of
+        which the one with the smaller validation loss is kept; it takes about eight times as long as the
+        default. `n_layers` and `max_epochs` win over the preset if they are not None.
+    variant : {"mac", "mag", "mal", "lmm", "swa"}, optional
+        The blocks of the network: how memory and attention are combined, a key of
+        :data:`titans_ts.nn.BLOCKS`. None (default): "mac", but only the preset "best" has blocks. Blocks
+        that learn from one data set alone have not earned their time there; the pretrained model, which
+        the forecasts are blended with, has blocks with a memory.
     d_model, n_heads : int
         Width of a token (default 64), and number of heads (default 4).
     n_layers : int, optional
-        Number of blocks. None (default): that of the preset. After the fit,
+        Number of blocks. None (default): 2 if a parameter that only blocks have a use for is set, which
+        are `variant`, `stateful_windows`, ``tokens="variate"`` and those of the memory and the blocks in
+        `model_options`; otherwise that of the preset. After the fit,
         ``model_.config.backbone.n_layers`` is the number.
     patch_length, patch_stride : int, optional
         Number of steps in a token (default: a usual season, but at most a quarter of the context; an

@@ -37,6 +37,17 @@ from titans_ts.types import (
 
 __all__ = ["ForecasterParameters"]
 
+_OF_BLOCKS = (
+    "ff_expansion",
+    "gradient_checkpointing",
+    "mac_output",
+    "memory",
+    "n_persistent",
+    "segment_length",
+    "window",
+)
+"""Model options that only blocks have a use for."""
+
 
 @dataclass(eq=False, repr=False)
 class ForecasterParameters(TitansEstimator):
@@ -46,7 +57,7 @@ class ForecasterParameters(TitansEstimator):
     context_length: int | None = None
     _: KW_ONLY
     preset: PresetName = "default"
-    variant: Variant = BackboneConfig.variant
+    variant: Variant | None = None
     d_model: int = BackboneConfig.d_model
     n_layers: int | None = None
     n_heads: int = BackboneConfig.n_heads
@@ -117,12 +128,12 @@ class ForecasterParameters(TitansEstimator):
             levels = (q.item() if isinstance(q, np.generic) else q for q in levels)
             # 0.30000000000000004, of np.linspace, is 0.3
             levels = tuple(round(q, 12) if isinstance(q, float) else q for q in levels)
-        first = next(iter(self.candidates()), None)
-        n_layers = 0 if first is None else first.n_layers
+        n_layers = next((one.n_layers for one in self.candidates()), 0)
+        variant = BackboneConfig.variant if self.variant is None else plain(self.variant)
         config: ForecasterConfig = self._config(
             ForecasterConfig,
             quantile_levels=levels,
-            backbone=self._backbone_config(n_layers=n_layers),
+            backbone=self._backbone_config(n_layers=n_layers, variant=variant),
             **self._lengths(panel)._asdict(),
         )
         return config
@@ -140,13 +151,25 @@ class ForecasterParameters(TitansEstimator):
         found = PRESETS[self.preset]
         if self.n_layers is not None:
             found = tuple(one._replace(n_layers=plain(self.n_layers)) for one in found)
-        elif self.stateful_windows:  # without a block there is no memory whose state is carried
-            found = tuple(
-                one._replace(n_layers=one.n_layers or Candidate().n_layers) for one in found
-            )
+        elif self._needs_blocks(found):
+            usual = BackboneConfig.n_layers
+            found = tuple(one._replace(n_layers=one.n_layers or usual) for one in found)
         if self.max_epochs is not None:
             found = tuple(one._replace(total_steps=Candidate().total_steps) for one in found)
         return tuple(dict.fromkeys(found))
+
+    def _needs_blocks(self, candidates: tuple[Candidate, ...]) -> bool:
+        """Whether a parameter that only blocks have a use for was set, and these have none."""
+        if self.stateful_windows:  # the state is that of their memories
+            return True
+        if any(one.n_layers for one in candidates):
+            return False
+        options, usual = self.options("model_options"), ModelOptions()
+        return (
+            self.variant is not None
+            or self.tokens == "variate"  # variates meet in blocks alone
+            or any(getattr(options, name) != getattr(usual, name) for name in _OF_BLOCKS)
+        )
 
     def forecasters(self) -> tuple[str, ...]:
         """Return the names of the forecasters that the network may be blended with.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ __all__ = [
     "PRETRAINED",
     "at_levels",
     "forecast",
+    "other_model",
     "pretrained_model",
     "pretrained_quantiles",
     "two_seasons",
@@ -37,6 +41,8 @@ _YEARS = (52, 365)
 _TOKENS = 2**13
 """Number of tokens that are read at once."""
 
+_OTHER: ContextVar[ZeroShotModel | None] = ContextVar("other_model", default=None)
+
 
 def pretrained_model(name: str = PRETRAINED) -> ZeroShotModel:
     """Return a pretrained model of the package, in evaluation mode.
@@ -46,7 +52,17 @@ def pretrained_model(name: str = PRETRAINED) -> ZeroShotModel:
     ValueError
         If there is none of this name.
     """
-    return _load(name)
+    return _OTHER.get() or _load(name)
+
+
+@contextmanager
+def other_model(model: ZeroShotModel) -> Iterator[None]:
+    """Let a model take the place of the pretrained one inside a `with` block, in this thread alone."""
+    token = _OTHER.set(model)
+    try:
+        yield
+    finally:
+        _OTHER.reset(token)
 
 
 @cache

@@ -24,6 +24,7 @@ from titans_ts.nn.packing import prefix_mask
 __all__ = [
     "BlockUse",
     "MemoryObserver",
+    "has_memory",
     "head_outputs",
     "memory_off",
     "relative_change",
@@ -38,6 +39,18 @@ _POINTS = 16
 
 _SHORTEST = 4
 """Least number of tokens between two such places."""
+
+
+def has_memory(model: nn.Module) -> bool:
+    """Return whether a model has a long-term memory.
+
+    Examples
+    --------
+    >>> from titans_ts.config import BackboneConfig
+    >>> [has_memory(TitansBackbone(BackboneConfig(variant))) for variant in ("mac", "swa")]
+    [True, False]
+    """
+    return bool(_memories(model))
 
 
 @contextmanager

@@ -71,10 +71,12 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
     model = job.forecaster
     settings = {"model": "pretrained, not fitted"}
     if model.history_:
-        last = model.history_[-1]
+        last, config = model.history_[-1], model.model_.config
         settings = {
-            "variant": model.variant.upper(),
-            "reads": f"{model.model_.config.context_length} steps",
+            "blocks": f"{config.backbone.n_layers} {config.backbone.variant.upper()}"
+            if config.backbone.n_layers
+            else "none",
+            "reads": f"{config.context_length} steps",
             "weights": f"{sum(p.numel() for p in model.model_.parameters()):,}",
             "epochs": f"{len(model.history_)}",
             "seconds of training": f"{last['seconds']:.0f}",

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from titans_ts.nn.memory import NeuralMemory
-from titans_ts.nn.memory_use import head_outputs, relative_change, write_off
+from titans_ts.nn.memory_use import has_memory, head_outputs, relative_change, write_off
 
 __all__ = ["memory_change"]
 
@@ -39,7 +38,7 @@ def memory_change(
         `memory_change`, see :func:`titans_ts.nn.memory_use.relative_change`; empty without a memory or
         without validation.
     """
-    if validation is None or not any(isinstance(part, NeuralMemory) for part in model.modules()):
+    if validation is None or not has_memory(model):
         return {}
     batches: Any = list(validation.sampler)
     batch = validation.dataset[batches[len(batches) // 2][:_SAMPLES]]

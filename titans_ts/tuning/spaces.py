@@ -14,6 +14,7 @@ from optuna.distributions import (
 )
 from sklearn.pipeline import Pipeline
 
+from titans_ts.config import BackboneConfig
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.parse import read_panel
@@ -117,8 +118,11 @@ def _network(estimator: Any, n_values: int, min_layers: int) -> dict[str, BaseDi
     widths = [w for w in _WIDTHS if w <= widest and w % (2 * estimator.n_heads) == 0]
     max_layers = 2 if n_values < 50_000 else 3
     model, training = estimator.options("model_options"), estimator.options("training_options")
+    variants = ["mac", "mag", "mal", "lmm"]
+    if estimator.variant is None:  # then blocks are those
+        variants.remove(BackboneConfig.variant)
     return {
-        "variant": _choices(estimator.variant, ["mac", "mag", "mal", "lmm"]),
+        "variant": _choices(estimator.variant, variants),
         "d_model": _choices(estimator.d_model, widths),
         "n_layers": _layers(estimator, min_layers, max_layers),
         "model_options__dropout": _numbers(model.dropout, 0.0, 0.4),
