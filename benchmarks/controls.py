@@ -32,7 +32,6 @@ CONTROLS: dict[str, dict[str, Any]] = {
 
 PRETRAINED_CONTROLS = {
     "write off": "",
-    "no write in training": "no-write",
     "attention alone": "swa",
     "no backbone": "none",
 }
