@@ -21,6 +21,7 @@ from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_thresho
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.metrics import (
     mean_absolute_error,
@@ -48,6 +49,8 @@ class ForecasterEvaluation(ForecasterParameters):
     model_: ForecastingModel
     _tail: Panel
     _watched: Watched | None = None
+    _errors: ErrorMemory | None = None
+    """With `adapt`, the memory of forecast errors after the last row."""
     _from_pretrained = False
     """Whether any X is forecast by the pretrained model, without a fit."""
 
@@ -149,10 +152,11 @@ class ForecasterEvaluation(ForecasterParameters):
 
         def forecast(some: NDArray[np.int64]) -> tuple[Array, Array]:
             if refit is None:
-                return self.predictor.rolling(panel, some, progress_bar=show)
+                return self._rolling(panel, some, progress_bar=show)
             bar.update()
             fresh = clone(self).set_params(progress_bar=False).fit_panel(panel.before(some[0]))
-            return fresh.predictor.rolling(panel, some)
+            forecasts: tuple[Array, Array] = fresh._rolling(panel, some)
+            return forecasts
 
         with tqdm(desc="backtest", disable=not show or refit is None) as bar:
             return rolling_backtest(
@@ -164,6 +168,20 @@ class ForecasterEvaluation(ForecasterParameters):
                 stride=stride or H,
                 refit=refit,
             )
+
+    def _rolling(
+        self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool = False
+    ) -> tuple[Array, Array]:
+        """Forecast from the rows `cuts` of a panel; with `adapt`, learn from every row on the way."""
+        if self._errors is None:
+            return self.predictor.rolling(panel, cuts, progress_bar=progress_bar)
+        config, begins = self.model_.config, int(cuts.min()) - 1
+        first = max(min(config.context_length - 1, begins), begins - 2 * config.prediction_length)
+        errors = begin(self._errors, panel, first)
+        seen = panel.head(np.array([cuts.max()]))
+        point, quantiles, _ = read_rows(errors, self.predictor, seen, first)
+        chosen = cuts - 1 - first
+        return point[chosen], quantiles[chosen]
 
     def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
         """How unexpected every value of a series was to a memory that reads it from the beginning.

@@ -43,7 +43,13 @@ from titans_ts.training import (
     train,
 )
 
-__all__ = ["FittedForecaster", "fit_forecaster", "resolve_config", "without_fit"]
+__all__ = [
+    "FittedForecaster",
+    "fit_forecaster",
+    "resolve_config",
+    "season_of_panel",
+    "without_fit",
+]
 
 _VALIDATION_WINDOWS = 16
 """Number of consecutive windows that validation reads if the state is carried. It forecasts from the last
@@ -235,7 +241,7 @@ def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -
     first, end = panel.spans.T
     scales = Scales.fit(panel, rows_within(first, end, len(panel.values)))
     network = ForecastingModel(config).eval()
-    season_length = _season_of(panel)
+    season_length = season_of_panel(panel)
     if season_length == 1 and panel.timed:  # too few rows to tell
         usual = usual_seasons(panel.freq)[0]
         season_length = usual if usual <= (end - first).max() else 1
@@ -243,7 +249,8 @@ def without_fit(panel: Panel, config: ForecasterConfig, options: ModelOptions) -
     return PanelPredictor(network, roles, scales, None, blend)
 
 
-def _season_of(panel: Panel) -> int:
+def season_of_panel(panel: Panel) -> int:
+    """Return the season that the values of a panel show best, of those usual for its frequency."""
     return season_of(panel, usual_seasons(panel.freq) if panel.timed else None)
 
 
@@ -260,7 +267,7 @@ def _blended(
     `scaled_panel` is the panel with its rows scaled.
     """
     config = predictor.config
-    season_length = _season_of(panel)
+    season_length = season_of_panel(panel)
     horizon, scaled = config.prediction_length, None
     learned = panel, border, config.context_length
     if validation is not None:

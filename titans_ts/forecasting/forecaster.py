@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from titans_ts.forecasting.calibration import (
 )
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
+from titans_ts.forecasting.error_memory import WINDOW, begin, read_rows, start_memory
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
-from titans_ts.forecasting.fitting import fit_forecaster, without_fit
+from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -39,6 +41,9 @@ from titans_ts.types import RandomState, SeriesLike, WindowsLike
 __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
+
+_MOST_ROWS = 2000
+"""Number of rows that the memory of forecast errors learns from in a fit at most."""
 
 
 class TitansForecaster(ForecasterEvaluation):
@@ -102,6 +107,14 @@ class TitansForecaster(ForecasterEvaluation):
         a validation part, the pretrained model has four fifths; counts are not blended. Names choose some
         of the forecasters, for instance ``["pretrained", "theta"]``; they are the index of
         :attr:`blend_`.
+    adapt : bool
+        Whether forecasts keep learning after the fit (default False). A memory of forecast errors reads
+        the rows of :meth:`update`, and of :meth:`backtest`, one after the other. When all steps of a
+        forecast are observed, it learns its error, and what it expects of the next error is added to the
+        next forecast: to the mean, the quantiles, intervals and samples, as far as that has improved the
+        latest ones. It begins with the validation part, has a constant size, and is saved with the model.
+        Forecasts of another history X, given to :meth:`predict`, are not corrected. For one series (a
+        wide frame or an array), without known covariates and without `stateful_windows`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -312,9 +325,12 @@ class TitansForecaster(ForecasterEvaluation):
     def fit_panel(self, panel: Panel, validation: Panel | None = None) -> TitansForecaster:
         """Like :meth:`fit`, for a panel; the last steps of `validation` choose the epoch."""
         forecasters = self.forecasters()
+        self.check_adapt(panel)
         if not self.candidates():
             self._from_pretrained, self._watched, self._calibration = False, None, None
-            return self._follow(panel)
+            self._errors = None
+            self._follow(panel)
+            return self._learn_errors(panel, len(panel.values) // 2)
         config, size = self.network_config(panel), self.batch_size
         if size is None:
             size = default_batch_size(panel.n_targets)
@@ -337,8 +353,9 @@ class TitansForecaster(ForecasterEvaluation):
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
-        self._watched, self._from_pretrained = None, False
+        self._watched, self._from_pretrained, self._errors = None, False, None
         self._remember(panel, scaled=fitted.scaled.values)
+        self._learn_errors(panel, int(fitted.border[0]))
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
@@ -374,7 +391,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         point, _ = self.predictor.forecast(panel, known, self._state_before(panel))
-        return panel.format_forecast(point)
+        return panel.format_forecast(point + self._correction(panel))
 
     def predict_quantiles(
         self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
@@ -394,6 +411,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        quantiles += self._correction(panel)[..., None]
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
     def predict_interval(
@@ -429,6 +447,7 @@ class TitansForecaster(ForecasterEvaluation):
         check_interval(self.model_.config.quantile_levels)
         added = self._calibrated().margin(coverage)  # [H, C]
         _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        quantiles += self._correction(panel)[..., None]
         _, spread = self.predictor.scales.of(panel)
         least = 0 if self.model_.output.counts else -np.inf
         ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
@@ -472,7 +491,7 @@ class TitansForecaster(ForecasterEvaluation):
         check_distribution(self.model_.config)
         levels = self._calibrated().levels(panel.n_items, n_samples, random_state)
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
-        return panel.format_samples(drawn)
+        return panel.format_samples(drawn + self._correction(panel)[:, None])
 
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
@@ -498,9 +517,10 @@ class TitansForecaster(ForecasterEvaluation):
         """Append the next rows of the series; forecasts continue after them.
 
         With `stateful_windows`, the memory also learns: it reads the rows before the window of the next
-        forecast, one window's length at a time. The weights do not change. Without `stateful_windows`
-        only the window moves. What is kept has a constant size, is saved with the model, and does not
-        depend on how the rows are split over several calls.
+        forecast, one window's length at a time. With `adapt`, the memory of forecast errors learns from
+        every row. The weights do not change. Without either only the window moves. What is kept has a
+        constant size, is saved with the model, and does not depend on how the rows are split over several
+        calls.
 
         Parameters
         ----------
@@ -526,6 +546,10 @@ class TitansForecaster(ForecasterEvaluation):
             context_length = self.model_.config.context_length
             self._predictor = self._without_fit(panel, context_length)
             self.model_ = self._predictor.network
+        if self._errors is not None:
+            errors = deepcopy(self._errors)  # an interruption leaves the stream as it was
+            read_rows(errors, self.predictor, panel, len(self._tail.values))
+            self._errors = errors
         self._remember(panel, self._state, unread=unread)
         return self
 
@@ -541,19 +565,27 @@ class TitansForecaster(ForecasterEvaluation):
         if panel.kind == "windows":
             raise ValueError("X is a batch of windows; give one series")
         self._tail.check_kind(panel)
+        if self._errors is not None:
+            errors = begin(self._errors, panel, len(panel.values) - 1)
+            read_rows(errors, self.predictor, panel, len(panel.values) - 1)
+            self._errors = errors
         self._remember(panel)
         return self
 
     def reset_memory(self) -> TitansForecaster:
         """Return the memory to its learned initial state, and end the stream of :meth:`watch`.
 
-        The rows that the next forecast reads are kept.
+        The rows that the next forecast reads are kept. With `adapt`, the memory of forecast errors is
+        empty.
         """
         check_is_fitted(self, "model_")
         self._watched = None
+        if self._errors is not None:
+            self._errors = None
+            self._learn_errors(self._tail, len(self._tail.values) - 1)
         self._state, length = None, self.model_.config.context_length
         self._unread = np.minimum(np.diff(self._tail.starts), length)
-        self._tail = self._tail.tail(max(length, self.predictor.blend_rows))
+        self._tail = self._tail.tail(max(length, self._n_kept))
         return self
 
     @property
@@ -606,8 +638,35 @@ class TitansForecaster(ForecasterEvaluation):
         """
         self._state, left = self.predictor.consume(panel, state, scaled, unread)
         self._unread = np.minimum(np.diff(panel.starts), left)
-        self._tail = panel.tail(np.maximum(left, self.predictor.blend_rows))
+        self._tail = panel.tail(np.maximum(left, self._n_kept))
         self._name_features(panel)
+
+    @property
+    def _n_kept(self) -> int:
+        """Number of rows that are kept for what reads more than the network."""
+        errors = max(WINDOW, self.model_.config.prediction_length) if self.adapt else 0
+        return max(self.predictor.blend_rows, errors)
+
+    def _learn_errors(self, panel: Panel, first: int) -> TitansForecaster:
+        """With `adapt`, let a new memory learn from forecasts of the rows from `first` on."""
+        if self.adapt:
+            config = self.model_.config
+            last = len(panel.values) - 1
+            first = max(min(first, last), last - _MOST_ROWS)
+            errors = start_memory(
+                config.prediction_length, config.n_variates, season_of_panel(panel)
+            )
+            errors = begin(errors, panel, first)
+            read_rows(errors, self.predictor, panel, first)
+            self._errors = errors
+        return self
+
+    def _correction(self, panel: Panel) -> Array:
+        """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""
+        config = self.model_.config
+        if self._errors is None or panel is not self._tail:
+            return np.zeros((1, config.prediction_length, config.n_variates))
+        return self._errors.correction()[None]
 
     def _name_features(self, panel: Panel) -> None:
         self.n_features_in_ = panel.n_targets
@@ -631,6 +690,7 @@ class TitansForecaster(ForecasterEvaluation):
                 self._state,
                 self._calibration,
                 self._watched,
+                self._errors,
             )
         )
         return fitted | {"from_pretrained": self._from_pretrained}, tensors
@@ -642,6 +702,6 @@ class TitansForecaster(ForecasterEvaluation):
         parts = unpack(self.model_, fitted, tensors, self._device())
         self._predictor, self._tail, self._unread = parts.predictor, parts.tail, parts.unread
         self._state, self._calibration = parts.state, parts.calibration
-        self._watched = parts.watched
+        self._watched, self._errors = parts.watched, parts.errors
         self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)

@@ -68,6 +68,7 @@ class ForecasterParameters(TitansEstimator):
     scaler: ScalerName = ForecasterConfig.scaler
     season_length: int = ForecasterConfig.season_length
     blend: bool | Sequence[str] = True
+    adapt: bool = False
     quantile_levels: tuple[float, ...] = ForecasterConfig.quantile_levels
     output: OutputName = ForecasterConfig.output
     target: ColumnNames = None
@@ -187,6 +188,26 @@ class ForecasterParameters(TitansEstimator):
                 f"blend is {self.blend!r}; give True, False or some of {list(FORECASTERS)}"
             )
         return tuple(dict.fromkeys(names))
+
+    def check_adapt(self, panel: Panel) -> None:
+        """Raise a ValueError if `adapt` is set, but not possible for a panel or other parameters."""
+        if not isinstance(self.adapt, (bool, np.bool_)):
+            raise ValueError(f"adapt is {self.adapt!r}; give True or False")
+        reasons = {
+            "X is a long frame; give a wide one": panel.items is not None,
+            "freq is 'irregular'; resample to a frequency": panel.irregular,
+            f"known_covariates are {self.roles.known_covariates!r}, which are not known when rows "
+            "arrive; leave them out": bool(self.roles.known_covariates),
+            f"stateful_windows is {self.stateful_windows}; choose one of the two": bool(
+                self.stateful_windows
+            ),
+            f"output is {self.output!r}, but corrected forecasts are no counts; choose another": (
+                self.output == "negative_binomial"
+            ),
+        }
+        found = next((text for text, true in reasons.items() if true), None)
+        if self.adapt and found is not None:
+            raise ValueError(f"adapt is True, but {found}, or set adapt=False")
 
     def _lengths(self, panel: Panel | None) -> Lengths:
         horizon = check_integer("prediction_length", plain(self.prediction_length), 1)

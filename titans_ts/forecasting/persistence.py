@@ -15,6 +15,7 @@ from torch import Tensor
 
 from titans_ts.forecasting.blend import Blend, Errors
 from titans_ts.forecasting.calibration import Calibration
+from titans_ts.forecasting.error_memory import NAMES, ErrorMemory
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -44,6 +45,8 @@ class FittedParts:
     calibration: Calibration | None
     watched: Watched | None
     """The series memories of :meth:`TitansForecaster.watch`; None before its first call."""
+    errors: ErrorMemory | None
+    """The memory of forecast errors, if there is one."""
 
 
 def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -73,6 +76,8 @@ def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if parts.state is not None:
         state = flatten_state(parts.state)
         tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
+    if parts.errors is not None:
+        tensors |= {f"errors.{n}": torch.from_numpy(getattr(parts.errors, n)) for n in NAMES}
     if parts.watched is not None:
         items = parts.watched.items
         fitted["watched"] = None if items is None else _plain_items(items)
@@ -114,6 +119,9 @@ def unpack(
         else None,
         Calibration(*known) if known else None,
         _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
+        ErrorMemory(**{name: tensors[f"errors.{name}"].numpy() for name in NAMES})
+        if "errors.weights" in tensors
+        else None,
     )
 
 

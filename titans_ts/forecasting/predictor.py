@@ -24,6 +24,7 @@ from titans_ts.forecasting.panel import Panel, Roles
 from titans_ts.forecasting.parse import read_panel, read_windows
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
 from titans_ts.forecasting.stateful import STREAMS, advance_state, iter_readings, row_surprise
+from titans_ts.forecasting.time_index import extended
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import split_known
 
@@ -91,6 +92,16 @@ class PanelPredictor:
         if known is None:
             return None
         return torch.from_numpy(self.scales.covariates(known).astype(np.float32))
+
+    def continued(self, panel: Panel) -> Panel:
+        """Return one series with H more rows, where only what follows from their times is known."""
+        steps = self.config.prediction_length
+        rows = np.full((steps, panel.values.shape[1]), np.nan)
+        known = read_known(None, panel, steps)
+        if known is not None:
+            rows[:, -known.shape[2] :] = known[0]
+        index = None if panel.index is None else extended(panel.index, steps, panel.freq)
+        return replace(panel, values=np.concatenate([panel.values, rows]), index=index)
 
     def scaled(self, panel: Panel) -> tuple[NDArray[np.float32], Any]:
         """Return the scaled rows `[N, F]`, and the static covariates as tensors."""
