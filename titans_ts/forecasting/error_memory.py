@@ -137,7 +137,7 @@ class ErrorMemory:
         seen = ~np.isnan(window)
         usable = seen.any(0) & ~np.isnan(forecast).any(0)
         window = np.where(usable, window, 0.0)
-        seen = ~np.isnan(window)
+        seen = np.asarray(~np.isnan(window))
         last = window[len(window) - 1 - seen[::-1].argmax(0), np.arange(C)]
         mean = np.nanmean(window, 0)
         unit = np.sqrt(np.nanmean((window - mean) ** 2, 0)) + _LEAST * scale
