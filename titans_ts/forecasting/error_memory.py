@@ -134,16 +134,15 @@ class ErrorMemory:
     def _key(self, window: Array, forecast: Array, scale: Array) -> tuple[Array, Array]:
         """Return the key `[C, D]` of a forecast, and the deviations `[C]` of the windows."""
         H, C = self.shape
-        seen = ~np.isnan(window)
-        usable = seen.any(0) & ~np.isnan(forecast).any(0)
+        usable = (~np.isnan(window)).any(0) & ~np.isnan(forecast).any(0)
         window = np.where(usable, window, 0.0)
-        seen = np.asarray(~np.isnan(window))
+        seen: NDArray[np.bool_] = np.isfinite(window)
         last = window[len(window) - 1 - seen[::-1].argmax(0), np.arange(C)]
         mean = np.nanmean(window, 0)
         unit = np.sqrt(np.nanmean((window - mean) ** 2, 0)) + _LEAST * scale
         steps = _steps(H)
         made = self.forecasts[(self.place[1] - 1 - steps) % H, steps]  # [S, C], of the latest row
-        error = np.nan_to_num(np.where(seen[-1], window[-1] - made, 0) / unit)
+        error = np.nan_to_num(np.where(np.isnan(window[-1]), 0, window[-1] - made) / unit)
         parts = [
             np.nan_to_num((window[:-1] - last) / unit),
             (forecast[steps] - last) / unit,

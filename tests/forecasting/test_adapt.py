@@ -1,0 +1,198 @@
+"""Forecasts that keep learning after the fit."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from tests.forecasting.cases import small
+from titans_ts import TitansForecaster
+from titans_ts.forecasting import error_memory
+from titans_ts.forecasting.error_memory import WINDOW, begin, read_rows, start_memory
+
+H, L = 4, 16
+ROUNDING = 1e-6
+
+
+def changing(n=900, seed=0):
+    """Two variates with a day of 24 hours; the second one changes its shape after 500 rows."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(n)
+    day = np.sin(2 * np.pi * t / 24)
+    other = np.where(t < 500, day, np.abs(np.cos(2 * np.pi * t / 24)) * 2)
+    values = np.stack([day, other], 1) + 0.1 * rng.normal(size=(n, 2))
+    return pd.DataFrame(values, pd.date_range("2024", periods=n, freq="h"), columns=["a", "b"])
+
+
+def adapting(**changes):
+    settings = {"n_layers": 0, "max_epochs": 2, "blend": False, "adapt": True} | changes
+    return small(prediction_length=H, context_length=L, **settings)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return adapting().fit(changing()[:400])
+
+
+def mse(model, frame):
+    return model.backtest(frame, stride=1).metrics()["mse"]["titans"]
+
+
+def test_errors_fall_after_a_change(fitted):
+    frozen = adapting(adapt=False).fit(changing()[:400])
+    assert_array_equal(
+        frozen.model_.head.point.weight.detach(), fitted.model_.head.point.weight.detach()
+    )
+    late = changing()[600:]
+    assert mse(fitted, late) < 0.8 * mse(frozen, late)
+    # what was learned before is worth something
+    learned = deepcopy(fitted).update(changing()[400:600])
+    assert mse(learned, changing()[600:680]) < mse(fitted, changing()[600:680])
+
+
+def test_any_split_of_the_rows_is_the_same(fitted):
+    whole, parts = deepcopy(fitted), deepcopy(fitted)
+    whole.update(changing()[400:520])
+    for start, end in ((400, 401), (401, 407), (407, 500), (500, 520)):
+        parts.update(changing()[start:end])
+    assert_allclose(whole.predict(), parts.predict(), atol=ROUNDING)
+    assert_allclose(whole.predict_quantiles(), parts.predict_quantiles(), atol=ROUNDING)
+    assert not np.allclose(
+        whole.predict(), whole.predict(changing()[:520])
+    )  # which is not corrected
+
+
+def test_the_forecasts_of_a_backtest_are_those_of_a_stream(fitted):
+    frame = changing()
+    tested = fitted.backtest(frame[300:440], n_windows=1).frame()
+    # a backtest begins two horizons before its first forecast
+    stream = deepcopy(fitted).set_history(frame[: 440 - 3 * H]).update(frame[440 - 3 * H : 440 - H])
+    forecast = tested.pivot(index="timestamp", columns="variate", values="titans")
+    assert_allclose(forecast, stream.predict(), atol=ROUNDING)
+    assert not np.allclose(forecast, fitted.predict(frame[: 440 - H]))
+
+
+def knows_the_future(fitted, ahead):
+    """Whether a forecast changes with values after it, if values are known `ahead` rows too early."""
+    frame = changing()[400:460]
+    other = frame.copy()
+    other.iloc[30:] += 100.0
+    found = []
+    for rows in (frame, other):
+        panel = fitted.predictor.read(rows, 1, fitted._tail)
+        panel = replace(panel, values=np.roll(panel.values, -ahead, 0))
+        memory = begin(fitted._errors, panel, L)
+        found.append(read_rows(memory, fitted.predictor, panel, L)[0])
+    last = 29 - L  # the forecast after row 29
+    assert not np.allclose(found[0][last + 1], found[1][last + 1])
+    return not np.array_equal(found[0][: last + 1], found[1][: last + 1])
+
+
+def test_a_label_is_never_used_before_its_time(fitted):
+    assert not knows_the_future(fitted, 0)
+    assert knows_the_future(fitted, 1)
+
+
+def test_saved_models_go_on(fitted, tmp_path):
+    model = deepcopy(fitted).update(changing()[400:450])
+    model.save(tmp_path / "model")
+    loaded = TitansForecaster.load(tmp_path / "model")
+    for one in (model, loaded):
+        one.update(changing()[450:470])
+    assert_array_equal(model.predict(), loaded.predict())
+
+
+def test_size_and_numbers_stay_bounded():
+    memory = start_memory(H, 3, 24)
+    sizes = {name: getattr(memory, name).shape for name in error_memory.NAMES}
+    rng = np.random.default_rng(0)
+    values = rng.standard_t(2, size=(3000, 3)) * np.array([1e-9, 1.0, 1e9])
+    values[500:900, 1] = 0.0
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[1000:1200] = np.nan
+    scale = np.array([1e-9, 1.0, 1e9])
+    for row in range(WINDOW, len(values)):
+        forecast = np.where(row % 7 == 0, np.nan, np.nan_to_num(values[row - H : row]))
+        found = memory.read(values[row - WINDOW : row], forecast, scale)
+        assert np.isfinite(found).all()
+        assert (np.abs(found) <= 5 * (np.nanmax(np.abs(values), 0) + scale)).all()
+    assert sizes == {name: getattr(memory, name).shape for name in error_memory.NAMES}
+    assert np.linalg.eigvalsh(memory.covariance).min() > 0
+
+
+def test_the_write_is_that_of_least_squares(monkeypatch):
+    """Without forgetting, M is the ridge regression of all errors on all keys."""
+    monkeypatch.setattr(error_memory, "_RETENTION", 1.0)
+    rng = np.random.default_rng(0)
+    values, memory, pairs = rng.normal(size=(300, 2)), start_memory(H, 2, 1), []
+    forecasts = rng.normal(size=(300, H, 2)) / 5
+    for row in range(WINDOW, 300):
+        memory.read(values[row - WINDOW : row], forecasts[row], np.ones(2))
+        slot = (memory.place[1] - 1) % H
+        if row + H < 300:
+            error = (values[row : row + H] - forecasts[row]) / memory.units[slot]
+            pairs.append((memory.keys[slot].copy(), np.clip(error, -5, 5).T))
+    keys, errors = (np.concatenate(list(part)) for part in zip(*pairs, strict=True))
+    expected = np.linalg.solve(keys.T @ keys + 0.1 * np.eye(keys.shape[1]), keys.T @ errors)
+    assert_allclose(memory.weights, expected, atol=1e-8)
+
+
+def test_missing_values_and_variates(fitted):
+    frame = changing()
+    frame.iloc[420:430] = np.nan
+    frame.iloc[440:, 1] = np.nan
+    model = deepcopy(fitted).update(frame[400:600])
+    assert np.isfinite(model.predict()).all(axis=None)
+
+
+@pytest.mark.parametrize("changes", [{"calendar": True}, {"season_length": 24}, {"blend": True}])
+def test_other_parts_of_a_forecast(changes):
+    model = adapting(**changes).fit(changing()[:300])
+    parts = deepcopy(model)
+    model.update(changing()[300:330])
+    parts.update(changing()[300:311]).update(changing()[311:330])
+    assert_allclose(model.predict(), parts.predict(), atol=1e-4)
+    low, high = (model.predict_interval().xs(name, axis=1, level=1) for name in ("lower", "upper"))
+    assert (low <= high).all(axis=None)
+    shift = model.predict() - model.set_params(adapt=False).predict()
+    assert shift.eq(0).all(axis=None)  # what was fitted counts, not the parameter
+
+
+def test_arrays_vectors_and_without_a_fit():
+    values = changing().to_numpy()
+    model = adapting().fit(values[:300]).update(values[300:320])
+    assert model.predict().shape == (H, 2)
+    vector = adapting().fit(values[:300, 0]).update(values[300:320, 0])
+    assert vector.sample(n_samples=3, random_state=0).shape == (3, H)
+    unfitted = TitansForecaster(H, preset="zero-shot", adapt=True).fit(changing()[:200])
+    before = unfitted.predict()
+    assert not np.allclose(unfitted.update(changing()[200:260]).predict(), before)
+
+
+def test_the_memory_can_be_emptied(fitted):
+    model = deepcopy(fitted)
+    assert np.abs(model._errors.weights).max() > 0
+    model.reset_memory()
+    assert np.abs(model._errors.weights).max() == 0
+    assert_allclose(model.predict(), model.predict(changing()[:400]), atol=ROUNDING)
+    assert clone(model).get_params()["adapt"]
+
+
+def test_what_cannot_adapt_is_refused():
+    long = changing().melt(ignore_index=False).reset_index()
+    long.columns = ["timestamp", "item_id", "y"]
+    for X, changes, message in (
+        (long, {}, "adapt is True, but X is a long frame; give a wide one, or set adapt=False"),
+        (changing(), {"adapt": 1}, "adapt is 1; give True or False"),
+        (changing(), {"stateful_windows": 1, "n_layers": 1}, "stateful_windows is 1; choose one"),
+        (changing(), {"freq": "irregular"}, "freq is 'irregular'; resample"),
+        (changing(), {"known_covariates": "b"}, "known_covariates are .*; leave them out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            adapting(**changes).fit(X)
