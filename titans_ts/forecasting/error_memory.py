@@ -134,7 +134,9 @@ class ErrorMemory:
     def _key(self, window: Array, forecast: Array, scale: Array) -> tuple[Array, Array]:
         """Return the key `[C, D]` of a forecast, and the deviations `[C]` of the windows."""
         H, C = self.shape
-        usable = (~np.isnan(window)).any(0) & ~np.isnan(forecast).any(0)
+        usable: NDArray[np.bool_] = np.asarray(
+            np.isfinite(window).any(0) & np.isfinite(forecast).all(0)
+        )
         window = np.where(usable, window, 0.0)
         seen: NDArray[np.bool_] = np.isfinite(window)
         last = window[len(window) - 1 - seen[::-1].argmax(0), np.arange(C)]
