@@ -104,6 +104,10 @@ def cnn_classifier(
     """
     plain: dict[str, Any] = {
         "tokenizer": ConvTokenizer(n_filters=n_filters, kernel_size=kernel_size),
+        "stride": 1,
+        "position": True,
+        "rc": "none",
+        "kmer_model": None,
         "n_layers": 0,
         "pooling": "max",
         "learning_rate": 0.01,
