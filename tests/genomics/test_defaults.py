@@ -30,6 +30,7 @@ from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
 MOTIF = "TTGACATC"
 SMALL = small_settings(d_model=8, n_heads=1)
+STEPS = "training_options__max_steps_per_epoch"
 OPEN = {"tokenizer", "stride", "position", "rc", "pooling", "kmer_model", "learning_rate"}
 
 
@@ -120,7 +121,7 @@ def test_training_reads_no_more_letters_than_the_preset_allows(n, length, tokeni
     training, candidate = TrainingConfig(), SequenceCandidate()
     found = default_epochs([length] * n, tokenizer, stride, candidate, training)
     epochs = found.get("max_epochs") or training.schedule(-(-n // 64))[0]
-    steps = found.get("training_options__max_steps_per_epoch", 1000)
+    steps = found.get(STEPS, 1000)
     read = epochs * min(n, 64 * steps) * length
     factor = {"nucleotide": 1, "conv": 2, "kmer": 3}[tokenizer]
     assert read <= max(factor * candidate.letters, 3 * 64 * length) * 1.01
@@ -217,6 +218,16 @@ def test_presets_differ_in_blocks_and_letters_and_the_best_network_is_kept(monke
     assert letters == sorted(set(letters))
     with pytest.raises(ValueError, match="preset is 'zero-shot'; choose one of"):
         TitansClassifier(preset="zero-shot").fit(X, y)
+
+
+def test_the_chosen_epochs_are_made(monkeypatch):
+    monkeypatch.setattr(module, "default_epochs", lambda *_: {"max_epochs": 4, STEPS: 2})
+    X, y = planted(320, "either strand")
+    free = {k: v for k, v in SMALL.items() if k != "max_epochs"}
+    classifier = TitansClassifier(**free, training_options={"patience": 9}).fit(X, y)
+    assert len(classifier.history_) == classifier.chosen_["max_epochs"] == 4
+    assert classifier.options("training_options").max_steps_per_epoch == 1000  # is not changed
+    assert classifier.max_epochs is None
 
 
 def test_without_a_validation_part_there_is_no_k_mer_model():

@@ -181,9 +181,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         for name, value in _PLAIN.items():
             if self._is_open(name):
                 setattr(settled, name, chosen.get(name, value))
-        if self.max_length is None:
-            settled.max_length = chosen.get("max_length")
-        return settled
+        # an epoch's length and number, and a crop: None is a value of theirs, too
+        return settled.set_params(**{k: v for k, v in chosen.items() if k not in _PLAIN})
 
     def _sequence_config(self, **values: Any) -> SequenceConfig:
         tokenizer = {k: plain(v) for k, v in self.options("tokenizer").fields().items()}
