@@ -7,7 +7,19 @@ from typing import Any
 
 from titans_ts.config import MemoryConfig
 
-__all__ = ["ABLATION", "CONTROLS", "DEPTHS", "parameters"]
+__all__ = ["ABLATION", "CONTROLS", "DEPTHS", "PLAIN_DNA", "parameters"]
+
+PLAIN_DNA: dict[str, Any] = {
+    "tokenizer": "nucleotide",
+    "stride": 1,
+    "position": True,
+    "rc": "none",
+    "pooling": "attention",
+    "kmer_model": None,
+    "n_layers": 2,
+    "learning_rate": 0.001,
+}
+"""Parameters of an estimator for DNA that a fit would choose otherwise."""
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "write off": {"model_options__memory": {"write": False}},

@@ -42,7 +42,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         :class:`~titans_ts.KmerTokenizer` and :class:`~titans_ts.BPETokenizer` hold the options of each,
         which are parameters too, such as `tokenizer__kernel_size`.
     preset : {"fast", "default", "best"}
-        How much is trained. "fast": a network without blocks, which reads a half as many letters.
+        How much is trained. "fast": a network without blocks, which reads half as many letters.
         "default": one network. "best": another one without blocks too, which reads three times as many
         letters; the better of the two on the validation set is kept. `n_layers`, if given, is the number
         of blocks of each.
