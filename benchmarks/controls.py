@@ -18,10 +18,23 @@ __all__ = [
     "ABLATION",
     "CONTROLS",
     "DEPTHS",
+    "PLAIN_DNA",
     "PRETRAINED_CONTROLS",
     "parameters",
     "pretrained_control",
 ]
+
+PLAIN_DNA: dict[str, Any] = {
+    "tokenizer": "nucleotide",
+    "stride": 1,
+    "position": True,
+    "rc": "none",
+    "pooling": "attention",
+    "kmer_model": None,
+    "n_layers": 2,
+    "learning_rate": 0.001,
+}
+"""Parameters of an estimator for DNA that a fit would choose otherwise."""
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "write off": {"model_options__memory": {"write": False}},

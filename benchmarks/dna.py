@@ -5,10 +5,12 @@
 
 Every model is trained on the official training part and evaluated once on the official test part.
 Settings were chosen on the development part (benchmarks/README.md). Deep models stop early on the
-development part, or on a fifth of the training part if a task has none. The controls of Titans ("write
-off", "attention alone", "no backbone") run if `--models` names them. The data are in
-`$TITANS_TS_DATA`, except GenomicBenchmarks' `human_nontata_promoters`. That task is cut from your genome
-with the official intervals, which are also there (or in `--intervals`, a folder of its repository):
+development part, or on a fifth of the training part if a task has none. "default" is
+`TitansClassifier()` without parameters; "titans" has the settings of the task. The controls of Titans
+("write off", "attention alone", "no backbone"; "default, write off", ...) run if `--models` names them.
+The data are in `$TITANS_TS_DATA`, except GenomicBenchmarks' `human_nontata_promoters`. That task is cut
+from your genome with the official intervals, which are also there (or in `--intervals`, a folder of its
+repository):
 
     python benchmarks/dna.py --task human_nontata_promoters --genome hg38.fa
 """
@@ -20,16 +22,22 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from controls import ABLATION, CONTROLS, DEPTHS, parameters
+from controls import ABLATION, CONTROLS, DEPTHS, PLAIN_DNA, parameters
 from record import RESULTS, data_file, record
 from sklearn.base import clone
-from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 from sklearn.model_selection import StratifiedKFold
 
 from titans_ts import (
@@ -43,7 +51,9 @@ from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, re
 from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 
 QUIET = {"progress_bar": False}
-MODELS = ("titans", "cnn", "words", "gapped words", "gapped words, svm")
+DEFAULT = {f"default, {name}": options for name, options in CONTROLS.items()}
+"""Parameters of the controls of a default fit, by name; they run if `--models` names them."""
+MODELS = ("default", "titans", "cnn", "words", "gapped words", "gapped words, svm")
 PARTS = {name: parameters(part) for name, part in (DEPTHS | ABLATION).items()}
 """Parameters of the models whose layer lacks a part, by name; they run if `--models` names them."""
 TOGETHER = ("seeds together", "titans + words", "seeds together + words")
@@ -186,6 +196,14 @@ TASKS = {
         metric="f1",
         words={"k": 6},
     ),
+    "mouse_0": Task(gue("mouse_0"), BEGUN),
+    "mouse_2": Task(gue("mouse_2"), BEGUN | FEW),
+    "hbv": Task(
+        table("longctx/hbv_genotype_6class.csv.gz"),
+        LONG | {"stride": 3, "max_length": 3_072},
+        metric="accuracy",
+        words={"k": 6},
+    ),
     "human_nontata_promoters": Task(nontata, MOTIFS | {"rc": "none"}),
 }
 
@@ -205,7 +223,8 @@ def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, p
 
 def settings(task: Task) -> dict[str, Any]:
     """Return the parameters of the Titans model of a task, including its k-mer model."""
-    return {"kmer_model": KmerModel(task.words["k"], task.words.get("gaps", 0))} | task.titans
+    words = KmerModel(task.words["k"], task.words.get("gaps", 0))
+    return PLAIN_DNA | {"kmer_model": words} | task.titans
 
 
 def contenders(task: Task, seed: int) -> dict[str, Any]:
@@ -218,6 +237,8 @@ def contenders(task: Task, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"titans": titans, "cnn": cnn.set_params(random_state=seed)}
     for name, options in (CONTROLS | PARTS).items():
         found[name] = clone(titans).set_params(**options, kmer_model=None)
+    for name, options in {"default": {}, **DEFAULT}.items():
+        found[name] = TitansClassifier(**QUIET, random_state=seed).set_params(**options)
     found["words"] = kmer_classifier(**{k: v for k, v in task.words.items() if k != "gaps"})
     if task.words.get("gaps"):
         found["gapped words"] = kmer_classifier(**task.words)
@@ -255,6 +276,9 @@ class Run:
             start = time.process_time()
             model.fit(X, y) if linear else model.fit(X, y, validation=self._part.get("dev"))
             more = {} if linear else {"epochs": len(model.history_)}
+            if name in ("default", *DEFAULT):
+                yield from self._parts(model, name, seed, start)
+                continue
             if getattr(model, "kmer_model_", None) is not None:
                 alone = copy(model)
                 alone.kmer_model_ = None
@@ -271,6 +295,22 @@ class Run:
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
                 predicted = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
                 yield self._row(name.replace("titans", "seeds together"), 0, predicted, mean)
+
+    def _parts(self, model: Any, name: str, seed: int, start: float) -> Iterator[dict[str, Any]]:
+        """Yield rows of a fit by default: whole, its network alone, and its k-mer model alone."""
+        seconds = round(time.process_time() - start, 1)
+        chosen = {k: repr(v) for k, v in model.chosen_.items()}
+        row = self._asked(model, name, seed)
+        yield row | {"epochs": len(model.history_), "seconds": seconds, "chosen": chosen}
+        if model.kmer_model_ is None:
+            return
+        mixing = model.kmer_model_.mixing_weights
+        for part, weights in (("network alone", [[1.0], [0.0]]), ("k-mers alone", [[0.0], [1.0]])):
+            alone = copy(model)
+            alone.kmer_model_ = replace(
+                model.kmer_model_, mixing_weights=weights * np.ones_like(mixing)
+            )
+            yield self._asked(alone, f"{name}, {part}", seed)
 
     def _asked(self, model: Any, name: str, seed: int) -> dict[str, Any]:
         asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}
@@ -291,6 +331,8 @@ class Run:
         if shares:
             missed = log_loss(wanted, shares["test"], labels=self._classes)
             row["log_loss"] = round(float(missed), 4)
+            one_against_others = np.asarray(wanted)[:, None] == self._classes
+            row["auc"] = round(float(roc_auc_score(one_against_others, shares["test"])), 4)
         if "dev" in predicted:
             row["dev_mcc"] = scores(self._part["dev"][1], predicted["dev"])["mcc"]
         if self._task.folds:  # exclude sequences that are also in the training folds
@@ -338,7 +380,7 @@ def main(arguments: list[str] | None = None) -> None:
         show()
         return
     only = {name.strip() for name in args.models.split(";") if name.strip()}
-    models = (*MODELS, *CONTROLS, *PARTS)
+    models = (*MODELS, *CONTROLS, *PARTS, *DEFAULT)
     if unknown := only - set(models):
         parser.error(f"--models has {min(unknown)!r}; choose of {'; '.join(models)}")
     names = [n for n in TASKS if n != "human_nontata_promoters"]
@@ -348,6 +390,8 @@ def main(arguments: list[str] | None = None) -> None:
         path = RESULTS / f"dna-{name}.json"
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
         anew = only.union(TOGETHER) if "titans" in only else only
+        parts = ("", ", network alone", ", k-mers alone")
+        anew |= {name + part for name in only & {"default", *DEFAULT} for part in parts}
         rows = [row for row in rows if row["model"] not in anew]
         run = None
         for seed, split in splits(frame, task, args.seeds):

@@ -42,6 +42,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from controls import PLAIN_DNA
 from record import data_file, record
 from sklearn.metrics import accuracy_score, roc_auc_score
 
@@ -136,7 +137,7 @@ def species(args: argparse.Namespace) -> Any:
         X.append(texts[name][start : start + length])
         y.append(name)
     words = kmer_classifier(k=6).fit(X, y)
-    model = TitansClassifier(**QUIET, **SPECIES).fit(X, y)
+    model = TitansClassifier(**(PLAIN_DNA | QUIET | SPECIES)).fit(X, y)
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
         for length in (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000):
@@ -164,7 +165,7 @@ def genome(args: argparse.Namespace) -> Any:
         ("a letter a token", {}),
         ("16 letters a token", {"tokenizer": ConvTokenizer(kernel_size=31), "stride": 16}),
     ):
-        model = TitansClassifier(**QUIET, **options, max_epochs=1).fit(X, [0, 1] * 20)
+        model = TitansClassifier(**(PLAIN_DNA | QUIET | options), max_epochs=1).fit(X, [0, 1] * 20)
         with tempfile.TemporaryDirectory() as folder:
             model.save(folder)
             for length in (100_000, 1_000_000, len(text)):
@@ -218,7 +219,7 @@ def recall(args: argparse.Namespace) -> Any:
             former = None
             for train, learning in course:
                 model = TitansClassifier(
-                    **QUIET, **RECALL, **options, **learning, pretrained=former
+                    **(PLAIN_DNA | QUIET | RECALL | options | learning), pretrained=former
                 )
                 model.fit([s for s, _ in train], [label for _, label in train])
                 model.save(folder)
@@ -242,7 +243,7 @@ def novelty(args: argparse.Namespace) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         letters = args.letters or Path(folder) / "letters"
         if not letters.is_dir():
-            model = TitansClassifier(**QUIET, **LETTERS)
+            model = TitansClassifier(**(PLAIN_DNA | QUIET | LETTERS))
             genomes = [data_file(g) for g in BACTERIA.values()]
             history = model.pretrain(genomes, letters, window=LONGEST)
             yield {"nats_a_letter": round(history[-1]["validation_loss"], 4)}

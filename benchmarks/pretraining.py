@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from controls import PLAIN_DNA
 from record import data_file, record
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.model_selection import train_test_split
@@ -93,7 +94,7 @@ def learn_letters(path: Path, steps: int) -> dict[str, Any]:
         "model_options": {"dropout": 0.0},
         "random_state": 0,
     }
-    model = TitansClassifier(**(SIZES | options))
+    model = TitansClassifier(**(PLAIN_DNA | SIZES | options))
     history = model.pretrain([data_file(g) for g in GENOMES], path, window=512)
     loss = round(history[-1]["validation_loss"], 4)
     seconds = round(time.perf_counter() - start, 1)
@@ -104,9 +105,10 @@ def compare(parts: list[np.ndarray], letters: Path, seed: int, max_epochs: int) 
     X, asked, y, wanted = parts
     # promoter sequences are aligned at the transcription start
     options = {"pooling": "flatten", "max_epochs": max_epochs, "random_state": seed}
+    plain = PLAIN_DNA | SIZES | options
     models = {
-        "pretrained": TitansClassifier(**SIZES, **options, pretrained=letters),
-        "from scratch": TitansClassifier(**SIZES, **options),
+        "pretrained": TitansClassifier(**plain, pretrained=letters),
+        "from scratch": TitansClassifier(**plain),
         "gapped words": kmer_classifier(k=6, gaps=2, both_strands=False),
     }
     for name, model in models.items():

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from controls import PLAIN_DNA
 from record import data_file, record
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
@@ -58,7 +59,7 @@ def fit_words(X: Any, y: Any, genes: Any) -> Any:
 
 def fitted(X: list[str], y: Any, genes: Any, seed: int) -> Iterator[tuple[str, Any]]:
     """Yield names of models, and their prediction functions."""
-    model = TitansRegressor(**TITANS, random_state=seed).fit(X, y, groups=genes)
+    model = TitansRegressor(**(PLAIN_DNA | TITANS), random_state=seed).fit(X, y, groups=genes)
     yield "titans + words", model.predict
     model.kmer_model_ = None  # its network alone
     yield "titans", model.predict

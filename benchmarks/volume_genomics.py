@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from controls import PLAIN_DNA
 
 from titans_ts import TitansClassifier
 from titans_ts.datasets import Genome
@@ -27,7 +28,7 @@ SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 1, "random_state": 0, "progres
 def stub_classifier():
     """Make a classifier whose network returns zeros without computation."""
     sequences = ["ACGTTGCA", "TTTTTTTT"] * 8
-    classifier = TitansClassifier(max_epochs=1, **SMALL).fit(sequences, [0, 1] * 8)
+    classifier = TitansClassifier(max_epochs=1, **(PLAIN_DNA | SMALL)).fit(sequences, [0, 1] * 8)
     classifier.model_.forward = lambda codes, lengths: torch.zeros(len(codes), 2)
     return classifier
 

@@ -24,6 +24,7 @@ __all__ = [
     "Rename",
     "Seed",
     "SequenceColumn",
+    "SequencePreset",
     "Threads",
     "TimeColumn",
     "TimeLimit",
@@ -78,6 +79,14 @@ MaxEpochs = Annotated[
 TimeLimit = Annotated[
     float | None,
     typer.Option(help="Seconds of training at most.  [default: no limit]", min=1),
+]
+
+SequencePreset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="Networks to train: fast (one without blocks), default, or best (the better of two).",
+    ),
 ]
 
 Preset = Annotated[

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["Clock", "random_dna", "rounding", "small_settings", "stop_clock", "wait_until"]
+__all__ = [
+    "Clock",
+    "random_dna",
+    "rounding",
+    "small_dna_settings",
+    "small_settings",
+    "stop_clock",
+    "wait_until",
+]
 
 
 class Clock:
@@ -48,6 +56,20 @@ def small_settings(**changes):
         "progress_bar": False,
     }
     return settings | changes
+
+
+def small_dna_settings(**changes):
+    """Return small settings of an estimator for DNA that leave it nothing to choose."""
+    settings = {
+        "tokenizer": "nucleotide",
+        "stride": 1,
+        "position": True,
+        "rc": "none",
+        "pooling": "attention",
+        "kmer_model": None,
+        "learning_rate": 1e-3,
+    }
+    return small_settings(**settings | changes)
 
 
 def random_dna(n, length, *, seed=0, letters="ACGT"):

@@ -304,7 +304,7 @@ def test_dna_tasks_have_models_and_a_table(capsys):
     for name, task in dna.TASKS.items():
         models = dna.contenders(task, 0)
         assert {"titans", "cnn", "words", *dna.CONTROLS} <= models.keys(), name
-        assert models.keys() <= {*dna.MODELS, *dna.CONTROLS, *dna.PARTS}, name
+        assert models.keys() <= {*dna.MODELS, *dna.CONTROLS, *dna.PARTS, *dna.DEFAULT}, name
         for model in models.values():
             assert clone(model).get_params().keys() == model.get_params().keys()
     dna.show()
@@ -372,4 +372,4 @@ def test_dna_names_of_models(capsys):
 
     with pytest.raises(SystemExit):
         dna.main(["--models", "titans;cnm"])
-    assert "--models has 'cnm'; choose of titans; cnn;" in capsys.readouterr().err
+    assert "--models has 'cnm'; choose of default; titans; cnn;" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 
-from tests.support import random_dna, small_settings
+from tests.support import random_dna, small_dna_settings, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.forecasting.pretrained import other_model, pretrained_model
 from titans_ts.nn.memory_use import write_off
@@ -31,7 +31,7 @@ def forecaster(**changes):
 
 
 def classifier(**changes):
-    return TitansClassifier(**small_settings(stride=2) | changes)
+    return TitansClassifier(**small_dna_settings(stride=2) | changes)
 
 
 def set_gates(estimator, **values):
@@ -253,7 +253,7 @@ def test_several_labels_and_values():
     scores = classifier().fit(DNA, both).memory_report(DNA, both).scores
     assert scores["log loss"].between(0.1, 3).all()
     values = np.array([float(s.count("G")) for s in DNA])
-    model = TitansRegressor(**small_settings()).fit(DNA, values)
+    model = TitansRegressor(**small_dna_settings()).fit(DNA, values)
     report = model.memory_report(DNA, values)
     error = (model.predict(DNA) - values) / model.scale_
     assert report.scores["mse"]["write on"] == pytest.approx((error**2).mean(), rel=1e-5)

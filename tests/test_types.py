@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from titans_ts import nn, types
-from titans_ts.config import PRESETS
+from titans_ts.config import PRESETS, SEQUENCE_PRESETS
 from titans_ts.tuning.objective import OBJECTIVES, ObjectiveName
 from titans_ts.tuning.strategies import SAMPLERS, PrunerName, SamplerName, make_pruner
 
@@ -18,6 +18,7 @@ from titans_ts.tuning.strategies import SAMPLERS, PrunerName, SamplerName, make_
         (types.Variant, nn.BLOCKS),
         (types.Tokens, nn.TOKENS),
         (types.PresetName, PRESETS),
+        (types.SequencePresetName, SEQUENCE_PRESETS),
         (types.OutputName, nn.OUTPUTS),
         (types.ScalerName, nn.SCALERS),
         (types.DNATokenizerName, nn.DNA_TOKENIZERS),

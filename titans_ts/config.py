@@ -22,12 +22,14 @@ from titans_ts.types import (
 
 __all__ = [
     "PRESETS",
+    "SEQUENCE_PRESETS",
     "BackboneConfig",
     "Candidate",
     "ForecasterConfig",
     "MemoryConfig",
     "ModelOptions",
     "Options",
+    "SequenceCandidate",
     "SequenceConfig",
     "TrainingConfig",
     "TrainingOptions",
@@ -396,6 +398,23 @@ PRESETS: dict[str, tuple[Candidate, ...]] = {
     "best": (Candidate(BackboneConfig.n_layers), Candidate(0, 1280)),
 }
 """The networks that a fit of a forecaster trains, by the name of the preset."""
+
+
+class SequenceCandidate(NamedTuple):
+    """A network that an estimator for DNA may train; of several, the best one is kept."""
+
+    n_layers: int = 1
+    """Number of blocks."""
+    letters: int = 10_000_000
+    """Maximum number of letters that training reads; two or three times as many with faster tokens."""
+
+
+SEQUENCE_PRESETS: dict[str, tuple[SequenceCandidate, ...]] = {
+    "fast": (SequenceCandidate(0, 5_000_000),),
+    "default": (SequenceCandidate(),),
+    "best": (SequenceCandidate(), SequenceCandidate(0, 30_000_000)),
+}
+"""The networks that a fit of an estimator for DNA trains, by the name of the preset."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

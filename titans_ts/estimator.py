@@ -39,7 +39,7 @@ from titans_ts.nn.memory_use import (
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 
-__all__ = ["TitansEstimator", "model_weights", "plain"]
+__all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
@@ -135,7 +135,7 @@ class TitansEstimator(BaseEstimator, ABC):
         tensors = tensors | {f"model.{k}": v for k, v in self.model_.state_dict().items()}
         config = {
             "estimator": type(self).__name__,
-            "params": _plain(self.get_params(deep=False)),
+            "params": savable_params(self.get_params(deep=False)),
             "model": to_dict(self.model_.config),
             "fitted": fitted | {"history": self.history_},
         }
@@ -250,7 +250,7 @@ class TitansEstimator(BaseEstimator, ABC):
 
     @classmethod
     def _unpacked(cls, name: str, value: Any) -> Any:
-        """Undo :func:`_plain` for one parameter; lists were tuples."""
+        """Undo :func:`savable_params` for one parameter; lists were tuples."""
         if isinstance(value, dict) and set(value) == {_PAIRS}:
             return dict(value[_PAIRS])
         if isinstance(value, dict) and set(value) == {_OPTIONS}:
@@ -354,7 +354,7 @@ def model_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
 
 
-def _plain(params: dict[str, Any]) -> dict[str, Any]:
+def savable_params(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters as json holds them; what only matters in training is left out."""
     plain = {}
     for name, value in params.items():

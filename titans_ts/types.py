@@ -27,6 +27,7 @@ __all__ = [
     "PresetName",
     "RandomState",
     "ScalerName",
+    "SequencePresetName",
     "SequencesLike",
     "SeriesLike",
     "SoftMasked",
@@ -77,6 +78,9 @@ OutputName: TypeAlias = Literal["quantiles", "normal", "student_t", "negative_bi
 
 PresetName: TypeAlias = Literal["zero-shot", "fast", "default", "best"]
 """How much a forecaster trains: keys of `titans_ts.config.PRESETS`."""
+
+SequencePresetName: TypeAlias = Literal["fast", "default", "best"]
+"""How much an estimator for DNA trains: keys of `titans_ts.config.SEQUENCE_PRESETS`."""
 
 ScalerName: TypeAlias = Literal["standard", "robust", "mean", "asinh", "none"]
 """Scalers of a forecaster: keys of `titans_ts.nn.SCALERS`."""

@@ -19,6 +19,7 @@ from titans_ts.pipelines.options import (
     Rename,
     Seed,
     SequenceColumn,
+    SequencePreset,
     Threads,
     TimeLimit,
     contig_names,
@@ -57,23 +58,39 @@ def classify(
         typer.Option(help="Letters outside IUPAC: error, pad (as absent) or drop the sequence."),
     ] = "error",
     tokenizer: Annotated[
-        str | None, typer.Option(help="nucleotide, conv, kmer or bpe.  [default: nucleotide]")
+        str | None,
+        typer.Option(help="nucleotide, conv, kmer or bpe.  [default: chosen for the sequences]"),
     ] = None,
+    preset: SequencePreset = "default",
     stride: Annotated[
-        int, typer.Option(help="Letters for each token; more for long sequences.", min=1)
-    ] = SequenceConfig.stride,
+        int | None,
+        typer.Option(
+            help="Letters for each token; more for long sequences.  [default: chosen]", min=1
+        ),
+    ] = None,
     rc: Annotated[
-        str, typer.Option(help="The other strand: none, augment, average, equivariant or auto.")
-    ] = SequenceConfig.rc,
+        str | None,
+        typer.Option(
+            help="The other strand: none, augment, average, equivariant or auto.  [default: chosen]"
+        ),
+    ] = None,
     bidirectional: Annotated[
         str, typer.Option(help="Also read backwards: none, shared or separate.")
     ] = SequenceConfig.bidirectional,
     pooling: Annotated[
-        str, typer.Option(help="Tokens to one vector: attention, max, mean, last or flatten.")
-    ] = SequenceConfig.pooling,
+        str | None,
+        typer.Option(
+            help="Tokens to one vector: attention, max, mean, last or flatten.  [default: chosen]"
+        ),
+    ] = None,
     kmer_model: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Also fit a linear k-mer model, 6 for instance.", min=1),
+        typer.Option(
+            metavar="K",
+            help="Letters of the linear k-mer model that is also fitted; 0: no such model.  [default: "
+            "chosen]",
+            min=0,
+        ),
     ] = None,
     kmer_gaps: Annotated[
         int, typer.Option(help="Letters that these k-mers may skip, 2 for instance.", min=0)
@@ -141,11 +158,11 @@ def classify(
     lengths = parts[0]["sequence"].str.len()
     typer.echo(f"{len(parts[0])} training sequences of {lengths.min()} to {lengths.max()} letters")
     params: dict[str, Any] = {
+        "preset": preset,
         "stride": stride,
         "rc": rc,
         "bidirectional": bidirectional,
         "pooling": pooling,
-        "kmer_model": None if kmer_model is None else KmerModel(kmer_model, kmer_gaps),
         "soft_masked": soft_masked,
         "max_length": max_length,
         "pretrained": pretrained,
@@ -158,6 +175,9 @@ def classify(
     classifier = TitansClassifier(**params)
     if tokenizer is not None:
         classifier.set_params(tokenizer=tokenizer)
+    if kmer_model is not None:
+        model = KmerModel(kmer_model, kmer_gaps) if kmer_model else None
+        classifier.set_params(kmer_model=model)
     other = parts[1] if test else None
     if test is not None and "label" not in parts[1]:
         typer.echo(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.support import rounding, small_settings
+from tests.support import rounding, small_dna_settings
 from titans_ts import (
     BPETokenizer,
     ConvTokenizer,
@@ -22,7 +22,7 @@ from titans_ts.nn.dna.nucleotides import SHARES, encode_nucleotides, other_stran
 
 
 def small(**params):
-    return TitansClassifier(**(small_settings(max_epochs=2) | params))
+    return TitansClassifier(**(small_dna_settings(max_epochs=2) | params))
 
 
 def planted(n, rng, motif="TATAAT"):

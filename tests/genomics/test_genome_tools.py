@@ -11,7 +11,7 @@ import torch
 from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
-from tests.support import small_settings
+from tests.support import small_dna_settings
 from titans_ts import (
     BPETokenizer,
     ConvTokenizer,
@@ -36,7 +36,7 @@ LOG_ODDS = 1e-5  # differences of float32 numbers of about 1, which other batche
 
 
 def small(kind=TitansClassifier, **params):
-    return kind(**small_settings(**params))
+    return kind(**small_dna_settings(**params))
 
 
 def dna(n, seed=0, shares=None):

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from tests.support import random_dna, rounding, small_settings
+from tests.support import random_dna, rounding, small_dna_settings
 from titans_ts import KmerModel, TitansClassifier, TitansRegressor
 from titans_ts.datasets import reverse_complement
 from titans_ts.genomics.inference import network_logits
@@ -20,7 +20,7 @@ from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
-TINY = small_settings(max_epochs=2, kmer_model=3)
+TINY = small_dna_settings(max_epochs=2, kmer_model=3)
 COUNTER = KmerVectorizer(3, 1)
 
 
@@ -175,7 +175,7 @@ def fitted():
     sequences, labels = random_sequences(120), classes_by_letters(120, 2)
     labels = np.array(["A", "G"])[labels]
     return TitansClassifier(
-        **TINY | {"kmer_model": KmerModel(np.int64(3), np.int64(1))}, rc="average"
+        **TINY | {"kmer_model": KmerModel(np.int64(3), np.int64(1)), "rc": "average"}
     ).fit(sequences, labels), sequences
 
 
@@ -189,6 +189,7 @@ def test_a_classifier_combines_both(fitted, tmp_path):
         "k": 3,
         "gaps": 1,
         "both_strands": True,
+        "positions": 0,
     }
     assert kmer_model.mixing_weights.shape == (2, 2)
     assert kmer_model.mixing_weights[1].min() > 0
@@ -266,7 +267,7 @@ def test_of_many_words_some_sequences_tell_them_and_no_class_is_missed(monkeypat
 
 def test_with_the_strands_what_is_counted_is_chosen():
     X, y = random_sequences(60), classes_by_letters(60, 2)
-    classifier = TitansClassifier(**TINY, rc="auto").fit(X, y)
+    classifier = TitansClassifier(**TINY | {"rc": "auto"}).fit(X, y)
     both = classifier.kmer_model_.vectorizer.both_strands
     assert both == (classifier.model_.config.rc == "average")
 
@@ -284,9 +285,7 @@ def test_a_fit_that_fails_leaves_the_k_mer_model_as_it_was(monkeypatch):
     X, y = random_sequences(60), classes_by_letters(60, 2)
     classifier = TitansClassifier(**TINY).fit(X, y)
     model, kmer_model = classifier.model_, classifier.kmer_model_
-    monkeypatch.setattr(
-        "titans_ts.genomics.sequence_estimator.fit_kmer_model", lambda *_, **__: [][0]
-    )
+    monkeypatch.setattr("titans_ts.genomics.sequence_estimator.fit_linear", lambda *_, **__: [][0])
     with pytest.raises(IndexError):
         classifier.fit(X, y)
     assert (classifier.model_, classifier.kmer_model_) == (model, kmer_model)

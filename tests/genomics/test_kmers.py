@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.support import small_dna_settings
 from titans_ts import ConvTokenizer, TitansClassifier, TitansRegressor
 from titans_ts.config import SequenceConfig
 from titans_ts.datasets import FastaRegions, reverse_complement
@@ -17,7 +18,8 @@ from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 from titans_ts.nn.dna.tokenizers import ConvTokens
 
-TINY = {"d_model": 16, "n_heads": 2, "n_layers": 0, "progress_bar": False, "random_state": 0}
+TINY = small_dna_settings(n_layers=0)
+del TINY["max_epochs"]
 
 
 def by_hand(sequence, k, gaps):
@@ -142,7 +144,7 @@ def test_few_sequences_lead_to_more_with_words_to_begin_with():
     scores = {}
     for init in ("random", "kmers"):
         tokenizer = ConvTokenizer(n_filters=16, kernel_size=11, init=init)
-        model = TitansClassifier(tokenizer=tokenizer, **options).fit(X, y)
+        model = TitansClassifier(**options | {"tokenizer": tokenizer}).fit(X, y)
         scores[init] = model.score(asked, wanted)
     assert scores["kmers"] > max(0.8, scores["random"] + 0.1), scores
 
@@ -245,3 +247,41 @@ def test_letters_are_counted_in_bounded_parts(monkeypatch):
     whole = KmerVectorizer(3).transform(sequences)
     monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 60)
     assert (KmerVectorizer(3).transform(sequences) != whole).nnz == 0
+
+
+def pairs_and_parts(sequence, positions):
+    """The features of positions of one sequence, letter by letter, each kind with a norm of 1."""
+    pairs, parts = np.zeros((positions, 16)), np.zeros((16, 256))
+    sequence = sequence.upper()[:positions]
+    for k, found, n in ((2, pairs, positions), (4, parts, 16)):
+        for i in range(len(sequence) - k + 1):
+            word = sequence[i : i + k]
+            if set(word) <= set("ACGT"):
+                number = sum("ACGT".index(c) * 4 ** (k - 1 - j) for j, c in enumerate(word))
+                found[i * n // positions, number] += 1
+    return pairs, parts
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_positions_are_features_beside_the_counts(both, monkeypatch):
+    rng = np.random.default_rng(0)
+    sequences = [random_letters(rng, n, "ACGTNacgt") for n in (1, 3, 40, 55, 200)]
+    counter = KmerVectorizer(2, 1, both, positions=48).fit([])
+    counts = KmerVectorizer(2, 1, both).fit_transform(sequences).toarray()
+    features = counter.transform(sequences).toarray()
+    assert features.shape == (5, counter.n_features_)
+    np.testing.assert_array_equal(features[:, : counts.shape[1]], counts)
+    for row, sequence, own in zip(features[:, counts.shape[1] :], sequences, counts, strict=True):
+        pairs, parts = pairs_and_parts(sequence, 48)
+        if both:
+            other = pairs_and_parts(reverse_complement(sequence), 48)
+            pairs, parts = pairs + other[0], parts + other[1]
+        norm = np.linalg.norm(pairs)
+        parts = parts * (norm / max(np.linalg.norm(parts), 1e-12))
+        expected = np.concatenate([pairs.ravel(), parts.ravel()])
+        expected *= np.linalg.norm(own) / max(np.linalg.norm(expected), 1e-12)
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 20)
+    np.testing.assert_allclose(counter.transform(sequences).toarray(), features, atol=1e-5)
+    with pytest.raises(ValueError, match="positions is -1; it must not be negative"):
+        KmerVectorizer(positions=-1).fit([])

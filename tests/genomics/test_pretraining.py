@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import small_settings
+from tests.support import small_dna_settings
 from titans_ts import BPETokenizer, TitansClassifier, TitansForecaster, TitansRegressor
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
@@ -18,7 +18,7 @@ from titans_ts.nn.dna.language_model import LanguageModel, letter_loss
 
 pytest.importorskip("pyfaidx")
 
-SETTINGS = small_settings(max_epochs=3, batch_size=8, learning_rate=0.01)
+SETTINGS = small_dna_settings(max_epochs=3, batch_size=8, learning_rate=0.01)
 
 
 def small(**params):

@@ -8,10 +8,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
-from tests.support import small_settings
+from tests.support import small_dna_settings
 from titans_ts import BPETokenizer, TitansRegressor
 
-SETTINGS = small_settings(max_epochs=15, batch_size=32, learning_rate=0.01)
+SETTINGS = small_dna_settings(max_epochs=15, batch_size=32, learning_rate=0.01)
 
 
 def small(**params):

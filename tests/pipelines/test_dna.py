@@ -131,6 +131,7 @@ def test_classify_takes_what_the_estimator_takes(folder, tmp_path):
         "k": 2,
         "gaps": 1,
         "both_strands": False,
+        "positions": 0,
     }
     assert loaded.model_.config.pooling == "max"
     assert loaded.model_.config.bidirectional == "shared"

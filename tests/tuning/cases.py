@@ -11,12 +11,13 @@ import optuna
 from optuna.distributions import FloatDistribution
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from tests.support import random_dna, small_settings
+from tests.support import random_dna, small_dna_settings, small_settings
 from titans_ts import TitansClassifier, TitansForecaster, TitansSearch
 from titans_ts.tuning.shared_study import SharedStudy
 from titans_ts.tuning.storage import open_storage
 
-SMALL = small_settings(d_model=8, n_heads=1, max_epochs=2, learning_rate=3e-3)
+SIZES = {"d_model": 8, "n_heads": 1, "max_epochs": 2, "learning_rate": 3e-3}
+SMALL = small_settings(**SIZES)
 RATES = {"learning_rate": FloatDistribution(1e-3, 1e-2, log=True)}
 PLACES = {"x": FloatDistribution(0, 1)}
 ROWS = np.zeros((10, 1)), np.zeros(10)
@@ -28,7 +29,7 @@ def forecaster(**params):
 
 
 def classifier(**params):
-    return TitansClassifier(**SMALL | params)
+    return TitansClassifier(**small_dna_settings(**SIZES) | params)
 
 
 def search(estimator=None, space=RATES, **params):

@@ -80,6 +80,7 @@ CASES = {
     "any length": (forecaster(**dict.fromkeys(Lengths._fields)), HOURS),
     "unequal": (TitansClassifier(max_epochs=1, progress_bar=False), sequences(12)),
     "equal": (TitansClassifier(max_epochs=1, progress_bar=False), ["ACGTACGTACGTACGT" * 8] * 12),
+    "letters": (classifier(max_epochs=1), ["ACGTACGTACGTACGT" * 8] * 12),
 }
 
 
@@ -114,7 +115,14 @@ def test_a_space_depends_on_the_data():
     assert "season_length" not in default_space(TitansForecaster(4, 48, freq="irregular"), daily)
     assert "flatten" in default_space(*CASES["equal"])["pooling"].choices
     assert "flatten" not in default_space(*CASES["unequal"])["pooling"].choices
-    assert default_space(*CASES["equal"])["stride"].choices == (1, 2, 4, 8)
+    assert default_space(*CASES["letters"])["stride"].choices == (1, 2, 4, 8)
+
+
+def test_what_a_fit_chooses_is_left_to_it_in_the_first_trial():
+    space = default_space(*CASES["equal"])
+    for name in ("tokenizer", "pooling", "rc", "learning_rate", "n_layers"):
+        assert space[name].choices[0] is None, name
+    assert not {"stride", "tokenizer__kernel_size"} & set(space)
 
 
 @pytest.mark.parametrize(

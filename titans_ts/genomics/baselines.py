@@ -34,8 +34,8 @@ def kmer_classifier(
     k, gaps, both_strands
         As for :class:`titans_ts.genomics.kmers.KmerVectorizer`.
     C : float, optional
-        Inverse strength of the regularisation. By default, the best of 1, 3, 10, 30 and 100 (for "svm" a
-        tenth of each) on a random fifth of the sequences, which is held out. Many sequences with a weak
+        Inverse strength of the regularisation. By default, the best of 1, 3, 10, ..., 3000 (for "svm" of
+        0.1 to 10) on a random fifth of the sequences, which is held out. Many sequences with a weak
         motif need little regularisation, few with a clear motif need much.
     model : {"logistic", "svm"}
         Logistic regression (default), or a linear support-vector machine, which has no probabilities.
@@ -59,7 +59,8 @@ def kmer_classifier(
         raise ValueError(f"model is {model!r}; choose one of {list(models)}")
     linear, least, score = models[model]
     if C is None:
-        choices = {"C": [least * strength for strength in STRENGTHS]}
+        strengths = STRENGTHS[:5] if model == "svm" else STRENGTHS
+        choices = {"C": [least * strength for strength in strengths]}
         held_out = ClassKeepingSplit(1, test_size=0.2, random_state=0)
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:
@@ -104,6 +105,10 @@ def cnn_classifier(
     """
     plain: dict[str, Any] = {
         "tokenizer": ConvTokenizer(n_filters=n_filters, kernel_size=kernel_size),
+        "stride": 1,
+        "position": True,
+        "rc": "none",
+        "kmer_model": None,
         "n_layers": 0,
         "pooling": "max",
         "learning_rate": 0.01,

@@ -26,61 +26,80 @@ __all__ = ["TitansClassifier"]
 
 @dataclass(eq=False, repr=False)
 class TitansClassifier(ClassifierMixin, SequenceEstimator):
-    """Classify DNA sequences of any lengths with a Titans backbone.
+    """Classify DNA sequences of any lengths with a Titans backbone, and a linear model of k-mers.
+
+    :meth:`fit` chooses the parameters that are not given, from the number of sequences, their lengths
+    and a quick look at the validation part. One line shows its choice, and `chosen_` has it.
 
     Parameters
     ----------
-    tokenizer : {"nucleotide", "conv", "kmer", "bpe"} or an options object
-        How a sequence becomes tokens (default "nucleotide"). "conv" learns motif filters, "kmer" a vector
-        for every k-mer, "bpe" a vocabulary of frequent strings. The objects
+    tokenizer : {"nucleotide", "conv", "kmer", "bpe"}, an options object or None
+        How a sequence becomes tokens. "nucleotide": a token is made of the letters around it. "conv"
+        learns motif filters, "kmer" a vector for every k-mer, "bpe" a vocabulary of frequent strings.
+        None (default) chooses "kmer" for more than 1000 letters, "nucleotide" for short sequences whose
+        positions matter, and else "conv" with filters that begin with predictive k-mers. The objects
         :class:`~titans_ts.NucleotideTokenizer`, :class:`~titans_ts.ConvTokenizer`,
         :class:`~titans_ts.KmerTokenizer` and :class:`~titans_ts.BPETokenizer` hold the options of each,
         which are parameters too, such as `tokenizer__kernel_size`.
-    stride : int
-        Letters per token (default 1); a larger stride reads long sequences faster.
-    position : bool
-        Whether tokens have positional encodings (default True). Use False for sequences longer than
-        those in training.
+    preset : {"fast", "default", "best"}
+        How much is trained. "fast": a network without blocks, which reads half as many letters.
+        "default": one network. "best": another one without blocks too, which reads three times as many
+        letters; the better of the two on the validation set is kept. `n_layers`, if given, is the number
+        of blocks of each.
+    stride : int or None
+        Letters per token; a larger stride reads long sequences faster. None (default): from 1 to 8,
+        depending on the tokenizer and the lengths.
+    position : bool or None
+        Whether tokens have positional encodings. Use False for sequences longer than those in training.
+        None (default): True for up to 1000 letters, or for other tokens than k-mers.
     soft_masked : {"keep", "flag", "mask"}
         How lower-case letters are read: as upper-case letters (default), as upper-case letters with a
         flag that tokens see, or as absent.
-    rc : {"none", "augment", "average", "equivariant", "auto"}
-        Use of the reverse complement. "none": it is not used (default). "augment": training reads a
-        random strand. "average": also averages the probabilities of both strands.
-        "equivariant": both strands are read in training too, which takes twice the time. "auto": trains
-        with "average" and with "none" and keeps the better on the validation set
-        (`model_.config.rc` has the result); labels that belong to one strand, such as splice sites,
-        need "none".
+    rc : {"none", "augment", "average", "equivariant", "auto"} or None
+        Use of the reverse complement. "none": it is not used. "augment": training reads a random strand.
+        "average": also averages the probabilities of both strands. "equivariant": both strands are read
+        in training too, which takes twice the time. "auto": trains with "average" and with "none" and
+        keeps the better on the validation set. None (default): "average" if k-mers of both strands
+        predict the validation set better than those of one, else "none", which suits labels that belong
+        to one strand, such as splice sites. `model_.config.rc` has the result.
     bidirectional : {"none", "shared", "separate"}
         Whether tokens are also read backwards, by the same backbone or by one of its own (default
         "none").
-    pooling : {"attention", "flatten", "last", "max", "mean"}
-        How tokens become one vector (default "attention"); a key of :data:`titans_ts.nn.POOLINGS`.
-        "flatten" is for sequences of about one length where position matters.
-    kmer_model : KmerModel, int or None
+    pooling : {"attention", "flatten", "last", "max", "mean"} or None
+        How tokens become one vector; a key of :data:`titans_ts.nn.POOLINGS`. "flatten" is for sequences
+        of one length where position matters; it cannot predict longer ones than those in training. None
+        (default): what suits the tokenizer, "flatten" only if all training sequences have one length and
+        their positions help clearly.
+    kmer_model : "auto", KmerModel, int or None
         A linear model of (gapped) k-mer counts that is ensembled with the network, for instance
-        ``KmerModel(k=6, gaps=2)``; an int is its k; None (default) fits none. The validation set selects
-        its regularisation and the mixing weights. K-mer counts capture position-independent signals; the
-        network adds position and order. Both strands are counted, unless `rc` is "none".
+        ``KmerModel(k=6, gaps=2)``; an int is its k; None fits none. "auto" (default) chooses k-mers of
+        six letters, gapped for up to 1000 letters, with positions if these lower the validation loss; it
+        fits none without a validation part, or for a track. The validation set selects the regularisation
+        and the mixing weights. Both strands are counted, unless `rc` is "none".
     class_weight : dict, "balanced" or None
         Weights of the classes in the loss, as in scikit-learn: by label, or inversely proportional to
         their frequencies. None (default): equal weights.
     variant : {"mac", "mag", "mal", "lmm", "swa"}
         How memory and attention are combined; a key of :data:`titans_ts.nn.BLOCKS`.
     d_model, n_layers, n_heads : int
-        Width of a token, number of blocks, and number of heads.
+        Width of a token (default 64), number of blocks (default None: that of the preset, 1 or 0), and
+        number of heads (default 4).
     max_length : int or None
         Longer training sequences are cropped at random to this many letters in every epoch. None
-        (default): no cropping.
+        (default): no cropping, except that the network of a fit that chooses k-mer tokens reads 3072 or
+        12 288 letters.
     max_epochs : int or None
-        Maximum number of epochs. None (default) makes about 640 steps, in 10 to 400 epochs.
+        Maximum number of epochs. None (default) makes about 960 steps, in at least 10 epochs; fewer if
+        they would read more letters than the preset allows, about ten million by default.
     time_limit : float, optional
-        Number of seconds after which training stops; the learning rate is annealed within them. Results
-        then depend on the machine (default: no limit).
+        Number of seconds for the fit, about (default: no limit). The k-mer model is fitted first; the
+        network's training stops after the rest, and its learning rate is annealed within it. Results then
+        depend on the machine.
     batch_size : int
         Sequences in a step (default 64); fewer where they are long (a step has at most 32 768 tokens).
-    learning_rate : float
-        Peak learning rate of AdamW's one-cycle schedule (default 0.001).
+    learning_rate : float or None
+        Peak learning rate of AdamW's one-cycle schedule. None (default): what suits the tokenizer, 0.003
+        to 0.01.
     model_options : ModelOptions or dict, optional
         Rarely changed settings of the model (:class:`titans_ts.config.ModelOptions`): dropout, the
         memory's depth and chunk size, persistent tokens, ..., for instance
@@ -111,6 +130,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         The k-mer model that is ensembled with the network.
     classes_ : ndarray
         The sorted labels. For several labels per sequence: their names (a frame's columns) or numbers.
+    chosen_ : dict
+        The parameters that were not given, with the values that :meth:`fit` chose. A copy of the
+        estimator with ``set_params(**chosen_)`` makes the same fit.
     history_ : list of dict
         The losses of every epoch. The last record also
         has `memory_change`, a first look at what :meth:`memory_report` measures: the change of the

@@ -244,7 +244,7 @@ class GenomeTools(ABC):
         if self._saved()[1]:
             raise ValueError(
                 "the estimator combines the network with a k-mer model, whose counts have no gradient of "
-                "single letters; use mutagenesis"
+                "single letters; use mutagenesis, or fit with kmer_model=None"
             )
         return saliency(self.model_, score, self._codes(sequence))
 

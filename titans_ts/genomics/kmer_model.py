@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,18 @@ from torch import Tensor
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.training import target_loss
 
-__all__ = ["STRENGTHS", "FittedKmerModel", "fit_kmer_model", "kmer_regression"]
+__all__ = [
+    "STRENGTHS",
+    "FittedKmerModel",
+    "LinearFit",
+    "fit_kmer_model",
+    "fit_linear",
+    "kmer_regression",
+    "mix",
+]
 
 _TENSORS = ("weight", "bias", "mixing_weights")
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Inverse regularisation strengths to try: C of a logistic regression, 10 / alpha of a ridge."""
 
 
@@ -69,6 +77,96 @@ class FittedKmerModel:
         return cls(KmerVectorizer(**params), **arrays)
 
 
+class LinearFit(NamedTuple):
+    """A linear model of k-mer counts before it is combined with a network."""
+
+    vectorizer: KmerVectorizer
+    """Counts the k-mers."""
+    weight: NDArray[np.float32]
+    """`[n, n_features]` for n outputs; refitted on all sequences, if so wanted."""
+    bias: NDArray[np.float64]
+    """`[n]`."""
+    held_out: NDArray[np.float64]
+    """Outputs `[N, n]` for the held-out sequences, of the fit without them."""
+    loss: float
+    """Their loss, with the best regularisation; the mean over labels or values."""
+
+
+def fit_linear(
+    vectorizer: KmerVectorizer,
+    data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    output: str,
+    n_outputs: int,
+    weight: NDArray[np.float64] | None = None,
+    *,
+    refit: bool = True,
+) -> LinearFit:
+    """Fit a linear k-mer model, and choose its regularisation on the held-out set.
+
+    Each label or value has a separate fit.
+
+    Parameters
+    ----------
+    vectorizer : KmerVectorizer
+        Counts the k-mers.
+    data, held_out : tuple
+        Codes of sequences, and their targets, as in :func:`titans_ts.training.sequence_loss`.
+    output : str
+        Kind of the outputs: "classes", "labels" or "values".
+    n_outputs : int
+        Number of classes, labels or values.
+    weight : ndarray, optional
+        `[n]`, as for :func:`titans_ts.training.sequence_loss`.
+    refit : bool
+        Whether to refit on all sequences after the regularisation is chosen (default True).
+    """
+    vectorizer.fit(data[0])
+    counts, held_counts = (
+        normalize(vectorizer.transform(part), copy=False) for part in (data[0], held_out[0])
+    )
+    fits = []
+    for column, own in _outputs(output, n_outputs, weight, data[1]):
+        parts = (counts, data[1][column]), (held_counts, held_out[1][column])
+        fits.append(_fitted(*parts, n_outputs if output == "classes" else 1, output, own, refit))
+    weights, biases, logits, losses = zip(*fits, strict=True)
+    return LinearFit(
+        vectorizer,
+        np.concatenate(weights),
+        np.concatenate(biases),
+        np.concatenate(logits, 1),
+        float(np.mean(losses)),
+    )
+
+
+def mix(
+    linear: LinearFit,
+    network: NDArray[np.float64],
+    target: NDArray[Any],
+    output: str,
+    weight: NDArray[np.float64] | None = None,
+) -> FittedKmerModel:
+    """Fit the mixing weights of a linear model and a network on the held-out set.
+
+    Parameters
+    ----------
+    linear : LinearFit
+        The linear model.
+    network : ndarray
+        The network's logits `[N, n]` for the held-out sequences, which it was not trained on.
+    target : ndarray
+        Their targets `[N, ...]`.
+    output, weight
+        As for :func:`fit_linear`.
+    """
+    mixing = np.empty((2, network.shape[1]))
+    for column, own in _outputs(output, network.shape[1], weight, target):
+        chosen = slice(None) if output == "classes" else column[1]
+        both = np.stack([network[:, chosen], linear.held_out[:, chosen]])
+        mixing[:, chosen] = _mixing_weights(both, target[column], output, own)[:, None]
+    return FittedKmerModel(linear.vectorizer, linear.weight, linear.bias, mixing)
+
+
 def fit_kmer_model(
     vectorizer: KmerVectorizer,
     data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
@@ -79,90 +177,72 @@ def fit_kmer_model(
     *,
     refit: bool = True,
 ) -> FittedKmerModel:
-    """Fit a linear k-mer model, choose its regularisation, and fit the mixing weights.
+    """Fit a linear k-mer model and its mixing weights, as :func:`fit_linear` and :func:`mix` do."""
+    n_outputs = network.shape[1]
+    linear = fit_linear(vectorizer, data, held_out, output, n_outputs, weight, refit=refit)
+    return mix(linear, network, held_out[1], output, weight)
 
-    Both use the held-out set. Each label or value has a separate fit.
 
-    Parameters
-    ----------
-    vectorizer : KmerVectorizer
-        Counts the k-mers.
-    data, held_out : tuple
-        Codes of sequences, and their targets, as in :func:`titans_ts.training.sequence_loss`.
-    network : ndarray
-        The network's logits `[N, n]` for the held-out sequences, which it was not trained on.
-    output : str
-        Kind of the outputs: "classes", "labels" or "values".
-    weight : ndarray, optional
-        `[n]`, as for :func:`titans_ts.training.sequence_loss`.
-    refit : bool
-        Whether to refit on all sequences after the regularisation is chosen (default True).
-    """
-    vectorizer.fit(data[0])
-    counts, held_counts = (
-        normalize(vectorizer.transform(part), copy=False) for part in (data[0], held_out[0])
-    )
+def _outputs(
+    output: str, n: int, weight: NDArray[np.float64] | None, target: NDArray[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Yield an index of the targets of every fit, and its weight."""
     if output == "classes":
-        if weight is not None:  # a mean of 1 keeps the meaning of the strengths
-            weight = weight / weight[data[1]].mean()
-        fits = [
-            _fitted((counts, data[1]), (held_counts, held_out[1]), network, output, weight, refit)
-        ]
+        # a mean of 1 keeps the meaning of the strengths
+        yield ..., None if weight is None else weight / weight[target].mean()
     else:
-        fits = [
-            _fitted(
-                (counts, data[1][:, column]),
-                (held_counts, held_out[1][:, column]),
-                network[:, column],
-                output,
-                None if weight is None else weight[column],
-                refit,
-            )
-            for column in (slice(i, i + 1) for i in range(network.shape[1]))
-        ]
-    weights, biases, mixing = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
-    return FittedKmerModel(vectorizer, np.ascontiguousarray(weights.T), biases, mixing)
+        for i in range(n):
+            column = (slice(None), slice(i, i + 1))
+            yield column, None if weight is None else weight[column[1]]
 
 
 def _fitted(
     data: tuple[csr_matrix, NDArray[Any]],
     held_out: tuple[csr_matrix, NDArray[Any]],
-    network: NDArray[np.float64],
+    n: int,
     output: str,
     weight: NDArray[np.float64] | None,
     refit: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights `[n_features, n]`, biases `[n]` and mixing weights `[2, n]`."""
-    held_counts, target = held_out[0], torch.from_numpy(held_out[1])
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], float]:
+    """Return weights `[n, n_features]`, biases `[n]`, held-out logits `[N, n]` and their loss."""
+    target = torch.from_numpy(held_out[1])
     weights = None if weight is None else torch.from_numpy(weight)
-
-    def loss(logits: Tensor) -> Tensor:
-        return target_loss(logits, target, output, weights)[0]
-
-    n, lowest, chosen = network.shape[1], np.inf, 0.0
+    lowest, chosen = np.inf, 0.0
     for strength in STRENGTHS:
         model = _linear(*data, n, output, weight, strength)
-        logits = _linear_logits(held_counts, *model)
-        held_out_loss = float(loss(torch.from_numpy(logits)))
-        if held_out_loss >= lowest:
+        logits = _linear_logits(held_out[0], *model)
+        loss = float(target_loss(torch.from_numpy(logits), target, output, weights)[0])
+        if loss >= lowest:
             break  # less regularisation only overfits
-        best, best_logits, lowest, chosen = model, logits, held_out_loss, strength
-    both = torch.from_numpy(np.stack([network, best_logits]))
+        best, best_logits, lowest, chosen = model, logits, loss, strength
+    if refit:
+        everything = (vstack([data[0], held_out[0]], "csr"), np.concatenate([data[1], held_out[1]]))
+        best = _linear(*everything, n, output, weight, chosen)
+    return *best, best_logits, lowest
 
-    def mixing_loss(mixing: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+
+def _mixing_weights(
+    outputs: NDArray[np.float64],
+    target: NDArray[Any],
+    output: str,
+    weight: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return the weights `[2]` of outputs `[2, N, n]` that have the lowest loss together."""
+    both, wanted = torch.from_numpy(outputs), torch.from_numpy(target)
+    weights = None if weight is None else torch.from_numpy(weight)
+
+    def loss(mixing: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         x = torch.tensor(mixing, requires_grad=True)
+        total = target_loss(torch.einsum("m,mnc->nc", x, both), wanted, output, weights)[0]
         # a prior of 0.5 for both, which matters if few sequences are held out
-        total = loss(torch.einsum("m,mnc->nc", x, both)) + (x - 0.5).square().sum() / len(target)
+        total = total + (x - 0.5).square().sum() / len(wanted)
         total.backward()
         assert x.grad is not None
         return float(total.detach()), x.grad.numpy()
 
     options: dict[str, Any] = {"jac": True, "method": "L-BFGS-B", "bounds": [(0, None)] * 2}
-    mixing = minimize(mixing_loss, [0.5, 0.5], **options).x
-    if refit:
-        everything = (vstack([data[0], held_counts], "csr"), np.concatenate([data[1], held_out[1]]))
-        best = _linear(*everything, n, output, weight, chosen)
-    return best[0].T, best[1], np.tile(mixing[:, None], n)
+    mixing: NDArray[np.float64] = minimize(loss, [0.5, 0.5], **options).x
+    return mixing
 
 
 def kmer_regression(C: float = 1.0) -> LogisticRegression:

@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
 from titans_ts.genomics.parse import iterate_sequences
+from titans_ts.genomics.positions import beside, n_position_features, position_features
 from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
 
 __all__ = ["BLOCK_LETTERS", "KmerVectorizer", "informative_kmers"]
@@ -35,6 +36,10 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         Letters that a k-mer may skip (default 0).
     both_strands : bool
         Whether the k-mers of the reverse complement are counted too (default True).
+    positions : int
+        Number of letters, from the start, whose positions matter: further features are the pairs of
+        letters at each of them, and 4-mers in sixteen equal parts of them, scaled to the norm of the
+        counts (default 0: no such features).
 
     Examples
     --------
@@ -42,10 +47,13 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
     [3.0, 1.0]
     """
 
-    def __init__(self, k: int = 6, gaps: int = 0, both_strands: bool = True) -> None:
+    def __init__(
+        self, k: int = 6, gaps: int = 0, both_strands: bool = True, positions: int = 0
+    ) -> None:
         self.k = k
         self.gaps = gaps
         self.both_strands = both_strands
+        self.positions = positions
 
     def fit(self, X: Any, y: Any = None) -> KmerVectorizer:
         """Check the parameters; nothing is learned.
@@ -53,13 +61,15 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `k` or `gaps` is out of range.
+            If `k`, `gaps` or `positions` is out of range.
         """
         if not 1 <= self.k <= 10:
             raise ValueError(f"k is {self.k!r}; it must lie between 1 and 10")
         if self.gaps < 0:
             raise ValueError(f"gaps is {self.gaps!r}; it must not be negative")
-        self.n_features_ = len(self.offsets()) * 4**self.k
+        if self.positions < 0:
+            raise ValueError(f"positions is {self.positions!r}; it must not be negative")
+        self.n_features_ = len(self.offsets()) * 4**self.k + n_position_features(self.positions)
         return self
 
     def transform(self, X: Any) -> csr_matrix:
@@ -76,7 +86,7 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         TypeError, ValueError
             If X has another type, or a letter outside IUPAC.
         """
-        blocks = list(self.iter_transform(X)) or [self._count([])]
+        blocks = list(self.iter_transform(X)) or [self._features([])]
         return blocks[0] if len(blocks) == 1 else vstack(blocks, format="csr")
 
     def iter_transform(self, X: Any) -> Iterator[csr_matrix]:
@@ -100,16 +110,24 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
             if letters > BLOCK_LETTERS:
                 long = block.pop() if len(sequence) > BLOCK_LETTERS else None
                 if block:
-                    yield self._count(block)
+                    yield self._features(block)
                 if long is not None:
-                    yield self._count_long(long)
+                    yield self._with_positions(self._count_long(long), [long])
                 block, letters = [], 0
         if block:
-            yield self._count(block)
+            yield self._features(block)
 
     def offsets(self) -> list[tuple[int, ...]]:
         """Return the offsets of each kind of k-mer: 4 ** k columns, the first letter the lowest digit."""
         return gapped_offsets(self.k, self.gaps)
+
+    def _features(self, sequences: list[NDArray[Any]]) -> csr_matrix:
+        return self._with_positions(self._count(sequences), sequences)
+
+    def _with_positions(self, counts: csr_matrix, sequences: list[NDArray[Any]]) -> csr_matrix:
+        if not self.positions:
+            return counts
+        return beside(counts, position_features(sequences, self.positions, self.both_strands))
 
     def _count_long(self, sequence: NDArray[Any]) -> csr_matrix:
         """Count a long sequence in overlapping pieces; the k-mers of an overlap count once."""

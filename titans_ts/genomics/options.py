@@ -100,10 +100,14 @@ class KmerModel(Options):
     """Letters of a k-mer, 1 to 10 (default 6)."""
     gaps: int = 0
     """Letters that a k-mer may skip, 0 to 10 (default 0); 2 is usual for gapped k-mers."""
+    positions: int = 0
+    """Letters, from the start, whose positions matter: the pairs of letters at each of them, and 4-mers
+    in sixteen parts of them, are features too, 0 to 2000 (default 0). For sequences of one length that
+    are aligned, such as promoters or splice sites."""
 
     def __post_init__(self) -> None:
-        for name, low in (("k", 1), ("gaps", 0)):
-            check_integer(name, plain(getattr(self, name)), low, 10)
+        for name, low, high in (("k", 1, 10), ("gaps", 0, 10), ("positions", 0, 2000)):
+            check_integer(name, plain(getattr(self, name)), low, high)
 
 
 TOKENIZER_OPTIONS: dict[str, type[Any]] = {

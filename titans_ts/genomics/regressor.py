@@ -23,7 +23,8 @@ __all__ = ["TitansRegressor"]
 class TitansRegressor(RegressorMixin, SequenceEstimator):
     """Predict values of DNA sequences: one or more for a sequence, or for every bin along it.
 
-    The parameters are those of :class:`titans_ts.TitansClassifier`, without `class_weight`.
+    The parameters are those of :class:`titans_ts.TitansClassifier`, without `class_weight`. A track has
+    no k-mer model by default, and tokens of one letter.
 
     Attributes
     ----------
@@ -31,6 +32,8 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
         The trained network.
     kmer_model_ : FittedKmerModel or None
         The k-mer model that is ensembled with the network.
+    chosen_ : dict
+        The parameters that were not given, with the values that :meth:`fit` chose.
     mean_, scale_ : ndarray
         `[n]`, mean and standard deviation of every value in training.
     history_ : list of dict

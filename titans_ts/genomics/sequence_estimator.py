@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
+import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,21 +19,31 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from titans_ts.config import (
+    SEQUENCE_PRESETS,
     BackboneConfig,
     ModelOptions,
+    SequenceCandidate,
     SequenceConfig,
     TrainingConfig,
     TrainingOptions,
     from_dict,
 )
 from titans_ts.datasets import Genome
-from titans_ts.estimator import TitansEstimator, plain
+from titans_ts.estimator import TitansEstimator, plain, savable_params
 from titans_ts.genomics.dataset import SequenceDataset
+from titans_ts.genomics.defaults import (
+    Look,
+    default_epochs,
+    default_kmer_model,
+    network_defaults,
+    quick_look,
+)
 from titans_ts.genomics.genome_tools import GenomeTools
 from titans_ts.genomics.inference import BATCH_TOKENS, network_logits
-from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
+from titans_ts.genomics.kmer_model import FittedKmerModel, LinearFit, fit_linear, mix
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.genomics.motif_filters import initialise_filters
 from titans_ts.genomics.options import (
@@ -44,6 +57,7 @@ from titans_ts.genomics.options import (
     read_tokenizer,
 )
 from titans_ts.genomics.parse import Codes, check_lengths, encode_sequences
+from titans_ts.genomics.positions import n_position_features
 from titans_ts.genomics.pretraining import (
     initialise,
     pretrain,
@@ -61,12 +75,25 @@ from titans_ts.types import (
     Freeze,
     PoolingName,
     RandomState,
+    SequencePresetName,
     SoftMasked,
     Strands,
     Variant,
 )
 
 __all__ = ["SequenceEstimator"]
+
+_PLAIN: dict[str, Any] = {
+    "tokenizer": SequenceConfig.tokenizer,
+    "stride": SequenceConfig.stride,
+    "position": SequenceConfig.position,
+    "rc": SequenceConfig.rc,
+    "pooling": SequenceConfig.pooling,
+    "kmer_model": None,
+    "n_layers": BackboneConfig.n_layers,
+    "learning_rate": TrainingConfig.learning_rate,
+}
+"""Values of open parameters where nothing decides about them: in :meth:`SequenceEstimator.pretrain`."""
 
 _MAX_WEIGHTS = 2**24
 """Largest number of weights of a k-mer model."""
@@ -77,25 +104,26 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     """Base of the estimators for DNA; its subclasses describe the parameters."""
 
     tokenizer: (
-        DNATokenizerName | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer
-    ) = SequenceConfig.tokenizer
+        DNATokenizerName | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer | None
+    ) = None
     _: KW_ONLY
-    stride: int = SequenceConfig.stride
-    position: bool = SequenceConfig.position
+    preset: SequencePresetName = "default"
+    stride: int | None = None
+    position: bool | None = None
     soft_masked: SoftMasked = SequenceConfig.soft_masked
-    rc: Strands = SequenceConfig.rc
+    rc: Strands | None = None
     bidirectional: Directions = SequenceConfig.bidirectional
-    pooling: PoolingName = SequenceConfig.pooling
-    kmer_model: KmerModel | int | None = None
+    pooling: PoolingName | None = None
+    kmer_model: KmerModel | int | Literal["auto"] | None = "auto"
     variant: Variant = "mag"
     d_model: int = BackboneConfig.d_model
-    n_layers: int = BackboneConfig.n_layers
+    n_layers: int | None = None
     n_heads: int = BackboneConfig.n_heads
     max_length: int | None = None
     max_epochs: int | None = TrainingConfig.max_epochs
     time_limit: float | None = TrainingConfig.time_limit
     batch_size: int = TrainingConfig.batch_size
-    learning_rate: float = TrainingConfig.learning_rate
+    learning_rate: float | None = None
     pretrained: str | Path | None = None
     freeze: Freeze = "none"
     model_options: ModelOptions | dict[str, Any] | None = None
@@ -106,6 +134,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
 
     model_: SequenceModel = field(init=False)
     kmer_model_: FittedKmerModel | None = field(init=False)
+    chosen_: dict[str, Any] = field(init=False)
 
     option_types: ClassVar[dict[str, tuple[type[Any], ...]]] = {
         **TitansEstimator.option_types,
@@ -114,12 +143,46 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     }
 
     def options(self, name: str) -> Any:
-        """As :meth:`TitansEstimator.options`, also for a tokenizer's name and a k-mer model's k."""
+        """As :meth:`TitansEstimator.options`, also for a tokenizer's name and a k-mer model's k.
+
+        Options that a fit chooses are None.
+        """
         if name == "tokenizer":
-            return read_tokenizer(self.tokenizer)
+            return None if self.tokenizer is None else read_tokenizer(self.tokenizer)
         if name == "kmer_model":
-            return read_kmer_model(self.kmer_model)
+            return None if self._is_open(name) else read_kmer_model(self.kmer_model)
         return super().options(name)
+
+    def candidates(self) -> tuple[SequenceCandidate, ...]:
+        """Return the networks that a fit trains: those of the preset, with `n_layers` if it is given.
+
+        Raises
+        ------
+        ValueError
+            If there is no preset of that name.
+        """
+        if self.preset not in list(SEQUENCE_PRESETS):
+            raise ValueError(f"preset is {self.preset!r}; choose one of {list(SEQUENCE_PRESETS)}")
+        found = SEQUENCE_PRESETS[self.preset]
+        if self.n_layers is not None:
+            found = tuple(one._replace(n_layers=plain(self.n_layers)) for one in found)
+        return tuple(dict.fromkeys(found))
+
+    def _is_open(self, name: str) -> bool:
+        """Return whether a fit chooses a parameter."""
+        value = getattr(self, name)
+        if name == "kmer_model":
+            return isinstance(value, str) and value == "auto"
+        return value is None
+
+    def _settled(self, chosen: dict[str, Any]) -> SequenceEstimator:
+        """Return a copy with chosen values of open parameters, and plain ones of the others."""
+        settled = copy(self)
+        for name, value in _PLAIN.items():
+            if self._is_open(name):
+                setattr(settled, name, chosen.get(name, value))
+        # an epoch's length and number, and a crop: None is a value of theirs, too
+        return settled.set_params(**{k: v for k, v in chosen.items() if k not in _PLAIN})
 
     def _sequence_config(self, **values: Any) -> SequenceConfig:
         tokenizer = {k: plain(v) for k, v in self.options("tokenizer").fields().items()}
@@ -178,10 +241,11 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             If an argument is invalid, or `path` has something other than a model, or an unfinished run
             with other arguments.
         """
-        training = self._training_config()
-        self._check_rc()
-        rc = "augment" if self.rc != "none" else "none"
-        config = self._sequence_config(rc=rc)
+        settled = self._settled({})
+        training = settled._training_config()
+        settled._check_rc()
+        rc = "augment" if settled.rc != "none" else "none"
+        config = settled._sequence_config(rc=rc)
         one = isinstance(genomes, (str, Path, Genome))
         seed = None
         if not isinstance(self.random_state, numbers.Integral):
@@ -214,13 +278,15 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         **outputs: Any,
     ) -> None:
         """Train `model_` to predict `target` `[N, ...]`; a failure does not change the estimator."""
-        training = self._training_config()
-        self._check_rc()
-        self._check_max_length(outputs)
-        self._check_filter_init()
-        kmer_model = self.options("kmer_model")
-        if kmer_model is not None:
-            _check_kmer_model(kmer_model, outputs)
+        started = time.monotonic()
+        plain_one = self._settled({})
+        training = plain_one._training_config()
+        plain_one._check_rc()
+        plain_one._check_max_length(outputs)
+        plain_one._check_filter_init()
+        self.candidates()
+        if self.options("kmer_model") is not None:
+            _check_kmer_model(self.options("kmer_model"), outputs)
         if self.freeze != "none" and self.pretrained is None:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but there is no pretrained model to freeze"
@@ -259,31 +325,104 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 "rc is 'auto', which needs a validation part, but none is held out; raise "
                 "validation_fraction, or choose another rc"
             )
-        if kmer_model is not None and len(parts[1]) == 0:
+        if self.options("kmer_model") is not None and len(parts[1]) == 0:
             raise ValueError(
                 f"kmer_model is {self.kmer_model!r}, but no sequence is held out to fit the mixing "
                 "weights on; raise validation_fraction, give a validation part, or kmer_model=None"
             )
         parts = parts[0], parts[1].subsample(training.samples_per_epoch, seed)
-        # the same seed, so the runs differ only in rc
-        choices = ("average", "none") if self.rc == "auto" else (self.rc,)
-        model, history = min(
-            (self._trained(*parts, training, rc, weight, seed, longest, outputs) for rc in choices),
-            key=lambda trained: min(e.get("validation_loss", np.inf) for e in trained[1]),
+        chosen = self._choose(*parts, outputs, weight, seed)
+        settled = self._settled(chosen)
+        settled._check_max_length(outputs)
+        options = settled.options("kmer_model")
+
+        def kmers(rc: str) -> LinearFit | None:
+            if options is None:
+                return None
+            return settled._fit_kmers(
+                options, rc, *parts, weight, seed, outputs, refit=validation is None
+            )
+
+        # with "auto", the strands are known after the network
+        strands = str(settled.rc)
+        linear = None if strands == "auto" else kmers(strands)
+        choices = ("average", "none") if strands == "auto" else (strands,)
+        networks = [
+            (rc, chosen | more) for rc in choices for more in self._networks(parts[0], settled)
+        ]
+        limit = training.time_limit
+        if limit is not None:  # what is left of it, in equal parts
+            limit = max(1.0, limit - (time.monotonic() - started)) / len(networks)
+        if self.progress_bar and networks[0][1]:
+            tqdm.write(_summary(networks[0][1]), file=sys.stderr)
+        # the same seed, so the runs differ only in their parameters
+        trained = (
+            (*self._settled(own)._trained(*parts, limit, rc, weight, seed, longest, outputs), own)
+            for rc, own in networks
+        )
+        model, history, own = min(
+            trained, key=lambda one: min(e.get("validation_loss", np.inf) for e in one[1])
         )
         model.to(self._device())
+        if strands == "auto":
+            linear = kmers(model.config.rc)
         fitted = None
-        if kmer_model is not None:
-            refit = validation is None
-            fitted = self._fit_kmer_model(kmer_model, model, *parts, weight, seed, refit=refit)
-        self.model_, self.history_, self.kmer_model_ = model, history, fitted
+        if linear is not None:
+            counted = _counted(linear.vectorizer, parts[1], outputs["output"], seed)
+            logits = network_logits(model, counted.sequences)
+            fitted = mix(linear, logits, counted.target, outputs["output"], weight)
+        self.model_, self.history_, self.kmer_model_, self.chosen_ = model, history, fitted, own
         self._print_idle_memory()
+
+    def _choose(
+        self,
+        data: SequenceDataset,
+        held_out: SequenceDataset,
+        outputs: dict[str, Any],
+        weight: NDArray[np.float64] | None,
+        seed: int,
+    ) -> dict[str, Any]:
+        """Return the values of the open parameters, except those of :meth:`_networks`."""
+        names = [name for name in _PLAIN if self._is_open(name)]
+        if not names:
+            return {}
+        if "n_bins" in outputs:  # a track: plain tokens, and no k-mer model
+            return {name: _PLAIN[name] for name in names}
+        look = Look.of(data)
+        if self.rc != "auto" and {"rc", "kmer_model", "tokenizer", "pooling"} & set(names):
+            size = outputs["output"], outputs["n_outputs"]
+            look = quick_look(data, held_out, *size, seed=seed, weight=weight)
+        rc = look.strands if self.rc is None else self.rc
+        values: dict[str, Any] = {"rc": rc}
+        if self.pretrained is None:
+            values |= network_defaults(look, rc, self.tokenizer, self.stride)
+        values["kmer_model"] = default_kmer_model(look, rc) if len(held_out) else None
+        chosen = {name: values.get(name, _PLAIN[name]) for name in names}
+        if chosen.get("pooling") == "flatten" and self.max_length is not None:
+            chosen["pooling"] = "max"  # random parts have no fixed positions
+        pooling = chosen.get("pooling", self.pooling)
+        if self.max_length is None and values.get("max_length") and pooling != "flatten":
+            chosen["max_length"] = values["max_length"]
+        return chosen
+
+    def _networks(self, data: SequenceDataset, settled: SequenceEstimator) -> list[dict[str, Any]]:
+        """Return the number of blocks and of epochs of every network to train, where they are open."""
+        networks = []
+        lengths = data.cropped(settled.max_length).lengths
+        for one in self.candidates():
+            own: dict[str, Any] = {} if self.n_layers is not None else {"n_layers": one.n_layers}
+            if self.max_epochs is None and self.pretrained is None:
+                tokens = settled.tokenizer, int(settled.stride or 1)
+                own |= default_epochs(lengths, *tokens, one, settled._training_config())
+            if own not in networks:
+                networks.append(own)
+        return networks
 
     def _trained(
         self,
         data: SequenceDataset,
         held_out: SequenceDataset,
-        training: TrainingConfig,
+        time_limit: float | None,
         rc: str,
         weight: NDArray[np.float64] | None,
         seed: int,
@@ -291,6 +430,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         outputs: dict[str, Any],
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """Train a model; return it and its history."""
+        training = self._training_config(time_limit=time_limit)
         merges: tuple[str, ...] = ()
         tokenizer = self.options("tokenizer")
         if isinstance(tokenizer, BPETokenizer) and self.pretrained is None:
@@ -334,30 +474,29 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             history[-1] |= memory_change(model, sequence_loss, validation)
         return model, history
 
-    def _fit_kmer_model(
+    def _fit_kmers(
         self,
         options: KmerModel,
-        model: SequenceModel,
+        rc: str,
         data: SequenceDataset,
         held_out: SequenceDataset,
         weight: NDArray[np.float64] | None,
         seed: int,
+        outputs: dict[str, Any],
         refit: bool,
-    ) -> FittedKmerModel:
-        """Fit the k-mer model, and its mixing weights with the network."""
+    ) -> LinearFit:
+        """Fit the linear k-mer model."""
         vectorizer = KmerVectorizer(
-            int(options.k), int(options.gaps), both_strands=model.config.rc != "none"
+            int(options.k), int(options.gaps), rc != "none", int(options.positions)
         )
-        classes = model.config.output == "classes"
-        data, held_out = (
-            part.subsample_for_counts(vectorizer, classes, seed) for part in (data, held_out)
-        )
-        return fit_kmer_model(
+        output = outputs["output"]
+        data, held_out = (_counted(vectorizer, part, output, seed) for part in (data, held_out))
+        return fit_linear(
             vectorizer,
             (data.sequences, data.target),
             (held_out.sequences, held_out.target),
-            network_logits(model, held_out.sequences),
-            model.config.output,
+            output,
+            outputs["n_outputs"],
             weight,
             refit=refit,
         )
@@ -381,6 +520,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""
+        fitted = fitted | {"chosen": savable_params(self.chosen_)}
         if self.kmer_model_ is None:
             return fitted, {}
         params, tensors = self.kmer_model_.to_tensors()
@@ -389,6 +529,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     def _restore(
         self, model: dict[str, Any], fitted: dict[str, Any], tensors: dict[str, Tensor]
     ) -> None:
+        chosen = fitted.get("chosen", {})  # earlier versions chose nothing
+        self.chosen_ = {name: self._unpacked(name, value) for name, value in chosen.items()}
         saved = fitted.get("kmer_model")
         self.kmer_model_ = None if saved is None else FittedKmerModel.from_tensors(saved, tensors)
         self.model_ = SequenceModel(from_dict(SequenceConfig, model))
@@ -429,6 +571,18 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         return encode_sequences(X, self.model_.config.soft_masked, name)
 
 
+def _counted(
+    vectorizer: KmerVectorizer, data: SequenceDataset, output: str, seed: int
+) -> SequenceDataset:
+    """Return the sequences whose k-mers are counted: all, or a random part of very many."""
+    return data.subsample_for_counts(vectorizer, output == "classes", seed)
+
+
+def _summary(chosen: dict[str, Any]) -> str:
+    """Return a line with the chosen parameters."""
+    return "chosen: " + ", ".join(f"{name}={value!r}" for name, value in chosen.items())
+
+
 def _check_kmer_model(model: KmerModel, outputs: dict[str, Any]) -> None:
     if "n_bins" in outputs:
         raise ValueError(
@@ -436,6 +590,7 @@ def _check_kmer_model(model: KmerModel, outputs: dict[str, Any]) -> None:
             "a track; give None"
         )
     n_kmers = math.comb(model.k + model.gaps - 1, model.gaps) * 4**model.k
+    n_kmers += n_position_features(model.positions)
     if n_kmers * outputs["n_outputs"] > _MAX_WEIGHTS:
         raise ValueError(
             f"kmer_model is {model!r}: {n_kmers} k-mers for each of {outputs['n_outputs']} outputs are "

@@ -87,8 +87,11 @@ def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, BaseDis
 def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistribution]:
     lengths = [len(s) for s in encode_sequences(X)]
     typical = int(np.median(lengths))
+    rate = estimator.learning_rate
     space = _network(estimator, sum(lengths), 0) | {
-        "learning_rate": _numbers(estimator.learning_rate, 5e-4, 2e-2, log=True),
+        "learning_rate": _choices(None, [1e-3, 3e-3, 1e-2])
+        if rate is None
+        else _numbers(rate, 5e-4, 2e-2, log=True),
         "rc": _choices(estimator.rc, ["none", "average"]),
     }
     poolings = ["attention", "max", "mean"]
@@ -100,6 +103,8 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistr
             del space[name]
         return space
     options = estimator.options("tokenizer")
+    if options is None:  # a fit chooses the tokenizer, and its sizes with it
+        return space | {"tokenizer": _choices(None, ["nucleotide", "conv"])}
     if not hasattr(options, "kernel_size") or getattr(options, "init", "random") != "random":
         return space  # tokens that were chosen, with sizes of their own
     strides = [s for s in (1, 2, 4, 8, 16, 32, 64) if 16 <= typical / s <= 512] or [1]

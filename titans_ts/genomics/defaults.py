@@ -1,0 +1,237 @@
+"""Defaults of the estimators for DNA, from the sequences and a quick look at the validation part.
+
+The look compares linear models of k-mers, which take seconds: with the k-mers of both strands or of
+one, and with their positions or without. It decides about strands and positions; the number of sequences
+and their lengths decide about the rest. benchmarks/README.md has the measurements behind the choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_ts.config import SequenceCandidate, TrainingConfig
+from titans_ts.genomics.dataset import SequenceDataset
+from titans_ts.genomics.kmer_model import fit_linear
+from titans_ts.genomics.kmers import KmerVectorizer
+from titans_ts.genomics.options import (
+    ConvTokenizer,
+    KmerModel,
+    KmerTokenizer,
+    NucleotideTokenizer,
+    read_tokenizer,
+)
+
+__all__ = ["Look", "default_epochs", "default_kmer_model", "network_defaults", "quick_look"]
+
+_FEWEST_HELD_OUT = 12
+"""Sequences in a validation part that can decide about strands and positions."""
+_LETTERS_OF_LOOK = 1_000_000
+_LONGEST_OF_LOOK = 50_000
+_LONGEST_WITH_POSITIONS = 1000
+_LONG = 1000
+"""Letters of a typical sequence from which on its composition is what matters."""
+_FEW = 2500
+_TOTAL_STEPS = 960
+
+
+class Look(NamedTuple):
+    """What the sequences are like, and what linear models of their k-mers show."""
+
+    n: int
+    """Number of sequences to train on."""
+    length: int
+    """Letters of a typical sequence: the median."""
+    equal: bool = False
+    """Whether all have this length."""
+    losses: dict[str, float] = {}  # noqa: RUF012
+    """Validation loss of each linear model, by name; empty if there was none to fit."""
+
+    @classmethod
+    def of(cls, data: SequenceDataset) -> Look:
+        """Return what the sequences are like, without a linear model."""
+        lengths = np.array([len(s) for s in data.sequences])
+        return cls(len(data), int(np.median(lengths)), bool((lengths == lengths[0]).all()))
+
+    @property
+    def strands(self) -> str:
+        """Return "average" if k-mers of both strands are better than those of one, else "none"."""
+        best = min(self.losses, key=lambda name: self.losses[name], default="one strand")
+        return "average" if best.startswith("both") else "none"
+
+    def gain(self, rc: str) -> float:
+        """Return the share of the loss that positions save, for this use of the strands."""
+        name = "one strand" if rc == "none" else "both strands"
+        if f"{name}, positions" not in self.losses:
+            return 0.0
+        return 1 - self.losses[f"{name}, positions"] / max(self.losses[name], 1e-12)
+
+
+def quick_look(
+    data: SequenceDataset,
+    held_out: SequenceDataset,
+    output: str,
+    n_outputs: int,
+    *,
+    seed: int,
+    weight: NDArray[np.float64] | None = None,
+) -> Look:
+    """Fit linear models of 6-mers to a part of about a million letters, and compare them.
+
+    Parameters
+    ----------
+    data, held_out : SequenceDataset
+        The training part and the validation part.
+    output : str
+        Kind of the outputs: "classes", "labels" or "values".
+    n_outputs : int
+        Number of classes, labels or values.
+    seed : int
+        Seed of the random subset.
+    weight : ndarray, optional
+        `[n]`, as for :func:`titans_ts.training.sequence_loss`.
+    """
+    look = Look.of(data)
+    if len(held_out) < _FEWEST_HELD_OUT:
+        return look
+    most = max(200, _LETTERS_OF_LOOK // max(1, min(look.length, _LONGEST_OF_LOOK)))
+    some, others = (
+        ([s[:_LONGEST_OF_LOOK] for s in part.sequences], part.target)
+        for part in (data.subsample(most, seed), held_out.subsample(most // 2, seed))
+    )
+    if output == "classes" and len(np.unique(some[1])) < n_outputs:
+        return look  # the subset lacks a class
+    losses = {}
+    with_positions = look.equal and look.length <= _LONGEST_WITH_POSITIONS
+    for name, both in (("both strands", True), ("one strand", False)):
+        for end, positions in (("", 0), (", positions", look.length))[: 1 + with_positions]:
+            counter = KmerVectorizer(6, 0, both, positions)
+            fitted = fit_linear(counter, some, others, output, n_outputs, weight, refit=False)
+            losses[name + end] = fitted.loss
+    return look._replace(losses=losses)
+
+
+def default_kmer_model(look: Look, rc: str) -> KmerModel:
+    """Return the k-mer model for sequences: gapped if they are short, with positions if these help.
+
+    Examples
+    --------
+    >>> default_kmer_model(Look(1000, 5000), "none")
+    KmerModel()
+    >>> losses = {"one strand": 0.5, "one strand, positions": 0.3}
+    >>> default_kmer_model(Look(1000, 70, True, losses), "none")
+    KmerModel(gaps=2, positions=70)
+    """
+    positions = look.length if look.gain(rc) > 0.01 else 0
+    return KmerModel(6, gaps=2 if look.length <= _LONG else 0, positions=positions)
+
+
+def network_defaults(
+    look: Look, rc: str, tokenizer: Any = None, stride: int | None = None
+) -> dict[str, Any]:
+    """Return `tokenizer`, `stride`, `position`, `pooling`, `learning_rate` and `max_length` by name.
+
+    Motif filters that begin with predictive k-mers are the usual choice. Where positions matter, they
+    are kept: tokens of letters for up to 128 letters, else all tokens side by side ("flatten"). For more
+    than a thousand letters, tokens are sums of k-mers, and their mean is taken.
+
+    Parameters
+    ----------
+    look : Look
+        What the sequences are like.
+    rc : str
+        The use of the reverse complement.
+    tokenizer : str or options, optional
+        The tokenizer, if it is given.
+    stride : int, optional
+        Letters per token, if given.
+
+    Examples
+    --------
+    >>> network_defaults(Look(20_000, 101), "average")["tokenizer"]
+    ConvTokenizer(n_filters=256, init='kmers')
+    >>> network_defaults(Look(500, 9000), "average")["stride"]
+    6
+    """
+    length, placed = look.length, look.gain(rc) > 0.1 and rc == "none"
+    few = look.n < _FEW
+    if tokenizer is None:
+        if length > _LONG:
+            tokenizer = KmerTokenizer(k=max(6, stride or 6), all_offsets=True)
+        elif length <= 40 or (placed and length <= 128):
+            tokenizer = NucleotideTokenizer(kernel_size=max(11, stride or 11))
+        else:
+            tokenizer = ConvTokenizer(n_filters=512 if few and not placed else 256, init="kmers")
+    kind = type(read_tokenizer(tokenizer))
+    found: dict[str, Any] = {"tokenizer": tokenizer, "position": True, "max_length": None}
+    if kind is KmerTokenizer:
+        found |= {
+            "stride": 6 if length > 4000 else 3,
+            "pooling": "mean",
+            "position": length <= _LONG,
+        }
+        found |= {"learning_rate": 0.01 if length > _LONG else 0.003}
+        found["max_length"] = None if length <= _LONG else 12_288 if length > 4000 else 3072
+    elif kind is ConvTokenizer:
+        pooling = "flatten" if placed else "max"
+        stride = 4 if length <= 400 else 8
+        rate = 0.003 if few and not placed else 0.005
+        found |= {"stride": stride, "pooling": pooling, "learning_rate": rate}
+    else:
+        found |= {"stride": 1, "pooling": "attention", "learning_rate": 0.003}
+    return found
+
+
+def default_epochs(
+    lengths: Sequence[int],
+    tokenizer: Any,
+    stride: int,
+    candidate: SequenceCandidate,
+    training: TrainingConfig,
+) -> dict[str, Any]:
+    """Return `max_epochs`, and the option `max_steps_per_epoch` if an epoch is too long.
+
+    There are about 960 steps (with fewer than 10 in an epoch: as many as
+    :class:`titans_ts.config.TrainingConfig` makes, and nothing is returned), but fewer if these would
+    read more letters than the preset allows: then at least 3 epochs, of some of the sequences if they
+    are many. K-mer tokens of long sequences are trained for 12 epochs at most.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Letters of each training sequence that an epoch reads.
+    tokenizer, stride
+        The tokenizer, and its letters per token. K-mer tokens read three times as many letters in the
+        same time, and eight letters per token twice as many as four, so more of them are allowed.
+    candidate : SequenceCandidate
+        The network and its letters.
+    training : TrainingConfig
+        Batch size and largest number of steps.
+
+    Examples
+    --------
+    >>> default_epochs([101] * 15_000, "conv", 4, SequenceCandidate(), TrainingConfig())
+    {'max_epochs': 6}
+    >>> default_epochs([1000] * 64_000, "conv", 4, SequenceCandidate(), TrainingConfig())
+    {'max_epochs': 3, 'training_options__max_steps_per_epoch': 52}
+    """
+    batch = training.batch_size
+    of_kmers = isinstance(read_tokenizer(tokenizer), KmerTokenizer)
+    most = candidate.letters * (3 if of_kmers else max(1, min(2, stride // 4)))
+    n = min(len(lengths), training.samples_per_epoch)
+    letters = max(1.0, float(np.mean(lengths))) * n
+    n_steps, allowed = -(-n // batch), max(3, int(most / letters))
+    if of_kmers and np.mean(lengths) > _LONG:  # composition, which the k-mer model learns better
+        allowed = min(allowed, 12)
+    if n_steps < 10 and training.schedule(n_steps)[0] <= allowed:
+        return {}
+    usual = TrainingConfig(total_steps=_TOTAL_STEPS).schedule(n_steps)[0]
+    found = {"max_epochs": min(usual, allowed)}
+    if 3 * letters > most:
+        steps = int(most / (3 * float(np.mean(lengths)) * batch))
+        if steps < n // batch:
+            found["training_options__max_steps_per_epoch"] = max(1, steps)
+    return found
