@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from leaderboard import LEVELS, MODELS, NAIVE, Set, fitted, forecasts, naive
+from leaderboard import LEVELS, MODELS, NAIVE, Set, control, fitted, forecasts, naive
 from numpy.typing import NDArray
 from single_series_data import Series, lags
 
@@ -144,7 +144,7 @@ class LightGBM:
 
 METHODS: dict[str, Callable[[Series, int], Method]] = {
     NAIVE: Naive,
-    **{name: partial(Titans, options) for name, options in MODELS.items()},
+    **{name: partial(Titans, options) for name, options in MODELS.items() if not control(name)},
     **{name: partial(Statistical, name) for name in ("AutoETS", "AutoTheta", "AutoARIMA", "MSTL")},
     "LightGBM": LightGBM,
 }
