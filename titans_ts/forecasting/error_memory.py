@@ -230,7 +230,7 @@ def begin(memory: ErrorMemory, panel: Panel, row: int) -> ErrorMemory:
     memory, longest = deepcopy(memory), int(memory.seasons.max())
     memory.keys[:], memory.corrections[:], memory.forecasts[:] = 0, 0, np.nan
     place = row + 1  # of the first row that is forecast
-    if panel.index is not None:
+    if panel.index is not None and longest > 1:
         place += int(cycle_phase(panel.index[:1], panel.freq, longest)[0])
     memory.place[:] = place % longest, 0
     return memory

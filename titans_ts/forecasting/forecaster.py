@@ -644,7 +644,8 @@ class TitansForecaster(ForecasterEvaluation):
     @property
     def _n_kept(self) -> int:
         """Number of rows that are kept for what reads more than the network."""
-        errors = max(WINDOW, self.model_.config.prediction_length) if self.adapt else 0
+        adapts = self.adapt or self._errors is not None
+        errors = max(WINDOW, self.model_.config.prediction_length) if adapts else 0
         return max(self.predictor.blend_rows, errors)
 
     def _learn_errors(self, panel: Panel, first: int) -> TitansForecaster:
