@@ -70,17 +70,19 @@ def run(dataset: str, horizon: int, blend: bool, seed: int) -> dict[str, Any]:
     forecaster.fit(values[:n_fit])
     row: dict[str, Any] = {"fit": round(time.process_time() - start, 1)}
     panel = read_panel(values, forecaster.roles, min_rows=1)
-    first = n_fit - 1
+    first = n_fit  # the rows before it were read in the fit
     errors = forecaster._errors
     assert errors is not None
     start = time.process_time()
-    # the forecast after the last rows has no steps to compare with
-    point, _, added = read_rows(errors, forecaster.predictor, panel, first)
-    row["rows_per_second"] = round(len(point) / (time.process_time() - start))
-    n = len(values) - n_fit - horizon + 1
-    actual = np.lib.stride_tricks.sliding_window_view(values[n_fit:], horizon, 0).swapaxes(1, 2)
-    frozen, scale = point[:n] - added[:n], values[:n_train].std(0)
-    found = {"frozen": frozen, "adapted": point[:n]}
+    n = len(values) - n_fit - horizon  # later forecasts have no steps to compare with
+    wanted = n_fit + 1 + np.arange(n)
+    frozen, _, added = read_rows(errors, forecaster.predictor, panel, first, wanted)
+    row["rows_per_second"] = round((len(values) - first) / (time.process_time() - start))
+    actual = np.lib.stride_tricks.sliding_window_view(values[n_fit + 1 :], horizon, 0).swapaxes(
+        1, 2
+    )
+    scale = values[:n_train].std(0)
+    found = {"frozen": frozen, "adapted": frozen + added}
     found |= simple(frozen, actual - frozen)
     for name, forecast in found.items():
         row[name] = round(float(np.mean(((forecast - actual) / scale) ** 2)), 4)

@@ -88,7 +88,9 @@ def knows_the_future(fitted, ahead):
         panel = fitted.predictor.read(rows, 1, fitted._tail)
         panel = replace(panel, values=np.roll(panel.values, -ahead, 0))
         memory = begin(fitted._errors, panel, L)
-        found.append(read_rows(memory, fitted.predictor, panel, L)[0])
+        cuts = L + 1 + np.arange(len(rows) - L)
+        point, _, added = read_rows(memory, fitted.predictor, panel, L, cuts)
+        found.append(point + added)
     last = 29 - L  # the forecast after row 29
     assert not np.allclose(found[0][last + 1], found[1][last + 1])
     return not np.array_equal(found[0][: last + 1], found[1][: last + 1])
@@ -134,7 +136,7 @@ def test_the_write_is_that_of_least_squares(monkeypatch):
     forecasts = rng.normal(size=(300, H, 2)) / 5
     for row in range(WINDOW, 300):
         memory.read(values[row - WINDOW : row], forecasts[row], np.ones(2))
-        slot = (memory.place[1] - 1) % H
+        slot = (memory.place[2] - 1) % H
         if row + H < 300:
             error = (values[row : row + H] - forecasts[row]) / memory.units[slot]
             pairs.append((memory.keys[slot].copy(), np.clip(error, -5, 5).T))
@@ -175,6 +177,64 @@ def test_arrays_vectors_and_without_a_fit():
     assert not np.allclose(unfitted.update(changing()[200:260]).predict(), before)
 
 
+def test_without_a_fit_any_split_is_the_same():
+    frame = changing()
+    frame.iloc[300:] *= 3
+    model = TitansForecaster(H, preset="zero-shot", adapt=True).fit(frame[:200])
+    parts = deepcopy(model)
+    model.update(frame[200:330])
+    for start in range(200, 330, 26):
+        parts.update(frame[start : start + 26])
+    assert_allclose(model.predict(), parts.predict(), atol=1e-4)
+    assert_allclose(model._errors.weights, parts._errors.weights, atol=1e-4)
+
+
+def test_what_was_fitted_counts_and_not_the_parameter(fitted):
+    whole = deepcopy(fitted).set_params(adapt=False).update(changing()[400:440])
+    parts = deepcopy(fitted).set_params(adapt=False)
+    for row in range(400, 440):
+        parts.update(changing()[row : row + 1])
+    assert_allclose(whole.predict(), parts.predict(), atol=ROUNDING)
+    assert whole.reset_memory()._errors is not None
+
+
+def test_a_fit_that_fails_leaves_the_model(fitted, monkeypatch):
+    model = deepcopy(fitted)
+    before = model.predict()
+    monkeypatch.setattr("titans_ts.forecasting.forecaster.learned", None)
+    with pytest.raises(TypeError):
+        model.fit(changing()[:300])
+    assert_array_equal(model.predict(), before)
+    with pytest.raises(TypeError):
+        model.set_params(preset="zero-shot", blend=True).fit(changing()[:300])
+    assert_array_equal(model.predict(), before)
+
+
+def test_days_keep_their_week_from_year_to_year():
+    days = changing(800).set_axis(pd.date_range("2020-01-01", periods=800, freq="D"))
+    model = adapting().fit(days[:300]).update(days[300:])
+    assert model._errors.seasons.tolist() == [7, 365]
+    again = deepcopy(model).set_history(days)
+    assert_array_equal(model._errors.place[:2], again._errors.place[:2])
+
+
+def test_rows_without_values_leave_the_evidence():
+    memory = start_memory(H, 1, 1)
+    memory.evidence[:] = 1.0, 2.0
+    for _ in range(50):
+        memory.read(np.full((WINDOW, 1), np.nan), np.full((H, 1), np.nan), np.ones(1))
+    assert memory.share == 0.5
+    memory.evidence[:] = 0.0
+    assert memory.share == 0.0
+
+
+def test_long_streams_are_read_in_parts(fitted, monkeypatch):
+    whole = fitted.backtest(changing()[400:500], stride=3).frame()
+    monkeypatch.setattr(error_memory, "_NUMBERS", 7 * H * 2 * 4)
+    parts = fitted.backtest(changing()[400:500], stride=3).frame()
+    assert_allclose(whole["titans"], parts["titans"], atol=ROUNDING)
+
+
 def test_the_memory_can_be_emptied(fitted):
     model = deepcopy(fitted)
     assert np.abs(model._errors.weights).max() > 0
@@ -196,3 +256,5 @@ def test_what_cannot_adapt_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             adapting(**changes).fit(X)
+    with pytest.raises(ValueError, match="adapt is True, but forecasts without a fit do not learn"):
+        TitansForecaster.from_pretrained(H, adapt=True).predict(changing())

@@ -22,7 +22,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.pretrained import two_seasons
 
-__all__ = ["NAMES", "WINDOW", "ErrorMemory", "begin", "read_rows", "start_memory"]
+__all__ = ["NAMES", "WINDOW", "ErrorMemory", "begin", "learned", "read_rows", "start_memory"]
 
 Array = NDArray[np.float64]
 
@@ -40,6 +40,8 @@ _TRUST = 0.999
 """What remains of older evidence for the corrections after a row."""
 _LARGEST = 5.0
 """Numbers of a key and errors are cut to it; the unit is the deviation of the window."""
+_NUMBERS = 2**23
+"""Number of forecast values that are kept at a time while rows are read."""
 _LEAST = 0.05
 """Least deviation of a window, in deviations of the fitted rows."""
 
@@ -69,7 +71,7 @@ class ErrorMemory:
     seasons: NDArray[np.int64]
     """`[2]`, numbers of steps in two seasons; 1 for none."""
     place: NDArray[np.int64]
-    """Place of the next row in the longer season, and number of forecasts so far, `[2]`."""
+    """Places of the next row in the two seasons, and number of forecasts so far, `[3]`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,11 +81,11 @@ class ErrorMemory:
     @property
     def share(self) -> float:
         """The share of what is read that is added to forecasts, 0 to 1."""
-        return float(np.clip(self.evidence[0] / self.evidence[1], 0, 1))
+        return float(np.clip(self.evidence[0] / max(self.evidence[1], 1e-12), 0, 1))
 
     def correction(self) -> Array:
         """Return what is added to the forecast after the last row, `[H, C]`."""
-        slot = (self.place[1] - 1) % self.shape[0]
+        slot = (self.place[2] - 1) % self.shape[0]
         found: Array = self.share * (self.corrections[slot] * self.units[slot][:, None]).T
         return found
 
@@ -100,13 +102,14 @@ class ErrorMemory:
             `[C]`, deviations of the fitted rows.
         """
         H, _ = self.shape
-        slot = self.place[1] % H
-        if self.place[1] >= H:
+        slot = self.place[2] % H
+        if self.place[2] >= H:
             self._write(slot, past[-H:])
         key, unit = self._key(past[-WINDOW:], forecast, scale)
         self.keys[slot], self.units[slot], self.forecasts[slot] = key, unit, forecast
         self.corrections[slot] = np.clip(key @ self.weights, -_LARGEST, _LARGEST)
-        self.place[:] = (self.place[0] + 1) % self.seasons.max(), self.place[1] + 1
+        self.place += 1
+        self.place[:2] %= self.seasons
         return self.correction()
 
     def _write(self, slot: int, actual: Array) -> None:
@@ -115,12 +118,12 @@ class ErrorMemory:
         error = ((actual - self.forecasts[slot]) / self.units[slot]).T  # [C, H]
         known: NDArray[np.bool_] = ~np.isnan(error)
         read = self.corrections[slot]
-        error = np.where(known, np.clip(error, -_LARGEST, _LARGEST), 0)
-        new = np.array([(error * read).sum(), np.square(read, where=known, out=0 * read).sum()])
-        self.evidence[:] = _TRUST * self.evidence + new
         used = known.any(1)
         if not used.any():
             return
+        error = np.where(known, np.clip(error, -_LARGEST, _LARGEST), 0)
+        new = np.array([(error * read).sum(), np.square(read, where=known, out=0 * read).sum()])
+        self.evidence[:] = _TRUST * self.evidence + new
         k, surprise = key[used], error[used] - key[used] @ self.weights
         surprise[~known[used]] = 0
         if np.trace(self.covariance) < len(self.covariance) / _PRIOR:  # never less than at first
@@ -143,7 +146,7 @@ class ErrorMemory:
         mean = np.nanmean(window, 0)
         unit = np.sqrt(np.nanmean((window - mean) ** 2, 0)) + _LEAST * scale
         steps = _steps(H)
-        made = self.forecasts[(self.place[1] - 1 - steps) % H, steps]  # [S, C], of the latest row
+        made = self.forecasts[(self.place[2] - 1 - steps) % H, steps]  # [S, C], of the latest row
         error = np.nan_to_num(np.where(np.isnan(window[-1]), 0, window[-1] - made) / unit)
         parts = [
             np.nan_to_num((window[:-1] - last) / unit),
@@ -158,8 +161,8 @@ class ErrorMemory:
     def _phases(self) -> Array:
         """Return sines and cosines of the next row's place in the seasons."""
         angles = [
-            2 * np.pi * k * self.place[0] / season
-            for season, most in zip(self.seasons, _HARMONICS, strict=True)
+            2 * np.pi * k * place / season
+            for season, place, most in zip(self.seasons, self.place[:2], _HARMONICS, strict=True)
             for k in range(1, _n_harmonics(season, most) + 1)
         ]
         return np.concatenate([np.sin(angles), np.cos(angles)])
@@ -180,14 +183,18 @@ def start_memory(prediction_length: int, n_variates: int, season_length: int) ->
         np.zeros((H, C, H)),
         np.ones((H, C)),
         seasons,
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
     )
 
 
 def read_rows(
-    memory: ErrorMemory, predictor: PanelPredictor, panel: Panel, first: int
+    memory: ErrorMemory,
+    predictor: PanelPredictor,
+    panel: Panel,
+    first: int,
+    wanted: NDArray[np.int64] | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Read the rows of one series from row `first` on, and correct all forecasts.
+    """Read the rows of one series from row `first` on, and learn from all forecasts after them.
 
     Parameters
     ----------
@@ -199,40 +206,61 @@ def read_rows(
         The series. Its rows before `first` are only read as history.
     first : int
         The first row that the memory reads; the first forecast is that after it.
+    wanted : ndarray, optional
+        `[n]`, the rows that the forecasts to return begin with, increasing (default: none).
 
     Returns
     -------
     tuple of ndarray
-        Means `[n, H, C]` and quantiles `[n, H, C, Q]` of the forecasts after each of these n rows, with
-        their corrections, and the corrections `[n, H, C]`.
+        Means `[n, H, C]` and quantiles `[n, H, C, Q]` of these forecasts, without their corrections, and
+        the corrections `[n, H, C]`.
     """
     H, C = memory.shape
-    n = len(panel.values) - first
-    cuts = first + 1 + np.arange(n)
-    point, quantiles = predictor.rolling(predictor.continued(panel), cuts[:, None])
-    point, quantiles = point[:, 0], quantiles[:, 0]
+    wanted = np.empty(0, np.int64) if wanted is None else wanted
+    n_levels = len(predictor.config.quantile_levels)
+    found = [np.empty((0, H, C)), np.empty((0, H, C, n_levels)), np.empty((0, H, C))]
+    parts = [found]
     _, scale = predictor.scales.of(panel)
     length = max(H, WINDOW)
     values = panel.values[:, :C]
-    padded = np.concatenate([np.full((max(0, length - cuts[0]), C), np.nan), values])
-    ends = cuts + len(padded) - len(values)
-    added = np.stack(
-        [
-            memory.read(padded[end - length : end], forecast, scale[0])
-            for end, forecast in zip(ends, point, strict=True)
-        ]
-    )
-    return point + added, quantiles + added[..., None], added
+    padded = np.concatenate([np.full((length, C), np.nan), values])
+    ahead = predictor.continued(panel)
+    size = max(1, _NUMBERS // (H * C * (1 + n_levels)))
+    for start in range(first + 1, len(values) + 1, size):
+        cuts = np.arange(start, min(start + size, len(values) + 1))
+        point, quantiles = (part[:, 0] for part in predictor.rolling(ahead, cuts[:, None]))
+        added = np.stack(
+            [
+                memory.read(padded[cut : cut + length], forecast, scale[0])
+                for cut, forecast in zip(cuts, point, strict=True)
+            ]
+        )
+        kept = np.isin(cuts, wanted)
+        if kept.any():
+            parts.append([point[kept], quantiles[kept], added[kept]])
+    point, quantiles, added = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return point, quantiles, added
+
+
+def learned(predictor: PanelPredictor, panel: Panel, first: int, season_length: int) -> ErrorMemory:
+    """Return a new memory that has read the rows of a series from row `first` on."""
+    config = predictor.config
+    memory = start_memory(config.prediction_length, config.n_variates, season_length)
+    memory = begin(memory, panel, first)
+    read_rows(memory, predictor, panel, first)
+    return memory
 
 
 def begin(memory: ErrorMemory, panel: Panel, row: int) -> ErrorMemory:
     """Return a copy without waiting forecasts, for a series that is read from a row on."""
-    memory, longest = deepcopy(memory), int(memory.seasons.max())
+    memory = deepcopy(memory)
     memory.keys[:], memory.corrections[:], memory.forecasts[:] = 0, 0, np.nan
-    place = row + 1  # of the first row that is forecast
-    if panel.index is not None and longest > 1:
-        place += int(cycle_phase(panel.index[:1], panel.freq, longest)[0])
-    memory.place[:] = place % longest, 0
+    for i, season in enumerate(memory.seasons.tolist()):
+        place = row + 1  # of the first row that is forecast
+        if panel.index is not None and season > 1:
+            place += int(cycle_phase(panel.index[:1], panel.freq, season)[0])
+        memory.place[i] = place % season
+    memory.place[2] = 0
     return memory
 
 

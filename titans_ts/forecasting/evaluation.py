@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any
 
 import numpy as np
@@ -179,9 +179,8 @@ class ForecasterEvaluation(ForecasterParameters):
         first = max(min(config.context_length - 1, begins), begins - 2 * config.prediction_length)
         errors = begin(self._errors, panel, first)
         seen = panel.head(np.array([cuts.max()]))
-        point, quantiles, _ = read_rows(errors, self.predictor, seen, first)
-        chosen = cuts - 1 - first
-        return point[chosen], quantiles[chosen]
+        point, quantiles, added = read_rows(errors, self.predictor, seen, first, cuts[:, 0])
+        return (point + added)[:, None], (quantiles + added[..., None])[:, None]
 
     def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
         """How unexpected every value of a series was to a memory that reads it from the beginning.
@@ -247,7 +246,9 @@ class ForecasterEvaluation(ForecasterParameters):
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
         if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
-            errors = self.backtest(X, progress_bar=False).metrics().loc["titans"]
+            alone = copy(self)
+            alone._errors = None  # it would repair what the model's own memory lacks
+            errors = alone.backtest(X, progress_bar=False).metrics().loc["titans"]
             return {name: float(errors[name]) for name in ("mase", "mse", "wql")}
         config = self.model_.config
         if config.n_known:

@@ -27,7 +27,7 @@ from titans_ts.forecasting.calibration import (
 )
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
-from titans_ts.forecasting.error_memory import WINDOW, begin, read_rows, start_memory
+from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
@@ -71,11 +71,12 @@ class TitansForecaster(ForecasterEvaluation):
         that learn from one data set alone have not earned their time there; the pretrained model, which
         the forecasts are blended with, has blocks with a memory.
     d_model, n_heads : int
-        Width of a token (default 64), and number of heads (default 4).
+        Width of a token (default 64), and number of heads of blocks (default 4).
     n_layers : int, optional
-        Number of blocks. None (default): 2 if a parameter that only blocks have a use for is set, which
-        are `variant`, `stateful_windows`, ``tokens="variate"`` and those of the memory and the blocks in
-        `model_options`; otherwise that of the preset. After the fit,
+        Number of blocks. None (default): that of the preset, but 2 instead of none if a parameter that
+        only blocks have a use for is not at its default: `variant`, `stateful_windows`,
+        ``tokens="variate"``, and those of the memory and the blocks in `model_options`. The preset "best"
+        compares with a network without blocks then, too, unless a state is carried. After the fit,
         ``model_.config.backbone.n_layers`` is the number.
     patch_length, patch_stride : int, optional
         Number of steps in a token (default: a usual season, but at most a quarter of the context; an
@@ -113,8 +114,12 @@ class TitansForecaster(ForecasterEvaluation):
         forecast are observed, it learns its error, and what it expects of the next error is added to the
         next forecast: to the mean, the quantiles, intervals and samples, as far as that has improved the
         latest ones. It begins with the validation part, has a constant size, and is saved with the model.
-        Forecasts of another history X, given to :meth:`predict`, are not corrected. For one series (a
-        wide frame or an array), without known covariates and without `stateful_windows`.
+        Forecasts of another history X, given to :meth:`predict`, and those of :meth:`score` are not
+        corrected. Intervals are calibrated on forecasts without corrections, and tend to be wide. A
+        backtest of rows that were given to :meth:`update` begins with what was learned from them. Rows of
+        an array are counted from its first one, so a history that is given later must begin at the same
+        place in the season. For one series (a wide frame or an array), without known covariates and
+        without `stateful_windows`; what is kept grows with C times the square of `prediction_length`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -287,16 +292,29 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _begin(self, X: Any) -> None:
         """Let forecasts follow a series that nothing is fitted to."""
+        if self.adapt:
+            raise ValueError(
+                "adapt is True, but forecasts without a fit do not learn; fit with "
+                "preset='zero-shot', or set adapt=False"
+            )
         windows = not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3
         if windows and len(X) == 0:
             raise ValueError("X is a batch of 0 windows; give at least one")
         panel = read_panel(X[0] if windows else X, self.roles, min_rows=1)
         self._follow(panel, len(panel.values) if windows else 1)
 
-    def _follow(self, panel: Panel, context_length: int = 1) -> TitansForecaster:
-        """Forecast a panel, or windows of a length, with the pretrained model alone."""
-        self._predictor = self._without_fit(panel, context_length)
-        self.model_, self.history_ = self._predictor.network, []
+    def _follow(
+        self, panel: Panel, context_length: int = 1, fitted: bool = False
+    ) -> TitansForecaster:
+        """Forecast a panel, or windows of a length, with the pretrained model alone.
+
+        With `fitted`, this is the end of a fit.
+        """
+        predictor = self._without_fit(panel, context_length)
+        if fitted:
+            self._errors = self._learned_errors(predictor, panel, len(panel.values) // 2)
+            self._from_pretrained, self._watched, self._calibration = False, None, None
+        self._predictor, self.model_, self.history_ = predictor, predictor.network, []
         self._remember(panel)
         return self
 
@@ -327,10 +345,7 @@ class TitansForecaster(ForecasterEvaluation):
         forecasters = self.forecasters()
         self.check_adapt(panel)
         if not self.candidates():
-            self._from_pretrained, self._watched, self._calibration = False, None, None
-            self._errors = None
-            self._follow(panel)
-            return self._learn_errors(panel, len(panel.values) // 2)
+            return self._follow(panel, fitted=True)
         config, size = self.network_config(panel), self.batch_size
         if size is None:
             size = default_batch_size(panel.n_targets)
@@ -350,12 +365,12 @@ class TitansForecaster(ForecasterEvaluation):
             )
         fitted.predictor.network.to(self._device())
         calibration = fitted.calibration(panel)
+        errors = self._learned_errors(fitted.predictor, panel, int(fitted.border[0]))
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
-        self._watched, self._from_pretrained, self._errors = None, False, None
+        self._watched, self._from_pretrained, self._errors = None, False, errors
         self._remember(panel, scaled=fitted.scaled.values)
-        self._learn_errors(panel, int(fitted.border[0]))
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
@@ -542,14 +557,13 @@ class TitansForecaster(ForecasterEvaluation):
         unread = self._unread.copy()
         place = [0] if self._tail.items is None else self._tail.items.get_indexer(new.items)
         unread[place] += np.diff(new.starts)
-        if not self._fitted_network:  # the season may show in the rows now
-            context_length = self.model_.config.context_length
-            self._predictor = self._without_fit(panel, context_length)
-            self.model_ = self._predictor.network
-        if self._errors is not None:
-            errors = deepcopy(self._errors)  # an interruption leaves the stream as it was
-            read_rows(errors, self.predictor, panel, len(self._tail.values))
-            self._errors = errors
+        predictor, errors = self.predictor, self._errors
+        if errors is not None:
+            errors = deepcopy(errors)  # an interruption leaves the stream as it was
+            read_rows(errors, predictor, panel, len(self._tail.values))
+        elif not self._fitted_network:  # the season may show in the rows now
+            predictor = self._without_fit(panel, self.model_.config.context_length)
+        self._predictor, self.model_, self._errors = predictor, predictor.network, errors
         self._remember(panel, self._state, unread=unread)
         return self
 
@@ -581,8 +595,9 @@ class TitansForecaster(ForecasterEvaluation):
         check_is_fitted(self, "model_")
         self._watched = None
         if self._errors is not None:
-            self._errors = None
-            self._learn_errors(self._tail, len(self._tail.values) - 1)
+            last = len(self._tail.values) - 1
+            season_length = int(self._errors.seasons[0])
+            self._errors = learned(self.predictor, self._tail, last, season_length)
         self._state, length = None, self.model_.config.context_length
         self._unread = np.minimum(np.diff(self._tail.starts), length)
         self._tail = self._tail.tail(max(length, self._n_kept))
@@ -644,23 +659,19 @@ class TitansForecaster(ForecasterEvaluation):
     @property
     def _n_kept(self) -> int:
         """Number of rows that are kept for what reads more than the network."""
-        adapts = self.adapt or self._errors is not None
-        errors = max(WINDOW, self.model_.config.prediction_length) if adapts else 0
-        return max(self.predictor.blend_rows, errors)
+        if self._errors is None:
+            return self.predictor.blend_rows
+        return max(self.predictor.blend_rows, WINDOW, self.model_.config.prediction_length)
 
-    def _learn_errors(self, panel: Panel, first: int) -> TitansForecaster:
-        """With `adapt`, let a new memory learn from forecasts of the rows from `first` on."""
-        if self.adapt:
-            config = self.model_.config
-            last = len(panel.values) - 1
-            first = max(min(first, last), last - _MOST_ROWS)
-            errors = start_memory(
-                config.prediction_length, config.n_variates, season_of_panel(panel)
-            )
-            errors = begin(errors, panel, first)
-            read_rows(errors, self.predictor, panel, first)
-            self._errors = errors
-        return self
+    def _learned_errors(
+        self, predictor: PanelPredictor, panel: Panel, first: int
+    ) -> ErrorMemory | None:
+        """With `adapt`, return a memory of the errors of forecasts of the rows from `first` on."""
+        if not self.adapt:
+            return None
+        last = len(panel.values) - 1
+        first = max(min(first, last), last - _MOST_ROWS)
+        return learned(predictor, panel, first, season_of_panel(panel))
 
     def _correction(self, panel: Panel) -> Array:
         """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""
