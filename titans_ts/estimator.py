@@ -271,6 +271,22 @@ class TitansEstimator(BaseEstimator, ABC):
     ) -> None:
         """Undo :meth:`_fitted`, and build `model_` from its configuration."""
 
+    def _of_preset(self, presets: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Return the networks of the parameter `preset`, with `n_layers` blocks if it is given.
+
+        Raises
+        ------
+        ValueError
+            If there is no preset of that name.
+        """
+        params = self.get_params(deep=False)
+        preset, n_layers = params["preset"], params["n_layers"]
+        if preset not in list(presets):
+            raise ValueError(f"preset is {preset!r}; choose one of {list(presets)}")
+        if n_layers is None:
+            return presets[preset]
+        return tuple(one._replace(n_layers=plain(n_layers)) for one in presets[preset])
+
     def _config(self, cls: type[Any], **values: Any) -> Any:
         """A configuration from the estimator's parameters of the same names, and `values`."""
         params = self.get_params(deep=False)

@@ -147,12 +147,8 @@ class ForecasterParameters(TitansEstimator):
         ValueError
             If there is no preset of that name.
         """
-        if self.preset not in list(PRESETS):
-            raise ValueError(f"preset is {self.preset!r}; choose one of {list(PRESETS)}")
-        found = PRESETS[self.preset]
-        if self.n_layers is not None:
-            found = tuple(one._replace(n_layers=plain(self.n_layers)) for one in found)
-        elif self._needs_blocks(found):
+        found: tuple[Candidate, ...] = self._of_preset(PRESETS)
+        if self.n_layers is None and self._needs_blocks(found):
             usual = BackboneConfig.n_layers
             found = tuple(one._replace(n_layers=one.n_layers or usual) for one in found)
         if self.max_epochs is not None:

@@ -161,12 +161,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         ValueError
             If there is no preset of that name.
         """
-        if self.preset not in list(SEQUENCE_PRESETS):
-            raise ValueError(f"preset is {self.preset!r}; choose one of {list(SEQUENCE_PRESETS)}")
-        found = SEQUENCE_PRESETS[self.preset]
-        if self.n_layers is not None:
-            found = tuple(one._replace(n_layers=plain(self.n_layers)) for one in found)
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(self._of_preset(SEQUENCE_PRESETS)))
 
     def _is_open(self, name: str) -> bool:
         """Return whether a fit chooses a parameter."""
