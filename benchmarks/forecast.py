@@ -73,7 +73,7 @@ def run(dataset: str, horizon: int, context: int, model: str, seed: int) -> dict
     forecaster = TitansForecaster(
         horizon,
         context,
-        training_options={"validation_fraction": (n_fit - n_train) / n_fit},
+        training_options={"validation_fraction": (n_fit - n_train + 0.5) / n_fit},  # truncated
         random_state=seed,
         progress_bar=False,
     ).set_params(**MODELS[model])
@@ -160,7 +160,7 @@ def main() -> None:
                         row |= run(dataset, horizon, args.context, model, seed)
                     print(row, flush=True)
                     rows = replaced(rows, row, ("set", "horizon", "model", "seed"))
-            record(NAME, command, rows)
+                    record(NAME, command, rows)
     print(table(rows))
 
 
