@@ -130,7 +130,7 @@ def test_size_and_numbers_stay_bounded():
 
 def test_the_write_is_that_of_least_squares(monkeypatch):
     """Without forgetting, M is the ridge regression of all errors on all keys."""
-    monkeypatch.setattr(error_memory, "_RETENTION", 1.0)
+    monkeypatch.setattr(error_memory, "_RETENTION", (1.0, 1.0))
     rng = np.random.default_rng(0)
     values, memory, pairs = rng.normal(size=(300, 2)), start_memory(H, 2, 1), []
     forecasts = rng.normal(size=(300, H, 2)) / 5
@@ -140,9 +140,48 @@ def test_the_write_is_that_of_least_squares(monkeypatch):
         if row + H < 300:
             error = (values[row : row + H] - forecasts[row]) / memory.units[slot]
             pairs.append((memory.keys[slot].copy(), np.clip(error, -5, 5).T))
-    keys, errors = (np.concatenate(list(part)) for part in zip(*pairs, strict=True))
-    expected = np.linalg.solve(keys.T @ keys + 0.1 * np.eye(keys.shape[1]), keys.T @ errors)
-    assert_allclose(memory.weights, expected, atol=1e-8)
+    keys, errors = (np.stack(list(part), 1) for part in zip(*pairs, strict=True))  # [C, n, D | H]
+    for weights, k, v in (
+        (memory.weights[0], np.concatenate(keys), np.concatenate(errors)),
+        (memory.weights[1], keys[0], errors[0]),
+        (memory.weights[2], keys[1], errors[1]),
+    ):
+        expected = np.linalg.solve(k.T @ k + np.eye(k.shape[1]), k.T @ v)
+        assert_allclose(weights, expected, atol=1e-8)
+
+
+def test_what_forgets_is_least_squares_of_what_is_left(monkeypatch):
+    """An error of age a counts by the retention to the power of a, and so does the first M."""
+    monkeypatch.setattr(error_memory, "_EVERY", 1)
+    rng = np.random.default_rng(0)
+    memory = start_memory(1, 1, 1)
+    D = memory.keys.shape[2]
+    keys, errors = rng.normal(size=(400, D)), rng.normal(size=(400, 1))
+    for which, retention in ((slice(1), 0.9998), (slice(1, None), 0.9995)):
+        for k, v in zip(keys, errors, strict=True):
+            surprise = (v - k @ memory.weights[which][0])[None, None]
+            memory._learn(which, k[None, None], surprise, retention)
+        age = retention ** np.arange(len(keys))[::-1, None]
+        products = (keys * age).T @ keys + age[0] * np.eye(D)
+        expected = np.linalg.solve(products, (keys * age).T @ errors)
+        assert_allclose(memory.weights[which][0], expected, atol=1e-9)
+
+
+def test_shares_are_those_that_would_have_been_best():
+    """Compared with a search over a grid of shares that are not negative and at most 1 together."""
+    rng = np.random.default_rng(0)
+    memory = start_memory(H, 1, 1)
+    grid = np.linspace(0, 1, 101)
+    for _ in range(20):
+        read = rng.normal(size=(2, 30)) * rng.uniform(0.1, 3, (2, 1))
+        error = rng.normal(size=2) @ read + rng.normal(size=30)
+        memory.evidence[:] = read @ np.vstack([read, error]).T
+        left = {
+            (a, b): np.square(error - a * read[0] - b * read[1]).sum()
+            for a in grid
+            for b in grid[grid <= 1 - a + 1e-9]
+        }
+        assert_allclose(memory.shares, min(left, key=left.get), atol=0.011)
 
 
 def test_missing_values_and_variates(fitted):
@@ -220,12 +259,14 @@ def test_days_keep_their_week_from_year_to_year():
 
 def test_rows_without_values_leave_the_evidence():
     memory = start_memory(H, 1, 1)
-    memory.evidence[:] = 1.0, 2.0
+    memory.evidence[:] = [[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]
     for _ in range(50):
         memory.read(np.full((WINDOW, 1), np.nan), np.full((H, 1), np.nan), np.ones(1))
-    assert memory.share == 0.5
+    assert_allclose(memory.shares, [0.5, 0], atol=1e-3)
     memory.evidence[:] = 0.0
-    assert memory.share == 0.0
+    assert_array_equal(memory.shares, [0, 0])
+    memory.evidence[:] = 1e20  # both memories say the same, and are right
+    assert_allclose(memory.shares.sum(), 1)
 
 
 def test_long_streams_are_read_in_parts(fitted, monkeypatch):

@@ -4,14 +4,16 @@ It is an associative memory, as in arXiv 2501.00663, with two differences: what 
 inside a network, and its write is not a step along the gradient of `|M k - v|^2` but goes to the minimum
 of the forgetting sum of them (recursive least squares). A key k describes a variate when a forecast is
 made: its last values, the forecast, the latest errors, and the place in the day and the week. The value v
-is the error of that forecast, once all its steps were observed. What is read, `M k`, is added to the next
-forecast, as far as it has improved the last ones.
+is the error of that forecast, once all its steps were observed. One M is shared by all variates, which
+fills sooner; every variate has another of its own, which forgets faster. What is read from both, `M k`,
+is added to the next forecast, each as far as it has improved the last ones.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,11 @@ _STEPS = 12
 """Number of steps whose forecasts and errors a key has."""
 _HARMONICS = 4, 6
 """Harmonics of the shorter and the longer season in a key."""
-_RETENTION = 0.9998
-"""What remains of older errors after a row."""
-_PRIOR = 0.1
+_RETENTION = 0.9998, 0.9995
+"""What remains of older errors after a row, in the shared memory and in those of the variates."""
+_EVERY = 16
+"""Number of rows that are forgotten by at once."""
+_PRIOR = 1.0
 """Weight of the first M, which is zero, in the sum of squares."""
 _TRUST = 0.999
 """What remains of older evidence for the corrections after a row."""
@@ -55,17 +59,18 @@ class ErrorMemory:
     """
 
     weights: Array
-    """M, `[D, H]`, shared by the variates."""
+    """`[1 + C, D, H]`: the shared M, and one of every variate."""
     covariance: Array
-    """`[D, D]`, the inverse of the forgetting sum of the products of keys."""
+    """`[1 + C, D, D]`, the inverses of the forgetting sums of the products of keys."""
     evidence: Array
-    """Forgetting sums of products of errors and corrections, and of squares of corrections, `[2]`."""
+    """Forgetting sums of the products of what was read from both memories with each other and with the
+    errors, `[2, 3]`, in deviations of the fitted rows."""
     keys: Array
     """`[H, C, D]`, of the waiting forecasts; zero where nothing can be learned."""
     forecasts: Array
     """`[H, H, C]`, before their correction; NaN where none was made."""
     corrections: Array
-    """`[H, C, H]`, what was read from the memory."""
+    """`[H, 2, C, H]`, what was read from the shared memory and from those of the variates."""
     units: Array
     """`[H, C]`, deviations of the windows."""
     seasons: NDArray[np.int64]
@@ -79,15 +84,35 @@ class ErrorMemory:
         return self.forecasts.shape[1], self.forecasts.shape[2]
 
     @property
-    def share(self) -> float:
-        """The share of what is read that is added to forecasts, 0 to 1."""
-        return float(np.clip(self.evidence[0] / max(self.evidence[1], 1e-12), 0, 1))
+    def shares(self) -> Array:
+        """The shares `[2]` of what is read from both memories that are added to forecasts.
+
+        They would have made the sum of squared errors least. None is negative; their sum is 1 at most.
+        """
+        (p, q, u), (_, r, v) = self.evidence.tolist()
+        p, r = (1e-3 + (1 + 1e-6) * x for x in (p, r))  # more than rounding
+        area = p * r - q * q
+        inside = (u * r - v * q) / area, (v * p - u * q) / area
+        edge = min(max((u - v + r - q) / (p + r - 2 * q), 0.0), 1.0)  # where their sum is 1
+        found = [
+            (min(max(u / p, 0.0), 1.0), 0.0),
+            (0.0, min(max(v / r, 0.0), 1.0)),
+            (edge, 1 - edge),
+        ]
+        if min(inside) >= 0 and sum(inside) <= 1:
+            found.append(inside)
+
+        def loss(share: tuple[float, float]) -> float:
+            a, b = share
+            return a * (p * a / 2 + q * b - u) + b * (r * b / 2 - v)
+
+        return np.array(min(found, key=loss))
 
     def correction(self) -> Array:
         """Return what is added to the forecast after the last row, `[H, C]`."""
         slot = (self.place[2] - 1) % self.shape[0]
-        found: Array = self.share * (self.corrections[slot] * self.units[slot][:, None]).T
-        return found
+        found = np.tensordot(self.shares, self.corrections[slot], 1)  # [C, H]
+        return np.asarray((found * self.units[slot][:, None]).T)
 
     def read(self, past: Array, forecast: Array, scale: Array) -> Array:
         """Learn from what has become known, and return the :meth:`correction` of a forecast.
@@ -104,35 +129,49 @@ class ErrorMemory:
         H, _ = self.shape
         slot = self.place[2] % H
         if self.place[2] >= H:
-            self._write(slot, past[-H:])
+            self._write(slot, past[-H:], scale)
         key, unit = self._key(past[-WINDOW:], forecast, scale)
         self.keys[slot], self.units[slot], self.forecasts[slot] = key, unit, forecast
-        self.corrections[slot] = np.clip(key @ self.weights, -_LARGEST, _LARGEST)
+        self.corrections[slot] = np.clip(self._recall(key), -_LARGEST, _LARGEST)
         self.place += 1
         self.place[:2] %= self.seasons
         return self.correction()
 
-    def _write(self, slot: int, actual: Array) -> None:
+    def _recall(self, key: Array) -> Array:
+        """Read both memories with keys `[C, D]`, `[2, C, H]`."""
+        own = key[:, None] @ self.weights[1:]
+        return np.stack([key @ self.weights[0], own[:, 0]])
+
+    def _write(self, slot: int, actual: Array, scale: Array) -> None:
         """Learn the errors of the forecast in a slot of the values `[H, C]`."""
-        key = self.keys[slot]
         error = ((actual - self.forecasts[slot]) / self.units[slot]).T  # [C, H]
         known: NDArray[np.bool_] = ~np.isnan(error)
-        read = self.corrections[slot]
-        used = known.any(1)
-        if not used.any():
+        if not known.any():
             return
         error = np.where(known, np.clip(error, -_LARGEST, _LARGEST), 0)
-        new = np.array([(error * read).sum(), np.square(read, where=known, out=0 * read).sum()])
-        self.evidence[:] = _TRUST * self.evidence + new
-        k, surprise = key[used], error[used] - key[used] @ self.weights
-        surprise[~known[used]] = 0
-        if np.trace(self.covariance) < len(self.covariance) / _PRIOR:  # never less than at first
-            self.covariance /= _RETENTION
-        spread = self.covariance @ k.T  # [D, n]
-        gain = np.linalg.solve(np.eye(len(k)) + k @ spread, spread.T).T
-        self.weights += gain @ surprise
-        self.covariance -= gain @ spread.T
-        self.covariance[:] = (self.covariance + self.covariance.T) / 2  # rounding must not add up
+        size = np.minimum(self.units[slot] / scale, _LARGEST)  # as in a sum of squared errors
+        parts = np.stack([*self.corrections[slot], error]) * (known * size[:, None])
+        parts = parts.reshape(3, -1)
+        self.evidence[:] = _TRUST * self.evidence + parts[:2] @ parts.T
+        key = np.where(known.any(1, keepdims=True), self.keys[slot], 0)
+        surprise = np.where(known, error - self._recall(key), 0)  # [2, C, H]
+        self._learn(slice(1), key[None], surprise[:1], _RETENTION[0])
+        self._learn(slice(1, None), key[:, None], surprise[1][:, None], _RETENTION[1])
+
+    def _learn(self, which: slice, keys: Array, surprise: Array, retention: float) -> None:
+        """Write n pairs of keys `[m, n, D]` and surprise `[m, n, H]` into m of the memories."""
+        covariance = self.covariance[which]
+        if self.place[2] % _EVERY == 0:
+            certain = np.trace(covariance, axis1=1, axis2=2) < covariance.shape[1] / _PRIOR
+            kept = np.where(certain, retention**_EVERY, 1)  # never less certain than at first
+            covariance /= kept[:, None, None]
+        spread = keys @ covariance  # [m, n, D]
+        root = np.linalg.cholesky(np.eye(keys.shape[1]) + spread @ keys.swapaxes(1, 2))
+        parts = np.linalg.solve(root, np.concatenate([spread, surprise], 2))
+        spread, surprise = np.split(parts, [keys.shape[2]], 2)
+        back = spread.swapaxes(1, 2)
+        self.weights[which] += back @ surprise
+        covariance -= back @ spread
 
     def _key(self, window: Array, forecast: Array, scale: Array) -> tuple[Array, Array]:
         """Return the key `[C, D]` of a forecast, and the deviations `[C]` of the windows."""
@@ -160,11 +199,8 @@ class ErrorMemory:
 
     def _phases(self) -> Array:
         """Return sines and cosines of the next row's place in the seasons."""
-        angles = [
-            2 * np.pi * k * place / season
-            for season, place, most in zip(self.seasons, self.place[:2], _HARMONICS, strict=True)
-            for k in range(1, _n_harmonics(season, most) + 1)
-        ]
+        angles, which = _harmonics(tuple(self.seasons.tolist()))
+        angles = angles * self.place[which]
         return np.concatenate([np.sin(angles), np.cos(angles)])
 
 
@@ -175,12 +211,12 @@ def start_memory(prediction_length: int, n_variates: int, season_length: int) ->
     waves = sum(_n_harmonics(s, most) for s, most in zip(seasons, _HARMONICS, strict=True))
     D = WINDOW + 2 * len(_steps(H)) + 2 * waves
     return ErrorMemory(
-        np.zeros((D, H)),
-        np.eye(D) / _PRIOR,
-        np.array([0.0, 1e-3]),
+        np.zeros((1 + C, D, H)),
+        np.repeat(np.eye(D)[None] / _PRIOR, 1 + C, 0),
+        np.zeros((2, 3)),
         np.zeros((H, C, D)),
         np.full((H, H, C), np.nan),
-        np.zeros((H, C, H)),
+        np.zeros((H, 2, C, H)),
         np.ones((H, C)),
         seasons,
         np.zeros(3, np.int64),
@@ -264,10 +300,23 @@ def begin(memory: ErrorMemory, panel: Panel, row: int) -> ErrorMemory:
     return memory
 
 
+@cache
 def _steps(horizon: int) -> NDArray[np.int64]:
     """Return the steps whose forecasts a key has."""
     steps: Any = np.unique(np.linspace(0, horizon - 1, _STEPS).round())
     return np.asarray(steps, np.int64)
+
+
+@cache
+def _harmonics(seasons: tuple[int, ...]) -> tuple[Array, NDArray[np.int64]]:
+    """Return the angles of a step of every wave in a key, and which season it is of."""
+    pairs = [
+        (2 * np.pi * k / season, which)
+        for which, (season, most) in enumerate(zip(seasons, _HARMONICS, strict=True))
+        for k in range(1, _n_harmonics(season, most) + 1)
+    ]
+    angles, which = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(angles), np.array(which, np.int64)
 
 
 def _n_harmonics(season: int, most: int) -> int:
