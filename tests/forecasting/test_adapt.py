@@ -205,6 +205,24 @@ def test_other_parts_of_a_forecast(changes):
     assert shift.eq(0).all(axis=None)  # what was fitted counts, not the parameter
 
 
+def test_intervals_are_those_of_corrected_forecasts(fitted):
+    frozen = adapting(adapt=False).fit(changing()[:400])
+    widths, errors = {}, {}
+    for name, model in (("adapting", deepcopy(fitted)), ("frozen", frozen)):
+        before = model._calibration.errors
+        tested = model.backtest(changing()[500:800], stride=1).frame()
+        model.calibrate(changing()[500:800]).set_history(changing()[:800])
+        interval = model.predict_interval()
+        upper, lower = (interval.xs(end, axis=1, level=1) for end in ("upper", "lower"))
+        widths[name] = float((upper - lower)["b"].mean())
+        error = (tested["actual"] - tested["titans"]) / np.tile(model.scale_, len(tested) // 2)
+        assert_allclose(np.square(model._calibration.errors).mean(), np.square(error).mean(), 1e-5)
+        errors[name] = before
+    assert widths["adapting"] < 0.9 * widths["frozen"]
+    assert errors["adapting"].shape == errors["frozen"].shape
+    assert not np.allclose(errors["adapting"], errors["frozen"])  # those of the fit, too
+
+
 def test_arrays_vectors_and_without_a_fit():
     values = changing().to_numpy()
     model = adapting().fit(values[:300]).update(values[300:320])

@@ -24,7 +24,16 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.pretrained import two_seasons
 
-__all__ = ["NAMES", "WINDOW", "ErrorMemory", "begin", "learned", "read_rows", "start_memory"]
+__all__ = [
+    "NAMES",
+    "WINDOW",
+    "ErrorMemory",
+    "begin",
+    "corrected",
+    "learned",
+    "read_rows",
+    "start_memory",
+]
 
 Array = NDArray[np.float64]
 
@@ -278,13 +287,27 @@ def read_rows(
     return point, quantiles, added
 
 
-def learned(predictor: PanelPredictor, panel: Panel, first: int, season_length: int) -> ErrorMemory:
-    """Return a new memory that has read the rows of a series from row `first` on."""
+def learned(
+    predictor: PanelPredictor,
+    panel: Panel,
+    first: int,
+    season_length: int,
+    wanted: NDArray[np.int64] | None = None,
+) -> tuple[ErrorMemory, tuple[Array, Array]]:
+    """Return a new memory that has read the rows of a series from row `first` on.
+
+    Also return corrected means `[n, 1, H, C]` and quantiles `[n, 1, H, C, Q]` of the `wanted` forecasts,
+    see :func:`read_rows`.
+    """
     config = predictor.config
     memory = start_memory(config.prediction_length, config.n_variates, season_length)
     memory = begin(memory, panel, first)
-    read_rows(memory, predictor, panel, first)
-    return memory
+    return memory, corrected(*read_rows(memory, predictor, panel, first, wanted))
+
+
+def corrected(point: Array, quantiles: Array, added: Array) -> tuple[Array, Array]:
+    """Return what :func:`read_rows` does as means and quantiles of one item, with the corrections."""
+    return (point + added)[:, None], (quantiles + added[..., None])[:, None]
 
 
 def begin(memory: ErrorMemory, panel: Panel, row: int) -> ErrorMemory:

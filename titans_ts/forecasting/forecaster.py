@@ -25,11 +25,16 @@ from titans_ts.forecasting.calibration import (
     calibrated,
     n_scores,
 )
-from titans_ts.forecasting.cutoffs import cutoffs
+from titans_ts.forecasting.cutoffs import cutoffs, validation_cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
-from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
+from titans_ts.forecasting.fitting import (
+    FittedForecaster,
+    fit_forecaster,
+    season_of_panel,
+    without_fit,
+)
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -115,11 +120,12 @@ class TitansForecaster(ForecasterEvaluation):
         next forecast: to the mean, the quantiles, intervals and samples, as far as that has improved the
         latest ones. It begins with the validation part, has a constant size, and is saved with the model.
         Forecasts of another history X, given to :meth:`predict`, and those of :meth:`score` are not
-        corrected. Intervals are calibrated on forecasts without corrections, and tend to be wide. A
-        backtest of rows that were given to :meth:`update` begins with what was learned from them. Rows of
-        an array are counted from its first one, so a history that is given later must begin at the same
-        place in the season. For one series (a wide frame or an array), without known covariates and
-        without `stateful_windows`; what is kept grows with C times the square of `prediction_length`.
+        corrected. Intervals are calibrated on the validation part, where the memory began empty, and may
+        be wide; :meth:`calibrate` with later rows narrows them. A backtest of rows that were given to
+        :meth:`update` begins with what was learned from them. Rows of an array are counted from its first
+        one, so a history that is given later must begin at the same place in the season. For one series
+        (a wide frame or an array), without known covariates and without `stateful_windows`; what is kept
+        grows with C times the square of `prediction_length`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -312,7 +318,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         predictor = self._without_fit(panel, context_length)
         if fitted:
-            self._errors = self._learned_errors(predictor, panel, len(panel.values) // 2)
+            self._errors, _ = self._learned_errors(predictor, panel, len(panel.values) // 2)
             self._from_pretrained, self._watched, self._calibration = False, None, None
         self._predictor, self.model_, self.history_ = predictor, predictor.network, []
         self._remember(panel)
@@ -364,8 +370,7 @@ class TitansForecaster(ForecasterEvaluation):
                 trainer_kwargs=self._trainer_kwargs(),
             )
         fitted.predictor.network.to(self._device())
-        calibration = fitted.calibration(panel)
-        errors = self._learned_errors(fitted.predictor, panel, int(fitted.border[0]))
+        calibration, errors = self._calibrate_fit(panel, fitted)
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
@@ -522,7 +527,7 @@ class TitansForecaster(ForecasterEvaluation):
         L, H = config.context_length, config.prediction_length
         panel = self.predictor.read(X, L + H, self._tail)
         cuts = cutoffs(panel, L, H, 1, n_scores(config))
-        calibration = calibrate(self.predictor, panel, cuts)
+        calibration = calibrate(self.predictor, panel, cuts, forecasts=self._rolling(panel, cuts))
         if calibration is None:
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
@@ -597,7 +602,7 @@ class TitansForecaster(ForecasterEvaluation):
         if self._errors is not None:
             last = len(self._tail.values) - 1
             season_length = int(self._errors.seasons[0])
-            self._errors = learned(self.predictor, self._tail, last, season_length)
+            self._errors, _ = learned(self.predictor, self._tail, last, season_length)
         self._state, length = None, self.model_.config.context_length
         self._unread = np.minimum(np.diff(self._tail.starts), length)
         self._tail = self._tail.tail(max(length, self._n_kept))
@@ -663,15 +668,36 @@ class TitansForecaster(ForecasterEvaluation):
             return self.predictor.blend_rows
         return max(self.predictor.blend_rows, WINDOW, self.model_.config.prediction_length)
 
-    def _learned_errors(
-        self, predictor: PanelPredictor, panel: Panel, first: int
-    ) -> ErrorMemory | None:
-        """With `adapt`, return a memory of the errors of forecasts of the rows from `first` on."""
+    def _calibrate_fit(
+        self, panel: Panel, fitted: FittedForecaster
+    ) -> tuple[Calibration | None, ErrorMemory | None]:
+        """Measure the errors of forecasts of the held-out rows, and, with `adapt`, learn from them."""
         if not self.adapt:
-            return None
+            return fitted.calibration(panel), None
+        config, border = fitted.predictor.config, fitted.border
+        _, cuts = validation_cutoffs(panel, config, border, n_scores(config))
+        errors, forecasts = self._learned_errors(
+            fitted.predictor, panel, int(border[0]) - 1, cuts[:, 0]
+        )
+        cuts = cuts[len(cuts) - len(forecasts[0]) :]
+        return calibrate(fitted.predictor, panel, cuts, forecasts=forecasts), errors
+
+    def _learned_errors(
+        self,
+        predictor: PanelPredictor,
+        panel: Panel,
+        first: int,
+        wanted: NDArray[np.int64] | None = None,
+    ) -> tuple[ErrorMemory | None, Any]:
+        """With `adapt`, return a memory of the errors of forecasts of the rows from `first` on.
+
+        Also return those of the `wanted` forecasts that it was made with, corrected.
+        """
+        if not self.adapt:
+            return None, None
         last = len(panel.values) - 1
         first = max(min(first, last), last - _MOST_ROWS)
-        return learned(predictor, panel, first, season_of_panel(panel))
+        return learned(predictor, panel, first, season_of_panel(panel), wanted)
 
     def _correction(self, panel: Panel) -> Array:
         """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""
