@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.config import ForecasterConfig
+from titans_ts.config import ForecasterConfig, check_integer
 from titans_ts.forecasting.baselines import seasonal_naive
 from titans_ts.forecasting.cutoffs import cutoffs, targets
 from titans_ts.forecasting.intervals import check_interval, conformity, rolling_margins, widen
@@ -28,6 +29,9 @@ from titans_ts.forecasting.metrics import (
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.stateful import STREAMS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2", "seasonal_errors"]
 
@@ -50,9 +54,9 @@ METRICS = (
 """Columns of :meth:`Backtest.metrics`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
-    """Forecasts of W windows of I items, and the observed values.
+    """Forecasts of W windows of I items, and the observed values; shown as a table of the errors.
 
     Attributes
     ----------
@@ -90,6 +94,57 @@ class Backtest:
     def n_windows(self) -> int:
         """W."""
         return len(self.actual)
+
+    def __repr__(self) -> str:
+        return f"{self._head()}\n{self.metrics().to_string(float_format='{:.4g}'.format)}"
+
+    def _repr_html_(self) -> str:
+        table = self.metrics().to_html(border=0, float_format="{:.4g}".format)
+        return f"<p>{escape(self._head())}</p>{table}"
+
+    def _head(self) -> str:
+        W, n_items, H, C = self.actual.shape
+        counts = {
+            "windows": W,
+            "items": n_items if self.panel.items is not None else 0,
+            "steps": H,
+            "variates": C,
+        }
+        parts = [f"{n:,} {name[: None if n > 1 else -1]}" for name, n in counts.items() if n]
+        return f"Backtest: {', '.join(parts)}; errors of the forecasts and of baselines"
+
+    def plot(self, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> Figure:
+        """Draw the last forecasts that do not overlap, with their outermost quantiles.
+
+        Parameters
+        ----------
+        item : optional
+            Which item of a long frame (default: the first one).
+        n_windows : int
+            Number of forecasts at most (default 8).
+        max_variates : int
+            Number of panels at most, one per variate (default 8).
+
+        Returns
+        -------
+        Figure
+            The figure, neither shown nor saved.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such item.
+        """
+        from titans_ts.forecasting.drawing import draw_backtest
+
+        check_integer("n_windows", n_windows, 1)
+        check_integer("max_variates", max_variates, 1)
+        forecasts = self.forecasts["titans"], self.quantiles
+        return draw_backtest(
+            self.panel, self.cutoffs, *forecasts, self.levels, item, n_windows, max_variates
+        )
 
     def metrics(self, by: str | tuple[str, ...] | list[str] = ()) -> pd.DataFrame:
         """Return the errors of every model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,9 @@ from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["TitansForecaster"]
 
@@ -512,6 +515,53 @@ class TitansForecaster(ForecasterEvaluation):
         levels = self._calibrated().levels(panel.n_items, n_samples, random_state)
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
         return panel.format_samples(drawn + self._correction(panel)[:, None])
+
+    def plot(
+        self,
+        X: WindowsLike = None,
+        known_covariates: SeriesLike | None = None,
+        *,
+        item: Any = None,
+        n_history: int = 168,
+        max_variates: int = 8,
+    ) -> Figure:
+        """Draw the forecast after the last rows, with the area between its outermost quantiles.
+
+        Parameters
+        ----------
+        X, known_covariates : optional
+            As for :meth:`predict`. Without X, only the rows that a forecast needs are known.
+        item : optional
+            Which item of a long frame, or which window of a batch (default: the first one).
+        n_history : int
+            Number of rows before the forecast to show at most (default 168).
+        max_variates : int
+            Number of panels at most, one per variate (default 8).
+
+        Returns
+        -------
+        Figure
+            The figure, neither shown nor saved.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        NotFittedError
+            If it is not fitted.
+        TypeError, ValueError
+            If X or known_covariates cannot be used, or there is no such item.
+        """
+        from titans_ts.forecasting.drawing import draw_forecast
+
+        check_integer("n_history", plain(n_history), 1)
+        check_integer("max_variates", plain(max_variates), 1)
+        panel, known = self._read(X, known_covariates)
+        point, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        added = self._correction(panel)
+        forecasts = point + added, quantiles + added[..., None]
+        levels = self.model_.config.quantile_levels
+        return draw_forecast(panel, *forecasts, levels, item, n_history, max_variates)
 
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
