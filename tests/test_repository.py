@@ -29,7 +29,7 @@ LAYERS = {  # a package may import these and itself; datasets and kernels stand 
     "nn": {"config", "datasets", "kernels"},
     "training": {"config", "datasets", "nn"},
     "estimator": {"config", "nn", "reporting"},
-    "forecasting": {"config", "datasets", "estimator", "nn", "training"},
+    "forecasting": {"config", "datasets", "estimator", "nn", "reporting", "training"},
     "genomics": {"config", "datasets", "estimator", "nn", "training"},
     "tuning": {"config", "datasets", "estimator", "forecasting", "genomics", "nn", "training"},
     "reporting": {"datasets"},
