@@ -93,9 +93,15 @@ def test_a_linear_memory_is_online_for_every_chunk(name, chunk_size):
 
 
 CASES = [
-    pytest.param(depth, chunk_size, length, id=f"depth{depth}-chunk{chunk_size}-{length}")
+    pytest.param(
+        depth,
+        chunk_size,
+        length,
+        id=f"depth{depth}-chunk{chunk_size}-{length}",
+        marks=[pytest.mark.slow] * (length > 200),
+    )
     for depth, chunk_size in itertools.product([1, 2, 3], [1, 3, 16, 64])
-    for length in [1, 63, 64, 257]
+    for length in [1, 63, 64, 130, 257]
 ]
 
 

@@ -75,17 +75,23 @@ def accuracy_after_training(variant, write, steps):
         return (reader(*stream).argmax(-1) == answers).float().mean().item()
 
 
-STEPS = {"lmm": 200, "mac": 450, "mag": 200, "mal": 250}
+SLOW = pytest.mark.slow
+VARIANTS = [
+    pytest.param("lmm", 200, id="lmm"),
+    pytest.param("mac", 450, id="mac", marks=SLOW),
+    pytest.param("mag", 200, id="mag", marks=SLOW),
+    pytest.param("mal", 250, id="mal", marks=SLOW),
+]
 
 
-@pytest.mark.parametrize("variant", STEPS)
-def test_memory_recalls_what_attention_cannot_see(variant):
-    assert accuracy_after_training(variant, write=True, steps=STEPS[variant]) > 0.95
+@pytest.mark.parametrize(("variant", "steps"), VARIANTS)
+def test_memory_recalls_what_attention_cannot_see(variant, steps):
+    assert accuracy_after_training(variant, write=True, steps=steps) > 0.95
 
 
-@pytest.mark.parametrize("variant", STEPS)
-def test_without_the_write_recall_is_chance(variant):
-    assert accuracy_after_training(variant, write=False, steps=STEPS[variant]) < 2 * CHANCE
+@pytest.mark.parametrize(("variant", "steps"), VARIANTS)
+def test_without_the_write_recall_is_chance(variant, steps):
+    assert accuracy_after_training(variant, write=False, steps=steps) < 2 * CHANCE
 
 
 def test_attention_alone_is_chance():

@@ -128,7 +128,7 @@ class TitansForecaster(ForecasterEvaluation):
         :meth:`update` begins with what was learned from them. Rows of an array are counted from its first
         one, so a history that is given later must begin at the same place in the season. For one series
         (a wide frame or an array), without known covariates and without `stateful_windows`; what is kept
-        grows with C times the square of `prediction_length`.
+        takes about 0.2 MB a variate, and grows with C times the square of `prediction_length`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
