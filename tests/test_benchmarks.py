@@ -27,6 +27,7 @@ def run(tmp_path, *arguments):
     return json.loads((tmp_path / "kernels-cpu.json").read_text())
 
 
+@pytest.mark.slow
 def test_quick_run_from_end_to_end(tmp_path, capsys):
     content = run(tmp_path)
     said = capsys.readouterr().out

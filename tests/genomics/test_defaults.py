@@ -190,6 +190,7 @@ def test_a_line_shows_what_was_chosen(capsys):
     assert "kmer_model=KmerModel(gaps=2" in line
 
 
+@pytest.mark.slow
 def test_presets_differ_in_blocks_and_letters_and_the_best_network_is_kept(monkeypatch):
     X, y = planted(1000, "either strand")
     free = {k: v for k, v in SMALL.items() if k not in ("n_layers", "max_epochs")}

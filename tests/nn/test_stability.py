@@ -119,7 +119,11 @@ def largest(state):
 
 
 @pytest.mark.parametrize("variant", sorted(BLOCKS))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)],
+    ids=["float32", "bfloat16"],
+)
 @torch.inference_mode()
 def test_long_awkward_streams_stay_bounded(variant, dtype):
     torch.manual_seed(0)
