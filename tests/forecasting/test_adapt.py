@@ -13,11 +13,18 @@ from sklearn.base import clone
 
 from tests.forecasting.cases import small
 from titans_ts import TitansForecaster
+from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting import error_memory
 from titans_ts.forecasting.error_memory import WINDOW, begin, read_rows, start_memory
 
 H, L = 4, 16
 ROUNDING = 1e-6
+
+
+def started(n_variates, season_length=1, horizon=H):
+    """An empty memory."""
+    config = ForecasterConfig(prediction_length=horizon, n_variates=n_variates)
+    return start_memory(config, season_length)
 
 
 def changing(n=900, seed=0):
@@ -111,7 +118,7 @@ def test_saved_models_go_on(fitted, tmp_path):
 
 
 def test_size_and_numbers_stay_bounded():
-    memory = start_memory(H, 3, 24)
+    memory = started(3, 24)
     sizes = {name: getattr(memory, name).shape for name in error_memory.NAMES}
     rng = np.random.default_rng(0)
     values = rng.standard_t(2, size=(3000, 3)) * np.array([1e-9, 1.0, 1e9])
@@ -121,7 +128,8 @@ def test_size_and_numbers_stay_bounded():
     scale = np.array([1e-9, 1.0, 1e9])
     for row in range(WINDOW, len(values)):
         forecast = np.where(row % 7 == 0, np.nan, np.nan_to_num(values[row - H : row]))
-        found = memory.read(values[row - WINDOW : row], forecast, scale)
+        ends = np.stack([forecast - scale, forecast + scale])
+        found = memory.read(values[row - WINDOW : row], forecast, ends, scale)
         assert np.isfinite(found).all()
         assert (np.abs(found) <= 5 * (np.nanmax(np.abs(values), 0) + scale)).all()
     assert sizes == {name: getattr(memory, name).shape for name in error_memory.NAMES}
@@ -132,10 +140,11 @@ def test_the_write_is_that_of_least_squares(monkeypatch):
     """Without forgetting, M is the ridge regression of all errors on all keys."""
     monkeypatch.setattr(error_memory, "_RETENTION", (1.0, 1.0))
     rng = np.random.default_rng(0)
-    values, memory, pairs = rng.normal(size=(300, 2)), start_memory(H, 2, 1), []
+    values, memory, pairs = rng.normal(size=(300, 2)), started(2), []
     forecasts = rng.normal(size=(300, H, 2)) / 5
     for row in range(WINDOW, 300):
-        memory.read(values[row - WINDOW : row], forecasts[row], np.ones(2))
+        ends = np.full((2, H, 2), np.nan)
+        memory.read(values[row - WINDOW : row], forecasts[row], ends, np.ones(2))
         slot = (memory.place[2] - 1) % H
         if row + H < 300:
             error = (values[row : row + H] - forecasts[row]) / memory.units[slot]
@@ -150,27 +159,32 @@ def test_the_write_is_that_of_least_squares(monkeypatch):
         assert_allclose(weights, expected, atol=1e-8)
 
 
-def test_what_forgets_is_least_squares_of_what_is_left(monkeypatch):
+@pytest.mark.parametrize("every", [1, 16])
+def test_what_forgets_is_least_squares_of_what_is_left(monkeypatch, every):
     """An error of age a counts by the retention to the power of a, and so does the first M."""
-    monkeypatch.setattr(error_memory, "_EVERY", 1)
+    monkeypatch.setattr(error_memory, "_EVERY", every)
     rng = np.random.default_rng(0)
-    memory = start_memory(1, 1, 1)
+    memory = started(1, horizon=1)
     D = memory.keys.shape[2]
     keys, errors = rng.normal(size=(400, D)), rng.normal(size=(400, 1))
-    for which, retention in ((slice(1), 0.9998), (slice(1, None), 0.9995)):
-        for k, v in zip(keys, errors, strict=True):
-            surprise = (v - k @ memory.weights[which][0])[None, None]
-            memory._learn(which, k[None, None], surprise, retention)
-        age = retention ** np.arange(len(keys))[::-1, None]
-        products = (keys * age).T @ keys + age[0] * np.eye(D)
-        expected = np.linalg.solve(products, (keys * age).T @ errors)
-        assert_allclose(memory.weights[which][0], expected, atol=1e-9)
+    for row, (k, v) in enumerate(zip(keys, errors, strict=True)):
+        if row and row % every == 0:
+            memory._forget()
+        memory._learn(k[None], (v - k @ memory.weights[0])[None])
+        memory._learn_one(1, k, v - k @ memory.weights[1])
+    turns = (len(keys) - 1) // every - np.arange(len(keys)) // every  # so often it lost weight
+    for i, retention in enumerate(error_memory._RETENTION):
+        left = retention ** (every * turns)[:, None]
+        products = (keys * left).T @ keys + left[0] * np.eye(D)
+        expected = np.linalg.solve(products, (keys * left).T @ errors)
+        assert_allclose(memory.weights[i], expected, atol=1e-9)
+        assert_array_equal(memory.covariance[i], memory.covariance[i].T)
 
 
 def test_shares_are_those_that_would_have_been_best():
     """Compared with a search over a grid of shares that are not negative and at most 1 together."""
     rng = np.random.default_rng(0)
-    memory = start_memory(H, 1, 1)
+    memory = started(1)
     grid = np.linspace(0, 1, 101)
     for _ in range(20):
         read = rng.normal(size=(2, 30)) * rng.uniform(0.1, 3, (2, 1))
@@ -205,22 +219,105 @@ def test_other_parts_of_a_forecast(changes):
     assert shift.eq(0).all(axis=None)  # what was fitted counts, not the parameter
 
 
-def test_intervals_are_those_of_corrected_forecasts(fitted):
-    frozen = adapting(adapt=False).fit(changing()[:400])
-    widths, errors = {}, {}
-    for name, model in (("adapting", deepcopy(fitted)), ("frozen", frozen)):
-        before = model._calibration.errors
-        tested = model.backtest(changing()[500:800], stride=1).frame()
-        model.calibrate(changing()[500:800]).set_history(changing()[:800])
-        interval = model.predict_interval()
-        upper, lower = (interval.xs(end, axis=1, level=1) for end in ("upper", "lower"))
-        widths[name] = float((upper - lower)["b"].mean())
-        error = (tested["actual"] - tested["titans"]) / np.tile(model.scale_, len(tested) // 2)
-        assert_allclose(np.square(model._calibration.errors).mean(), np.square(error).mean(), 1e-5)
-        errors[name] = before
-    assert widths["adapting"] < 0.9 * widths["frozen"]
-    assert errors["adapting"].shape == errors["frozen"].shape
-    assert not np.allclose(errors["adapting"], errors["frozen"])  # those of the fit, too
+def covered(model, frame, start, end, coverage=0.8):
+    """Share of values in intervals of a stream, and their mean width, of each variate."""
+    inside, widths = [], []
+    for row in range(start, end, H):
+        interval = model.predict_interval(coverage=coverage)
+        low, high = (interval.xs(name, axis=1, level=1) for name in ("lower", "upper"))
+        actual = frame[row : row + H].to_numpy()
+        inside.append((low.to_numpy() <= actual) & (actual <= high.to_numpy()))
+        widths.append((high - low).to_numpy())
+        model.update(frame[row : row + H])
+    return np.mean(inside, (0, 1)), np.mean(widths, (0, 1))
+
+
+def test_intervals_adapt_with_the_forecasts(fitted):
+    frame = changing(1100)
+    model = deepcopy(fitted).update(frame[400:800])
+    share, width = covered(model, frame, 800, 1100)
+    assert (np.abs(share - 0.8) < 0.08).all()
+    frozen = adapting(adapt=False).fit(frame[:400]).calibrate(frame[484:800])
+    _, wide = covered(frozen.update(frame[400:800]), frame, 800, 840)
+    assert width[1] < 0.8 * wide[1]
+
+
+def test_intervals_without_a_fit_are_those_of_corrected_forecasts():
+    model = TitansForecaster(H, preset="zero-shot", adapt=True).fit(changing()[:300])
+    latest = model._errors.calibration()
+    added = latest.margin(0.9) * model.scale_
+    quantiles = model.predict_quantiles().to_numpy().reshape(H, 2, -1)
+    interval = model.predict_interval(coverage=0.9).xs("upper", axis=1, level=1)
+    assert_allclose(interval, quantiles[..., -1] + added)
+
+
+def test_errors_of_intervals_are_those_that_a_stream_had(fitted):
+    """Whoever forecasts, waits and compares has the same scores; no order of calls changes them."""
+    frame, model = changing(), deepcopy(fitted)
+    made = []
+    for row in range(400, 460):
+        quantiles = model.predict_quantiles().to_numpy().reshape(H, 2, -1)
+        made.append((row, model.predict().to_numpy(), quantiles[..., 0], quantiles[..., -1]))
+        model.update(frame[row : row + 1])
+    found = model._errors.calibration()
+    expected = [
+        (frame[row : row + H].to_numpy() - mean) / model.scale_
+        for row, mean, _, _ in made
+        if row + H <= 460
+    ]
+    assert_allclose(found.errors[-len(expected) :], expected, atol=1e-5)
+    expected = [
+        np.maximum(low - actual, actual - high) / model.scale_
+        for row, _, low, high in made
+        if row + H <= 460
+        for actual in [frame[row : row + H].to_numpy()]
+    ]
+    assert_allclose(found.scores[-len(expected) :], expected, atol=1e-5)
+    other = changing(seed=1)[:400]  # which is not corrected, and has its own calibration
+    before = model.predict_interval(other)
+    model._errors = None
+    assert_array_equal(before, model.predict_interval(other))
+
+
+def test_the_latest_errors_replace_the_oldest():
+    memory = started(1)
+    memory.scores, memory.errors = memory.scores[:30], memory.errors[:30]
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(WINDOW + 100, 1))
+    for row in range(WINDOW, len(values)):
+        assert (memory.calibration() is None) == (row - H - WINDOW < error_memory._ENOUGH)
+        forecast = np.full((H, 1), float(row))
+        memory.read(values[row - WINDOW : row], forecast, np.full((2, H, 1), np.nan), np.ones(1))
+    rows = sorted(-np.round(memory.calibration().errors[:, 0, 0]))
+    assert_allclose(rows, np.arange(len(values) - H - 30, len(values) - H), atol=8)
+    assert np.isnan(memory.scores).all()  # without quantiles
+
+
+def test_a_variate_that_the_fit_did_not_see_is_left_as_it_is():
+    frame = changing().assign(c=lambda rows: rows["a"] * 50)
+    frame.iloc[:300, 2] = np.nan
+    with pytest.warns(UserWarning, match="X has no value in the columns"):
+        model = adapting().fit(frame[:300])
+    parts, early = deepcopy(model), frame.copy()
+    early.iloc[420:, 2] *= 1000
+    whole = deepcopy(model).update(frame[300:430])
+    for row in range(300, 430, 13):
+        parts.update(frame[row : row + 13])
+    assert_allclose(whole.predict()[["a", "b"]], parts.predict()[["a", "b"]], atol=ROUNDING)
+    found = [
+        model.backtest(rows[300:450], stride=1).frame().query("variate != 'c'")
+        for rows in (frame, early)
+    ]
+    before = found[0]["timestamp"] < frame.index[420]
+    assert_array_equal(found[0]["titans"][before], found[1]["titans"][before])
+
+
+def test_what_another_version_saved_is_refused(fitted, tmp_path):
+    model = deepcopy(fitted)
+    model._errors.units = model._errors.units[:, :1]
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="has no array 'units' of the shape"):
+        TitansForecaster.load(tmp_path / "model")
 
 
 def test_arrays_vectors_and_without_a_fit():
@@ -276,10 +373,11 @@ def test_days_keep_their_week_from_year_to_year():
 
 
 def test_rows_without_values_leave_the_evidence():
-    memory = start_memory(H, 1, 1)
+    memory = started(1)
     memory.evidence[:] = [[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]
     for _ in range(50):
-        memory.read(np.full((WINDOW, 1), np.nan), np.full((H, 1), np.nan), np.ones(1))
+        nothing = np.full((2, H, 1), np.nan)
+        memory.read(np.full((WINDOW, 1), np.nan), nothing[0], nothing, np.ones(1))
     assert_allclose(memory.shares, [0.5, 0], atol=1e-3)
     memory.evidence[:] = 0.0
     assert_array_equal(memory.shares, [0, 0])

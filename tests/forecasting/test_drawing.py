@@ -77,7 +77,7 @@ def test_a_backtest_is_drawn_without_overlaps_and_shown_as_a_table(model, frame)
     model.predict(frame)
     backtest = model.backtest(frame, stride=1)
     item = "c" if "item_id" in frame else None
-    axes = backtest.plot(item, n_windows=3).axes[-1]
+    axes = backtest.plot(item=item, n_windows=np.int64(3)).axes[-1]
     drawn = lines(axes, "forecast")
     rows = [len(wide()) - H * k for k in (3, 2, 1)]
     assert len(drawn) == 3
@@ -95,3 +95,59 @@ def test_a_backtest_is_drawn_without_overlaps_and_shown_as_a_table(model, frame)
         assert "4 steps" in text
         assert "seasonal_naive" in text
         assert len(text) < 3000
+
+
+def test_one_step_is_seen():
+    model = TitansForecaster.from_pretrained(1, progress_bar=False)
+    for figure in (model.plot(wide()), model.backtest(wide()).plot()):
+        for axes in figure.axes:
+            line = next(line for line in axes.lines if line.get_label() == "forecast")
+            assert line.get_marker() == "o"
+            assert axes.collections[0].get_linewidth()[0] > 1  # a bar instead of an area
+
+
+def test_an_item_without_a_forecast(model):
+    frame = long()
+    frame = pd.concat([frame[frame["item_id"] == "a$b"].iloc[-3:], frame[frame["item_id"] == "c"]])
+    model.predict(frame)
+    backtest = model.backtest(frame)
+    (axes,) = backtest.plot().axes  # that of the other item
+    assert lines(axes, "forecast")
+    with pytest.raises(ValueError, match=r"item is 'a\$b', which is too short"):
+        backtest.plot(item="a$b")
+
+
+@pytest.mark.parametrize("columns", [[("a", 1), ("b", 2)], [1, "1"], [None, "x"]], ids=repr)
+def test_any_names_of_columns(model, columns):
+    frame = wide().set_axis(pd.Index(columns, tupleize_cols=False), axis=1)
+    titles = [axes.get_title(loc="left") for axes in model.plot(frame).axes]
+    assert len(set(titles)) == 2
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.period_range("2020", periods=60, freq="M"),
+        pd.RangeIndex(100, 160),
+        pd.date_range("2024", periods=60, freq="h", tz="Asia/Tokyo"),
+    ],
+    ids=["periods", "numbers", "zone"],
+)
+def test_any_index(model, index):
+    frame = wide().set_axis(index)
+    frame.iloc[::2, 0] = np.nan
+    figure = model.plot(frame, n_history=12)
+    figure.canvas.draw()
+    texts = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    if isinstance(index, pd.DatetimeIndex):  # local times: the last row is at 11 o'clock
+        assert "12:00" in texts
+    assert len(lines(figure.axes[0], "forecast")[0]) == H
+
+
+def test_levels_are_not_rounded():
+    levels = (0.025, 0.5, 0.975)
+    model = TitansForecaster.from_pretrained(H, quantile_levels=levels)
+    labels = [text.get_text() for text in model.plot(wide()).legends[0].get_texts()]
+    assert "2.5 % to 97.5 % quantile" in labels
+    alone = TitansForecaster.from_pretrained(H, quantile_levels=(0.5,))
+    assert not alone.plot(wide()).axes[0].collections

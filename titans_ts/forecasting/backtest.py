@@ -12,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.config import ForecasterConfig, check_integer
+from titans_ts.estimator import plain
 from titans_ts.forecasting.baselines import seasonal_naive
 from titans_ts.forecasting.cutoffs import cutoffs, targets
+from titans_ts.forecasting.drawing import draw_backtest
 from titans_ts.forecasting.intervals import check_interval, conformity, rolling_margins, widen
 from titans_ts.forecasting.metrics import (
     continuous_ranked_probability_score,
@@ -113,13 +115,13 @@ class Backtest:
         parts = [f"{n:,} {name[: None if n > 1 else -1]}" for name, n in counts.items() if n]
         return f"Backtest: {', '.join(parts)}; errors of the forecasts and of baselines"
 
-    def plot(self, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> Figure:
+    def plot(self, *, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> Figure:
         """Draw the last forecasts that do not overlap, with their outermost quantiles.
 
         Parameters
         ----------
         item : optional
-            Which item of a long frame (default: the first one).
+            Which item of a long frame (default: the first one that has a forecast).
         n_windows : int
             Number of forecasts at most (default 8).
         max_variates : int
@@ -135,12 +137,10 @@ class Backtest:
         ModuleNotFoundError
             If matplotlib is not installed.
         ValueError
-            If there is no such item.
+            If there is no such item, or it has no forecast.
         """
-        from titans_ts.forecasting.drawing import draw_backtest
-
-        check_integer("n_windows", n_windows, 1)
-        check_integer("max_variates", max_variates, 1)
+        check_integer("n_windows", plain(n_windows), 1)
+        check_integer("max_variates", plain(max_variates), 1)
         forecasts = self.forecasts["titans"], self.quantiles
         return draw_backtest(
             self.panel, self.cutoffs, *forecasts, self.levels, item, n_windows, max_variates

@@ -51,18 +51,16 @@ def calibrate(
     panel: Panel,
     cuts: NDArray[np.int64],
     scaled: NDArray[Any] | None = None,
-    forecasts: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Calibration | None:
     """Measure the errors of rolling forecasts from `cuts` `[W, I]`; None without an observed value.
 
-    `scaled` are the panel's scaled rows `[N, F]`, and `forecasts` the means and quantiles, if they were
-    computed before.
+    `scaled` are the panel's scaled rows `[N, F]`, if they were computed before.
     """
     config = predictor.config
     H, C = config.prediction_length, config.n_variates
     if cuts.size == 0:
         return None
-    point, quantiles = forecasts or predictor.rolling(panel, cuts, scaled=scaled)
+    point, quantiles = predictor.rolling(panel, cuts, scaled=scaled)
     actual = targets(panel, cuts, H)
     _, spread = predictor.scales.of(panel)
     errors = ((actual - point) / spread[:, None]).reshape(-1, H, C)

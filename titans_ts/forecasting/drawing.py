@@ -14,7 +14,7 @@ from titans_ts.reporting.plots.forecast import plot_backtest, plot_forecast
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_backtest", "draw_forecast"]
+__all__ = ["draw_backtest", "draw_forecast", "item_place"]
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ def draw_forecast(
     point: Array,
     quantiles: Array,
     levels: tuple[float, ...],
-    item: Any,
+    place: int,
     n_history: int,
     max_variates: int,
 ) -> Figure:
@@ -38,11 +38,10 @@ def draw_forecast(
         Means `[I, H, C]` and quantiles `[I, H, C, Q]`.
     levels : tuple of float
         The levels of these Q quantiles.
-    item, n_history, max_variates
+    place, n_history, max_variates : int
         Which item, and how many rows and variates at most.
     """
-    i = _place(panel, item)
-    first, end = panel.spans[i]
+    first, end = panel.spans[place]
     first = max(first, end - n_history)
     steps = point.shape[1]
     times = panel.future(steps)
@@ -50,10 +49,10 @@ def draw_forecast(
         before, after = pd.RangeIndex(first - end, 0), pd.RangeIndex(steps)
     else:
         assert panel.index is not None
-        before, after = panel.index[first:end], times[i * steps : (i + 1) * steps]
+        before, after = panel.index[first:end], times[place * steps : (place + 1) * steps]
     history = pd.DataFrame(panel.values[first:end, : panel.n_targets], before, _names(panel))
-    forecast = pd.DataFrame(point[i], after, _names(panel))
-    bands = _bands(quantiles[i], levels, after, panel)
+    forecast = pd.DataFrame(point[place], after, _names(panel))
+    bands = _bands(quantiles[place], levels, after, panel)
     return plot_forecast(history, forecast, bands, None, n_history, max_variates)
 
 
@@ -82,7 +81,10 @@ def draw_backtest(
     item, n_windows, max_variates
         Which item, and how many forecasts and variates at most.
     """
-    i = _place(panel, item)
+    known: NDArray[np.bool_] = np.asarray((cutoffs >= 0).any(0))
+    i = int(known.argmax()) if item is None else item_place(panel, item)
+    if not known[i]:
+        raise ValueError(f"item is {item!r}, which is too short for a forecast; choose another one")
     steps = point.shape[2]
     chosen: list[int] = []
     for window in np.flatnonzero(cutoffs[:, i] >= 0)[::-1].tolist():
@@ -104,19 +106,27 @@ def draw_backtest(
     return plot_backtest(observed, forecasts, max_variates)
 
 
-def _place(panel: Panel, item: Any) -> int:
-    """Return the place of an item among those of a panel; the first one if it is None."""
-    known = pd.RangeIndex(panel.n_items) if panel.items is None else panel.items
+def item_place(panel: Panel, item: Any) -> int:
+    """Return the place of an item among those of a panel; that of the first one if it is None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such item.
+    """
+    known = list(range(panel.n_items)) if panel.items is None else panel.items.tolist()
     if item is None:
         return 0
     if item not in known:
-        some = ", ".join(repr(name) for name in known[:3].tolist())
-        raise ValueError(f"item is {item!r}, which is not among the items {some}, ..; choose one")
-    return int(known.get_indexer([item])[0])
+        some = ", ".join(repr(name) for name in known[:3]) + (", .." if len(known) > 3 else "")
+        raise ValueError(f"item is {item!r}, which is not among the items {some}; choose one")
+    return known.index(item)
 
 
-def _names(panel: Panel) -> list[Any]:
-    return list(range(panel.n_targets) if panel.columns is None else panel.columns)
+def _names(panel: Panel) -> list[str]:
+    columns = list(range(panel.n_targets) if panel.columns is None else panel.columns)
+    names = [str(column) for column in columns]
+    return names if len(set(names)) == len(names) else [repr(column) for column in columns]
 
 
 def _bands(

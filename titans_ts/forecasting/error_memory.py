@@ -18,8 +18,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dger
 
+from titans_ts.config import ForecasterConfig
+from titans_ts.forecasting.calibration import Calibration, n_scores
 from titans_ts.forecasting.frequency import cycle_phase
+from titans_ts.forecasting.intervals import conformity
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.pretrained import two_seasons
@@ -29,7 +33,6 @@ __all__ = [
     "WINDOW",
     "ErrorMemory",
     "begin",
-    "corrected",
     "learned",
     "read_rows",
     "start_memory",
@@ -46,7 +49,7 @@ _HARMONICS = 4, 6
 _RETENTION = 0.9998, 0.9995
 """What remains of older errors after a row, in the shared memory and in those of the variates."""
 _EVERY = 16
-"""Number of rows that are forgotten by at once."""
+"""Older errors lose weight once in this many rows."""
 _PRIOR = 1.0
 """Weight of the first M, which is zero, in the sum of squares."""
 _TRUST = 0.999
@@ -57,6 +60,8 @@ _NUMBERS = 2**23
 """Number of forecast values that are kept at a time while rows are read."""
 _LEAST = 0.05
 """Least deviation of a window, in deviations of the fitted rows."""
+_ENOUGH = 20
+"""Number of forecasts whose errors are enough for an interval."""
 
 
 @dataclass
@@ -82,10 +87,17 @@ class ErrorMemory:
     """`[H, 2, C, H]`, what was read from the shared memory and from those of the variates."""
     units: Array
     """`[H, C]`, deviations of the windows."""
+    issued: Array
+    """`[H, 3, H, C]`, mean and outermost quantiles of the waiting forecasts after their correction."""
+    scores: NDArray[np.float32]
+    """`[N, H, C]`, the :class:`Calibration` of the latest N of such forecasts; NaN is missing."""
+    errors: NDArray[np.float32]
+    """`[N, H, C]`."""
     seasons: NDArray[np.int64]
     """`[2]`, numbers of steps in two seasons; 1 for none."""
     place: NDArray[np.int64]
-    """Places of the next row in the two seasons, and number of forecasts so far, `[3]`."""
+    """Places of the next row in the two seasons, number of forecasts so far, and number of those whose
+    errors were known, `[4]`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,7 +135,14 @@ class ErrorMemory:
         found = np.tensordot(self.shares, self.corrections[slot], 1)  # [C, H]
         return np.asarray((found * self.units[slot][:, None]).T)
 
-    def read(self, past: Array, forecast: Array, scale: Array) -> Array:
+    def calibration(self) -> Calibration | None:
+        """Return the errors of the latest corrected forecasts; None if they are too few."""
+        known = ~np.isnan(self.errors).all((1, 2))
+        if known.sum() < _ENOUGH:
+            return None
+        return Calibration(self.scores[known], self.errors[known])
+
+    def read(self, past: Array, forecast: Array, ends: Array, scale: Array) -> Array:
         """Learn from what has become known, and return the :meth:`correction` of a forecast.
 
         Parameters
@@ -132,62 +151,90 @@ class ErrorMemory:
             `[max(H, WINDOW), C]`, the values before the forecast; NaN is missing.
         forecast : ndarray
             `[H, C]`.
+        ends : ndarray
+            `[2, H, C]`, the outermost quantiles of the forecast; NaN if there are none.
         scale : ndarray
-            `[C]`, deviations of the fitted rows.
+            `[C]`, deviations of the fitted rows; NaN for a variate without any, which is not corrected.
         """
         H, _ = self.shape
         slot = self.place[2] % H
+        if self.place[2] % _EVERY == 0:
+            self._forget()
         if self.place[2] >= H:
             self._write(slot, past[-H:], scale)
         key, unit = self._key(past[-WINDOW:], forecast, scale)
         self.keys[slot], self.units[slot], self.forecasts[slot] = key, unit, forecast
         self.corrections[slot] = np.clip(self._recall(key), -_LARGEST, _LARGEST)
-        self.place += 1
+        self.place[:3] += 1
         self.place[:2] %= self.seasons
-        return self.correction()
+        added = self.correction()
+        self.issued[slot] = np.stack([forecast, *ends]) + added
+        return added
 
     def _recall(self, key: Array) -> Array:
         """Read both memories with keys `[C, D]`, `[2, C, H]`."""
         own = key[:, None] @ self.weights[1:]
         return np.stack([key @ self.weights[0], own[:, 0]])
 
+    def _forget(self) -> None:
+        """Let older errors lose weight, but no memory become less certain than at first."""
+        shared, own = _RETENTION
+        retention = np.array([shared] + (len(self.covariance) - 1) * [own])
+        size = np.trace(self.covariance, axis1=1, axis2=2)
+        certain = size < self.covariance.shape[1] / _PRIOR
+        self.covariance /= np.where(certain, retention**_EVERY, 1)[:, None, None]
+
     def _write(self, slot: int, actual: Array, scale: Array) -> None:
         """Learn the errors of the forecast in a slot of the values `[H, C]`."""
-        error = ((actual - self.forecasts[slot]) / self.units[slot]).T  # [C, H]
+        unit = self.units[slot]
+        error = ((actual - self.forecasts[slot]) / unit).T  # [C, H]
         known: NDArray[np.bool_] = ~np.isnan(error)
         if not known.any():
             return
+        mean, low, high = self.issued[slot]
+        place = self.place[3] % len(self.errors)
+        self.scores[place] = conformity(actual, low, high) / scale
+        self.errors[place] = (actual - mean) / scale
+        self.place[3] += 1
         error = np.where(known, np.clip(error, -_LARGEST, _LARGEST), 0)
-        size = np.minimum(self.units[slot] / scale, _LARGEST)  # as in a sum of squared errors
+        size = np.nan_to_num(np.minimum(unit / scale, _LARGEST))  # as in a sum of squared errors
         parts = np.stack([*self.corrections[slot], error]) * (known * size[:, None])
         parts = parts.reshape(3, -1)
         self.evidence[:] = _TRUST * self.evidence + parts[:2] @ parts.T
-        key = np.where(known.any(1, keepdims=True), self.keys[slot], 0)
-        surprise = np.where(known, error - self._recall(key), 0)  # [2, C, H]
-        self._learn(slice(1), key[None], surprise[:1], _RETENTION[0])
-        self._learn(slice(1, None), key[:, None], surprise[1][:, None], _RETENTION[1])
+        used = np.flatnonzero(known.any(1) & self.keys[slot].any(1))
+        if len(used) == 0:
+            return
+        keys = self.keys[slot][used]
+        surprise = np.where(known, error - self._recall(self.keys[slot]), 0)[:, used]
+        self._learn(keys, surprise[0])
+        for i, key, one in zip((used + 1).tolist(), keys, surprise[1], strict=True):
+            self._learn_one(i, key, one)
 
-    def _learn(self, which: slice, keys: Array, surprise: Array, retention: float) -> None:
-        """Write n pairs of keys `[m, n, D]` and surprise `[m, n, H]` into m of the memories."""
-        covariance = self.covariance[which]
-        if self.place[2] % _EVERY == 0:
-            certain = np.trace(covariance, axis1=1, axis2=2) < covariance.shape[1] / _PRIOR
-            kept = np.where(certain, retention**_EVERY, 1)  # never less certain than at first
-            covariance /= kept[:, None, None]
-        spread = keys @ covariance  # [m, n, D]
-        root = np.linalg.cholesky(np.eye(keys.shape[1]) + spread @ keys.swapaxes(1, 2))
-        parts = np.linalg.solve(root, np.concatenate([spread, surprise], 2))
-        spread, surprise = np.split(parts, [keys.shape[2]], 2)
-        back = spread.swapaxes(1, 2)
-        self.weights[which] += back @ surprise
-        covariance -= back @ spread
+    def _learn(self, keys: Array, surprise: Array) -> None:
+        """Write n pairs of keys `[n, D]` and surprise `[n, H]` into the shared memory."""
+        covariance = self.covariance[0]
+        spread = keys @ covariance  # [n, D]
+        root = np.linalg.cholesky(np.eye(len(keys)) + spread @ keys.T)
+        parts = np.linalg.solve(root, np.concatenate([spread, surprise], 1))
+        spread, surprise = np.split(parts, [keys.shape[1]], 1)
+        self.weights[0] += spread.T @ surprise
+        covariance -= spread.T @ spread
+
+    def _learn_one(self, i: int, key: Array, surprise: Array) -> None:
+        """Write a key `[D]` and its surprise `[H]` into memory i, in place."""
+        spread = self.covariance[i] @ key
+        root = np.sqrt(1 + spread @ key)
+        spread /= root
+        dger(1 / root, surprise, spread, a=self.weights[i].T, overwrite_a=1)
+        dger(-1, spread, spread, a=self.covariance[i].T, overwrite_a=1)
 
     def _key(self, window: Array, forecast: Array, scale: Array) -> tuple[Array, Array]:
         """Return the key `[C, D]` of a forecast, and the deviations `[C]` of the windows."""
         H, C = self.shape
         usable: NDArray[np.bool_] = np.asarray(
-            np.isfinite(window).any(0) & np.isfinite(forecast).all(0)
+            np.isfinite(window).any(0) & np.isfinite(forecast).all(0) & np.isfinite(scale)
         )
+        scale = np.where(usable, scale, 1.0)
         window = np.where(usable, window, 0.0)
         seen: NDArray[np.bool_] = np.isfinite(window)
         last = window[len(window) - 1 - seen[::-1].argmax(0), np.arange(C)]
@@ -213,12 +260,13 @@ class ErrorMemory:
         return np.concatenate([np.sin(angles), np.cos(angles)])
 
 
-def start_memory(prediction_length: int, n_variates: int, season_length: int) -> ErrorMemory:
-    """Return an empty memory of forecasts of H steps and C variates with a season of some steps."""
-    H, C = prediction_length, n_variates
+def start_memory(config: ForecasterConfig, season_length: int) -> ErrorMemory:
+    """Return an empty memory of a forecaster's errors, with a season of some steps."""
+    H, C = config.prediction_length, config.n_variates
     seasons = np.array(two_seasons(season_length))
     waves = sum(_n_harmonics(s, most) for s, most in zip(seasons, _HARMONICS, strict=True))
     D = WINDOW + 2 * len(_steps(H)) + 2 * waves
+    n = n_scores(config)
     return ErrorMemory(
         np.zeros((1 + C, D, H)),
         np.repeat(np.eye(D)[None] / _PRIOR, 1 + C, 0),
@@ -227,8 +275,11 @@ def start_memory(prediction_length: int, n_variates: int, season_length: int) ->
         np.full((H, H, C), np.nan),
         np.zeros((H, 2, C, H)),
         np.ones((H, C)),
+        np.full((H, 3, H, C), np.nan),
+        np.full((n, H, C), np.nan, np.float32),
+        np.full((n, H, C), np.nan, np.float32),
         seasons,
-        np.zeros(3, np.int64),
+        np.zeros(4, np.int64),
     )
 
 
@@ -265,7 +316,8 @@ def read_rows(
     n_levels = len(predictor.config.quantile_levels)
     found = [np.empty((0, H, C)), np.empty((0, H, C, n_levels)), np.empty((0, H, C))]
     parts = [found]
-    _, scale = predictor.scales.of(panel)
+    scales = predictor.scales
+    scale = np.where(np.isnan(scales.mean[0]), np.nan, scales.spread[0])
     length = max(H, WINDOW)
     values = panel.values[:, :C]
     padded = np.concatenate([np.full((length, C), np.nan), values])
@@ -274,10 +326,13 @@ def read_rows(
     for start in range(first + 1, len(values) + 1, size):
         cuts = np.arange(start, min(start + size, len(values) + 1))
         point, quantiles = (part[:, 0] for part in predictor.rolling(ahead, cuts[:, None]))
+        ends = np.full((len(cuts), 2, H, C), np.nan)
+        if n_levels > 1:
+            ends = np.moveaxis(quantiles[..., [0, -1]], -1, 1)
         added = np.stack(
             [
-                memory.read(padded[cut : cut + length], forecast, scale[0])
-                for cut, forecast in zip(cuts, point, strict=True)
+                memory.read(padded[cut : cut + length], forecast, outermost, scale)
+                for cut, forecast, outermost in zip(cuts, point, ends, strict=True)
             ]
         )
         kept = np.isin(cuts, wanted)
@@ -287,33 +342,18 @@ def read_rows(
     return point, quantiles, added
 
 
-def learned(
-    predictor: PanelPredictor,
-    panel: Panel,
-    first: int,
-    season_length: int,
-    wanted: NDArray[np.int64] | None = None,
-) -> tuple[ErrorMemory, tuple[Array, Array]]:
-    """Return a new memory that has read the rows of a series from row `first` on.
-
-    Also return corrected means `[n, 1, H, C]` and quantiles `[n, 1, H, C, Q]` of the `wanted` forecasts,
-    see :func:`read_rows`.
-    """
-    config = predictor.config
-    memory = start_memory(config.prediction_length, config.n_variates, season_length)
-    memory = begin(memory, panel, first)
-    return memory, corrected(*read_rows(memory, predictor, panel, first, wanted))
-
-
-def corrected(point: Array, quantiles: Array, added: Array) -> tuple[Array, Array]:
-    """Return what :func:`read_rows` does as means and quantiles of one item, with the corrections."""
-    return (point + added)[:, None], (quantiles + added[..., None])[:, None]
+def learned(predictor: PanelPredictor, panel: Panel, first: int, season_length: int) -> ErrorMemory:
+    """Return a new memory that has read the rows of a series from row `first` on."""
+    memory = begin(start_memory(predictor.config, season_length), panel, first)
+    read_rows(memory, predictor, panel, first)
+    return memory
 
 
 def begin(memory: ErrorMemory, panel: Panel, row: int) -> ErrorMemory:
     """Return a copy without waiting forecasts, for a series that is read from a row on."""
     memory = deepcopy(memory)
-    memory.keys[:], memory.corrections[:], memory.forecasts[:] = 0, 0, np.nan
+    memory.keys[:], memory.corrections[:] = 0, 0
+    memory.forecasts[:], memory.issued[:] = np.nan, np.nan
     for i, season in enumerate(memory.seasons.tolist()):
         place = row + 1  # of the first row that is forecast
         if panel.index is not None and season > 1:

@@ -21,7 +21,7 @@ from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_thresho
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.cutoffs import cutoffs
-from titans_ts.forecasting.error_memory import ErrorMemory, begin, corrected, read_rows
+from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.metrics import (
     mean_absolute_error,
@@ -179,7 +179,8 @@ class ForecasterEvaluation(ForecasterParameters):
         first = max(min(config.context_length - 1, begins), begins - 2 * config.prediction_length)
         errors = begin(self._errors, panel, first)
         seen = panel.head(np.array([cuts.max()]))
-        return corrected(*read_rows(errors, self.predictor, seen, first, cuts[:, 0]))
+        point, quantiles, added = read_rows(errors, self.predictor, seen, first, cuts[:, 0])
+        return (point + added)[:, None], (quantiles + added[..., None])[:, None]
 
     def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
         """How unexpected every value of a series was to a memory that reads it from the beginning.

@@ -25,16 +25,12 @@ from titans_ts.forecasting.calibration import (
     calibrated,
     n_scores,
 )
-from titans_ts.forecasting.cutoffs import cutoffs, validation_cutoffs
+from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
+from titans_ts.forecasting.drawing import draw_forecast, item_place
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
-from titans_ts.forecasting.fitting import (
-    FittedForecaster,
-    fit_forecaster,
-    season_of_panel,
-    without_fit,
-)
+from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -123,12 +119,12 @@ class TitansForecaster(ForecasterEvaluation):
         next forecast: to the mean, the quantiles, intervals and samples, as far as that has improved the
         latest ones. It begins with the validation part, has a constant size, and is saved with the model.
         Forecasts of another history X, given to :meth:`predict`, and those of :meth:`score` are not
-        corrected. Intervals are calibrated on the validation part, where the memory began empty, and may
-        be wide; :meth:`calibrate` with later rows narrows them. A backtest of rows that were given to
-        :meth:`update` begins with what was learned from them. Rows of an array are counted from its first
-        one, so a history that is given later must begin at the same place in the season. For one series
-        (a wide frame or an array), without known covariates and without `stateful_windows`; what is kept
-        takes about 0.2 MB a variate, and grows with C times the square of `prediction_length`.
+        corrected. Intervals and samples after the series follow from the errors that the latest corrected
+        forecasts had, and adapt, too. A backtest of rows that were given to :meth:`update` begins with
+        what was learned from them. Rows of an array are counted from its first one, so a history that is
+        given later must begin at the same place in the season. For one series (a wide frame or an array),
+        without known covariates and without `stateful_windows`. What is kept takes about 0.3 MB a variate
+        for a day of hours, and grows with C times the square of `prediction_length`.
     quantile_levels : tuple of float
         Levels of the quantiles that are forecast together with the mean (default 0.1, 0.5, 0.9).
     output : {"quantiles", "normal", "student_t", "negative_binomial"}
@@ -321,7 +317,7 @@ class TitansForecaster(ForecasterEvaluation):
         """
         predictor = self._without_fit(panel, context_length)
         if fitted:
-            self._errors, _ = self._learned_errors(predictor, panel, len(panel.values) // 2)
+            self._errors = self._learned_errors(predictor, panel, len(panel.values) // 2)
             self._from_pretrained, self._watched, self._calibration = False, None, None
         self._predictor, self.model_, self.history_ = predictor, predictor.network, []
         self._remember(panel)
@@ -343,8 +339,16 @@ class TitansForecaster(ForecasterEvaluation):
         blend = self.predictor.blend
         return blend is None or blend.fitted
 
-    def _calibrated(self) -> Calibration:
-        """Return the calibration; without a fit, it is that of the last forecasts of the series."""
+    def _calibrated(self, panel: Panel) -> Calibration:
+        """Return the calibration of forecasts after a panel.
+
+        With `adapt`, it is that of the latest corrected forecasts if the panel is the series that they
+        continue; without a fit, that of its last forecasts.
+        """
+        if self._errors is not None and panel is self._tail:
+            latest = self._errors.calibration()
+            if latest is not None:
+                return latest
         if self._calibration is None and not self._fitted_network:
             return calibrated(calibrate_last(self.predictor, self._tail))
         return calibrated(self._calibration)
@@ -373,7 +377,8 @@ class TitansForecaster(ForecasterEvaluation):
                 trainer_kwargs=self._trainer_kwargs(),
             )
         fitted.predictor.network.to(self._device())
-        calibration, errors = self._calibrate_fit(panel, fitted)
+        calibration = fitted.calibration(panel)
+        errors = self._learned_errors(fitted.predictor, panel, int(fitted.border[0]) - 1)
         # only now: a fit that fails leaves the estimator as it was
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
@@ -413,8 +418,7 @@ class TitansForecaster(ForecasterEvaluation):
             If X or known_covariates cannot be used.
         """
         panel, known = self._read(X, known_covariates)
-        point, _ = self.predictor.forecast(panel, known, self._state_before(panel))
-        return panel.format_forecast(point + self._correction(panel))
+        return panel.format_forecast(self._forecast(panel, known)[0])
 
     def predict_quantiles(
         self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
@@ -433,8 +437,7 @@ class TitansForecaster(ForecasterEvaluation):
             times are the index), `[N, H, C, Q]` for a batch of windows. Quantiles never cross.
         """
         panel, known = self._read(X, known_covariates)
-        _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
-        quantiles += self._correction(panel)[..., None]
+        _, quantiles = self._forecast(panel, known)
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
     def predict_interval(
@@ -468,9 +471,8 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
-        added = self._calibrated().margin(coverage)  # [H, C]
-        _, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
-        quantiles += self._correction(panel)[..., None]
+        added = self._calibrated(panel).margin(coverage)  # [H, C]
+        _, quantiles = self._forecast(panel, known)
         _, spread = self.predictor.scales.of(panel)
         least = 0 if self.model_.output.counts else -np.inf
         ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
@@ -512,7 +514,7 @@ class TitansForecaster(ForecasterEvaluation):
         check_integer("n_samples", plain(n_samples), 1)
         panel, known = self._read(X, known_covariates)
         check_distribution(self.model_.config)
-        levels = self._calibrated().levels(panel.n_items, n_samples, random_state)
+        levels = self._calibrated(panel).levels(panel.n_items, n_samples, random_state)
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
         return panel.format_samples(drawn + self._correction(panel)[:, None])
 
@@ -552,16 +554,13 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or known_covariates cannot be used, or there is no such item.
         """
-        from titans_ts.forecasting.drawing import draw_forecast
-
         check_integer("n_history", plain(n_history), 1)
         check_integer("max_variates", plain(max_variates), 1)
         panel, known = self._read(X, known_covariates)
-        point, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
-        added = self._correction(panel)
-        forecasts = point + added, quantiles + added[..., None]
+        place = item_place(panel, item)
+        point, quantiles = self._forecast(panel, known)
         levels = self.model_.config.quantile_levels
-        return draw_forecast(panel, *forecasts, levels, item, n_history, max_variates)
+        return draw_forecast(panel, point, quantiles, levels, place, n_history, max_variates)
 
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
@@ -570,14 +569,15 @@ class TitansForecaster(ForecasterEvaluation):
         ----------
         X : array, Series or DataFrame
             As for :meth:`fit`: rows that were not fitted, preceded by one context window. The last 500
-            forecasts are used, so repeated calls adapt the intervals.
+            forecasts are used, so repeated calls adapt the intervals. With `adapt`, :meth:`update` does
+            this for forecasts after the series, and only those of another X use this calibration.
         """
         self._ready(X)
         config = self.model_.config
         L, H = config.context_length, config.prediction_length
         panel = self.predictor.read(X, L + H, self._tail)
         cuts = cutoffs(panel, L, H, 1, n_scores(config))
-        calibration = calibrate(self.predictor, panel, cuts, forecasts=self._rolling(panel, cuts))
+        calibration = calibrate(self.predictor, panel, cuts)
         if calibration is None:
             raise ValueError("X has no observed value to calibrate with")
         self._calibration = calibration
@@ -652,7 +652,7 @@ class TitansForecaster(ForecasterEvaluation):
         if self._errors is not None:
             last = len(self._tail.values) - 1
             season_length = int(self._errors.seasons[0])
-            self._errors, _ = learned(self.predictor, self._tail, last, season_length)
+            self._errors = learned(self.predictor, self._tail, last, season_length)
         self._state, length = None, self.model_.config.context_length
         self._unread = np.minimum(np.diff(self._tail.starts), length)
         self._tail = self._tail.tail(max(length, self._n_kept))
@@ -718,36 +718,21 @@ class TitansForecaster(ForecasterEvaluation):
             return self.predictor.blend_rows
         return max(self.predictor.blend_rows, WINDOW, self.model_.config.prediction_length)
 
-    def _calibrate_fit(
-        self, panel: Panel, fitted: FittedForecaster
-    ) -> tuple[Calibration | None, ErrorMemory | None]:
-        """Measure the errors of forecasts of the held-out rows, and, with `adapt`, learn from them."""
-        if not self.adapt:
-            return fitted.calibration(panel), None
-        config, border = fitted.predictor.config, fitted.border
-        _, cuts = validation_cutoffs(panel, config, border, n_scores(config))
-        errors, forecasts = self._learned_errors(
-            fitted.predictor, panel, int(border[0]) - 1, cuts[:, 0]
-        )
-        cuts = cuts[len(cuts) - len(forecasts[0]) :]
-        return calibrate(fitted.predictor, panel, cuts, forecasts=forecasts), errors
-
     def _learned_errors(
-        self,
-        predictor: PanelPredictor,
-        panel: Panel,
-        first: int,
-        wanted: NDArray[np.int64] | None = None,
-    ) -> tuple[ErrorMemory | None, Any]:
-        """With `adapt`, return a memory of the errors of forecasts of the rows from `first` on.
-
-        Also return those of the `wanted` forecasts that it was made with, corrected.
-        """
+        self, predictor: PanelPredictor, panel: Panel, first: int
+    ) -> ErrorMemory | None:
+        """With `adapt`, return a memory of the errors of forecasts of the rows from `first` on."""
         if not self.adapt:
-            return None, None
+            return None
         last = len(panel.values) - 1
         first = max(min(first, last), last - _MOST_ROWS)
-        return learned(predictor, panel, first, season_of_panel(panel), wanted)
+        return learned(predictor, panel, first, season_of_panel(panel))
+
+    def _forecast(self, panel: Panel, known: Tensor | None) -> tuple[Array, Array]:
+        """Return the means and quantiles after a panel, corrected."""
+        point, quantiles = self.predictor.forecast(panel, known, self._state_before(panel))
+        added = self._correction(panel)
+        return point + added, quantiles + added[..., None]
 
     def _correction(self, panel: Panel) -> Array:
         """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
+from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.blend import Blend, Errors
 from titans_ts.forecasting.calibration import Calibration
-from titans_ts.forecasting.error_memory import NAMES, ErrorMemory
+from titans_ts.forecasting.error_memory import NAMES, ErrorMemory, start_memory
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -119,10 +120,29 @@ def unpack(
         else None,
         Calibration(*known) if known else None,
         _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
-        ErrorMemory(**{name: tensors[f"errors.{name}"].numpy() for name in NAMES})
-        if "errors.weights" in tensors
-        else None,
+        _rebuild_errors(network.config, tensors) if "errors.weights" in tensors else None,
     )
+
+
+def _rebuild_errors(config: ForecasterConfig, tensors: dict[str, Tensor]) -> ErrorMemory:
+    """Return a memory of forecast errors of a file.
+
+    Raises
+    ------
+    ValueError
+        If its arrays are missing or have other shapes than those of this configuration.
+    """
+    season_length = int(tensors["errors.seasons"][0]) if "errors.seasons" in tensors else 1
+    memory = start_memory(config, season_length)
+    for name in NAMES:
+        found, wanted = tensors.get(f"errors.{name}"), getattr(memory, name)
+        if found is None or tuple(found.shape) != wanted.shape:
+            raise ValueError(
+                f"the memory of forecast errors has no array {name!r} of the shape {wanted.shape}: the "
+                "file is damaged, or of another version; fit again with adapt=True"
+            )
+        setattr(memory, name, found.numpy())
+    return memory
 
 
 def _describe_blend(blend: Blend, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def plot_forecast(
     figure, panels = _panels(shown)
     recent = history.iloc[-n_history:]
     for axes, name in zip(panels, shown, strict=True):
-        axes.plot(_x(recent), recent[name], color=INK, lw=1.2, label="observed")
+        _observe(axes, recent[name])
         if backcast is not None:
             label = f"forecast of the last {len(backcast)} steps, not trained on"
             axes.plot(_x(backcast), backcast[name], color=BLUE, lw=1.4, ls="--", label=label)
@@ -94,7 +94,7 @@ def plot_backtest(
     shown = list(observed.columns[:max_variates])
     figure, panels = _panels(shown)
     for axes, name in zip(panels, shown, strict=True):
-        axes.plot(_x(observed), observed[name], color=INK, lw=1.2, label="observed")
+        _observe(axes, observed[name])
         for mean, quantiles in forecasts:
             _draw(axes, mean[name], None if quantiles is None else quantiles[name])
             axes.axvline(_x(mean)[0], color=INK, lw=0.6, ls=":")
@@ -118,13 +118,24 @@ def _panels(shown: list[Any]) -> tuple[Figure, NDArray[Any]]:
     return figure, panels
 
 
+def _observe(axes: Axes, values: pd.Series) -> None:
+    """Draw observed values; a point shows those between missing ones."""
+    axes.plot(_x(values), values, color=INK, lw=1.2, marker=".", ms=2, label="observed")
+
+
 def _draw(axes: Axes, forecast: pd.Series, band: pd.DataFrame | None) -> None:
     """Draw a forecast, and the area between its outermost quantiles."""
     if band is not None and band.shape[1] >= 2:
         low, high = band.columns[0], band.columns[-1]
-        label = f"{low:.0%} to {high:.0%} quantile"
-        axes.fill_between(_x(band), band[low], band[high], color=RED, alpha=0.2, lw=0, label=label)
-    axes.plot(_x(forecast), forecast, color=RED, lw=1.6, label="forecast")
+        label = f"{100 * low:g} % to {100 * high:g} % quantile"
+        if len(band) == 1:  # an area needs two points
+            axes.vlines(_x(band), band[low], band[high], color=RED, alpha=0.2, lw=8, label=label)
+        else:
+            axes.fill_between(
+                _x(band), band[low], band[high], color=RED, alpha=0.2, lw=0, label=label
+            )
+    marker = "o" if len(forecast) == 1 else None
+    axes.plot(_x(forecast), forecast, color=RED, lw=1.6, marker=marker, ms=4, label="forecast")
 
 
 def _finish(figure: Figure, panels: NDArray[Any], index: pd.Index, left_out: int) -> None:
@@ -132,9 +143,10 @@ def _finish(figure: Figure, panels: NDArray[Any], index: pd.Index, left_out: int
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     if isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
-        locator = AutoDateLocator()
+        zone = getattr(index, "tz", None)
+        locator = AutoDateLocator(tz=zone)
         panels[-1].xaxis.set_major_locator(locator)
-        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
     handles, labels = panels[0].get_legend_handles_labels()
     entries = dict(zip(labels, handles, strict=True))  # each label once
     figure.legend(
