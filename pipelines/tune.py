@@ -26,6 +26,7 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     check_matplotlib,
     column_list,
+    note,
 )
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def tune(
         from titans_ts.forecasting import TitansForecaster
         from titans_ts.pipelines.ingest import read_frame
 
-        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
+        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
         estimator: Any = TitansForecaster(prediction_length, context_length)
         estimator.set_params(preset=preset)
     else:
