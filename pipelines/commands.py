@@ -11,7 +11,10 @@ from titans_ts.pipelines.dna.scan import scan
 from titans_ts.pipelines.dna.surprise import surprisal, surprise
 from titans_ts.pipelines.dna.variants import variants
 from titans_ts.pipelines.memory import memory
+from titans_ts.pipelines.series.anomalies import anomalies
+from titans_ts.pipelines.series.backtest import backtest
 from titans_ts.pipelines.series.forecast import demo, forecast
+from titans_ts.pipelines.series.predict import predict
 from titans_ts.pipelines.tune import tune
 
 __all__ = ["COMMANDS", "Command"]
@@ -48,6 +51,30 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                 "forecast data.csv --prediction-length 24 --report out.html",
                 "forecast sales.csv --prediction-length 4 --item-column shop --target sold \\\n"
                 "    --known-covariates price,promo --future plan.csv --coverage 0.9 --save model",
+            ),
+        ),
+        Command(
+            predict,
+            "Forecast from a saved model, after new rows.",
+            (
+                "predict model new.csv > forecast.csv",
+                "predict model new.csv --future plan.csv --coverage 0.9 --save model --json",
+            ),
+        ),
+        Command(
+            backtest,
+            "Compare rolling forecasts with what came, and with simple ones.",
+            (
+                "backtest data.csv --prediction-length 24 --windows 20",
+                "backtest recent.csv --model model --by step --out tested",
+            ),
+        ),
+        Command(
+            anomalies,
+            "Find unusual values.",
+            (
+                "anomalies data.csv > anomalies.csv",
+                "anomalies recent.csv --model model --risk 0.0001 --method evt --json",
             ),
         ),
         Command(

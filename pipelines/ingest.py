@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.frame_times import resample
 from titans_ts.forecasting.panel import Roles
 from titans_ts.pipelines.cells import numbers, readable_numbers, say_sentinels
@@ -16,7 +17,7 @@ from titans_ts.pipelines.regular import regular_long, regular_wide
 from titans_ts.pipelines.tables import check_names, read_table
 from titans_ts.pipelines.times import find_times
 
-__all__ = ["Columns", "Series", "read_frame", "read_plan", "read_series"]
+__all__ = ["Columns", "Series", "columns_of_model", "read_frame", "read_plan", "read_series"]
 
 _SPELLINGS = (("item_id", "timestamp", "target"), ("unique_id", "ds", "y"))
 """Names of the items, the times and the target in long files of other tools."""
@@ -41,6 +42,8 @@ class Columns:
     date_format: str | None = None
     missing: list[str] | None = None
     """Codes that mean a missing value."""
+    wide: bool = False
+    """Whether the file has one row a time, whatever its columns are called."""
 
     @property
     def covariates(self) -> list[str]:
@@ -149,7 +152,7 @@ def read_series(
     check_names(table, columns.static, "--static-covariates")
     item = columns.item
     spelling = next((s for s in _SPELLINGS if s[0] in table and s[1] in table), None)
-    if item is None and spelling is not None:
+    if item is None and spelling is not None and not columns.wide:
         item = [spelling[0]]
     if item is None:
         if columns.static:
@@ -158,6 +161,8 @@ def read_series(
                 "--item-column"
             )
         return _wide(table, columns, say)
+    if len(item) == 1:
+        item = _parts(table, item[0])
     check_names(table, item, "--item-column")
     time = columns.time
     if time is None and spelling is not None and spelling[1] in table:
@@ -165,8 +170,40 @@ def read_series(
     return _long(table, item, time, columns, say)
 
 
+def columns_of_model(forecaster: TitansForecaster, table: pd.DataFrame, given: Columns) -> Columns:
+    """Return the roles of the columns of a file for a fitted forecaster.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Fitted to a frame.
+    table : DataFrame
+        The file, of which only the names of the columns are read.
+    given : Columns
+        What the user gives; it wins.
+    """
+    roles, long = forecaster.roles, isinstance(forecaster.end_, pd.Series)
+    names = getattr(forecaster, "feature_names_in_", None)
+    return replace(
+        given,
+        time=given.time or (roles.timestamp if roles.timestamp in table else None),
+        item=(given.item or [roles.item_id]) if long else None,
+        target=None if names is None else [str(name) for name in names],
+        past=list(roles.past_covariates),
+        known=list(roles.known_covariates),
+        static=list(roles.static_covariates),
+        freq=roles.freq,
+        wide=not long,
+    )
+
+
 def read_plan(
-    path: str | Path, series: Series, columns: Columns, *, say: Callable[[str], None] = print
+    path: str | Path,
+    columns: Columns,
+    *,
+    item_id: str | None,
+    timestamp: str,
+    say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Read the known covariates of future steps, in the form of a series.
 
@@ -174,10 +211,11 @@ def read_plan(
     ----------
     path : str or Path
         A file with the columns of the time, of the items (of a long file) and of the known covariates.
-    series : Series
-        The series, as :func:`read_series` has read it.
     columns : Columns
-        The roles that it was read with.
+        The roles that the series was read with.
+    item_id, timestamp : str
+        The names of the items and of the times in the frame of the series; `item_id` is None for a wide
+        one.
     say : callable
         Receives one line for every assumption (default: `print`).
 
@@ -187,9 +225,9 @@ def read_plan(
         If the file or a column is missing, or a time is no date.
     """
     table = read_table(path, missing=columns.missing, say=say)
-    item_id = series.item_id
-    time: str | None = columns.time or series.timestamp
-    items = [] if item_id is None else (columns.item or _parts(table, item_id))
+    time: str | None = columns.time or timestamp
+    items = [] if item_id is None else (columns.item or [item_id])
+    items = _parts(table, items[0]) if len(items) == 1 else items
     check_names(table, [*items, *columns.known], "--future")
     if time not in table:
         time = None  # it is found as in the series
@@ -197,14 +235,12 @@ def read_plan(
         table, time, say, date_format=columns.date_format, kept=[*items, *columns.known]
     )
     if times is None:
-        raise ValueError(
-            f"--future: {path} has no column of times; give one, named {series.timestamp!r}"
-        )
+        raise ValueError(f"--future: {path} has no column of times; give one, named {timestamp!r}")
     plan = pd.DataFrame({name: numbers(table[name], say, "--future") for name in columns.known})
     if item_id is None:
-        return plan.set_axis(pd.Index(times, name=series.frame.index.name), axis=0)
+        return plan.set_axis(pd.Index(times, name=timestamp), axis=0)
     plan.insert(0, item_id, _item_names(table, items))
-    plan.insert(1, series.timestamp, times)
+    plan.insert(1, timestamp, times)
     return plan
 
 

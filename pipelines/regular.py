@@ -20,8 +20,10 @@ _MOST_GUESSES = 50
 _ADVICE = "give --freq, the frequency to bring them to, or --freq irregular"
 
 
-def regular_wide(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFrame:
+def regular_wide(frame: pd.DataFrame, say: Callable[[str], None], step: Any = None) -> pd.DataFrame:
     """Sort the rows of a wide frame, average repeated times, and add rows of NaN for gaps.
+
+    `step` is the frequency, or the step between whole numbers (default: the usual one).
 
     Raises
     ------
@@ -40,18 +42,20 @@ def regular_wide(frame: pd.DataFrame, say: Callable[[str], None]) -> pd.DataFram
     if repeated:
         say(f"{repeated} repeated stamps: averaged")
         frame = frame.groupby(level=0).mean()
-    grid = _grid(frame.index, _step([frame.index]))
+    grid = _grid(frame.index, _step([frame.index]) if step is None else step)
     if grid is None:
         return frame  # the forecaster raises an error that explains it
     regular, freq = grid
     _check_on_grid(frame.index, regular, freq)
     if len(regular) > len(frame):
         missing = len(regular) - len(frame)
-        say(f"{missing} rows missing at frequency {freq!r}: taken as missing values")
+        say(f"{missing} rows missing at frequency {_shown(freq)}: taken as missing values")
     return frame.reindex(regular)
 
 
-def regular_long(frame: pd.DataFrame, roles: Roles, say: Callable[[str], None]) -> pd.DataFrame:
+def regular_long(
+    frame: pd.DataFrame, roles: Roles, say: Callable[[str], None], step: Any = None
+) -> pd.DataFrame:
     """As :func:`regular_wide`, for every item of a long frame; static columns are filled.
 
     Raises
@@ -81,8 +85,8 @@ def regular_long(frame: pd.DataFrame, roles: Roles, say: Callable[[str], None]) 
     ends = np.cumsum(counts)
     longest = np.argsort(-counts, kind="stable")[:_MOST_GUESSES]
     times = pd.Index(frame[timestamp])
-    step = _step([times[ends[i] - counts[i] : ends[i]] for i in longest])
-    grid = _grid(times.unique().sort_values(), step)
+    usual = _step([times[ends[i] - counts[i] : ends[i]] for i in longest])
+    grid = _grid(times.unique().sort_values(), usual if step is None else step)
     if grid is None:
         return frame
     regular, freq = grid
@@ -94,7 +98,9 @@ def regular_long(frame: pd.DataFrame, roles: Roles, say: Callable[[str], None]) 
     if not missing:
         return frame
     gaps = int((rows > counts).sum())
-    say(f"{missing} rows missing at frequency {freq!r}, in {gaps} series: taken as missing values")
+    say(
+        f"{missing} rows missing at frequency {_shown(freq)}, in {gaps} series: taken as missing values"
+    )
     item = np.repeat(np.arange(len(counts)), rows)
     at = np.arange(len(item)) - np.repeat(np.cumsum(rows) - rows, rows) + begin[item]
     source = np.full(len(item), -1)
@@ -102,7 +108,7 @@ def regular_long(frame: pd.DataFrame, roles: Roles, say: Callable[[str], None]) 
     filled = frame.reindex(source).reset_index(drop=True)
     filled[timestamp] = regular[at]
     for name in (item_id, *roles.static_covariates):
-        filled[name] = frame[name].to_numpy()[(ends - counts)[item]]
+        filled[name] = frame[name].to_numpy()[(ends - 1)[item]]
     return filled
 
 
@@ -135,5 +141,10 @@ def _check_on_grid(times: pd.Index, regular: pd.Index, freq: Any) -> None:
     if len(misplaced):
         raise ValueError(
             f"{len(misplaced)} stamps, the first {misplaced[0]}, do not lie on the usual frequency "
-            f"{freq!r}; {_ADVICE}"
+            f"{_shown(freq)}; {_ADVICE}"
         )
+
+
+def _shown(freq: Any) -> str:
+    """Return a frequency as text for a message."""
+    return repr(getattr(freq, "freqstr", freq))

@@ -40,7 +40,7 @@ from titans_ts.pipelines.series.options import (
     calendar_cycles,
     columns_of,
     echo_json,
-    numbers_of,
+    quantile_levels,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def forecast(
         prediction_length,
         context_length,
         calendar=calendar_cycles(calendar),
-        quantile_levels=numbers_of(quantiles, "--quantiles"),
+        quantile_levels=quantile_levels(quantiles),
         max_epochs=max_epochs,
         time_limit=time_limit,
         device=device,
@@ -141,7 +141,11 @@ def forecast(
     )
     forecaster.set_params(preset=preset, variant=variant)
     series = read_series(file, columns, say=note)
-    plan = None if future is None else read_plan(future, series, columns, say=note)
+    plan = None
+    if future is not None:
+        plan = read_plan(
+            future, columns, item_id=series.item_id, timestamp=series.timestamp, say=note
+        )
     forecaster.set_params(**series.parameters)
     _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json)
 

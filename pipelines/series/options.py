@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from titans_ts.pipelines.options import column_list
+from titans_ts.pipelines.options import column_list, note
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from titans_ts.forecasting import TitansForecaster
     from titans_ts.pipelines.ingest import Columns
 
@@ -35,7 +37,8 @@ __all__ = [
     "columns_of",
     "echo_json",
     "load_forecaster",
-    "numbers_of",
+    "quantile_levels",
+    "write_table",
 ]
 
 SeriesFile = Annotated[
@@ -160,20 +163,21 @@ def calendar_cycles(calendar: str | None) -> bool | tuple[str, ...]:
     return tuple(column_list(calendar) or ())
 
 
-def numbers_of(text: str, option: str) -> tuple[float, ...]:
-    """Return the comma-separated numbers of an option.
+def quantile_levels(text: str) -> tuple[float, ...]:
+    """Return the levels of the option --quantiles; the median is always one of them.
 
     Examples
     --------
-    >>> numbers_of("0.1, 0.5,0.9", "--quantiles")
+    >>> quantile_levels("0.9, 0.1")
     (0.1, 0.5, 0.9)
     """
     try:
-        return tuple(float(part) for part in text.split(","))
+        levels = {float(part) for part in text.split(",")}
     except ValueError:
         raise ValueError(
-            f"{option} is {text!r}; give numbers separated by commas, such as 0.1,0.5,0.9"
+            f"--quantiles is {text!r}; give numbers separated by commas, such as 0.1,0.5,0.9"
         ) from None
+    return tuple(sorted(levels | {0.5}))
 
 
 def load_forecaster(model: Path, device: str = "auto") -> TitansForecaster:
@@ -198,3 +202,15 @@ def load_forecaster(model: Path, device: str = "auto") -> TitansForecaster:
 def echo_json(content: Any) -> None:
     """Print an object as JSON on one line."""
     typer.echo(json.dumps(content, default=str, allow_nan=False))
+
+
+def write_table(table: pd.DataFrame, out: Path | None) -> None:
+    """Write a table as CSV to a file, or to the standard output."""
+    from titans_ts.datasets.atomic import replace_file
+
+    text = table.to_csv(index=False, float_format="%.10g")
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    replace_file(out, text.encode())
+    note(f"wrote {out}")
