@@ -30,18 +30,19 @@ def anomalies(
     file: SeriesFile,
     model: Annotated[
         Path | None,
-        typer.Option(help="A saved model that forecasts.  [default: the pretrained model]"),
+        typer.Option(help="A saved model that forecasts.  [default: the pretrained one]"),
     ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(help="A file of usual values, for the threshold.  [default: FILE]"),
     ] = None,
     score: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="error (of the forecast one step ahead), surprise (of a memory) or both."
+            help="error (of the forecast one step ahead), surprise (of a memory that reads FILE) or "
+            "both.  [default: both with --model, otherwise surprise]"
         ),
-    ] = "both",
+    ] = None,
     risk: Annotated[
         float, typer.Option(help="Share of usual values that may be called anomalies.")
     ] = 1e-3,
@@ -91,6 +92,8 @@ def anomalies(
         series = read_series(file, columns, say=note)
         forecaster = TitansForecaster.from_pretrained(1, device=device, **series.parameters)
     note(series.summary())
+    if score is None:
+        score = "surprise" if model is None else "both"
     usual = None
     if reference is not None:
         usual = read_series(reference, columns, say=note).frame
