@@ -15,6 +15,7 @@ from titans_ts.pipelines.series.anomalies import anomalies
 from titans_ts.pipelines.series.backtest import backtest
 from titans_ts.pipelines.series.forecast import demo, forecast
 from titans_ts.pipelines.series.predict import predict
+from titans_ts.pipelines.series.stream import stream
 from titans_ts.pipelines.tune import tune
 
 __all__ = ["COMMANDS", "Command"]
@@ -59,6 +60,14 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             (
                 "predict model new.csv > forecast.csv",
                 "predict model new.csv --future plan.csv --coverage 0.9 --save model --json",
+            ),
+        ),
+        Command(
+            stream,
+            "Forecast after every row that arrives on the standard input.",
+            (
+                "stream model --state state < rows.csv",
+                "stream model --state state --surprise --out forecasts.jsonl < rows.jsonl",
             ),
         ),
         Command(

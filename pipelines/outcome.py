@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,9 +107,10 @@ class Outcome:
             frame = frame.rename_axis(self.time)
         return frame.reset_index()
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the rows of the table for a machine: times as text, NaN as None."""
-        return plain_records(self.table())
+    def records(self, items: Collection[Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of the table, or of some items, for a machine: times as text, NaN as None."""
+        table = self.table()
+        return plain_records(table if items is None else table[table.iloc[:, 0].isin(items)])
 
     def band_in_columns(self, names: list[Any]) -> pd.DataFrame | None:
         """Return :meth:`band` with a pair of columns for each of some series."""

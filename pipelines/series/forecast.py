@@ -86,6 +86,14 @@ def forecast(
         str | None,
         typer.Option(help="Blocks of the network: mac, mag, mal, lmm or swa.  [default: none]"),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="Let a saved model go on learning from its errors when rows arrive (one row a time, "
+            "without known covariates).",
+        ),
+    ] = False,
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
     out: Annotated[
@@ -139,7 +147,7 @@ def forecast(
         random_state=seed,
         progress_bar=show_progress(quiet),
     )
-    forecaster.set_params(preset=preset, variant=variant)
+    forecaster.set_params(preset=preset, variant=variant, adapt=adapt)
     series = read_series(file, columns, say=note)
     plan = None
     if future is not None:
