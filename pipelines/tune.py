@@ -27,6 +27,7 @@ from titans_ts.pipelines.options import (
     check_matplotlib,
     column_list,
     note,
+    show_progress,
 )
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def tune(
         warm_start_study=warm_start_study,
         n_jobs=jobs,
         random_state=seed,
-        progress_bar=not quiet,
+        progress_bar=show_progress(quiet),
         **options,
     )
     if worker:
