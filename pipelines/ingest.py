@@ -398,6 +398,12 @@ def _wide_targets(table: pd.DataFrame, columns: Columns, say: Callable[[str], No
         say(f"left out, without a value: {', '.join(map(str, empty))}")
     if not target:
         raise ValueError(f"no column of numbers to forecast; the file has {list(table)}")
+    flags = [str(c) for c in target if len(target) > 1 and table[c].dropna().isin([0, 1]).all()]
+    if flags:
+        say(
+            f"forecast like the others, though only 0 and 1: {', '.join(flags)} (name what to forecast "
+            "by --target, and what helps by --known-covariates or --past-covariates)"
+        )
     return target
 
 

@@ -17,6 +17,8 @@ __all__ = ["regular_long", "regular_wide"]
 
 _MOST_GUESSES = 50
 """Number of series whose frequency is looked at."""
+_FEWEST = 10
+"""Fewest rows without a usual distance that are refused here; the forecaster explains fewer ones."""
 _ADVICE = "give --freq, the frequency to bring them to, or --freq irregular"
 
 
@@ -44,7 +46,8 @@ def regular_wide(frame: pd.DataFrame, say: Callable[[str], None], step: Any = No
         frame = frame.groupby(level=0).mean()
     grid = _grid(frame.index, _step([frame.index]) if step is None else step)
     if grid is None:
-        return frame  # the forecaster raises an error that explains it
+        _check_short(frame.index)
+        return frame
     regular, freq = grid
     _check_on_grid(frame.index, regular, freq)
     if len(regular) > len(frame):
@@ -88,6 +91,7 @@ def regular_long(
     usual = _step([times[ends[i] - counts[i] : ends[i]] for i in longest])
     grid = _grid(times.unique().sort_values(), usual if step is None else step)
     if grid is None:
+        _check_short(times)
         return frame
     regular, freq = grid
     place = regular.get_indexer(times)
@@ -134,6 +138,13 @@ def _grid(times: pd.Index, step: Any) -> tuple[pd.Index, Any] | None:
     if isinstance(times, pd.DatetimeIndex):
         return time_range(first, step, end=last, name=times.name), step
     return pd.RangeIndex(int(first), int(last) + 1, step, name=times.name), step
+
+
+def _check_short(times: pd.Index) -> None:
+    """Raise a ValueError unless times without a usual distance are too few to have one."""
+    if len(times) >= _FEWEST:
+        shown = ", ".join(str(time) for time in times[:3])
+        raise ValueError(f"the times have no usual distance ({shown}, ...); {_ADVICE}")
 
 
 def _check_on_grid(times: pd.Index, regular: pd.Index, freq: Any) -> None:

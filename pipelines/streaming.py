@@ -157,7 +157,12 @@ class RowReader:
         return frame if self._long else frame.set_index(self._roles.timestamp)
 
     def _when(self, number: int, row: dict[str, Any]) -> Any:
-        cell = _cell(number, row, self._time)
+        if self._time not in row:
+            raise ValueError(
+                f"line {number} has no column {self._time!r} for its time; it has {list(row)} (name the "
+                "column of the time by --time-column)"
+            )
+        cell = row[self._time]
         try:
             if not self._dated:
                 return int(cell)

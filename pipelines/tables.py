@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import importlib.util
 import warnings
@@ -59,7 +60,11 @@ def check_names(frame: pd.DataFrame, names: list[str], option: str | None = None
     for name in names:
         if name not in frame:
             where = "" if option is None else f"{option}: "
-            raise ValueError(f"{where}there is no column {name!r}; the file has {list(frame)}")
+            near = difflib.get_close_matches(name, list(map(str, frame)), 1, 0.5)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"{where}there is no column {name!r}{hint}; the file has {list(frame)}"
+            )
 
 
 def _without_codes(frame: pd.DataFrame, missing: list[str]) -> pd.DataFrame:

@@ -117,7 +117,10 @@ def test_same_seed_same_table(csv, tmp_path):
     ("arguments", "message"),
     [
         (["absent.csv", *TINY], "titans-ts: absent.csv: no such file"),
-        (["{csv}", *TINY, "--columns", "y7"], "there is no column 'y7'; the file has"),
+        (
+            ["{csv}", *TINY, "--columns", "y7"],
+            "there is no column 'y7' (did you mean 'y0'?); the file has",
+        ),
         (["{csv}", *TINY, "--time-column", "t"], "there is no column 't'"),
         (["{csv}", *TINY, "--time-column", "note"], "holds 'x' in row 0, which is no date"),
         (["{csv}", *TINY, "--variant", "mab"], "variant is 'mab'; choose one of"),

@@ -87,7 +87,9 @@ def test_what_to_forecast_must_be_clear(tmp_path):
     ):
         read_series(path, Columns(item=["shop"]), say=lambda line: None)
     for role in ("target", "past", "known", "static"):
-        with pytest.raises(ValueError, match=r"--\w+.*: there is no column 'prize'; the file has"):
+        with pytest.raises(
+            ValueError, match=r"--\w+.*: there is no column 'prize' .*; the file has"
+        ):
             read_series(path, Columns(**{role: ["prize"]}, item=["shop"]))
     with pytest.raises(ValueError, match="--known-covariates: column 'region' holds 'n'"):
         read_series(path, Columns(item=["shop"], target=["sold"], known=["region"]))
@@ -199,3 +201,29 @@ def test_a_workbook_is_read_by_openpyxl_or_refused_clearly(tmp_path, monkeypatch
     said = []
     assert read_frame(tmp_path / "x.xlsx", say=said.append)["a"].tolist() == [1, 2, 4]
     assert said[0] == "the workbook has 2 sheets: read 'first', the first one"
+
+
+def test_times_without_a_usual_distance_ask_for_a_frequency(tmp_path):
+    minutes = np.cumsum(np.random.default_rng(0).integers(1, 9, 60))
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(minutes, "min")
+    frame = pd.DataFrame({"day": times, "sold": 1.0, "shop": "a"})
+    for item in (None, ["shop"]):
+        columns = Columns(item=item, target=["sold"])
+        with pytest.raises(ValueError, match="no usual distance .* give --freq, the frequency"):
+            read_series(write(tmp_path / "x.csv", frame), columns, say=lambda line: None)
+
+
+def test_flags_that_are_forecast_are_named(tmp_path):
+    frame = pd.DataFrame({"y": np.arange(30.0) % 7, "promo": np.arange(30) % 2})
+    path, said = write(tmp_path / "x.csv", frame), []
+    read_frame(path, say=said.append)
+    assert said[1].startswith("forecast like the others, though only 0 and 1: promo")
+    said.clear()
+    read_series(path, Columns(target=["y"], known=["promo"]), say=said.append)
+    assert len(said) == 1
+
+
+def test_a_name_that_is_near_is_proposed(tmp_path):
+    path = write(tmp_path / "x.csv", shops())
+    with pytest.raises(ValueError, match=r"no column 'prize' \(did you mean 'price'\?\)"):
+        read_series(path, Columns(target=["prize"]))

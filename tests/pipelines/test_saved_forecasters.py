@@ -108,6 +108,11 @@ def test_a_panel_with_covariates_goes_on(tmp_path, monkeypatch):
         run("predict", "model", "other.csv", "--future", "plan.csv")
     with pytest.raises(ValueError, match=r"knows the covariates \['promo'\]; give their values"):
         run("predict", "model", "new.csv")
+    frame[columns].to_csv("all.csv", index=False)
+    content = json.loads(
+        run("backtest", "all.csv", "--model", "model", "--by", "item", "--json")[-1]
+    )
+    assert {row["item"] for row in content["metrics"]} == {"s0/1", "s1/1", "s2/1"}
     rows = frame[~first & (frame["a"] == "s1")][columns].head(2).to_csv(index=False)
     lines = run("stream", "model", "--future", "plan.csv", text=rows)
     results = [json.loads(line) for line in lines]
@@ -248,6 +253,7 @@ def test_a_signal_waits_for_the_state(folder, monkeypatch, capsysbinary):
         ("when,y0,y1\n2024-02-01 00:00,1\n", "line 2 has 2 fields, the header 3"),
         ("when,y0,y1\n2024-02-01,1,a\n", "line 2: column 'y1' holds 'a'; give a number"),
         ("when,y0\n2024-02-01,1\n", "line 2 has no 'y1'; it has"),
+        ("y0,y1\n1,2\n", "line 2 has no column 'when' for its time"),
         ("when,y0,y1\nsoon,1,2\n", "line 2: column 'when' holds 'soon', which is no time"),
         ('{"when": "2024-02-01", "y0": 1, "y1": \n', "line 1 is no JSON object"),
     ],
