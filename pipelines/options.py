@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ __all__ = [
     "ContextLength",
     "Contigs",
     "GroupsColumn",
+    "Json",
     "LabelColumn",
     "Labels",
     "MaxEpochs",
@@ -32,6 +34,7 @@ __all__ = [
     "check_matplotlib",
     "column_list",
     "contig_names",
+    "echo_json",
     "note",
     "show_progress",
 ]
@@ -84,6 +87,10 @@ TimeLimit = Annotated[
     typer.Option(help="Seconds of training at most.  [default: no limit]", min=1),
 ]
 
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, for a machine to read.")
+]
+
 SequencePreset = Annotated[
     str,
     typer.Option(
@@ -112,6 +119,11 @@ Quiet = Annotated[
 def column_list(columns: str | None) -> list[str] | None:
     """Split the comma-separated names of an option."""
     return None if columns is None else [c.strip() for c in columns.split(",")]
+
+
+def echo_json(content: Any) -> None:
+    """Print an object as JSON on one line."""
+    typer.echo(json.dumps(content, default=str, allow_nan=False))
 
 
 def note(line: str) -> None:

@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
-from titans_ts.pipelines.options import Threads, TimeColumn, note
+from titans_ts.pipelines.options import Json, Threads, TimeColumn, echo_json, note
 from titans_ts.pipelines.series.options import (
     DateFormat,
     Device,
     Freq,
     ItemColumn,
-    Json,
     Missing,
     SeriesFile,
     Target,
     columns_of,
-    echo_json,
     load_forecaster,
     write_table,
 )

@@ -9,6 +9,7 @@ import typer
 
 from titans_ts.pipelines.options import (
     ContextLength,
+    Json,
     MaxEpochs,
     Preset,
     Quiet,
@@ -17,6 +18,7 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     TimeLimit,
     column_list,
+    echo_json,
     note,
     show_progress,
 )
@@ -26,7 +28,6 @@ from titans_ts.pipelines.series.options import (
     Device,
     Freq,
     ItemColumn,
-    Json,
     KnownCovariates,
     Missing,
     PastCovariates,
@@ -36,7 +37,6 @@ from titans_ts.pipelines.series.options import (
     Target,
     calendar_cycles,
     columns_of,
-    echo_json,
     load_forecaster,
     quantile_levels,
 )

@@ -10,6 +10,7 @@ import typer
 from titans_ts.pipelines.memory import echo_idle_memory
 from titans_ts.pipelines.options import (
     ContextLength,
+    Json,
     MaxEpochs,
     Preset,
     Quiet,
@@ -18,6 +19,7 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     TimeLimit,
     check_matplotlib,
+    echo_json,
     note,
     show_progress,
 )
@@ -29,7 +31,6 @@ from titans_ts.pipelines.series.options import (
     Freq,
     Future,
     ItemColumn,
-    Json,
     KnownCovariates,
     Missing,
     PastCovariates,
@@ -39,7 +40,6 @@ from titans_ts.pipelines.series.options import (
     Target,
     calendar_cycles,
     columns_of,
-    echo_json,
     quantile_levels,
 )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +23,6 @@ __all__ = [
     "Freq",
     "Future",
     "ItemColumn",
-    "Json",
     "KnownCovariates",
     "Missing",
     "PastCovariates",
@@ -35,7 +33,6 @@ __all__ = [
     "Target",
     "calendar_cycles",
     "columns_of",
-    "echo_json",
     "load_forecaster",
     "quantile_levels",
     "write_table",
@@ -117,9 +114,6 @@ Coverage = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, for a machine to read.")
-]
 
 
 def columns_of(
@@ -197,11 +191,6 @@ def load_forecaster(model: Path, device: str = "auto") -> TitansForecaster:
             "`titans-ts forecast FILE --save MODEL`, or to a frame"
         )
     return forecaster.set_params(progress_bar=False)
-
-
-def echo_json(content: Any) -> None:
-    """Print an object as JSON on one line."""
-    typer.echo(json.dumps(content, default=str, allow_nan=False))
 
 
 def write_table(table: pd.DataFrame, out: Path | None) -> None:

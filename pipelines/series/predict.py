@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
-from titans_ts.pipelines.options import Threads, TimeColumn, note
+from titans_ts.pipelines.options import Json, Threads, TimeColumn, echo_json, note
 from titans_ts.pipelines.series.options import (
     Coverage,
     DateFormat,
     Device,
     Future,
     ItemColumn,
-    Json,
     Missing,
     SavedModel,
     columns_of,
-    echo_json,
     load_forecaster,
     write_table,
 )
