@@ -26,6 +26,7 @@ def readable_numbers(column: pd.Series) -> bool:
     >>> readable_numbers(pd.Series(["north", "south"]))
     False
     """
+    column = _plain(column)
     if pd.api.types.is_bool_dtype(column.dtype):
         return False
     if pd.api.types.is_numeric_dtype(column.dtype):
@@ -54,10 +55,10 @@ def numbers(column: pd.Series, say: Callable[[str], None], option: str | None = 
     ValueError
         If more than a few cells are no numbers.
     """
-    kind = column.dtype
-    if pd.api.types.is_bool_dtype(kind):
-        return column.astype(float)
-    if pd.api.types.is_numeric_dtype(kind):
+    column = _plain(column)
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return column.astype("Float64").astype(float)
+    if pd.api.types.is_numeric_dtype(column.dtype):
         return column
     where = "" if option is None else f"{option}: "
     if not readable_numbers(column):
@@ -91,9 +92,18 @@ def say_sentinels(frame: pd.DataFrame, say: Callable[[str], None]) -> None:
         )
 
 
-def _is_text(column: pd.Series) -> bool:
+def _plain(column: pd.Series) -> pd.Series:
+    """Return categories as what they are, and objects that are all truth values as such."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return pd.api.types.is_string_dtype(column.cat.categories.dtype)
+        column = column.astype(object).infer_objects()
+    if column.dtype == object:
+        known = column.dropna()
+        if len(known) and all(isinstance(cell, bool) for cell in known):
+            return column.astype("boolean")
+    return column
+
+
+def _is_text(column: pd.Series) -> bool:
     return pd.api.types.is_string_dtype(column.dtype) or column.dtype == object
 
 

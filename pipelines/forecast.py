@@ -13,6 +13,7 @@ import pandas as pd
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.forecasting import TitansForecaster
 from titans_ts.forecasting.backtest import Backtest
+from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -92,6 +93,7 @@ def run_forecast(
     if long:
         frame = frame.sort_values([roles.item_id, roles.timestamp], ignore_index=True)
     panel = read_panel(frame, roles)
+    read_known(future, panel, forecaster.prediction_length)  # what is wrong is found before the fit
     n_test, compared = _split(panel, forecaster, test_fraction)
     after = np.concatenate([np.arange(n)[::-1] for n in np.diff(panel.starts)])
     in_tail = (after < n_test) & np.repeat(compared, np.diff(panel.starts))

@@ -40,6 +40,7 @@ from titans_ts.pipelines.series.options import (
     Target,
     calendar_cycles,
     columns_of,
+    plan_in_file,
     quantile_levels,
 )
 
@@ -129,13 +130,8 @@ def forecast(
         date_format=date_format,
         missing=missing,
     )
-    if bool(columns.known) != (future is not None):
-        raise ValueError(
-            "--future is given, but no --known-covariates; name its columns"
-            if future is not None
-            else f"--known-covariates is {known_covariates!r}, but their values for the next "
-            f"{prediction_length} steps are missing; give them in a file by --future"
-        )
+    if future is not None and not columns.known:
+        raise ValueError("--future is given, but no --known-covariates; name its columns")
     forecaster = TitansForecaster(
         prediction_length,
         context_length,
@@ -149,11 +145,12 @@ def forecast(
     )
     forecaster.set_params(preset=preset, variant=variant, adapt=adapt)
     series = read_series(file, columns, say=note)
-    plan = None
     if future is not None:
         plan = read_plan(
             future, columns, item_id=series.item_id, timestamp=series.timestamp, say=note
         )
+    else:
+        series, plan = plan_in_file(series, columns.known, prediction_length)
     forecaster.set_params(**series.parameters)
     _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from titans_ts.forecasting import TitansForecaster
-    from titans_ts.pipelines.ingest import Columns
+    from titans_ts.pipelines.ingest import Columns, Series
 
 __all__ = [
     "Calendar",
@@ -34,6 +34,7 @@ __all__ = [
     "calendar_cycles",
     "columns_of",
     "load_forecaster",
+    "plan_in_file",
     "quantile_levels",
     "write_table",
 ]
@@ -191,6 +192,44 @@ def load_forecaster(model: Path, device: str = "auto") -> TitansForecaster:
             "`titans-ts forecast FILE --save MODEL`, or to a frame"
         )
     return forecaster.set_params(progress_bar=False)
+
+
+def plan_in_file(
+    series: Series | None, known: list[str], prediction_length: int
+) -> tuple[Any, pd.DataFrame | None]:
+    """Take the last rows of a series, which have no value to forecast, as the plan.
+
+    Parameters
+    ----------
+    series : Series or None
+        The series; None if there is no file.
+    known : list of str
+        The known covariates; none need no plan.
+    prediction_length : int
+        Number of steps to forecast.
+
+    Returns
+    -------
+    tuple
+        The series without these rows, and the plan, or None.
+
+    Raises
+    ------
+    ValueError
+        If there are known covariates, but no such rows.
+    """
+    from titans_ts.pipelines.plan import split_plan
+
+    if not known:
+        return series, None
+    cut, plan = (None, None) if series is None else split_plan(series, known)
+    if cut is None or plan is None:
+        raise ValueError(
+            f"the known covariates {known} of the next {prediction_length} steps are missing; give them "
+            "in a file by --future, or in the last rows of the series, without a value to forecast"
+        )
+    note(f"{len(plan)} last rows have no value of {', '.join(cut.targets)}: they are the plan")
+    return cut, plan
 
 
 def write_table(table: pd.DataFrame, out: Path | None) -> None:

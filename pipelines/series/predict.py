@@ -18,6 +18,7 @@ from titans_ts.pipelines.series.options import (
     SavedModel,
     columns_of,
     load_forecaster,
+    plan_in_file,
     write_table,
 )
 
@@ -76,29 +77,25 @@ def predict(
     torch.set_num_threads(threads)
     forecaster = load_forecaster(model, device)
     roles = forecaster.roles
-    if bool(roles.known_covariates) != (future is not None):
-        raise ValueError(
-            f"the model knows the covariates {list(roles.known_covariates)}; give their values for the "
-            f"next {forecaster.prediction_length} steps in a file by --future"
-            if future is None
-            else "--future is given, but the model was fitted without --known-covariates"
-        )
+    if future is not None and not roles.known_covariates:
+        raise ValueError("--future is given, but the model was fitted without --known-covariates")
     given = columns_of(
         time_column=time_column, item_column=item_column, date_format=date_format, missing=missing
     )
-    series = None
+    series = plan = None
     if new is not None:
         series, _ = read_for_model(new, forecaster, given, note)
-        if not history:
-            rows = continue_series(forecaster, series.frame, note)
-            note(f"{rows} new rows" if rows else "no new rows")
-    plan = None
+    if future is None:
+        known = list(roles.known_covariates)
+        series, plan = plan_in_file(series, known, forecaster.prediction_length)
+    if series is not None and not history:
+        rows = continue_series(forecaster, series.frame, note)
+        note(f"{rows} new rows" if rows else "no new rows")
     if future is not None:
         table = read_table(future, missing=given.missing, say=lambda line: None)
         columns = columns_of_model(forecaster, table, given)
-        plan = read_plan(
-            future, columns, item_id=roles.item_id, timestamp=roles.timestamp, say=note
-        )
+        item_id = roles.item_id if columns.item else None
+        plan = read_plan(future, columns, item_id=item_id, timestamp=roles.timestamp, say=note)
     outcome = forecast_outcome(
         forecaster,
         series.frame if history and series is not None else None,

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from titans_ts import TitansForecaster
 from titans_ts.pipelines.cli import app
+from titans_ts.pipelines.ingest import Columns, read_plan, read_series
+from titans_ts.pipelines.plan import split_plan
 
 DATA = os.environ.get("TITANS_TS_DATA")
 
@@ -79,10 +81,46 @@ def test_a_retailer_forecasts_with_prices_and_promotions(tmp_path):
     assert (loaded.item_id, loaded.timestamp, loaded.calendar) == ("product", "day", ("week",))
 
 
+def test_the_plan_may_stand_in_the_last_rows(tmp_path):
+    frame = sales(60).astype({"promo": object})
+    later = (frame["day"] >= "2024-02-23").to_numpy()
+    whole = frame.assign(sold=frame["sold"].where(~later))
+    whole.loc[5, "promo"] = None  # truth values with a gap
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    whole[~later].to_csv(tmp_path / "sales.csv", index=False)
+    whole[later].drop(columns="sold").to_csv(tmp_path / "plan.csv", index=False)
+    options = ["--prediction-length", "7", "--item-column", "product", "--target", "sold"]
+    options += ["--known-covariates", "price,promo", "--preset", "zero-shot"]
+    tables = []
+    for name, more in (("whole", []), ("sales", ["--future", str(tmp_path / "plan.csv")])):
+        out = tmp_path / name
+        command = ["forecast", str(tmp_path / f"{name}.csv"), *options, *more, "--out", str(out)]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert ("28 last rows have no value of sold: they are the plan" in result.output) == (
+            not more
+        )
+        tables.append((out / "forecast.csv").read_text())
+    assert tables[0] == tables[1]
+    columns = Columns(item=["product"], target=["sold"], known=["price", "promo"])
+    series, plan = split_plan(read_series(tmp_path / "whole.csv", columns), columns.known)
+    names = {"item_id": series.item_id, "timestamp": series.timestamp}
+    expected = read_plan(tmp_path / "plan.csv", columns, **names)
+    pd.testing.assert_frame_equal(plan.reset_index(drop=True), expected, check_dtype=False)
+    assert series.frame["promo"].isna().sum() == 4  # row 5 of every product
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--known-covariates", "price"], "for the next 7 steps are missing; give them in a file"),
+        (
+            ["--known-covariates", "price"],
+            "of the next 7 steps are missing; give them in a file by",
+        ),
+        (
+            ["--known-covariates", "price", "--future", "{folder}/short.csv"],
+            "known_covariates lacks ('p0', Timestamp('2024-01-22 00:00:00')); give the 7 steps",
+        ),
         (["--future", "plan.csv"], "--future is given, but no --known-covariates"),
         (["--quantiles", "a"], "--quantiles is 'a'; give numbers separated by commas"),
         (["--calendar", "moon"], "calendar is ('moon',); give True, False or some of"),
@@ -93,13 +131,17 @@ def test_a_retailer_forecasts_with_prices_and_promotions(tmp_path):
 def test_mistakes_in_the_roles_are_named(options, message, tmp_path):
     sales(20).to_csv(tmp_path / "sales.csv", index=False)
     command = ["forecast", str(tmp_path / "sales.csv"), "--prediction-length", "7"]
-    command += ["--item-column", "product", "--target", "sold", "--out", str(tmp_path), *options]
+    later = sales(30)
+    later[later["day"] == "2024-01-21"].to_csv(tmp_path / "short.csv", index=False)
+    command += ["--item-column", "product", "--target", "sold", "--out", str(tmp_path)]
+    command += [option.format(folder=tmp_path) for option in options]
     result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, ValueError)
     assert message in str(result.exception)
     assert not (tmp_path / "forecast.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="TITANS_TS_DATA is not set")
 def test_three_hundred_and_fifty_series_of_beer(tmp_path):
     frame = pd.read_parquet(Path(str(DATA)) / "timeseries" / "stallion.parquet")
