@@ -1,18 +1,30 @@
-"""The forecasting job: fit, compare with a seasonal-naive forecast on a held-out tail, forecast."""
+"""The forecasting job: fit, compare with simple forecasts on a held-out tail, forecast."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.forecasting import TitansForecaster
+from titans_ts.forecasting.backtest import Backtest
+from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.frequency import usual_season
+from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.parse import read_panel
+from titans_ts.pipelines.heldout import HeldOut, held_out
+from titans_ts.pipelines.ingest import Series
+from titans_ts.pipelines.outcome import Outcome, forecast_outcome, series_in_columns
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
+
+_MOST_FORECASTS = 1000
+"""Number of forecasts of the held-out tail, over all items, at most."""
 
 
 @dataclass(frozen=True)
@@ -20,30 +32,18 @@ class ForecastJob:
     """The results of a forecast."""
 
     history: pd.DataFrame
-    """The series `[T, C]`."""
-    forecast: pd.DataFrame
-    """Mean forecast `[H, C]` after the end of the series."""
-    quantiles: pd.DataFrame
-    """Quantile forecasts, with columns (variate, quantile)."""
+    """The series: a wide frame `[T, C]`, or a long one."""
+    outcome: Outcome
+    """The forecast of the steps after the end of the series."""
     backcast: pd.DataFrame
-    """Mean forecast `[H, C]` of the last rows of history, which were not used for training."""
-    errors: pd.DataFrame
-    """Mean absolute errors on the held-out tail: a row per variate, columns titans, seasonal naive."""
-    n_windows: int
-    """Number of forecasts in these errors."""
-    season_length: int
-    """Steps in the season of the seasonal-naive forecast."""
+    """Forecast of the last steps of the history, which were not used for training, in the form of
+    `outcome.point`."""
+    held_out: HeldOut
+    """Errors on the held-out tail."""
     forecaster: TitansForecaster
     """The fitted model."""
-
-    @property
-    def improvement(self) -> float:
-        """Mean relative reduction of the seasonal-naive error over the variates (0.2 = 20 %).
-
-        Variates with a seasonal-naive error of 0 are ignored; NaN if no other variate is left.
-        """
-        errors = self.errors[self.errors["seasonal naive"] > 0]
-        return float(1 - (errors["titans"] / errors["seasonal naive"]).mean())
+    summary: str
+    """The size of the history in a line."""
 
 
 def run_forecast(
@@ -52,74 +52,135 @@ def run_forecast(
     *,
     season_length: int | None = None,
     test_fraction: float = 0.1,
+    coverage: float | None = None,
+    future: pd.DataFrame | None = None,
 ) -> ForecastJob:
     """Fit on all rows but a tail, measure the forecasts of the tail, and forecast the next steps.
+
+    The point forecast is the median.
 
     Parameters
     ----------
     frame : DataFrame
-        A wide frame with a regular index.
+        A wide frame with a regular index, or a long frame.
     forecaster : TitansForecaster
-        The forecaster to fit.
+        The forecaster to fit; its parameters name the columns. The level 0.5 is added to its
+        `quantile_levels`.
     season_length : int, optional
         Steps in a season; default: the usual season of the index's frequency, or 1 if that is longer
         than the training rows.
     test_fraction : float
         Share of the rows in the tail (default 0.1; at least one forecast).
+    coverage : float, optional
+        The share of future values that calibrated intervals contain (default: no such intervals).
+    future : DataFrame, optional
+        The known covariates of the steps after the end, if the forecaster has any.
 
     Raises
     ------
     ValueError
-        If the series is too short.
+        If the series is too short, or the plan of known covariates is missing.
     """
-    shortest = forecaster.network_config()  # None is chosen by the fit
-    horizon, context = shortest.prediction_length, shortest.context_length
-    n_test = max(int(test_fraction * len(frame)), horizon)
-    n_train = len(frame) - n_test
-    if n_train < context + horizon:
+    levels = {round(float(q), 12) for q in forecaster.quantile_levels}
+    forecaster.set_params(quantile_levels=tuple(sorted(levels | {0.5})))
+    roles = forecaster.roles
+    if roles.known_covariates and future is None:
         raise ValueError(
-            f"the series has {len(frame)} rows; holding out {n_test} leaves {n_train}, and "
-            f"{context + horizon} are needed (shorten prediction_length or context_length)"
+            f"the known covariates {list(roles.known_covariates)} of the next "
+            f"{forecaster.prediction_length} steps are missing; give them in a file (--future)"
         )
-    if season_length is None:
-        season_length = usual_season(getattr(frame.index, "freq", None))
-        season_length = season_length if season_length <= n_train else 1
-    if season_length > n_train:
-        raise ValueError(
-            f"season_length is {season_length}, but only {n_train} rows come before the held-out "
-            "tail; give a shorter one"
-        )
-    forecaster.fit(frame.iloc[:n_train])
-    forecaster.set_history(frame)
+    long = roles.item_id in frame
+    if long:
+        frame = frame.sort_values([roles.item_id, roles.timestamp], ignore_index=True)
+    panel = read_panel(frame, roles)
+    read_known(future, panel, forecaster.prediction_length)  # what is wrong is found before the fit
+    n_test, compared = _split(panel, forecaster, test_fraction)
+    after = np.concatenate([np.arange(n)[::-1] for n in np.diff(panel.starts)])
+    in_tail = (after < n_test) & np.repeat(compared, np.diff(panel.starts))
+    n_train = int(np.median(np.diff(panel.starts)[compared])) - n_test
+    season_length = _season(panel, season_length, n_train)
 
-    rows = forecaster.model_.config.context_length, forecaster.predictor.blend_rows
-    before = max(*rows, season_length)
+    forecaster.fit(frame[~in_tail])
+    forecaster.set_history(frame)
+    horizon = forecaster.prediction_length
+    n_windows = n_test - horizon + 1
+    stride = min(horizon, math.ceil(n_windows * int(compared.sum()) / _MOST_FORECASTS))
     backtest = forecaster.backtest(
-        frame.iloc[max(0, n_train - before) :],
-        stride=1,
-        n_windows=n_test - horizon + 1,
+        frame[np.repeat(compared, np.diff(panel.starts))],
+        stride=stride,
+        n_windows=(n_windows - 1) // stride + 1,
         season_length=season_length,
         progress_bar=False,
     )
-    errors = backtest.metrics(by="variate")["mae"].unstack("model")
+    margins = None if coverage is None else forecaster.interval_margins(coverage)[compared]
     return ForecastJob(
         history=frame,
-        forecast=forecaster.predict(),
-        quantiles=forecaster.predict_quantiles(),
-        backcast=forecaster.predict(frame.iloc[:-horizon]),
-        errors=errors.loc[list(frame.columns), ["titans", "seasonal_naive"]]
-        .rename(columns={"seasonal_naive": "seasonal naive"})
-        .rename_axis(index=None, columns=None),
-        n_windows=backtest.n_windows,
-        season_length=season_length,
+        outcome=forecast_outcome(forecaster, coverage=coverage, future=future),
+        backcast=_backcast(backtest),
+        held_out=held_out(
+            backtest,
+            season_length=season_length,
+            n_rows=n_test,
+            margins=margins,
+            coverage_level=coverage,
+        ),
         forecaster=forecaster,
+        summary=Series(frame, {"target": panel.columns, **_names(panel)}).summary(),
     )
+
+
+def _names(panel: Panel) -> dict[str, str]:
+    return {"item_id": panel.roles.item_id, "timestamp": panel.roles.timestamp}
+
+
+def _split(
+    panel: Panel, forecaster: TitansForecaster, test_fraction: float
+) -> tuple[int, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return the number of rows to hold out, and which items `[I]` are long enough for that."""
+    horizon = forecaster.prediction_length
+    rows = np.diff(panel.starts)
+    n_test = max(int(test_fraction * np.median(rows)), horizon)
+    needed = horizon
+    if panel.items is None:
+        # a context that is None is chosen by the fit; without a fit any history is enough
+        shortest = forecaster.network_config().context_length if forecaster.candidates() else 1
+        needed = shortest + (horizon if forecaster.candidates() else 0)
+    compared = rows - n_test >= needed
+    if not compared.any():
+        longest = int(rows.max())
+        raise ValueError(
+            f"the series has {longest} rows; holding out {n_test} leaves {longest - n_test}, and "
+            f"{needed} are needed (shorten --prediction-length or --context-length, or try "
+            "--preset zero-shot)"
+        )
+    return n_test, compared
+
+
+def _season(panel: Panel, season_length: int | None, n_train: int) -> int:
+    if season_length is None:
+        season_length = usual_season(panel.freq if panel.timed else None)
+        return season_length if season_length <= n_train else 1
+    if season_length > n_train:
+        raise ValueError(
+            f"--season-length is {season_length}, but only {n_train} rows come before the held-out "
+            "tail; give a shorter one"
+        )
+    return season_length
+
+
+def _backcast(backtest: Backtest) -> pd.DataFrame:
+    """Return the medians of the last window in the form of a forecast."""
+    median = backtest.quantiles[-1, ..., backtest.levels.index(0.5)]  # [I, H, C]
+    panel, horizon = backtest.panel, median.shape[1]
+    before = panel.head(panel.starts[1:] - horizon)
+    forecast: pd.DataFrame = before.format_forecast(median)
+    return forecast
 
 
 def write_forecast(
     job: ForecastJob, folder: str | Path, report: str | Path | None = None
 ) -> list[Path]:
-    """Write `forecast.csv`, `forecast.png` and, with `--report`, an HTML report.
+    """Write `forecast.csv`, `errors.csv`, `forecast.png` and, with `report`, an HTML report.
 
     Returns
     -------
@@ -127,32 +188,41 @@ def write_forecast(
         The files written.
     """
     from titans_ts.reporting.html import forecast_report
-    from titans_ts.reporting.plots import (  # matplotlib takes a second to import
-        figure_png,
-        plot_forecast,
-    )
+    from titans_ts.reporting.plots import figure_png  # matplotlib takes a second to import
 
     folder = Path(folder)
-    table, picture = folder / "forecast.csv", folder / "forecast.png"
-    replace_file(table, _table(job).to_csv(float_format="%.10g").encode())
-    shown = job.forecaster.model_.config.context_length
-    if not job.forecaster.history_:  # the pretrained model reads all rows
-        shown = 4 * max(job.season_length, len(job.forecast))
-    figure = plot_forecast(job.history, job.forecast, job.quantiles, job.backcast, shown)
-    drawn = figure_png(figure)
-    replace_file(picture, drawn)
-    written = [table, picture]
+    written = [folder / name for name in ("forecast.csv", "errors.csv", "forecast.png")]
+    table = job.outcome.table().to_csv(index=False, float_format="%.10g")
+    errors = job.held_out.errors.to_csv(float_format="%.10g")
+    drawn = figure_png(_figure(job))
+    for path, content in zip(written, (table.encode(), errors.encode(), drawn), strict=True):
+        replace_file(path, content)
     if report is not None:
         replace_file(report, forecast_report(job, drawn).encode())
         written.append(Path(report))
     return written
 
 
-def _table(job: ForecastJob) -> pd.DataFrame:
-    """Return mean and quantiles side by side: `x`, `x_q0.1`, ..."""
-    columns: dict[Any, Any] = {}
-    for variate in job.forecast:
-        columns[variate] = job.forecast[variate]
-        for level, values in job.quantiles[variate].items():
-            columns[f"{variate}_q{level:g}"] = values
-    return pd.DataFrame(columns).rename_axis(job.history.index.name or "step")
+def _figure(job: ForecastJob) -> Any:
+    """Draw the first series."""
+    from titans_ts.reporting.plots import plot_forecast
+
+    most = 8
+    roles, outcome = job.forecaster.roles, job.outcome
+    shown = job.forecaster.model_.config.context_length
+    if not job.forecaster.history_:  # the pretrained model reads all rows
+        shown = 4 * max(job.held_out.season_length, outcome.horizon)
+    shown = max(shown, 2 * outcome.horizon)
+    names = outcome.series[:most]
+    history = series_in_columns(job.history, roles, outcome.variates, names)
+    figure = plot_forecast(
+        history,
+        series_in_columns(outcome.point, roles, outcome.variates, names),
+        outcome.band_in_columns(names),
+        series_in_columns(job.backcast, roles, outcome.variates, names),
+        shown,
+        most,
+    )
+    if len(outcome.series) > most:
+        figure.suptitle(f"{len(outcome.series) - most} more series are not shown", fontsize=9)
+    return figure

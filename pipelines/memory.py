@@ -17,6 +17,7 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     check_matplotlib,
     column_list,
+    note,
 )
 
 __all__ = ["echo_idle_memory", "memory"]
@@ -28,7 +29,7 @@ def echo_idle_memory(estimator: Any) -> None:
 
     line = idle_memory(estimator.history_)
     if line is not None and not estimator.progress_bar:
-        typer.echo(f"\n{line} See `titans-ts memory`.")
+        note(f"\n{line} See `titans-ts memory`.")
 
 
 def memory(
@@ -69,9 +70,7 @@ def memory(
         from titans_ts.pipelines.ingest import read_frame
 
         estimator, y = TitansForecaster.load(model), None
-        X: Any = read_frame(
-            data, time_column=time_column, columns=column_list(columns), say=typer.echo
-        )
+        X: Any = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
     else:
         from titans_ts.datasets import read_sequences
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +17,7 @@ __all__ = [
     "ContextLength",
     "Contigs",
     "GroupsColumn",
+    "Json",
     "LabelColumn",
     "Labels",
     "MaxEpochs",
@@ -31,6 +34,9 @@ __all__ = [
     "check_matplotlib",
     "column_list",
     "contig_names",
+    "echo_json",
+    "note",
+    "show_progress",
 ]
 
 ContextLength = Annotated[
@@ -81,6 +87,10 @@ TimeLimit = Annotated[
     typer.Option(help="Seconds of training at most.  [default: no limit]", min=1),
 ]
 
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, for a machine to read.")
+]
+
 SequencePreset = Annotated[
     str,
     typer.Option(
@@ -101,12 +111,29 @@ Threads = Annotated[
     int, typer.Option(help="Processor threads; more than the free cores is much slower.", min=1)
 ]
 Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same result.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Show no progress bar, as when it is no terminal.")
+]
 
 
 def column_list(columns: str | None) -> list[str] | None:
     """Split the comma-separated names of an option."""
     return None if columns is None else [c.strip() for c in columns.split(",")]
+
+
+def echo_json(content: Any) -> None:
+    """Print an object as JSON on one line."""
+    typer.echo(json.dumps(content, default=str, allow_nan=False))
+
+
+def note(line: str) -> None:
+    """Print a line about the work to the standard error, so that the standard output has results only."""
+    typer.echo(line, err=True)
+
+
+def show_progress(quiet: bool) -> bool:
+    """Return whether to show a progress bar: on a terminal, unless --quiet is given."""
+    return not quiet and sys.stderr.isatty()
 
 
 def contig_names(renames: list[str] | None) -> Callable[[str], str] | None:

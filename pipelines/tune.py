@@ -15,6 +15,7 @@ from titans_ts.pipelines.options import (
     Columns,
     ContextLength,
     GroupsColumn,
+    Json,
     LabelColumn,
     Labels,
     MaxEpochs,
@@ -26,6 +27,9 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     check_matplotlib,
     column_list,
+    echo_json,
+    note,
+    show_progress,
 )
 
 if TYPE_CHECKING:
@@ -173,6 +177,7 @@ def tune(
         Path, typer.Option(help="Folder for search.html, trials.csv and best.py.")
     ] = Path("."),
     save: Annotated[Path | None, typer.Option(help="Save the best model to this folder.")] = None,
+    json: Json = False,
     seed: Seed = 0,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -198,7 +203,7 @@ def tune(
         from titans_ts.forecasting import TitansForecaster
         from titans_ts.pipelines.ingest import read_frame
 
-        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=typer.echo)
+        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
         estimator: Any = TitansForecaster(prediction_length, context_length)
         estimator.set_params(preset=preset)
     else:
@@ -233,7 +238,7 @@ def tune(
         warm_start_study=warm_start_study,
         n_jobs=jobs,
         random_state=seed,
-        progress_bar=not quiet,
+        progress_bar=show_progress(quiet),
         **options,
     )
     if worker:
@@ -241,6 +246,21 @@ def tune(
         return
     out.mkdir(parents=True, exist_ok=True)
     job = run_tune(X, y, groups, search)
+    if json:
+        written = write_tune(job, out)
+        if save is not None:
+            search.best_estimator_.save(save)
+            written.append(save)
+        echo_json(
+            {
+                "best_trial": job.best_trial,
+                "score": search.best_score_,
+                "params": search.best_params_,
+                "trials": job.trials["state"].value_counts().to_dict(),
+                "files": [str(path) for path in written],
+            }
+        )
+        return
     states = ", ".join(f"{n} {s.lower()}" for s, n in job.trials["state"].value_counts().items())
     typer.echo(f"\n{len(job.trials)} trials: {states}")
     typer.echo(f"best: trial {job.best_trial}, score {search.best_score_:.4g}")

@@ -56,7 +56,7 @@ def test_commands_of_a_page_exist(path):
     """Targets of `make`, commands of `titans-ts` and their options."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = typer.main.get_command(app).commands
-    for line in "\n".join(blocks(path, "bash")).splitlines():
+    for line in "\n".join(blocks(path, "bash")).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
             assert set(words[1:]) <= targets, line

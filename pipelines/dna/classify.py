@@ -23,6 +23,7 @@ from titans_ts.pipelines.options import (
     Threads,
     TimeLimit,
     contig_names,
+    show_progress,
 )
 
 __all__ = ["classify"]
@@ -170,7 +171,7 @@ def classify(
         "max_epochs": max_epochs,
         "time_limit": time_limit,
         "random_state": seed,
-        "progress_bar": not quiet,
+        "progress_bar": show_progress(quiet),
     }
     classifier = TitansClassifier(**params)
     if tokenizer is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titans_ts.pipelines.options import show_progress
+
 if TYPE_CHECKING:
     from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
@@ -58,7 +60,7 @@ def load_estimator(path: Path, threads: int, quiet: bool) -> SequenceEstimator:
             "model, use `titans-ts surprisal`)"
         )
     estimator: SequenceEstimator = kinds[name].load(path)
-    return estimator.set_params(progress_bar=not quiet)
+    return estimator.set_params(progress_bar=show_progress(quiet))
 
 
 def class_of_name(estimator: Any, label: str | None) -> Any:

@@ -9,7 +9,7 @@ import typer
 
 from titans_ts.config import SequenceConfig
 from titans_ts.pipelines.dna.options import SoftMasked, Window
-from titans_ts.pipelines.options import PadInvalid, Quiet, Seed, Threads
+from titans_ts.pipelines.options import PadInvalid, Quiet, Seed, Threads, show_progress
 
 __all__ = ["pretrain"]
 
@@ -76,7 +76,7 @@ def pretrain(
         "soft_masked": soft_masked,
         "max_epochs": max_epochs,
         "random_state": seed,
-        "progress_bar": not quiet,
+        "progress_bar": show_progress(quiet),
     }
     estimator = TitansClassifier(**params)
     sizes = {"tokenizer": tokenizer, "d_model": d_model, "n_layers": n_layers}

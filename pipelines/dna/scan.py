@@ -15,7 +15,7 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads
+from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
 
 __all__ = ["scan"]
 
@@ -52,7 +52,7 @@ def scan(
         contigs=contigs or None,
         label=class_of_name(estimator, label),
         out=out,
-        progress_bar=not quiet,
+        progress_bar=show_progress(quiet),
     )
     typer.echo(f"{len(frame)} windows of {genome.name}")
     best = frame.nlargest(5, "score")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from titans_ts.pipelines.dna.options import Bin, GenomeFile, Model, Track, load_estimator
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads
+from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
 
 __all__ = ["surprisal", "surprise"]
 
@@ -72,6 +72,6 @@ def surprisal(
         bin=bin,
         contigs=contigs or None,
         out=out,
-        progress_bar=not quiet,
+        progress_bar=show_progress(quiet),
     )
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")

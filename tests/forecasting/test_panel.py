@@ -135,6 +135,10 @@ def test_known_future_covariates_are_used(tmp_path):
     forecast = forecaster.predict(known_covariates=test[["flag", "price"]])  # in any order
     assert list(forecast.columns) == ["y"]
     assert np.abs(forecast["y"] - test["y"]).mean() < 0.5 < np.abs(test["y"]).mean()
+    pd.testing.assert_frame_equal(
+        forecaster.set_history(train).predict(known_covariates=test), forecast
+    )
+    assert forecaster.end_ == train.index[-1]
     # later steps are left out, an array will do, and it is saved
     both = forecaster.predict(train, known_covariates=test)
     pd.testing.assert_frame_equal(both, forecast)
@@ -437,6 +441,13 @@ def test_intervals_of_a_panel(tmp_path):
     assert interval.index.names == ["item_id", "timestamp"]
     low, high = interval["target"]["lower"], interval["target"]["upper"]
     assert (low < high).all()
+    margins = fitted.interval_margins(0.8)
+    assert margins.shape == (3, H, 1)
+    ends = fitted.predict_quantiles()["target"]
+    np.testing.assert_allclose(low, ends[0.1] - margins.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(high, ends[0.9] + margins.ravel(), rtol=1e-6)
+    last = frame.groupby("item_id")["timestamp"].max()
+    assert fitted.end_.to_dict() == last.to_dict()
     width = (high - low).groupby("item_id").mean()
     assert width["item 2"] > 2 * width["item 0"]  # three times the noise
     backtest = fitted.backtest(frame, n_windows=20, stride=1)

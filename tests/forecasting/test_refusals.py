@@ -169,3 +169,15 @@ def test_a_fit_is_in_float32_and_with_gradients_whatever_is_set():
         torch.set_default_dtype(torch.float32)
     with torch.inference_mode():
         np.testing.assert_array_equal(small().fit(WAVE).predict(), expected)
+
+
+def test_the_column_of_the_time_is_named():
+    frame = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=40), "x": np.arange(40.0)})
+    for column in (frame["day"], frame["day"].astype(str)):
+        with pytest.raises(TypeError, match="column 'day' holds times .* give timestamp='day'"):
+            small().fit(frame.assign(day=column))
+    nixtla = frame.rename(columns={"day": "ds", "x": "y"}).assign(unique_id="a")
+    with pytest.raises(ValueError, match="give item_id='unique_id', timestamp='ds' and target='y'"):
+        small().fit(nixtla)
+    with pytest.raises(TypeError, match="or as item_id if it names the series"):
+        small(timestamp="day").fit(frame.assign(shop="north"))

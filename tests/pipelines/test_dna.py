@@ -220,12 +220,12 @@ def test_the_summary_of_a_fit_names_an_idle_memory(capsys):
     for change, line in ((0.004, "The memory is idle: with its write off the outputs"), (0.4, "")):
         fitted = SimpleNamespace(history_=[{"memory_change": change}], progress_bar=False)
         echo_idle_memory(fitted)
-        printed = capsys.readouterr().out.strip()
+        printed = capsys.readouterr().err.strip()
         assert printed.startswith(line)
         assert bool(printed) is bool(line)
         fitted.progress_bar = True  # which has said so
         echo_idle_memory(fitted)
-        assert not capsys.readouterr().out
+        assert not capsys.readouterr().err
 
 
 def test_contigs_that_are_not_there_and_letters_that_are_none(folder, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,9 +67,12 @@ def test_sequences_are_tuned(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
     command = ["tune", str(tmp_path / "train.csv"), "--groups-column", "chrom", *SMALL]
-    command += ["--n-trials", "1", "--out", str(tmp_path), "--objectives", "score,size"]
+    command += ["--n-trials", "1", "--out", str(tmp_path), "--objectives", "score,size", "--json"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
+    content = json.loads(result.output.splitlines()[-1])
+    assert content["trials"] == {"COMPLETE": 1}
+    assert Path(content["files"][0]) == tmp_path / "trials.csv"
     assert "estimator = TitansClassifier(" in (tmp_path / "best.py").read_text()
     assert "Pareto front" in (tmp_path / "search.html").read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -110,10 +111,24 @@ def numeric_column(column: pd.Series) -> Array:
     known = column.dropna()
     if column.dtype == object and len(known) and all(isinstance(v, Decimal) for v in known):
         return column.map(lambda v: np.nan if pd.isna(v) else float(v)).to_numpy(np.float64)
+    name = column.name
+    if _holds_times(column):
+        raise TypeError(
+            f"column {name!r} holds times (dtype {column.dtype}); give timestamp={name!r}, or set it as "
+            "the index as dates"
+        )
     raise TypeError(
-        f"column {column.name!r} has dtype {column.dtype}; convert it to numbers, "
-        "set it as the index if it holds the time, or drop it"
+        f"column {name!r} has dtype {column.dtype}; convert it to numbers, set it as the index if it "
+        "holds the time, name it in static_covariates or as item_id if it names the series, or drop it"
     )
+
+
+def _holds_times(column: pd.Series) -> bool:
+    """Return whether a column has times, or text that begins with a date in ISO 8601."""
+    if column.dtype.kind == "M":
+        return True
+    first = column.dropna().head(1)
+    return bool(len(first) and re.match(r"\d{4}-\d{2}(-\d{2})?\b", str(first.iloc[0])))
 
 
 def check_finite(values: Array, columns: tuple[Any, ...] | None, what: str) -> None:

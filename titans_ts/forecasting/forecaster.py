@@ -196,6 +196,9 @@ class TitansForecaster(ForecasterEvaluation):
         C, number of variates.
     feature_names_in_ : ndarray
         Their names, if a frame was fitted.
+    end_ : time, int, Series or None
+        Last time of the series that forecasts follow; of a long frame, a Series of items. None for an
+        array.
 
     Notes
     -----
@@ -478,6 +481,31 @@ class TitansForecaster(ForecasterEvaluation):
         ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
+    def interval_margins(self, coverage: float = 0.9) -> Array:
+        """Return what :meth:`predict_interval` adds to both ends between the outermost quantiles.
+
+        Parameters
+        ----------
+        coverage : float
+            Between 0 and 1 (default 0.9).
+
+        Returns
+        -------
+        ndarray
+            `[I, H, C]` for the I items that forecasts follow (one for a single series), in the units of
+            the data. A negative margin narrows the interval.
+
+        Raises
+        ------
+        ValueError
+            If the model has fewer than two quantiles, or was never calibrated.
+        """
+        check_is_fitted(self, "model_")
+        check_interval(self.model_.config.quantile_levels)
+        _, spread = self.predictor.scales.of(self._tail)
+        margins: Array = self._calibrated(self._tail).margin(coverage) * spread[:, None]
+        return margins
+
     def sample(
         self,
         X: WindowsLike = None,
@@ -630,7 +658,8 @@ class TitansForecaster(ForecasterEvaluation):
         X : array, Series or DataFrame
             As for :meth:`predict`, at least `context_length` rows.
         """
-        panel, _ = self._read(X)
+        self._ready(X)
+        panel = self.predictor.read_history(X, self._tail)
         if panel.kind == "windows":
             raise ValueError("X is a batch of windows; give one series")
         self._tail.check_kind(panel)
@@ -690,6 +719,18 @@ class TitansForecaster(ForecasterEvaluation):
     def freq_(self) -> Any:
         """Frequency of the fitted rows (an offset, or a whole number); None for an array."""
         return self._tail.freq
+
+    @property
+    def end_(self) -> Any:
+        """Last time of the series that forecasts follow; of a long frame, a Series of items.
+
+        It is None for an array, which has no times.
+        """
+        tail = self._tail
+        if tail.index is None:
+            return None
+        last = tail.index[tail.starts[1:] - 1]
+        return last[0] if tail.items is None else pd.Series(last, tail.items)
 
     def _read(
         self, X: Any, known_covariates: SeriesLike | None = None

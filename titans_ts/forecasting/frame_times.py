@@ -49,6 +49,11 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
                 f"X has the column {roles.item_id!r}, but no column {roles.timestamp!r}; "
                 "name the time's by timestamp="
             )
+        if {"unique_id", "ds"} <= set(frame.columns) - {roles.item_id, roles.timestamp}:
+            raise ValueError(
+                "X has the columns 'unique_id' and 'ds'; give item_id='unique_id', timestamp='ds' and "
+                "target='y'"
+            )
         return with_plain_index(frame), False
     check_no_repeated(frame)
     time = as_times(frame[roles.timestamp], f"column {roles.timestamp!r}")

@@ -64,7 +64,15 @@ def _infer(index: pd.DatetimeIndex) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas 3 announces that a later one returns an offset
         freq = pd.infer_freq(index)
-    return freq if freq is None or isinstance(freq, str) else freq.freqstr
+    name = freq if freq is None or isinstance(freq, str) else freq.freqstr
+    if name is not None and name.lower() == "bh" and not _in_business_hours(index):
+        return "h"  # pandas takes any gap of 17 hours for a night
+    return name
+
+
+def _in_business_hours(index: pd.DatetimeIndex) -> bool:
+    """Return whether all times lie between 9:00 and 17:00 from Monday to Friday."""
+    return bool(((index.dayofweek < 5) & (index.hour >= 9) & (index.hour < 17)).all())
 
 
 def usual_season(freq: str | pd.offsets.BaseOffset | None) -> int:

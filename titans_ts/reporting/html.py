@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from titans_ts.pipelines.forecast import ForecastJob
+    from titans_ts.pipelines.heldout import HeldOut
     from titans_ts.pipelines.tune import TuneJob
 
 __all__ = ["forecast_report", "search_report"]
@@ -38,14 +38,19 @@ small {{ color: #6b6d80 }} pre {{ background: #f4f4f8; padding: .8rem 1rem; over
 """
 
 _FORECAST = """<h2>Error on the held-out tail</h2>
-<p>Mean absolute error of {n_windows} forecasts of {horizon} steps, from every row of the last
-{n_test} rows, which were not used for training. Seasonal naive repeats the last {season} steps.</p>
-<div class="scroll">{errors}</div>
+<p>Mean absolute error of {n_windows} forecasts (the median) of {horizon} steps in the last {n_test}
+rows, which were not used for training; {n_independent} of them do not overlap. Seasonal naive repeats
+the last {season} steps. The change is against the best simple forecast of each series, chosen on the
+same rows. The MASE is the error in mean seasonal differences of the rows before, and the last column is
+the share of values in the {level:.0%} interval.</p>
+<div class="scroll">{errors}</div>{more}
 <h2>Forecast</h2>
 <div class="scroll">{forecast}</div>
 <h2>Model</h2>
 <div class="scroll">{model}</div>
 """
+_SHOWN = 200
+"""Number of rows of a table on a page."""
 
 _SEARCH = """<h2>Best parameters</h2>
 <pre>{snippet}</pre>
@@ -65,9 +70,11 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
     picture : bytes
         A PNG file of the figure of :func:`titans_ts.reporting.plots.plot_forecast`.
     """
-    history, horizon = job.history, len(job.forecast)
-    errors = job.errors.assign(change=job.errors["titans"] / job.errors["seasonal naive"] - 1)
-    formats = {"titans": "{:.4g}".format, "seasonal naive": "{:.4g}".format}
+    held_out = job.held_out
+    formats: dict[str, Any] = {"change": "{:+.1%}".format, "interval": "{:.0%}".format}
+    names = {"best simple": "best simple forecast"}
+    errors = held_out.errors.reset_index().rename(columns=names)
+    left_out = len(errors) - _SHOWN
     model = job.forecaster
     settings = {"model": "pretrained, not fitted"}
     if model.history_:
@@ -84,21 +91,27 @@ def forecast_report(job: ForecastJob, picture: bytes) -> str:
         if "memory_change" in last:
             change = f"{last['memory_change']:.1%}"
             settings["change of the outputs without the memory's writing"] = change
+    table = job.outcome.table()
     body = _FORECAST.format(
-        n_windows=f"{job.n_windows:,}",
-        horizon=horizon,
-        n_test=job.n_windows + horizon - 1,
-        season=job.season_length,
-        errors=_html(errors, formats | {"change": "{:+.1%}".format}),
-        forecast=_html(job.forecast.reset_index(), index=False),
+        n_windows=f"{held_out.n_windows:,}",
+        n_independent=f"{held_out.n_independent:,}",
+        horizon=held_out.horizon,
+        n_test=held_out.n_rows,
+        season=held_out.season_length,
+        level=held_out.level,
+        errors=_html(errors.head(_SHOWN), formats, index=False, na_rep="-"),
+        more=f"<p>{left_out:,} more series are in errors.csv.</p>" if left_out > 0 else "",
+        forecast=_html(table.head(_SHOWN), index=False)
+        + (
+            f"<p>{len(table) - _SHOWN:,} more rows are in forecast.csv.</p>" * (len(table) > _SHOWN)
+        ),
         model=_html(pd.DataFrame({"": settings}), header=False),
     )
-    rows = f"{len(history):,} rows, {history.index[0]} to {history.index[-1]}"
     return _page(
-        f"Forecast of {horizon} steps",
-        f"{history.shape[1]} variates, {rows}",
-        _verdict(job.improvement),
-        "History, forecast and interval of every variate",
+        f"Forecast of {held_out.horizon} steps",
+        job.summary,
+        _verdict(job.held_out),
+        "History, forecast and interval of every series",
         picture,
         body,
     )
@@ -147,14 +160,15 @@ def _page(title: str, subtitle: str, verdict: str, caption: str, picture: bytes,
     )
 
 
-def _verdict(improvement: float) -> str:
-    if math.isnan(improvement):
-        return "The seasonal-naive forecast makes no error here; there is nothing to improve on."
-    better = improvement > 0
-    return (
-        f'On average <b class="{"good" if better else "bad"}">{abs(improvement):.1%} '
-        f"{'lower' if better else 'higher'}</b> error than the seasonal-naive forecast."
-    )
+def _verdict(held_out: HeldOut) -> str:
+    sentences = []
+    for line in held_out.sentences():
+        sentence = escape(f"{line[0].upper()}{line[1:]}.")
+        if line.startswith("on average"):
+            kind = "good" if " lower than " in line else "bad"
+            sentence = f'<b class="{kind}">{sentence}</b>'
+        sentences.append(sentence)
+    return " ".join(sentences)
 
 
 def _html(frame: pd.DataFrame, formats: dict[str, Any] | None = None, **options: Any) -> str:

@@ -1,0 +1,3 @@
+"""Commands for time series."""
+
+__all__: list[str] = []
