@@ -135,6 +135,7 @@ def _read_table(path: Path, **types: type) -> pd.DataFrame:
             na_values=[""],
             dtype=types,
             low_memory=False,  # one type for a whole column, not one per block
+            float_precision="round_trip",  # pandas' default drops digits of small numbers
         )
 
 

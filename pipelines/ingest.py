@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import warnings
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from titans_ts.datasets._files import open_binary
 from titans_ts.forecasting.dates import CLOCK, read_dates
 from titans_ts.forecasting.frequency import guess_frequency
 from titans_ts.forecasting.time_ranges import time_range
@@ -48,10 +48,10 @@ def read_frame(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file; give the path of a CSV or Parquet file")
     frame = _read(path, say)
     if frame.empty:
-        raise ValueError(f"{path}: it has no rows")
+        raise ValueError(f"{path}: it has no rows; give a file with a header and rows")
     if not isinstance(frame.index, pd.DatetimeIndex):
         frame = _set_time(frame, time_column, say)
     frame = _choose(frame, columns, say)
@@ -62,8 +62,7 @@ def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
         return frame if isinstance(frame.index, pd.DatetimeIndex) else frame.reset_index(drop=True)
-    content = (gzip.open if path.suffix == ".gz" else open)(path, "rb")
-    with content as file:
+    with open_binary(path) as file:
         head = file.read(65_536)
     encoding = "utf-8-sig"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -73,15 +72,25 @@ def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
         say("the file is not UTF-8: read as Latin-1")
     try:
         separator = _separator(head.decode(encoding, "ignore").splitlines()[:50], path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_binary(path) as file:
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a separator ends each line
-            frame = pd.read_csv(path, sep=separator, encoding=encoding, index_col=False)
+            frame = pd.read_csv(
+                file,
+                sep=separator,
+                encoding=encoding,
+                index_col=False,
+                float_precision="round_trip",  # pandas' default drops digits of small numbers
+            )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).strip().replace("\n", " ")
-        raise ValueError(f"{path}: it cannot be read as a table ({reason})") from error
+        raise ValueError(
+            f"{path}: it cannot be read as a table ({reason}); save it as a "
+            "CSV file in UTF-8"
+        ) from error
     first = frame.columns[0]
     if str(first).startswith("Unnamed") and (frame[first] == np.arange(len(frame))).all():
         frame = frame.drop(columns=first)  # row numbers, as pandas writes them
+    frame = frame.apply(_large_numbers)
     return frame if separator == "," else frame.apply(_decimal_commas)
 
 
@@ -114,6 +123,22 @@ def _separator(lines: list[str], path: Path) -> str:
     return best
 
 
+def _large_numbers(column: pd.Series) -> pd.Series:
+    """Convert numbers from 2**64 on, which pandas reads as text; return any other column unchanged."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype("string").str.strip()
+    number = text.str.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?").fillna(True)
+    if not number.all() or not (text.str.len() > 18).any():
+        return column
+    return _floats(text)
+
+
+def _floats(text: pd.Series) -> pd.Series:
+    """Convert numbers as text to floats, in all their digits, which pandas.to_numeric does not read."""
+    return pd.Series(text.to_numpy(object, na_value="nan").astype(float), text.index)
+
+
 def _decimal_commas(column: pd.Series) -> pd.Series:
     """Convert text such as 1.234,5 to numbers; return any other column unchanged."""
     if pd.api.types.is_numeric_dtype(column):
@@ -123,14 +148,16 @@ def _decimal_commas(column: pd.Series) -> pd.Series:
     if not number.all() or not text.str.contains(",").any():
         return column
     plain = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-    return pd.to_numeric(plain).astype(float)
+    return _floats(plain)
 
 
 def _set_time(
     frame: pd.DataFrame, time_column: str | None, say: Callable[[str], None]
 ) -> pd.DataFrame:
     if time_column is not None and time_column not in frame:
-        raise ValueError(f"there is no column {time_column!r}; the file has {list(frame.columns)}")
+        raise ValueError(
+            f"there is no column {time_column!r}; choose one of {list(frame.columns)}"
+        )
     date_columns: dict[Hashable, pd.Series] = {}
     for name in [time_column] if time_column is not None else list(frame.columns):
         dates = read_dates(frame[name], say)
@@ -139,7 +166,10 @@ def _set_time(
     if not date_columns:
         if time_column is not None:
             first = frame[time_column].tolist()[0]
-            raise ValueError(f"column {time_column!r} holds {first!r} in row 0, which is no date")
+            raise ValueError(
+                f"column {time_column!r} holds {first!r} in row 0, which is no date; write "
+                "dates as YYYY-MM-DD"
+            )
         say("no column of dates found: the rows are taken as equally spaced, in order")
         return frame
     # the first column with the finest resolution
@@ -148,7 +178,8 @@ def _set_time(
     if stamps.isna().any():
         row = int(stamps.isna().argmax())
         raise ValueError(
-            f"column {name!r} holds {frame[name].tolist()[row]!r} in row {row}, which is no date"
+            f"column {name!r} holds {frame[name].tolist()[row]!r} in row {row}, which is no date; "
+            "write a date as in the other rows, or remove the row"
         )
     frame = frame.drop(columns=list(date_columns))
     clock = next((c for c in frame if _is_clock(frame[c])), None)
@@ -178,10 +209,10 @@ def _choose(
     if columns is not None:
         unknown = [c for c in columns if c not in frame]
         if unknown:
-            raise ValueError(f"there is no column {unknown[0]!r}; the file has {list(frame)}")
+            raise ValueError(f"there is no column {unknown[0]!r}; choose from {list(frame)}")
         for name in columns:
             if frame[name].isna().all():
-                raise ValueError(f"column {name!r} has no value; there is nothing to forecast")
+                raise ValueError(f"column {name!r} has no value; choose a column that has some")
         return frame[columns]
     numeric = frame.select_dtypes("number")
     left_out = [str(c) for c in frame.columns if c not in numeric and not frame[c].isna().all()]
@@ -193,7 +224,9 @@ def _choose(
     numeric = numeric.drop(columns=empty, errors="ignore")
     if numeric.shape[1] == 0:
         hint = "".join(_thousands(frame[c]) for c in frame.columns)
-        raise ValueError(f"no column of numbers to forecast; the file has {list(frame)}{hint}")
+        raise ValueError(
+            f"no column of numbers to forecast; the file has {list(frame)}{hint}; give at least one"
+        )
     timed = isinstance(frame.index, pd.DatetimeIndex)
     numbers = [c for c in numeric if not timed and _counts_rows(numeric[c])]
     if numbers and len(numbers) < numeric.shape[1]:

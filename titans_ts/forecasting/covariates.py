@@ -138,6 +138,11 @@ def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
             f"{roles.timed} is {getattr(roles, roles.timed)!r}, but X has no times; give a frame with a "
             "DatetimeIndex"
         )
+    if roles.season_length and panel.freq is None:
+        raise ValueError(
+            f"season_length is {roles.season_length}, but X has {len(index)} row, which has no frequency; "
+            "give more rows"
+        )
     parts = [np.empty((len(index), 0))]
     if roles.calendar:
         parts.append(

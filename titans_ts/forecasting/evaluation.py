@@ -20,6 +20,7 @@ from titans_ts.estimator import plain
 from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.blend import ZERO_SHOT
+from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
 from titans_ts.forecasting.frequency import usual_season
@@ -245,7 +246,7 @@ class ForecasterEvaluation(ForecasterParameters):
 
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
-        if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
+        if not is_windows(X):
             alone = copy(self)
             alone._errors = None  # it would repair what the model's own memory lacks
             errors = alone.backtest(X, progress_bar=False).metrics().loc["titans"]

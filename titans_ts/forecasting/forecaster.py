@@ -25,6 +25,7 @@ from titans_ts.forecasting.calibration import (
     calibrated,
     n_scores,
 )
+from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
@@ -297,7 +298,7 @@ class TitansForecaster(ForecasterEvaluation):
                 "adapt is True, but forecasts without a fit do not learn; fit with "
                 "preset='zero-shot', or set adapt=False"
             )
-        windows = not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3
+        windows = is_windows(X)
         if windows and len(X) == 0:
             raise ValueError("X is a batch of 0 windows; give at least one")
         panel = read_panel(X[0] if windows else X, self.roles, min_rows=1)
@@ -524,7 +525,7 @@ class TitansForecaster(ForecasterEvaluation):
         cuts = cutoffs(panel, L, H, 1, n_scores(config))
         calibration = calibrate(self.predictor, panel, cuts)
         if calibration is None:
-            raise ValueError("X has no observed value to calibrate with")
+            raise ValueError("X has no observed value to calibrate with; give rows with values")
         self._calibration = calibration
         return self
 
@@ -579,6 +580,8 @@ class TitansForecaster(ForecasterEvaluation):
         if panel.kind == "windows":
             raise ValueError("X is a batch of windows; give one series")
         self._tail.check_kind(panel)
+        # rows that cannot be scaled are refused here, not in every forecast after them
+        self.predictor.scaled(panel.tail(self.model_.config.context_length))
         if self._errors is not None:
             errors = begin(self._errors, panel, len(panel.values) - 1)
             read_rows(errors, self.predictor, panel, len(panel.values) - 1)

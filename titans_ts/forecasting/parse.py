@@ -80,14 +80,13 @@ def read_panel(
         panel = _read_array(X, roles, like)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
     check_finite(panel.values, columns, "X")
-    panel = with_times(replace(panel, roles=roles))
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
             f"(n_samples = {len(panel.values)}; give more history, or shorten prediction_length or "
             "context_length)"
         )
-    return panel
+    return with_times(replace(panel, roles=roles))
 
 
 def read_windows(
@@ -105,7 +104,7 @@ def read_windows(
     values = numeric_array(X)
     if values.ndim != 3 or values.shape[1:] != (context_length, n_columns) or len(values) == 0:
         raise ValueError(
-            f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_columns}]"
+            f"X has shape {values.shape}; give windows [N, {context_length}, {n_columns}], or one series"
         )
     rows = values.reshape(-1, n_columns)
     check_finite(rows, None, "X")
@@ -115,6 +114,8 @@ def read_windows(
 
 def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> Panel:
     """A single series with its index and frequency, that of `like` if it is too short to tell."""
+    if len(index) == 0:
+        raise ValueError("X has 0 rows; give at least one")
     if not roles.irregular:
         index, freq = regular(index, None if like is None or like.items is not None else like.freq)
         return replace(panel, index=_local(index, like), freq=freq)
@@ -236,6 +237,8 @@ def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tu
         if name in named[:i]:
             raise ValueError(f"column {name!r} is named more than once; give it one role")
     check_columns(frame, list(others), "X")
+    if roles.target == ():
+        raise ValueError("target is (); give at least one column, or None for all")
     if roles.target is not None:
         check_columns(frame, list(roles.target), "X")
         return roles.target
@@ -262,7 +265,7 @@ def _no_static(roles: Roles) -> None:
     if roles.static_covariates:
         raise ValueError(
             f"static_covariates is {list(roles.static_covariates)!r}; only a long frame has static "
-            "columns"
+            "columns: give one, or no static_covariates"
         )
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import trange
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.blend import Blend, histories
-from titans_ts.forecasting.columns import check_counts
+from titans_ts.forecasting.columns import check_counts, is_windows
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
@@ -77,7 +77,7 @@ class PanelPredictor:
         config = self.config
         if X is None:
             return tail
-        if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
+        if is_windows(X):
             n_columns = config.n_variates + config.n_past + config.n_known
             L, C = config.context_length, config.n_variates
             windows = read_windows(X, L, C, n_columns, self.roles)
