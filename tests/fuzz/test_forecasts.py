@@ -26,6 +26,7 @@ def check(panel, forecasts):
     assert forecasts.shape[0] == I
     assert forecasts.shape[2] == C
     for i, (first, end) in enumerate(panel.spans):
+        first = max(first, end - 8192)  # earlier rows are not read; a warning names the variate
         seen = np.isfinite(panel.values[first:end, :C]).any(0)
         assert np.isfinite(forecasts[i][:, seen]).all(), "NaN where there are values"
 
@@ -35,7 +36,7 @@ def by_item(panel, result, steps):
     if isinstance(result, pd.DataFrame) and isinstance(result.columns, pd.MultiIndex):
         values = result.to_numpy(float).reshape(len(result), panel.n_targets, -1)
     elif isinstance(result, pd.DataFrame):
-        values = result[list(panel.columns)].to_numpy(float)
+        values = result.iloc[:, -panel.n_targets :].to_numpy(float)  # after items and times
     else:
         values = np.asarray(result, float)
     if panel.kind == "windows":
@@ -144,7 +145,7 @@ def test_a_change_is_followed_by_forecasts_or_changes_nothing(data, change):
         assert (np.asarray(after) == before).all()
         return
     if change == "set_history" or (kind == "zero-shot" and change != "update"):
-        return  # X is the history now
+        return
     C = 1 if kind == "panel" else 2
     numbers = np.asarray(after[["y"]] if kind == "panel" else after, float)
     assert numbers.shape == ((2 * H, 1) if kind == "panel" else (H, C))
@@ -194,6 +195,7 @@ def test_a_history_is_used_or_refused(data, use):
         table = outcome(result.metrics)
         assert isinstance(frame, pd.DataFrame)
         assert isinstance(table, pd.DataFrame)
-        assert frame["titans"].notna().all()
+        if kind != "zero-shot":  # which has no fitted values to fall back on
+            assert frame["titans"].notna().all()
     elif use in METHODS and np.ndim(X) == 2 and not isinstance(X, pd.DataFrame):
         assert np.isfinite(result[:, np.isfinite(np.asarray(X, float)[-L:]).any(0)]).all()

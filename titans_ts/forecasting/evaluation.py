@@ -34,6 +34,7 @@ from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.pretrained import other_model, pretrained_model
+from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.forecasting.watch import Watched, watch
 from titans_ts.nn.memory_use import has_memory
 from titans_ts.nn.series.model import ForecastingModel
@@ -68,6 +69,7 @@ class ForecasterEvaluation(ForecasterParameters):
         """Raise NotFittedError unless X can be read; with `stream`, it continues what was read."""
         check_is_fitted(self, "model_")
 
+    @keeps_series
     def score(self, X: SeriesLike, y: object = None) -> float:
         """Return R^2 of the forecasts of every window of X, averaged over the variates and items.
 
@@ -83,6 +85,7 @@ class ForecasterEvaluation(ForecasterParameters):
         min_rows = config.context_length + config.prediction_length
         return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
 
+    @keeps_series
     def backtest(
         self,
         X: SeriesLike,
@@ -183,6 +186,7 @@ class ForecasterEvaluation(ForecasterParameters):
         point, quantiles, added = read_rows(errors, self.predictor, seen, first, cuts[:, 0])
         return (point + added)[:, None], (quantiles + added[..., None])[:, None]
 
+    @keeps_series
     def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
         """How unexpected every value of a series was to a memory that reads it from the beginning.
 
@@ -278,6 +282,7 @@ class ForecasterEvaluation(ForecasterParameters):
         config = self.model_.config
         return (None if config.tokens == "variate" else "steps"), config.patch_stride
 
+    @keeps_series
     def watch(self, X: SeriesLike) -> Any:
         """Return the :meth:`surprise` of the next rows of a stream, and keep what follows rows need.
 
@@ -323,6 +328,7 @@ class ForecasterEvaluation(ForecasterParameters):
         surprise, self._watched = watch(panel, length, self._watched)
         return panel.format_rows(surprise)
 
+    @keeps_series
     def detect_anomalies(
         self,
         X: SeriesLike,

@@ -36,6 +36,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
@@ -377,6 +378,7 @@ class TitansForecaster(ForecasterEvaluation):
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
         return self
 
+    @keeps_series
     def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
@@ -409,6 +411,7 @@ class TitansForecaster(ForecasterEvaluation):
         point, _ = self.predictor.forecast(panel, known, self._state_before(panel))
         return panel.format_forecast(point + self._correction(panel))
 
+    @keeps_series
     def predict_quantiles(
         self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
     ) -> Any:
@@ -430,6 +433,7 @@ class TitansForecaster(ForecasterEvaluation):
         quantiles += self._correction(panel)[..., None]
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
+    @keeps_series
     def predict_interval(
         self,
         X: WindowsLike = None,
@@ -469,6 +473,7 @@ class TitansForecaster(ForecasterEvaluation):
         ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
+    @keeps_series
     def sample(
         self,
         X: WindowsLike = None,
@@ -509,6 +514,7 @@ class TitansForecaster(ForecasterEvaluation):
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
         return panel.format_samples(drawn + self._correction(panel)[:, None])
 
+    @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
 
@@ -529,6 +535,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._calibration = calibration
         return self
 
+    @keeps_series
     def update(self, X: SeriesLike) -> TitansForecaster:
         """Append the next rows of the series; forecasts continue after them.
 
@@ -568,6 +575,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._remember(panel, self._state, unread=unread)
         return self
 
+    @keeps_series
     def set_history(self, X: SeriesLike) -> TitansForecaster:
         """Replace the series that forecasts follow. The weights do not change.
 

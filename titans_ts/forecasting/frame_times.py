@@ -13,11 +13,13 @@ from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import check_no_repeated
 from titans_ts.forecasting.panel import Roles
-from titans_ts.forecasting.time_ranges import check_span
+from titans_ts.forecasting.time_ranges import check_span, within_unit
 from titans_ts.forecasting.time_values import as_times
 
 __all__ = ["check_no_nameless", "resample", "set_times", "with_plain_index"]
 
+_ORIGIN = "epoch"
+"""Steps are counted from one fixed time, and not from each frame's own beginning."""
 _NUMBERS = ("integer", "floating", "mixed-integer-float")
 """What pandas infers for objects that are numbers."""
 _OF_RESULTS = {
@@ -140,11 +142,11 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     how = {i: "mean" if mean else "first" for i, mean in enumerate(means)}
     static = [i for i, name in enumerate(columns) if name in roles.static_covariates]
     how |= dict.fromkeys(static, "first")
-    # steps are counted from one fixed time, and not from each frame's own beginning
-    if not long:
-        return values.resample(roles.freq, origin="epoch").agg(how).set_axis(columns, axis=1)
-    codes, items = pd.factorize(timed[roles.item_id])
-    resampled, times, rows = _resampled_items(values, codes, roles.freq, how, static)
+    with within_unit(timed.index):
+        if not long:
+            return values.resample(roles.freq, origin=_ORIGIN).agg(how).set_axis(columns, axis=1)
+        codes, items = pd.factorize(timed[roles.item_id])
+        resampled, times, rows = _resampled_items(values, codes, roles.freq, how, static)
     resampled = resampled.set_axis(columns, axis=1)
     resampled.insert(0, roles.timestamp, times)
     resampled[roles.item_id] = items.take(rows)
@@ -163,14 +165,14 @@ def _resampled_items(
     `codes` `[N]` are the items' numbers. Returned are the values, and for each row its time and its
     item's number.
     """
-    step = pd.Grouper(freq=freq, origin="epoch")
+    step = pd.Grouper(freq=freq, origin=_ORIGIN)
     groups = [pd.Series(codes, values.index), step]
     seen = values.groupby(groups, sort=True).agg(how)
     item, place = seen.index.get_level_values(0).to_numpy(), seen.index.get_level_values(1)
     first = np.flatnonzero(np.diff(item, prepend=-1))
     last = np.append(first[1:], len(item)) - 1
     # every step from an item's first to its last: the ranges that pandas' own resampling makes
-    steps = pd.Series(0, values.index).resample(freq, origin="epoch").size().index
+    steps = pd.Series(0, values.index).resample(freq, origin=_ORIGIN).size().index
     start, stop = steps.get_indexer(place[first]), steps.get_indexer(place[last])
     counts = stop - start + 1
     offsets = np.cumsum(counts) - counts

@@ -192,7 +192,10 @@ class PanelPredictor:
         past, mean, spread = self._last_windows(panel)
         point, quantiles = self._forecast_scaled(past, known, self._static(panel), state)
         point, quantiles = point * spread + mean, quantiles * spread[..., None] + mean[..., None]
-        return self._blended(panel, panel.spans[:, 1], point, quantiles)
+        point, quantiles = self._blended(panel, panel.spans[:, 1], point, quantiles)
+        if self.blend is not None and not self.blend.fitted:  # no fit has warned
+            _warn_of_nothing(panel, point)
+        return point, quantiles
 
     def _blended(
         self, panel: Panel, rows: NDArray[np.int64], point: Array, quantiles: Array
@@ -350,3 +353,17 @@ def _warn_of_renamed_items(items: pd.Index | None, fitted: pd.Index | None) -> N
                 stacklevel=5,
             )
             return
+
+
+def _warn_of_nothing(panel: Panel, point: Array) -> None:
+    """Warn of forecasts `[I, H, C]` without a value to start from."""
+    nothing = np.argwhere(np.isnan(point).any(1))
+    if len(nothing):
+        item, column = nothing[0]
+        name = int(column) if panel.columns is None else panel.columns[column]
+        of = "" if panel.items is None else f" of item {panel.items.tolist()[item]!r}"
+        warnings.warn(
+            f"column {name!r}{of} has no value among the latest rows, which the pretrained model reads; "
+            f"its forecasts are NaN (and {len(nothing) - 1} more)",
+            stacklevel=5,
+        )

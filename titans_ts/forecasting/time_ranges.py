@@ -7,13 +7,15 @@ first of the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["check_span", "local_clock", "time_range"]
+__all__ = ["check_span", "local_clock", "time_range", "within_unit"]
 
 _MOST_STEPS = 10_000_000
 """Number of steps that a series may have at any number of rows."""
@@ -59,13 +61,8 @@ def time_range(
     ['2024-09-07 00:00:00-04:00', '2024-09-08 01:00:00-03:00', '2024-09-09 00:00:00-03:00']
     """
     options: dict[str, Any] = {"periods": periods, "freq": freq, "unit": start.unit, "name": name}
-    try:
+    with within_unit(pd.DatetimeIndex([start])):
         return _time_range(start, end, start.tz if zone is None else zone, options)
-    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
-        raise ValueError(
-            f"the times from {start} on reach beyond the times of unit {start.unit!r} ({error}); give "
-            "a shorter series, or times of unit 's' (X.index.as_unit('s'))"
-        ) from error
 
 
 def _time_range(
@@ -94,6 +91,18 @@ def check_span(times: pd.DatetimeIndex, freq: Any) -> None:
             f"X has {len(times)} rows from {first} to {last}, which are {steps:.0f} steps of frequency "
             f"{offset.freqstr!r}; give a longer step as freq, or drop rows that are far from the others"
         )
+
+
+@contextmanager
+def within_unit(times: pd.DatetimeIndex) -> Iterator[None]:
+    """Raise a ValueError that names the unit if times that follow from these are beyond it."""
+    try:
+        yield
+    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
+        raise ValueError(
+            f"steps from {times.min()} on reach beyond the times of unit {times.unit!r} ({error}); give "
+            "a shorter series, or times of unit 's' (X.index.as_unit('s'))"
+        ) from error
 
 
 def local_clock(index: pd.DatetimeIndex, row: int, freq: Any) -> tuple[pd.Timestamp, Any]:

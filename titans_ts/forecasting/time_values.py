@@ -96,7 +96,7 @@ def _converted(values: pd.Series, what: str) -> pd.Series:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of several zones, refused below
             times = pd.to_datetime(values.astype(object))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of mixed types
         raise ValueError(
             f"{what} holds no times ({str(error).splitlines()[0]}); convert it by pd.to_datetime"
         ) from error
