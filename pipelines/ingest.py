@@ -84,8 +84,7 @@ def _read(path: Path, say: Callable[[str], None]) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).strip().replace("\n", " ")
         raise ValueError(
-            f"{path}: it cannot be read as a table ({reason}); save it as a "
-            "CSV file in UTF-8"
+            f"{path}: it cannot be read as a table ({reason}); save it as a CSV file in UTF-8"
         ) from error
     first = frame.columns[0]
     if str(first).startswith("Unnamed") and (frame[first] == np.arange(len(frame))).all():
@@ -156,7 +155,7 @@ def _set_time(
 ) -> pd.DataFrame:
     if time_column is not None and time_column not in frame:
         raise ValueError(
-            f"there is no column {time_column!r}; choose one of {list(frame.columns)}"
+            f"there is no column {time_column!r}; the file has {list(frame.columns)}: choose one"
         )
     date_columns: dict[Hashable, pd.Series] = {}
     for name in [time_column] if time_column is not None else list(frame.columns):
@@ -209,7 +208,9 @@ def _choose(
     if columns is not None:
         unknown = [c for c in columns if c not in frame]
         if unknown:
-            raise ValueError(f"there is no column {unknown[0]!r}; choose from {list(frame)}")
+            raise ValueError(
+                f"there is no column {unknown[0]!r}; the file has {list(frame)}: choose some"
+            )
         for name in columns:
             if frame[name].isna().all():
                 raise ValueError(f"column {name!r} has no value; choose a column that has some")

@@ -30,7 +30,7 @@ SECONDS = 60
 REMEDY = re.compile(
     r"\b(give|choose|use|set|drop|remove|rename|replace|save|write|delete|convert|reindex|resample|sort"
     r"|make|reshape|flatten|download|compress|check|upgrade|shorten|fit|localize|bring|raise|install"
-    r"|must|needs?|needed|required|lies?|name it|counts?|separate|add|read|comes|call|pass|known)\b",
+    r"|must|needs?|needed|required|lies?|name it|load|leave|counts?|separate|add|read|comes|call|pass|known)\b",
     re.IGNORECASE,
 )
 REFUSED = object()

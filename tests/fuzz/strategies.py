@@ -26,7 +26,23 @@ __all__ = [
 ]
 
 FREQUENCIES = [
-    *("D", "h", "15min", "min", "s", "W", "W-WED", "MS", "ME", "QS", "QE-NOV", "YS", "YE", "B", "2D"),
+    *(
+        "D",
+        "h",
+        "15min",
+        "min",
+        "s",
+        "W",
+        "W-WED",
+        "MS",
+        "ME",
+        "QS",
+        "QE-NOV",
+        "YS",
+        "YE",
+        "B",
+        "2D",
+    ),
     *("BMS", "BME", "2h", "7D", "SMS", "3MS", "ms", "W-SUN", "2W"),
 ]
 ZONES = [None, "UTC", "Europe/Berlin", "America/Santiago", "Asia/Kolkata"]
@@ -82,7 +98,9 @@ def arrays(draw: Any, columns: int | None = None) -> Any:
     elif shape == "matrix":
         X = np.stack([draw(values(n)) for _ in range(C)], 1)
     elif shape == "windows":
-        X = np.stack([draw(values(4 * C * 4)).reshape(4, 4, C) for _ in range(draw(st.integers(1, 2)))])
+        X = np.stack(
+            [draw(values(4 * C * 4)).reshape(4, 4, C) for _ in range(draw(st.integers(1, 2)))]
+        )
         X = X.reshape(-1, draw(st.sampled_from([4, 16])), C)
     else:
         X = draw(
@@ -90,14 +108,32 @@ def arrays(draw: Any, columns: int | None = None) -> Any:
                 [
                     *(np.zeros(()), np.zeros((3, 0)), np.zeros((2, 2, 2, 2)), np.zeros((0, 2)), []),
                     *([[1.0], [2.0, 3.0]], "abc", b"abc", None, 5, 2.5, {"a": [1.0]}, [None, 1.0]),
-                    *(np.array(["1", "2"]), np.array([1j, 2.0]), np.array(["x", 1.0], dtype=object)),
-                    *([pd.Timestamp("2024-01-01")] * 3, np.array(["2024-01-01"], "M8[D]"), object()),
-                    *({1, 2}, iter([1.0, 2.0]), [[]], True, range(20), [True, False] * 12, [10**400]),
+                    *(
+                        np.array(["1", "2"]),
+                        np.array([1j, 2.0]),
+                        np.array(["x", 1.0], dtype=object),
+                    ),
+                    *(
+                        [pd.Timestamp("2024-01-01")] * 3,
+                        np.array(["2024-01-01"], "M8[D]"),
+                        object(),
+                    ),
+                    *(
+                        {1, 2},
+                        iter([1.0, 2.0]),
+                        [[]],
+                        True,
+                        range(20),
+                        [True, False] * 12,
+                        [10**400],
+                    ),
                 ]
             )
         )
     if isinstance(X, np.ndarray) and X.dtype == float:
-        kind = draw(st.sampled_from(["float64", "float64", "float32", "float16", "int", "O", "list", "F"]))
+        kind = draw(
+            st.sampled_from(["float64", "float64", "float32", "float16", "int", "O", "list", "F"])
+        )
         if kind == "list":
             return X.tolist()
         if kind == "F":
@@ -112,7 +148,15 @@ def arrays(draw: Any, columns: int | None = None) -> Any:
 @st.composite
 def times(draw: Any, n: int) -> pd.Index:
     """Return an index of n rows: regular times, periods, whole numbers, or something broken."""
-    kinds = [*["times"] * 10, *["numbers"] * 3, *["text"] * 3, "periods", "periods", "dates", "other"]
+    kinds = [
+        *["times"] * 10,
+        *["numbers"] * 3,
+        *["text"] * 3,
+        "periods",
+        "periods",
+        "dates",
+        "other",
+    ]
     kind = draw(st.sampled_from(kinds))
     freq, start = draw(st.sampled_from(FREQUENCIES)), draw(st.sampled_from(STARTS))
     if kind == "numbers":
@@ -122,7 +166,9 @@ def times(draw: Any, n: int) -> pd.Index:
         with np.errstate(invalid="ignore"):
             index = pd.Index(index.to_numpy().astype(draw(st.sampled_from(kinds))))
     elif kind == "periods":
-        index = pd.period_range("2020-01", periods=n, freq=draw(st.sampled_from(["M", "D", "h", "Q"])))
+        index = pd.period_range(
+            "2020-01", periods=n, freq=draw(st.sampled_from(["M", "D", "h", "Q"]))
+        )
     elif kind == "other":
         index = draw(
             st.sampled_from(
@@ -143,8 +189,12 @@ def times(draw: Any, n: int) -> pd.Index:
             index = pd.date_range("2024-01-01", periods=n)
         index = index.as_unit(draw(st.sampled_from(["ns", "us", "s"])))
         if kind == "text":
-            form = draw(st.sampled_from([None, "%d/%m/%Y", "%m/%d/%Y %H:%M", "%Y%m%d", "%Y-%m", "%y.%m.%d"]))
-            index = pd.Index([str(t) if form is None else t.strftime(form) for t in index], dtype=object)
+            form = draw(
+                st.sampled_from([None, "%d/%m/%Y", "%m/%d/%Y %H:%M", "%Y%m%d", "%Y-%m", "%y.%m.%d"])
+            )
+            index = pd.Index(
+                [str(t) if form is None else t.strftime(form) for t in index], dtype=object
+            )
         elif kind == "dates":
             index = pd.Index([t.date() for t in index], dtype=object)
     places = list(range(n))
@@ -219,7 +269,9 @@ def long_frames(draw: Any) -> pd.DataFrame:
     items = draw(st.lists(names, min_size=0, max_size=3, unique_by=str))
     same = draw(st.integers(1, 40)), draw(st.booleans())
     shared = draw(times(same[0]))
-    labels = draw(st.lists(st.sampled_from(["y", "z", 0, "value"]), min_size=1, max_size=2, unique=True))
+    labels = draw(
+        st.lists(st.sampled_from(["y", "z", 0, "value"]), min_size=1, max_size=2, unique=True)
+    )
     for item in items:
         n = same[0] if same[1] else draw(st.integers(0, 40))
         index = shared if same[1] else draw(times(n))
@@ -243,8 +295,12 @@ def long_frames(draw: Any) -> pd.DataFrame:
 
 
 CELLS = st.one_of(
-    st.sampled_from(["", "NA", "?", "-", "1", "2.5", "-3", "1e5", "1,5", "1.234,5", '"1,234"', "inf"]),
-    st.sampled_from(["2024-01-01", "01/02/2024", "12:30", "nan", "1e400", "9" * 25, "x", '"', "'", "\x00"]),
+    st.sampled_from(
+        ["", "NA", "?", "-", "1", "2.5", "-3", "1e5", "1,5", "1.234,5", '"1,234"', "inf"]
+    ),
+    st.sampled_from(
+        ["2024-01-01", "01/02/2024", "12:30", "nan", "1e400", "9" * 25, "x", '"', "'", "\x00"]
+    ),
     st.text(max_size=6),
 )
 DATES = [
@@ -272,7 +328,9 @@ def plain_tables(draw: Any) -> tuple[bytes, pd.DataFrame]:
     for stamp, row in zip(stamps, frame.to_numpy(), strict=True):
         # large and small numbers without an exponent, which no decimal comma goes with
         texts = ["" if np.isnan(v) else np.format_float_positional(v, trim="0") for v in row]
-        rows.append(separator.join([stamp.strftime(form), *(t.replace(".", decimal) for t in texts)]))
+        rows.append(
+            separator.join([stamp.strftime(form), *(t.replace(".", decimal) for t in texts)])
+        )
     order = draw(st.permutations(range(1, n + 1))) if draw(st.booleans()) else range(1, n + 1)
     text = "\n".join([rows[0], *(rows[i] for i in order)]) + draw(st.sampled_from(["", "\n"]))
     content = text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "ascii"])))
@@ -300,7 +358,9 @@ def tables(draw: Any) -> bytes:
         texts = ["" if np.isnan(v) else f"{v:.6g}" for v in column]
         for row, text in zip(rows, texts, strict=True):
             row.append(text.replace(".", ",") if separator == ";" else text)
-    faults = draw(st.lists(st.sampled_from(["name", "cell", "order", "row", "gaps", "head"]), max_size=2))
+    faults = draw(
+        st.lists(st.sampled_from(["name", "cell", "order", "row", "gaps", "head"]), max_size=2)
+    )
     if "name" in faults:
         header[draw(st.integers(0, C))] = draw(CELLS)
     if "cell" in faults and rows:
@@ -326,7 +386,9 @@ def tables(draw: Any) -> bytes:
 def damaged(draw: Any, content: bytes) -> bytes:
     """Return bytes of which some are changed, cut off, repeated or added."""
     data = bytearray(content)
-    how = draw(st.sampled_from(["flip", "cut", "insert", "repeat", "gzip", "cut gzip", "empty", "zeros"]))
+    how = draw(
+        st.sampled_from(["flip", "cut", "insert", "repeat", "gzip", "cut gzip", "empty", "zeros"])
+    )
     place = draw(st.integers(0, len(data)))
     if how == "flip" and data:
         for _ in range(draw(st.integers(1, 3))):
@@ -351,7 +413,9 @@ def damaged(draw: Any, content: bytes) -> bytes:
 @st.composite
 def dna(draw: Any, longest: int = 60, odd: bool = True) -> str:
     """Return a sequence, mostly of the four letters."""
-    letters = draw(st.sampled_from(["ACGT", "ACGT", "acgtACGT", "ACGTN", "ACGTRYSWKMBDHVN-", "N", "ACGU"]))
+    letters = draw(
+        st.sampled_from(["ACGT", "ACGT", "acgtACGT", "ACGTN", "ACGTRYSWKMBDHVN-", "N", "ACGU"])
+    )
     if odd and draw(st.integers(0, 9)) == 0:
         letters += draw(st.sampled_from(["*", " ", "é", "E", "1", "\n", "\x00", "🧬"]))
     return draw(st.text(alphabet=letters, max_size=longest))

@@ -57,8 +57,10 @@ def test_a_panel_is_regular(X, roles):
         if panel.index is not None:
             assert (panel.index[first + 1 : end] > panel.index[first : end - 1]).all()
     if roles.freq is None and panel.kind in ("array", "vector", "series"):
-        assert np.isfinite(targets).sum() == observed(X) or roles.target is not None or (
-            roles.covariates
+        assert (
+            np.isfinite(targets).sum() == observed(X)
+            or roles.target is not None
+            or (roles.covariates)
         )
 
 

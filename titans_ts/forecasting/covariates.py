@@ -62,7 +62,9 @@ def read_known(known_covariates: Any, panel: Panel, steps: int) -> Array | None:
     if panel.roles.known_covariates:
         parts.append(_given_known(known_covariates, panel, steps))
     elif known_covariates is not None:
-        raise ValueError("known_covariates is given, but the model was fitted without such columns")
+        raise ValueError(
+            "known_covariates is given, but the model was fitted without such columns; leave it out"
+        )
     ahead = _time_features(panel.future(steps), panel)
     if ahead is not None and ahead.shape[1]:
         parts.append(ahead.reshape(panel.n_items, steps, -1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -728,3 +729,9 @@ class TitansForecaster(ForecasterEvaluation):
         self._watched, self._errors = parts.watched, parts.errors
         self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)
+
+    def _try_restored(self) -> None:
+        """Forecast once, so that parts that do not fit are found when a model is loaded."""
+        config, panel = self.model_.config, self._tail
+        known = torch.zeros(panel.n_items, config.prediction_length, config.n_known)
+        self.predictor.forecast(panel, known if config.n_known else None, self._state)

@@ -142,7 +142,7 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     how = {i: "mean" if mean else "first" for i, mean in enumerate(means)}
     static = [i for i, name in enumerate(columns) if name in roles.static_covariates]
     how |= dict.fromkeys(static, "first")
-    with within_unit(timed.index):
+    with within_unit(timed.index.min()):
         if not long:
             return values.resample(roles.freq, origin=_ORIGIN).agg(how).set_axis(columns, axis=1)
         codes, items = pd.factorize(timed[roles.item_id])

@@ -104,7 +104,8 @@ def read_windows(
     values = numeric_array(X)
     if values.ndim != 3 or values.shape[1:] != (context_length, n_columns) or len(values) == 0:
         raise ValueError(
-            f"X has shape {values.shape}; give windows [N, {context_length}, {n_columns}], or one series"
+            f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_columns}]: "
+            "give that, or one series"
         )
     rows = values.reshape(-1, n_columns)
     check_finite(rows, None, "X")

@@ -208,14 +208,17 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
         index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
         if plain["zone"] is not None:
             index = index.tz_localize("UTC").tz_convert(plain["zone"])
+    items, n_items = plain["items"], len(tensors["tail_offsets"]) - 1
+    if len(places) != len(values) or (items is not None and len(items) != n_items):
+        raise ValueError(f"{len(values)} rows of {n_items} items have {len(places)} times")
     panel = replace(panel, freq=freq, irregular=plain["irregular"])
-    if plain["items"] is None:
+    if items is None:
         return replace(panel, index=index.rename(plain["name"]))
     return replace(
         panel,
         index=index,
         offsets=tensors["tail_offsets"].numpy(),
-        items=pd.Index(plain["items"]),
+        items=pd.Index(items),
         static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
     )
 

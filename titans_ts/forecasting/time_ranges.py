@@ -61,7 +61,7 @@ def time_range(
     ['2024-09-07 00:00:00-04:00', '2024-09-08 01:00:00-03:00', '2024-09-09 00:00:00-03:00']
     """
     options: dict[str, Any] = {"periods": periods, "freq": freq, "unit": start.unit, "name": name}
-    with within_unit(pd.DatetimeIndex([start])):
+    with within_unit(start):
         return _time_range(start, end, start.tz if zone is None else zone, options)
 
 
@@ -94,14 +94,14 @@ def check_span(times: pd.DatetimeIndex, freq: Any) -> None:
 
 
 @contextmanager
-def within_unit(times: pd.DatetimeIndex) -> Iterator[None]:
-    """Raise a ValueError that names the unit if times that follow from these are beyond it."""
+def within_unit(first: pd.Timestamp) -> Iterator[None]:
+    """Raise a ValueError that names the unit of a time if times that follow from it are beyond it."""
     try:
         yield
     except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
         raise ValueError(
-            f"steps from {times.min()} on reach beyond the times of unit {times.unit!r} ({error}); give "
-            "a shorter series, or times of unit 's' (X.index.as_unit('s'))"
+            f"steps from {first} on reach beyond the times of unit {first.unit!r} ({error}); give a "
+            "shorter series, or times of unit 's' (X.index.as_unit('s'))"
         ) from error
 
 
