@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 __all__ = ["file_kind", "is_compressed", "open_binary", "open_text"]
 
@@ -42,7 +42,8 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         raise ValueError(f"{str(path)!r} is a folder; give a file")
     with path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if gzipped else path.open("rb") as file:
+    opened: Any = gzip.open(path) if gzipped else path.open("rb")
+    with opened as file:
         try:
             yield file
         except EOFError as error:

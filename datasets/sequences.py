@@ -131,8 +131,8 @@ def _read_table(path: Path, **types: type) -> pd.DataFrame:
         return _read_text(path, types)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"{path.name} cannot be read as a table ({str(error).strip()}); save it as CSV or TSV, with one "
-            "header and a row for each sequence"
+            f"{path.name} cannot be read as a table ({str(error).strip()}); save it as CSV or TSV, "
+            "with one header and a row for each sequence"
         ) from error
 
 

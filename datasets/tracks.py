@@ -211,8 +211,8 @@ def _check_lengths(lengths: Mapping[str, int]) -> None:
     for contig, length in lengths.items():
         if not 0 <= int(length) <= _LONGEST:
             raise ValueError(
-                f"lengths has {length} nucleotides for {contig!r}; a bigWig file holds contigs of at most "
-                f"{_LONGEST}: write bedGraph"
+                f"lengths has {length} nucleotides for {contig!r}; a bigWig file holds contigs of at "
+                f"most {_LONGEST}: write bedGraph"
             )
 
 

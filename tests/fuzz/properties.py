@@ -27,12 +27,48 @@ PACKAGES = tuple(
 )
 SECONDS = 60
 """The longest time of a call; the examples take milliseconds."""
-REMEDY = re.compile(
-    r"\b(give|choose|use|set|drop|remove|rename|replace|save|write|delete|convert|reindex|resample|sort"
-    r"|make|reshape|flatten|download|compress|check|upgrade|shorten|fit|localize|bring|raise|install"
-    r"|must|needs?|needed|required|lies?|name it|load|leave|counts?|separate|add|read|comes|call|pass|known)\b",
-    re.IGNORECASE,
+VERBS = (
+    *(
+        "give",
+        "choose",
+        "use",
+        "set",
+        "drop",
+        "remove",
+        "rename",
+        "replace",
+        "save",
+        "write",
+        "delete",
+    ),
+    *(
+        "convert",
+        "reindex",
+        "resample",
+        "sort",
+        "make",
+        "reshape",
+        "flatten",
+        "download",
+        "compress",
+    ),
+    *(
+        "check",
+        "upgrade",
+        "shorten",
+        "fit",
+        "localize",
+        "bring",
+        "raise",
+        "install",
+        "load",
+        "leave",
+    ),
+    *("separate", "add", "read", "call", "pass", "name it", "begin", "cut"),
 )
+RULES = ("must", "needs?", "needed", "required", "lies?", "counts?", "comes", "known")
+REMEDY = re.compile(rf"\b({'|'.join((*VERBS, *RULES))})\b", re.IGNORECASE)
+"""What is to be done, or the rule that the value breaks."""
 REFUSED = object()
 """What :func:`outcome` returns for an input that was refused."""
 

@@ -142,8 +142,8 @@ def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
         )
     if roles.season_length and panel.freq is None:
         raise ValueError(
-            f"season_length is {roles.season_length}, but X has {len(index)} row, which has no frequency; "
-            "give more rows"
+            f"season_length is {roles.season_length}, but X has {len(index)} row, which has no "
+            "frequency; give more rows"
         )
     parts = [np.empty((len(index), 0))]
     if roles.calendar:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -732,6 +731,8 @@ class TitansForecaster(ForecasterEvaluation):
 
     def _try_restored(self) -> None:
         """Forecast once, so that parts that do not fit are found when a model is loaded."""
-        config, panel = self.model_.config, self._tail
-        known = torch.zeros(panel.n_items, config.prediction_length, config.n_known)
-        self.predictor.forecast(panel, known if config.n_known else None, self._state)
+        panel, names = self._tail, self.predictor.roles.known_covariates
+        zeros = np.zeros((panel.n_items, self.model_.config.prediction_length, len(names)))
+        known = self.predictor.read_known(zeros if names else None, panel)
+        point, _ = self.predictor.forecast(panel, known, self._state)
+        panel.format_forecast(point)

@@ -28,6 +28,8 @@ from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = ["FittedParts", "describe_index", "pack", "rebuild_index", "unpack"]
 
+_SEQUENCES = ("target", "past_covariates", "known_covariates", "static_covariates", "calendar")
+"""The roles that are sequences of names."""
 _SCALES = ("mean", "spread", "covariate_mean", "covariate_spread")
 
 
@@ -95,6 +97,9 @@ def unpack(
     """Undo :func:`pack` for a network of the same configuration; the state is put on the device."""
     names: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
     roles = Roles(**names)
+    for name in _SEQUENCES:
+        if not isinstance(getattr(roles, name), tuple) and (name, roles.target) != ("target", None):
+            raise TypeError(f"roles.{name} is {getattr(roles, name)!r}")
     arrays: Any = {name: tensors[name].numpy() for name in _SCALES}
     scales = Scales(
         **arrays,
