@@ -42,8 +42,8 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         raise ValueError(f"{str(path)!r} is a folder; give a file")
     with path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
-    opened: Any = gzip.open(path) if gzipped else path.open("rb")
-    with opened as file:
+    how: Any = gzip.open if gzipped else open
+    with how(path, "rb") as file:
         try:
             yield file
         except EOFError as error:

@@ -232,6 +232,8 @@ def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tu
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError("X has columns of several levels; flatten them to one name per variate")
     check_no_repeated(frame)
+    if any(isinstance(name, float) and np.isnan(name) for name in frame.columns):
+        raise ValueError("X has a column called nan; rename it")  # which is not equal to itself
     others = (*roles.covariates, *roles.static_covariates)
     named = others if roles.target is None else (*roles.target, *others)
     for i, name in enumerate(named):

@@ -317,6 +317,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     ) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
         super()._restore(model, fitted, tensors)
+        n_outputs = self.model_.config.n_outputs
+        if len(self.classes_) != n_outputs:
+            raise ValueError(f"{len(self.classes_)} classes for {n_outputs} outputs")
 
 
 def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
