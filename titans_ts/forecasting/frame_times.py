@@ -13,7 +13,7 @@ from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import check_no_repeated
 from titans_ts.forecasting.panel import Roles
-from titans_ts.forecasting.time_ranges import check_span, within_unit
+from titans_ts.forecasting.time_ranges import check_span, in_zone, within_unit
 from titans_ts.forecasting.time_values import as_times
 
 __all__ = ["check_no_nameless", "resample", "set_times", "with_plain_index"]
@@ -142,13 +142,22 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     how = {i: "mean" if mean else "first" for i, mean in enumerate(means)}
     static = [i for i, name in enumerate(columns) if name in roles.static_covariates]
     how |= dict.fromkeys(static, "first")
+    zone = timed.index.tz
+    if zone is not None and not isinstance(offset, (pd.offsets.Tick, pd.offsets.Day)):
+        # weeks and months follow the local clock, and in some zones a midnight does not exist
+        values.index = timed.index.tz_localize(None)
+    else:
+        zone = None
     with within_unit(timed.index.min()):
         if not long:
-            return values.resample(roles.freq, origin=_ORIGIN).agg(how).set_axis(columns, axis=1)
+            resampled = values.resample(roles.freq, origin=_ORIGIN).agg(how)
+            if zone is not None:
+                resampled.index = in_zone(resampled.index, zone)
+            return resampled.set_axis(columns, axis=1)
         codes, items = pd.factorize(timed[roles.item_id])
         resampled, times, rows = _resampled_items(values, codes, roles.freq, how, static)
     resampled = resampled.set_axis(columns, axis=1)
-    resampled.insert(0, roles.timestamp, times)
+    resampled.insert(0, roles.timestamp, times if zone is None else in_zone(times, zone))
     resampled[roles.item_id] = items.take(rows)
     return resampled
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["check_span", "local_clock", "time_range", "within_unit"]
+__all__ = ["check_span", "in_zone", "local_clock", "time_range", "within_unit"]
 
 _MOST_STEPS = 10_000_000
 """Number of steps that a series may have at any number of rows."""
@@ -76,6 +76,11 @@ def _time_range(
     times = clock.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     if not times.hasnans:
         return pd.DatetimeIndex(times, freq=freq, name=name) if len(times) else times
+    return in_zone(clock, zone)
+
+
+def in_zone(clock: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
+    """Return the times of a local clock in its zone, also where it has none of them, or two."""
     first = np.ones(len(clock), bool)  # of two times, the one before the clocks go back
     return clock.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
 
