@@ -3,10 +3,10 @@
     python benchmarks/kills.py                    # 50 kills of each job
     python benchmarks/kills.py --kills 5 scan     # fewer, of one job
 
-Every kill (SIGKILL) is in a folder of its own. What is left is checked, and the same call runs again to its end.
-Its result must be that of a run without a kill: the same bytes, or the same values. A file or folder under a final
-name must be whole at every moment, and nothing may be left beside it at the end. The moments are uniform over the
-time of the run without a kill. `--seed` repeats them, but not to the microsecond.
+Every kill (SIGKILL) is in a folder of its own. What is left is checked, and the same call runs again to
+its end. Its result must be that of a run without a kill: the same bytes, or the same values. A file or
+folder under a final name must be whole at every moment, and nothing may be left beside it at the end. The
+moments are uniform over the time of the run without a kill. `--seed` repeats them, but not exactly.
 """
 
 from __future__ import annotations
@@ -246,7 +246,9 @@ def undisturbed(job: Job) -> tuple[float, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", metavar="job", help=f"of {', '.join(JOBS)} (default: all)")
+    parser.add_argument(
+        "jobs", nargs="*", metavar="job", help=f"of {', '.join(JOBS)} (default: all)"
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -254,7 +256,9 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(options.seed)
-    print("| job | seconds | kills in time | not whole | left beside | other result |\n|---|---|---|---|---|---|")
+    print(
+        "| job | seconds | kills in time | not whole | left beside | other result |\n|---|---|---|---|---|---|"
+    )
     for name in options.jobs or JOBS:
         job = JOBS[name]()
         seconds, expected = undisturbed(job)

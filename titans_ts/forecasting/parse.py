@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import (
     check_columns,
@@ -118,11 +119,17 @@ def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> 
     if len(index) == 0:
         raise ValueError("X has 0 rows; give at least one")
     if not roles.irregular:
-        index, freq = regular(index, None if like is None or like.items is not None else like.freq)
+        known = None if like is None or like.items is not None else like.freq
+        index, freq = regular(index, known or _given(roles))
         return replace(panel, index=_local(index, like), freq=freq)
     index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     freq = rising_items(index, panel.starts, None, None if like is None else like.freq)
     return replace(panel, index=_local(index, like), freq=freq, irregular=True)
+
+
+def _given(roles: Roles) -> Any:
+    """Return the frequency that rows were resampled to, or None."""
+    return None if roles.freq is None or roles.irregular else to_offset(roles.freq)
 
 
 def _local(index: pd.Index, like: Panel | None) -> pd.Index:
@@ -203,7 +210,7 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         offsets,
         items,
         (rising_items if roles.irregular else regular_items)(
-            index, offsets, items, None if like is None else like.freq
+            index, offsets, items, _given(roles) if like is None else like.freq
         ),
         irregular=roles.irregular,
     )
