@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-portable check clean
+.PHONY: demo test test-all test-oldest test-portable fuzz check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -37,6 +37,14 @@ test-portable: .venv/installed
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 CC=none $(BIN)/python $(TESTS) $(PORTABLE)
 	ATEN_CPU_CAPABILITY=avx2 TITANS_TS_TEST_THREADS=2 OMP_WAIT_POLICY=passive CC='$(subst ','\'',$(V2))' \
 	  $(BIN)/python -m pytest -q $(PORTABLE)
+
+# Many random inputs for every public entry; `make test` runs the same properties on a few fixed ones. The seed
+# is printed: `make fuzz SEED=1` gives the same inputs again, `TIMES=10` fewer of them.
+SEED := $(shell date +%s)
+TIMES = 30
+fuzz: .venv/installed
+	TITANS_TS_FUZZ=$(TIMES) $(BIN)/python -m pytest -q tests/fuzz --hypothesis-seed=$(SEED) --hypothesis-show-statistics \
+	  --durations=0 || { echo "seed $(SEED)"; exit 1; }
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["check_places", "refuse_places"]
+__all__ = ["EMPTY", "STRANDLESS", "check_places", "refuse_places"]
+
+EMPTY = "is empty or ends before it begins", "give 0 <= start < end"
+"""What is wrong with a region without a letter, and the remedy."""
+
+STRANDLESS = "is on no strand '+', '-' or '.'", "give one of these"
+"""What is wrong with a region on another strand, and the remedy."""
 
 
 def check_places(regions: pd.DataFrame) -> pd.DataFrame:
@@ -20,7 +26,9 @@ def check_places(regions: pd.DataFrame) -> pd.DataFrame:
     """
     for name in ("chrom", "start", "end"):
         if name not in regions:
-            raise ValueError(f"regions lack the column {name!r}; they have {list(regions.columns)}")
+            raise ValueError(
+                f"regions lack the column {name!r}; they have {list(regions.columns)}: add it"
+            )
     frame = regions.copy()
     for name in ("chrom", "start", "end"):
         if frame[name].isna().any():
@@ -38,13 +46,16 @@ def check_places(regions: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def refuse_places(frame: pd.DataFrame, wrong: Any, what: str) -> None:
-    """Raise ValueError if any row is `wrong` (`[N]` bool): it names the first such region and `what`."""
+def refuse_places(frame: pd.DataFrame, wrong: Any, what: str, remedy: str) -> None:
+    """Raise ValueError if any row is `wrong` (`[N]` bool).
+
+    It names the first such region, `what` is wrong, and the `remedy`.
+    """
     if wrong.any():
         row = int(np.argmax(wrong))
         place = frame.iloc[row]
         more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
         raise ValueError(
             f"region {row}, {place['chrom']}:{place['start']}-{place['end']} ({place['strand']}), "
-            f"{what}{more}"
+            f"{what}{more}; {remedy}"
         )

@@ -1,15 +1,17 @@
 """Atomic writing: a file is written under a temporary name and renamed when it is complete.
 
 After an error or a kill, either the former file (or directory) or the new one exists. A kill may leave
-a temporary file or directory named ".aside-..." in the same folder; that of a directory is removed when
-the directory is written again. On file systems that cannot exchange two directories in one step, a kill
+a temporary file or directory named ".aside-..." in the same folder, which is removed when the same file
+or directory is written again. On file systems that cannot exchange two directories in one step, a kill
 between two renames leaves the former directory under that name, until it is read or written again.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import platform
 import shutil
 import tempfile
 import threading
@@ -31,6 +33,9 @@ __all__ = [
 ASIDE = ".aside-"
 """Prefix of the temporary names of incomplete files."""
 
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""This machine: processes of others may write to the same folder."""
+
 _TRIES = 10
 """Number of attempts to put a directory into a place where other processes put theirs."""
 
@@ -51,12 +56,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{ASIDE}{os.getpid()}-{threading.get_ident()}-{path.name}")
+    _remove_dead(path)
+    aside = path.with_name(f"{ASIDE}{_HOST}-{os.getpid()}-{threading.get_ident()}-{path.name}")
     try:
         yield aside
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove the temporary files of a path whose processes, of this machine, were killed."""
+    if os.name == "nt":  # there os.kill would end the process
+        return
+    for aside in path.parent.glob(f"{ASIDE}{_HOST}-*-{glob.escape(path.name)}"):
+        process, _, rest = aside.name.removeprefix(f"{ASIDE}{_HOST}-").partition("-")
+        if process.isdecimal() and rest.partition("-")[2] == path.name:
+            try:
+                os.kill(int(process), 0)  # sends nothing
+            except ProcessLookupError:
+                aside.unlink(missing_ok=True)
+            except (OSError, OverflowError):
+                continue  # of another user
 
 
 @contextmanager

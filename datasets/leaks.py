@@ -76,6 +76,11 @@ def check_splits(
         raise ValueError(f"similarity is {similarity}; it must lie in (0, 1]")
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]] = {}
     for name, X, y in (("train", train, train_labels), ("test", test, test_labels)):
+        if not hasattr(X, "__len__"):
+            raise TypeError(
+                f"{name} is a {type(X).__name__}; give a list, array or Series of str, or a frame of one "
+                "column"
+            )
         labels = np.asarray(y)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(X),):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import file_kind, open_text
-from titans_ts.datasets._places import check_places, refuse_places
+from titans_ts.datasets._places import EMPTY, STRANDLESS, check_places, refuse_places
 from titans_ts.datasets.alphabet import reverse_complement
 from titans_ts.datasets.genome import Genome
 
@@ -58,13 +58,13 @@ def read_regions(path: str | Path) -> pd.DataFrame:
             if len(fields) < least:
                 raise ValueError(
                     f"line {number} of {path.name} has {len(fields)} columns separated by tabs; "
-                    f"{'GFF' if gff else 'BED'} has at least {least}"
+                    f"{'GFF' if gff else 'BED'} has at least {least}: give one"
                 )
             start, end = fields[3:5] if gff else fields[1:3]
-            if not (start.isdecimal() and end.isdecimal()):
+            if not (_is_position(start) and _is_position(end)):
                 raise ValueError(
                     f"line {number} of {path.name} goes from {start!r} to {end!r}; "
-                    "positions are whole numbers"
+                    "give whole numbers (of at most 18 digits) as positions"
                 )
             if gff and int(start) == 0:
                 raise ValueError(
@@ -82,6 +82,11 @@ def read_regions(path: str | Path) -> pd.DataFrame:
         frame["strand"] = "."
     frame["strand"] = frame["strand"].fillna(".").replace({"": ".", "?": "."})
     return frame
+
+
+def _is_position(text: str) -> bool:
+    """Return whether a text is a whole number from 0 on that 64 bits hold."""
+    return text.isdecimal() and len(text) <= 18
 
 
 class FastaRegions(Sequence[str]):
@@ -176,11 +181,9 @@ class FastaRegions(Sequence[str]):
 
     def _within(self, frame: pd.DataFrame, outside: str) -> pd.DataFrame:
         start, end = frame["start"].to_numpy(), frame["end"].to_numpy()
-        for wrong, what in (
-            (end <= start, "is empty or ends before it begins"),
-            (~frame["strand"].isin(["+", "-", "."]).to_numpy(), "is on no strand '+', '-' or '.'"),
-        ):
-            refuse_places(frame, wrong, what)
+        stranded = frame["strand"].isin(["+", "-", "."]).to_numpy()
+        refuse_places(frame, end <= start, *EMPTY)
+        refuse_places(frame, ~stranded, *STRANDLESS)
         length = frame["chrom"].map(self.genome.lengths)
         missing = length.isna().to_numpy()
         beyond = ~missing & ((start < 0) | (end > length.fillna(0).to_numpy()))
@@ -194,5 +197,7 @@ class FastaRegions(Sequence[str]):
         if missing.any():
             raise KeyError(self.genome.no_contig(frame["chrom"][int(missing.argmax())]))
         if outside == "error":
-            refuse_places(frame, beyond, "reaches beyond its contig; give outside='pad' or 'drop'")
+            refuse_places(
+                frame, beyond, "reaches beyond its contig", "give outside='pad' or 'drop'"
+            )
         return frame

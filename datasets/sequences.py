@@ -127,6 +127,16 @@ def _named(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
 def _read_table(path: Path, **types: type) -> pd.DataFrame:
     if file_kind(path) == ".parquet":
         return pd.read_parquet(path)
+    try:
+        return _read_text(path, types)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"{path.name} cannot be read as a table ({str(error).strip()}); save it as CSV or TSV, "
+            "with one header and a row for each sequence"
+        ) from error
+
+
+def _read_text(path: Path, types: dict[str, type]) -> pd.DataFrame:
     with open_text(path) as file:
         return pd.read_csv(
             file,
@@ -135,6 +145,7 @@ def _read_table(path: Path, **types: type) -> pd.DataFrame:
             na_values=[""],
             dtype=types,
             low_memory=False,  # one type for a whole column, not one per block
+            float_precision="round_trip",  # pandas' default drops digits of small numbers
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.datasets._places import check_places, refuse_places
+from titans_ts.datasets._places import EMPTY, STRANDLESS, check_places, refuse_places
 from titans_ts.datasets.atomic import atomic_path
 
 __all__ = ["write_track"]
@@ -26,6 +26,13 @@ _KINDS = {
     ".bw": "bigWig",
     ".bigwig": "bigWig",
 }
+_LARGEST = float(np.finfo(np.float32).max)
+_TOO_LARGE = (
+    "has a score that 32 bits cannot hold",
+    f"give scores from -{_LARGEST:g} to {_LARGEST:g}",
+)
+_LONGEST = 2**32 - 1
+_CONTROL = r"[\t\r\n]"
 _COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
 
 
@@ -91,7 +98,11 @@ def write_track(
                 f"column 'strand' has '+' and '-', but {kind} stores one strand: write one file per "
                 "strand (frame[frame['strand'] == '+'])"
             )
+        # pyBigWig crashes at such a score, and the sum of two of bedGraph may be infinite
+        refuse_places(places, places["score"].abs() > _LARGEST, *_TOO_LARGE)
         places = _pieces(places)
+    if kind == "bigWig":
+        _check_lengths(lengths or {})
     with atomic_path(path) as aside:
         if kind == "bigWig":
             _write_bigwig(places, aside, lengths or {}, path.name)
@@ -103,10 +114,12 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
     """Return the columns of BED, checked and sorted; `chrom` is categorical, in the order of contigs."""
     for name in ("chrom", "start", "end", "score"):
         if name not in frame:
-            raise ValueError(f"frame lacks the column {name!r}; it has {list(frame.columns)}")
+            raise ValueError(
+                f"frame lacks the column {name!r}; it has {list(frame.columns)}: add it"
+            )
     if frame["score"].dtype.kind not in "iuf":
         raise ValueError(
-            f"column 'score' has dtype {frame['score'].dtype}; scores are numbers (astype(float))"
+            f"column 'score' has dtype {frame['score'].dtype}; give numbers (astype(float))"
         )
     places = check_places(frame).reset_index(drop=True)
     places["score"] = places["score"].astype(np.float64)
@@ -114,18 +127,21 @@ def _places(frame: pd.DataFrame, lengths: Mapping[str, int] | None) -> pd.DataFr
     places["name"] = names.fillna(".").astype(str).replace("", ".")
     start, end = places["start"].to_numpy(), places["end"].to_numpy()
     contigs = list(places["chrom"].unique() if lengths is None else lengths)
-    for wrong, what in (
-        (start < 0, "begins before 0"),
-        (end <= start, "is empty or ends before it begins"),
-        (~places["strand"].isin(["+", "-", "."]), "is on no strand '+', '-' or '.'"),
-        (np.isinf(places["score"]), "has an infinite score"),
-        (places["name"].str.contains(r"[\t\r\n]"), "has a tab or a line break in its name"),
-        (~places["chrom"].isin(contigs), "is on a contig that is not in lengths"),
+    names = places["name"].str.contains(_CONTROL) | places["chrom"].str.contains(_CONTROL)
+    for wrong, what, remedy in (
+        (start < 0, "begins before 0", "give positions from 0 on"),
+        (end <= start, *EMPTY),
+        (~places["strand"].isin(["+", "-", "."]), *STRANDLESS),
+        (np.isinf(places["score"]), "has an infinite score", "give NaN for no score"),
+        (names, "has a tab or a line break in its name or contig", "rename it"),
+        (places["chrom"] == "", "is on a contig without a name", "give it one"),
+        (~places["chrom"].isin(contigs), "is on a contig that is not in lengths", "add it there"),
     ):
-        refuse_places(places, wrong, what)
+        refuse_places(places, wrong, what, remedy)
     if lengths is not None:
         length = places["chrom"].map(dict(lengths)).to_numpy(np.int64)
-        refuse_places(places, end > length, "reaches beyond the length of its contig (in lengths)")
+        what = "reaches beyond the length of its contig (in lengths)"
+        refuse_places(places, end > length, what, "cut it, or give the length of its genome")
     places["chrom"] = pd.Categorical(places["chrom"], contigs)
     places = places.loc[places["score"].notna(), _COLUMNS]
     if places.empty:
@@ -189,6 +205,15 @@ def _write_text(places: pd.DataFrame, path: Path, compressed: bool) -> None:
             text, sep="\t", header=False, index=False,
             float_format="%.6g", lineterminator="\n", quoting=csv.QUOTE_NONE,
         )  # fmt: skip
+
+
+def _check_lengths(lengths: Mapping[str, int]) -> None:
+    for contig, length in lengths.items():
+        if not 0 <= int(length) <= _LONGEST:
+            raise ValueError(
+                f"lengths has {length} nucleotides for {contig!r}; a bigWig file holds contigs of at "
+                f"most {_LONGEST}: write bedGraph"
+            )
 
 
 def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int], name: str) -> None:

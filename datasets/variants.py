@@ -84,10 +84,10 @@ def _check_line(fields: list[str], where: str) -> None:
     if len(fields) < 5:
         raise ValueError(
             f"{where} has {len(fields)} columns separated by tabs; VCF has at least 5 "
-            "(CHROM, POS, ID, REF, ALT)"
+            "(CHROM, POS, ID, REF, ALT): give one"
         )
     _, position, _, ref, alts = fields[:5]
-    if not position.isdecimal() or int(position) == 0:
+    if not position.isdecimal() or len(position) > 18 or int(position) == 0:
         raise ValueError(f"{where} has POS {position!r}; VCF counts from 1, in whole numbers")
     if not _LETTERS.fullmatch(ref):
         raise ValueError(f"{where} has REF {ref!r}; it must be IUPAC letters, at least one")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import gzip
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from titans_ts.datasets._files import open_binary
 
 __all__ = ["check_names", "read_table"]
 
@@ -39,7 +40,7 @@ def read_table(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file; give the path of a table")
     if path.suffix.lower() in _WORKBOOKS:
         frame = _read_workbook(path, missing, say)
     elif path.suffix == ".parquet":
@@ -51,7 +52,7 @@ def read_table(
     else:
         frame = _read_text(path, missing, say)
     if frame.empty:
-        raise ValueError(f"{path}: it has no rows")
+        raise ValueError(f"{path}: it has no rows; give a file with a header and rows")
     return frame
 
 
@@ -93,7 +94,7 @@ def _read_workbook(
 
 
 def _read_text(path: Path, missing: list[str] | None, say: Callable[[str], None]) -> pd.DataFrame:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    with open_binary(path) as file:
         head = file.read(65_536)
     if head.startswith(b"PK\x03\x04"):
         raise ValueError(
@@ -107,20 +108,28 @@ def _read_text(path: Path, missing: list[str] | None, say: Callable[[str], None]
         say("the file is not UTF-8: read as Latin-1")
     try:
         separator = _separator(head.decode(encoding, "ignore").splitlines()[:50], path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_binary(path) as file:
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a separator ends each line
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # some cells are no numbers
             frame = pd.read_csv(
-                path, sep=separator, encoding=encoding, index_col=False, na_values=missing
+                file,
+                sep=separator,
+                encoding=encoding,
+                index_col=False,
+                na_values=missing,
+                float_precision="round_trip",  # pandas' default drops digits of small numbers
             )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).strip().replace("\n", " ")
-        raise ValueError(f"{path}: it cannot be read as a table ({reason})") from error
+        raise ValueError(
+            f"{path}: it cannot be read as a table ({reason}); save it as a CSV file in UTF-8"
+        ) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     if not frame.empty:
         first = frame.columns[0]
         if first.startswith("Unnamed") and (frame[first] == np.arange(len(frame))).all():
             frame = frame.drop(columns=first)  # row numbers, as pandas writes them
+    frame = frame.apply(_large_numbers)
     return frame if separator == "," else frame.apply(_decimal_commas)
 
 
@@ -153,6 +162,22 @@ def _separator(lines: list[str], path: Path) -> str:
     return best
 
 
+def _large_numbers(column: pd.Series) -> pd.Series:
+    """Convert numbers from 2**64 on, which pandas reads as text; return any other column unchanged."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype("string").str.strip()
+    number = text.str.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?").fillna(True)
+    if not number.all() or not (text.str.len() > 18).any():
+        return column
+    return _floats(text)
+
+
+def _floats(text: pd.Series) -> pd.Series:
+    """Convert numbers as text to floats, in all their digits, which pandas.to_numeric does not read."""
+    return pd.Series(text.to_numpy(object, na_value="nan").astype(float), text.index)
+
+
 def _decimal_commas(column: pd.Series) -> pd.Series:
     """Convert text such as 1.234,5 to numbers, or to text of numbers if some cells are none."""
     if pd.api.types.is_numeric_dtype(column):
@@ -164,4 +189,4 @@ def _decimal_commas(column: pd.Series) -> pd.Series:
     plain = text.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     if not number.all():
         return column.where(~number, plain)
-    return pd.to_numeric(plain).astype(float)
+    return _floats(plain)

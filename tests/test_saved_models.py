@@ -17,6 +17,7 @@ import torch
 
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, nucleotide_surprisal
 from titans_ts.nn import TitansBackbone, load_model, load_state
+from titans_ts.nn.checkpoint import load_directory, save_directory
 
 SAVED = Path(__file__).parent / "saved_models"
 KINDS = sorted(path.name for path in SAVED.iterdir() if path.is_dir())
@@ -135,3 +136,21 @@ def test_a_saved_backbone_goes_on_from_its_saved_state():
 def test_every_kind_of_saved_model_is_compared():
     compared = {"backbone", "letter_model"}
     assert {name for name in KINDS if name.split("_")[0] not in ESTIMATORS} == compared
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("forecaster_frame", lambda c: c["fitted"]["roles"].update(known_covariates=[])),
+        ("forecaster_frame", lambda c: c["fitted"]["roles"].update(target=2.5)),
+        ("forecaster_panel", lambda c: c["fitted"]["tail"]["items"].pop()),
+        ("forecaster_irregular", lambda c: c["fitted"]["tail"].update(kind="panel")),
+        ("classifier_kmer", lambda c: c["fitted"].update(classes=[])),
+    ],
+)
+def test_parts_that_do_not_fit_are_found_when_a_model_is_loaded(name, change, tmp_path):
+    config, tensors = load_directory(SAVED / name)
+    change(config)
+    save_directory(tmp_path / "m", config, tensors)
+    with pytest.raises(ValueError, match="holds a damaged model: its parts do not fit"):
+        ESTIMATORS[name.split("_")[0]].load(tmp_path / "m")

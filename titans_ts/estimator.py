@@ -29,7 +29,7 @@ from titans_ts.config import (
     from_dict,
     to_dict,
 )
-from titans_ts.nn.checkpoint import load_directory, save_directory
+from titans_ts.nn.checkpoint import load_directory, refused_if_damaged, save_directory
 from titans_ts.nn.memory_use import (
     MemoryObserver,
     head_outputs,
@@ -231,22 +231,26 @@ class TitansEstimator(BaseEstimator, ABC):
             If it was truncated or changed, is of a newer version or of another estimator.
         """
         config, tensors = load_directory(path)
-        damaged = f"path {str(path)!r} holds a damaged model"
         if config.get("estimator") != cls.__name__:
             raise ValueError(
-                f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}"
+                f"path {str(path)!r} holds a {config.get('estimator')}, not a {cls.__name__}; load it as "
+                "that"
             )
-        try:
+        with refused_if_damaged(path):
             params = {k: cls._unpacked(k, v) for k, v in config["params"].items()}
             self = cls(**params | ({} if device is None else {"device": device}))
             self.history_ = config["fitted"].pop("history")
-            with _float32():
-                self._restore(config["model"], config["fitted"], tensors)
+        place = self._device()
+        with refused_if_damaged(path), _float32():
+            self._restore(config["model"], config["fitted"], tensors)
             self.model_.load_state_dict(model_weights(tensors))
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{damaged}: {error}") from error
-        self.model_.to(self._device()).eval()
+            self.model_.to(place).eval()
+            with torch.inference_mode():
+                self._try_restored()
         return self
+
+    def _try_restored(self) -> None:
+        """Compute something small with what was restored; any error means that parts do not fit."""
 
     @classmethod
     def _unpacked(cls, name: str, value: Any) -> Any:

@@ -397,6 +397,7 @@ def test_bed_and_gff(tmp_path):
         ("chr1\t0\n", "line 1 of places.bed has 2 columns separated by tabs; BED has at least 3"),
         ("chr1 0 10\n", "line 1 of places.bed has 1 columns"),
         ("chr1\t-1\t10\n", "line 1 of places.bed goes from '-1' to '10'"),
+        ("chr1\t0\t" + "9" * 25, r"goes from '0' to '9+'; give whole numbers \(of at most 18"),
         ("# nothing\n", "places.bed has no region"),
     ):
         bed.write_text(text)

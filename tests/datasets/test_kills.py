@@ -111,3 +111,22 @@ def test_a_link_is_followed(tmp_path):
     write(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "x").read_text() == "new"
+
+
+def test_the_temporary_file_of_a_killed_process_is_removed_when_the_file_is_written_again(tmp_path):
+    path = tmp_path / "scores.bed"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads exist; none is used
+        process = os.fork()
+    if process == 0:
+        with atomic.atomic_path(path) as aside:
+            aside.write_text("half")
+            os._exit(9)
+    os.waitpid(process, 0)
+    (left,) = tmp_path.iterdir()
+    with atomic.atomic_path(tmp_path / "other-scores.bed") as aside:
+        aside.write_text("other")
+    assert left.exists()  # another file's is left alone
+    atomic.replace_file(path, b"new")
+    assert path.read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other-scores.bed", "scores.bed"]

@@ -204,3 +204,17 @@ def test_text_is_what_it_is_whatever_the_name_says(tmp_path, name, ending, compr
         path.write_bytes(gzip.compress(text.encode())[:-8] + bytes(8))
         with pytest.raises(ValueError, match=f"{name}{ending} is damaged"):
             read(path)
+
+
+@pytest.mark.parametrize("content", ["", 'sequence,label\nACGT,"x\n'])
+def test_a_table_that_cannot_be_parsed_is_named(tmp_path, content):
+    path = tmp_path / "reads.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"reads.csv cannot be read as a table \(.*save it as CSV"):
+        read_sequences(path)
+
+
+def test_labels_keep_their_digits(tmp_path):
+    path = tmp_path / "reads.csv"
+    path.write_text("sequence,label\nACGT,0.0000000000000008414709848078966\nAC,0.5\n")
+    assert read_sequences(path)["label"].tolist() == [8.414709848078966e-16, 0.5]

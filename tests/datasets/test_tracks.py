@@ -168,10 +168,12 @@ def test_what_cannot_be_written(tmp_path):
         ({"start": [4, 2]}, "region 0, .* is empty or ends before it begins"),
         ({"strand": ["+", "x"]}, "region 1, .* is on no strand"),
         ({"score": [np.inf, 1]}, "region 0, .* has an infinite score"),
-        ({"score": ["1", "2"]}, "column 'score' has dtype object; scores are numbers"),
+        ({"score": ["1", "2"]}, "column 'score' has dtype object; give numbers"),
         ({"score": [np.nan, np.nan]}, "frame has no region with a score"),
         ({"start": [0.0, 1.0]}, "column 'start' has dtype float64"),
         ({"name": ["a", "b\tc"]}, "region 1, .* has a tab or a line break in its name"),
+        ({"chrom": ["chr2", "chr\nM"]}, "has a tab or a line break in its name or contig; rename"),
+        ({"chrom": ["chr2", ""]}, "region 1, .* is on a contig without a name; give it one"),
     ):
         with pytest.raises(ValueError, match=message):
             write_track(places(**wrong), tmp_path / "a.bed", LENGTHS)
@@ -234,3 +236,14 @@ write_track(frame, sys.argv[1], {"a": 50_000})
     assert "could not be written completely" in result.stderr
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.bw"]
+
+
+def test_scores_and_contigs_that_32_bits_cannot_hold(tmp_path):
+    # pyBigWig ends the process at such a score
+    frame = pd.DataFrame({"chrom": ["chrM"], "start": [0], "end": [4], "score": [1e39]})
+    for name in ("a.bw", "a.bedgraph"):
+        with pytest.raises(ValueError, match="has a score that 32 bits cannot hold; give scores"):
+            write_track(frame, tmp_path / name, LENGTHS)
+    with pytest.raises(ValueError, match="lengths has 4294967296 nucleotides for 'chrM'; a bigWig"):
+        write_track(frame.assign(score=1.0), tmp_path / "a.bw", LENGTHS | {"chrM": 2**32})
+    assert list(tmp_path.iterdir()) == []

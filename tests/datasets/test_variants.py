@@ -63,6 +63,7 @@ def test_five_columns_are_enough(tmp_path):
         ("chr1\t0\t.\tA\tG", "has POS '0'; VCF counts from 1"),
         ("chr1\t-4\t.\tA\tG", "has POS '-4'"),
         ("chr1\t1.5\t.\tA\tG", "has POS '1.5'"),
+        ("chr1\t" + "9" * 25 + "\t.\tA\tG", "has POS '99999"),
         ("chrom\tpos\tid\tref\talt", "has POS 'pos'"),
         ("chr1\t3\t.\t\tG", "has REF ''; it must be IUPAC letters"),
         ("chr1\t3\t.\t.\tG", "has REF '.'"),

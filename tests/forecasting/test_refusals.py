@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.forecasting.cases import H, L, small
+from titans_ts import TitansForecaster
 from titans_ts.forecasting.frequency import cycle_phase, usual_season
 from titans_ts.forecasting.metrics import seasonal_error
 
@@ -181,3 +182,77 @@ def test_the_column_of_the_time_is_named():
         small().fit(nixtla)
     with pytest.raises(TypeError, match="or as item_id if it names the series"):
         small(timestamp="day").fit(frame.assign(shop="north"))
+
+
+ALONE = pd.DataFrame({"v": [1.0]}, pd.DatetimeIndex(["2024-01-01"]))
+FAR = pd.DataFrame({"v": [1.0, 2.0]}, pd.DatetimeIndex(["1700-01-01", "2200-01-01"]))
+LATE = pd.Series(WAVE[:9], pd.date_range("2262-01-26", periods=9, freq="W"))
+MIXED = [
+    pd.Timestamp("2024-01-01", tz="UTC"),
+    "2024-01-02",
+    pd.Timestamp("2024-01-03", tz="Asia/Tokyo"),
+]
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "message"),
+    [
+        ([[1.0], [2.0, 3.0]], {}, "X is a list that is not numeric"),
+        ([10**400, 1], {}, "X is a list that is not numeric"),
+        (pd.Series([], dtype=float), {}, "X has 0 rows; give at least one"),
+        (ALONE.iloc[:0], {"season_length": 7}, "X has 0 rows; give at least one"),
+        (ALONE, {"season_length": 7}, "X has 1 row, which has no frequency; give more rows"),
+        (ALONE, {"target": []}, r"target is \(\); give at least one column"),
+        (ALONE.set_axis([np.nan], axis=1), {}, "X has a column called nan; rename it"),
+        (ALONE, {"freq": "0D"}, "freq is '0D'; a step must be longer than 0"),
+        (ALONE, {"freq": "-1D"}, "freq is '-1D'; a step must be longer than 0"),
+        (FAR, {"freq": "s"}, "steps of frequency 's'; give a longer step as freq"),
+        (FAR.assign(item_id="a", timestamp=FAR.index), {"freq": "s"}, "give a longer step as freq"),
+        (LATE, {}, "beyond the times of unit 'ns' .*; give a shorter series, or times of unit 's'"),
+        (pd.DataFrame({"timestamp": MIXED, "v": 1.0}), {}, "column 'timestamp' holds"),
+    ],
+)
+def test_series_without_a_fit_are_refused_by_name(X, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        TitansForecaster.from_pretrained(H, **options).predict(X)
+
+
+def test_a_column_may_have_no_name_and_be_resampled():
+    hours = pd.date_range("2024-01-01", periods=96, freq="h")
+    frame = pd.DataFrame({"a": np.arange(96.0), "b": True}, hours)
+    frame.columns = pd.Index([None, 1.5], dtype=object)
+    found = TitansForecaster.from_pretrained(H, freq="D").predict(frame)
+    named = TitansForecaster.from_pretrained(H, freq="D").predict(
+        frame.set_axis(["a", "b"], axis=1)
+    )
+    assert list(found) == [None, 1.5]
+    np.testing.assert_array_equal(found, named)
+
+
+def test_a_history_that_no_forecast_can_follow_is_refused():
+    fitted = small().fit(WAVE)
+    before = fitted.predict()
+    with pytest.raises(ValueError, match=r"X has the value 1e\+40, which is"):
+        fitted.set_history(np.append(WAVE, 1e40))
+    np.testing.assert_array_equal(fitted.predict(), before)
+
+
+def test_a_refused_call_keeps_the_series_that_is_followed_without_a_fit():
+    forecaster = TitansForecaster.from_pretrained(H)
+    before = forecaster.predict(WAVE)
+    for refused in (
+        lambda: forecaster.calibrate(np.full(30, np.nan)),
+        lambda: forecaster.predict_interval(WAVE[:30], coverage=2),
+        lambda: forecaster.backtest(WAVE[:30], season_length=0.5),
+        lambda: forecaster.predict(WAVE[:30], known_covariates=WAVE[:4]),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            refused()
+        np.testing.assert_array_equal(forecaster.predict(), before)
+
+
+def test_forecasts_without_a_value_to_start_from_give_a_warning():
+    X = np.stack([WAVE, WAVE * np.nan], 1)
+    with pytest.warns(UserWarning, match="column 1 has no value among the latest rows"):
+        found = TitansForecaster.from_pretrained(H).predict(X)
+    assert np.isnan(found).tolist() == [[False, True]] * H

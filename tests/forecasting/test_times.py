@@ -149,3 +149,20 @@ def test_a_frequency_needs_times():
     for X in (VALUES, VALUES[:, None]):
         with pytest.raises(ValueError, match="freq is 'D', but X is an array, which has no times"):
             small(freq="D").fit(X)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_weeks_of_a_zone_whose_clocks_change_at_midnight(long):
+    # there is no Sunday midnight on 2024-09-08: the week begins at 01:00
+    days = pd.date_range("2024-08-01 12:00", periods=51, tz="America/Santiago")
+    frame = pd.DataFrame({"v": np.arange(51.0)}, days)
+    if long:
+        frame = frame.assign(item_id="a", timestamp=days)
+    forecaster = TitansForecaster.from_pretrained(2, freq="W-SUN")
+    found = forecaster.predict(frame)
+    plain = forecaster.predict(
+        frame.assign(timestamp=days.tz_localize(None)) if long else frame.tz_localize(None)
+    )
+    np.testing.assert_allclose(found["v"], plain["v"])
+    times = pd.DatetimeIndex(found["timestamp"]) if long else found.index
+    assert [str(t) for t in times] == ["2024-09-29 00:00:00-03:00", "2024-10-06 00:00:00-03:00"]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from titans_ts.config import BackboneConfig, ForecasterConfig, MemoryConfig, SequenceConfig
+from titans_ts.config import (
+    BackboneConfig,
+    ForecasterConfig,
+    MemoryConfig,
+    SequenceConfig,
+    to_dict,
+)
 from titans_ts.nn import (
     ForecastingModel,
     SequenceModel,
@@ -15,6 +21,7 @@ from titans_ts.nn import (
     save_model,
     save_state,
 )
+from titans_ts.nn.checkpoint import save_directory
 from titans_ts.nn.state import flatten_state
 
 SMALL = BackboneConfig(d_model=16, n_heads=2, n_layers=1, memory=MemoryConfig(depth=3))
@@ -62,9 +69,7 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     deep = TitansBackbone(BackboneConfig(d_model=16, n_heads=2, n_layers=2))
     other = TitansBackbone(BackboneConfig(d_model=16, n_heads=2, n_layers=3))
     save_state(tmp_path / "s", other.initial_state(2))
-    with pytest.raises(
-        ValueError, match="which this model lacks; it is the state of another model"
-    ):
+    with pytest.raises(ValueError, match="which this model lacks; load it for the model"):
         load_state(tmp_path / "s", deep.initial_state(2))
     with pytest.raises(ValueError, match="state has 3 blocks, but this backbone has 2"):
         deep(torch.zeros(2, 1, 16), other.initial_state(2))
@@ -77,3 +82,15 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a file"):
         load_state(tmp_path / "absent", deep.initial_state(2))
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_configuration_that_does_not_fit_the_weights_is_named(tmp_path):
+    model, _ = MODELS["backbone"]
+    wider = TitansBackbone(BackboneConfig(d_model=32, n_heads=2, n_layers=1))
+    save_directory(
+        tmp_path / "m",
+        {"model": "TitansBackbone", "config": to_dict(wider.config)},
+        model.state_dict(),
+    )
+    with pytest.raises(ValueError, match="damaged model: its parts do not fit .*; save it again"):
+        load_model(tmp_path / "m", TitansBackbone)

@@ -351,7 +351,7 @@ def rolling_r2(predictor: PanelPredictor, panel: Panel) -> float:
         squares += (actual**2).sum((0, 2))
         residual += np.where(seen, error**2, 0).sum((0, 2))
     if not count.any():
-        raise ValueError("X has no observed value to compare forecasts with")
+        raise ValueError("X has no observed value to compare forecasts with; give rows with values")
     seen = count > 0
     variance = squares[seen] - total[seen] ** 2 / count[seen]
     # a constant variate: 1 for exact forecasts, otherwise 0, as scikit-learn's r2_score

@@ -19,6 +19,7 @@ __all__ = [
     "check_finite",
     "check_no_repeated",
     "column_names",
+    "is_windows",
     "numeric_array",
     "numeric_column",
     "to_pandas",
@@ -42,7 +43,11 @@ def check_columns(
     """Raise a ValueError if a frame, called `what` in the message, lacks one of the columns."""
     for name in names:
         if name not in frame.columns:
-            has = f"fit saw {list(fitted)}" if fitted else f"it has {list(frame.columns)}"
+            has = (
+                f"fit saw {list(fitted)}; give the same"
+                if fitted
+                else f"it has {list(frame.columns)}; choose one of them, or add it"
+            )
             raise ValueError(f"{what} lacks the column {name!r}; {has}")
 
 
@@ -66,6 +71,16 @@ def to_pandas(X: Any, name: str) -> Any:
             f"{name} is a {type(X).__name__}, which has no values yet; give {name}.collect()"
         )
     return X.to_pandas() if hasattr(X, "to_pandas") else X
+
+
+def is_windows(X: Any) -> bool:
+    """Return whether X is an array with three axes: a batch of windows."""
+    if isinstance(X, (pd.DataFrame, pd.Series)):
+        return False
+    try:
+        return bool(np.ndim(X) == 3)
+    except ValueError:  # lists of unequal lengths, which numeric_array refuses
+        return False
 
 
 def numeric_array(X: Any, name: str = "X") -> Array:
@@ -92,7 +107,7 @@ def numeric_array(X: Any, name: str = "X") -> Array:
             values = values.astype(float)
         if values.dtype.kind not in "fiubc":
             raise TypeError(f"dtype {values.dtype}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
             f"{name} is a {type(X).__name__} that is not numeric ({error}); "
             "give an array [T, C], a Series or a wide DataFrame of numbers"

@@ -62,7 +62,9 @@ def read_known(known_covariates: Any, panel: Panel, steps: int) -> Array | None:
     if panel.roles.known_covariates:
         parts.append(_given_known(known_covariates, panel, steps))
     elif known_covariates is not None:
-        raise ValueError("known_covariates is given, but the model was fitted without such columns")
+        raise ValueError(
+            "known_covariates is given, but the model was fitted without such columns; leave it out"
+        )
     ahead = _time_features(panel.future(steps), panel)
     if ahead is not None and ahead.shape[1]:
         parts.append(ahead.reshape(panel.n_items, steps, -1))
@@ -137,6 +139,11 @@ def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
         raise ValueError(
             f"{roles.timed} is {getattr(roles, roles.timed)!r}, but X has no times; give a frame with a "
             "DatetimeIndex"
+        )
+    if roles.season_length and panel.freq is None:
+        raise ValueError(
+            f"season_length is {roles.season_length}, but X has {len(index)} row, which has no "
+            "frequency; give more rows"
         )
     parts = [np.empty((len(index), 0))]
     if roles.calendar:

@@ -20,6 +20,7 @@ from titans_ts.estimator import plain
 from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.blend import ZERO_SHOT
+from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
 from titans_ts.forecasting.frequency import usual_season
@@ -33,6 +34,7 @@ from titans_ts.forecasting.parameters import ForecasterParameters
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.pretrained import other_model, pretrained_model
+from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.forecasting.watch import Watched, watch
 from titans_ts.nn.memory_use import has_memory
 from titans_ts.nn.series.model import ForecastingModel
@@ -67,6 +69,7 @@ class ForecasterEvaluation(ForecasterParameters):
         """Raise NotFittedError unless X can be read; with `stream`, it continues what was read."""
         check_is_fitted(self, "model_")
 
+    @keeps_series
     def score(self, X: SeriesLike, y: object = None) -> float:
         """Return R^2 of the forecasts of every window of X, averaged over the variates and items.
 
@@ -82,6 +85,7 @@ class ForecasterEvaluation(ForecasterParameters):
         min_rows = config.context_length + config.prediction_length
         return rolling_r2(self.predictor, self.predictor.read(X, min_rows, self._tail))
 
+    @keeps_series
     def backtest(
         self,
         X: SeriesLike,
@@ -182,6 +186,7 @@ class ForecasterEvaluation(ForecasterParameters):
         point, quantiles, added = read_rows(errors, self.predictor, seen, first, cuts[:, 0])
         return (point + added)[:, None], (quantiles + added[..., None])[:, None]
 
+    @keeps_series
     def surprise(self, X: SeriesLike, *, memory: str = "series") -> Any:
         """How unexpected every value of a series was to a memory that reads it from the beginning.
 
@@ -245,7 +250,7 @@ class ForecasterEvaluation(ForecasterParameters):
 
     def _scores_of(self, X: Any, y: Any) -> dict[str, float]:
         """Errors of the forecasts of a backtest of a series, or after a batch of windows."""
-        if isinstance(X, (pd.DataFrame, pd.Series)) or np.ndim(X) != 3:
+        if not is_windows(X):
             alone = copy(self)
             alone._errors = None  # it would repair what the model's own memory lacks
             errors = alone.backtest(X, progress_bar=False).metrics().loc["titans"]
@@ -277,6 +282,7 @@ class ForecasterEvaluation(ForecasterParameters):
         config = self.model_.config
         return (None if config.tokens == "variate" else "steps"), config.patch_stride
 
+    @keeps_series
     def watch(self, X: SeriesLike) -> Any:
         """Return the :meth:`surprise` of the next rows of a stream, and keep what follows rows need.
 
@@ -322,6 +328,7 @@ class ForecasterEvaluation(ForecasterParameters):
         surprise, self._watched = watch(panel, length, self._watched)
         return panel.format_rows(surprise)
 
+    @keeps_series
     def detect_anomalies(
         self,
         X: SeriesLike,

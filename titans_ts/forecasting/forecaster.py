@@ -25,6 +25,7 @@ from titans_ts.forecasting.calibration import (
     calibrated,
     n_scores,
 )
+from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.drawing import draw_forecast, item_place
@@ -36,6 +37,7 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import PanelPredictor
+from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
@@ -305,7 +307,7 @@ class TitansForecaster(ForecasterEvaluation):
                 "adapt is True, but forecasts without a fit do not learn; fit with "
                 "preset='zero-shot', or set adapt=False"
             )
-        windows = not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3
+        windows = is_windows(X)
         if windows and len(X) == 0:
             raise ValueError("X is a batch of 0 windows; give at least one")
         panel = read_panel(X[0] if windows else X, self.roles, min_rows=1)
@@ -392,6 +394,7 @@ class TitansForecaster(ForecasterEvaluation):
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
         return self
 
+    @keeps_series
     def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
@@ -423,6 +426,7 @@ class TitansForecaster(ForecasterEvaluation):
         panel, known = self._read(X, known_covariates)
         return panel.format_forecast(self._forecast(panel, known)[0])
 
+    @keeps_series
     def predict_quantiles(
         self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
     ) -> Any:
@@ -443,6 +447,7 @@ class TitansForecaster(ForecasterEvaluation):
         _, quantiles = self._forecast(panel, known)
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
 
+    @keeps_series
     def predict_interval(
         self,
         X: WindowsLike = None,
@@ -506,6 +511,7 @@ class TitansForecaster(ForecasterEvaluation):
         margins: Array = self._calibrated(self._tail).margin(coverage) * spread[:, None]
         return margins
 
+    @keeps_series
     def sample(
         self,
         X: WindowsLike = None,
@@ -546,6 +552,7 @@ class TitansForecaster(ForecasterEvaluation):
         drawn = self.predictor.sample(panel, known, self._state_before(panel), levels)
         return panel.format_samples(drawn + self._correction(panel)[:, None])
 
+    @keeps_series
     def plot(
         self,
         X: WindowsLike = None,
@@ -590,6 +597,7 @@ class TitansForecaster(ForecasterEvaluation):
         levels = self.model_.config.quantile_levels
         return draw_forecast(panel, point, quantiles, levels, place, n_history, max_variates)
 
+    @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
         """Calibrate :meth:`predict_interval` and :meth:`sample` on the latest forecasts of a series.
 
@@ -607,10 +615,11 @@ class TitansForecaster(ForecasterEvaluation):
         cuts = cutoffs(panel, L, H, 1, n_scores(config))
         calibration = calibrate(self.predictor, panel, cuts)
         if calibration is None:
-            raise ValueError("X has no observed value to calibrate with")
+            raise ValueError("X has no observed value to calibrate with; give rows with values")
         self._calibration = calibration
         return self
 
+    @keeps_series
     def update(self, X: SeriesLike) -> TitansForecaster:
         """Append the next rows of the series; forecasts continue after them.
 
@@ -650,6 +659,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._remember(panel, self._state, unread=unread)
         return self
 
+    @keeps_series
     def set_history(self, X: SeriesLike) -> TitansForecaster:
         """Replace the series that forecasts follow. The weights do not change.
 
@@ -663,6 +673,8 @@ class TitansForecaster(ForecasterEvaluation):
         if panel.kind == "windows":
             raise ValueError("X is a batch of windows; give one series")
         self._tail.check_kind(panel)
+        # rows that cannot be scaled are refused here, not in every forecast after them
+        self.predictor.scaled(panel.tail(self.model_.config.context_length))
         if self._errors is not None:
             errors = begin(self._errors, panel, len(panel.values) - 1)
             read_rows(errors, self.predictor, panel, len(panel.values) - 1)
@@ -819,3 +831,11 @@ class TitansForecaster(ForecasterEvaluation):
         self._watched, self._errors = parts.watched, parts.errors
         self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)
+
+    def _try_restored(self) -> None:
+        """Forecast once, so that parts that do not fit are found when a model is loaded."""
+        panel, names = self._tail, self.predictor.roles.known_covariates
+        zeros = np.zeros((panel.n_items, self.model_.config.prediction_length, len(names)))
+        known = self.predictor.read_known(zeros if names else None, panel)
+        point, _ = self.predictor.forecast(panel, known, self._state)
+        panel.format_forecast(point)

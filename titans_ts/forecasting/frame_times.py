@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import check_no_repeated
 from titans_ts.forecasting.panel import Roles
+from titans_ts.forecasting.time_ranges import check_span, in_zone, within_unit
 from titans_ts.forecasting.time_values import as_times
 
 __all__ = ["check_no_nameless", "resample", "set_times", "with_plain_index"]
 
+_ORIGIN = "epoch"
+"""Steps are counted from one fixed time, and not from each frame's own beginning."""
 _NUMBERS = ("integer", "floating", "mixed-integer-float")
 """What pandas infers for objects that are numbers."""
 _OF_RESULTS = {
@@ -47,7 +51,7 @@ def set_times(frame: pd.DataFrame, roles: Roles) -> tuple[pd.DataFrame, bool]:
         if roles.item_id in frame.columns:
             raise ValueError(
                 f"X has the column {roles.item_id!r}, but no column {roles.timestamp!r}; "
-                "name the time's by timestamp="
+                "give the name of the column of times as timestamp="
             )
         if {"unique_id", "ds"} <= set(frame.columns) - {roles.item_id, roles.timestamp}:
             raise ValueError(
@@ -114,11 +118,13 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
     if roles.freq is None or roles.irregular:
         return frame
     try:
-        to_offset(roles.freq)
+        offset = to_offset(roles.freq)
     except ValueError as error:
         raise ValueError(
             f"freq is {roles.freq!r}, which is no frequency of pandas; give for instance 'D' or '15min'"
         ) from error
+    if offset.n <= 0:
+        raise ValueError(f"freq is {roles.freq!r}; a step must be longer than 0, for instance 'D'")
     check_no_repeated(frame)
     if long:
         check_no_nameless(frame, roles)
@@ -131,31 +137,56 @@ def resample(frame: pd.DataFrame, roles: Roles, long: bool) -> pd.DataFrame:
         )
     if timed.index.hasnans:
         raise ValueError("the index of X has NaT; drop those rows")
-    columns = [c for c in timed.columns if not (long and c == roles.item_id)]
-    how = {c: "mean" if pd.api.types.is_numeric_dtype(timed[c].dtype) else "first" for c in columns}
-    static = [name for name in roles.static_covariates if name in columns]
-    how |= dict.fromkeys(static, "first")
-    if len(timed) == 0 or not columns:
+    kept = np.array([not (long and c == roles.item_id) for c in timed.columns], bool)
+    if len(timed) == 0 or not kept.any():
         return frame  # an error is raised where it is read
-    # steps are counted from one fixed time, and not from each frame's own beginning
-    if not long:
-        return timed.resample(roles.freq, origin="epoch").agg(how)
-    return _resampled_items(timed, roles, how, static)
+    check_span(timed.index, roles.freq)
+    columns = timed.columns[kept]
+    values = timed.loc[:, kept].set_axis(range(len(columns)), axis=1)  # pandas drops a name None
+    means = [pd.api.types.is_numeric_dtype(dtype) for dtype in values.dtypes]
+    how = {i: "mean" if mean else "first" for i, mean in enumerate(means)}
+    static = [i for i, name in enumerate(columns) if name in roles.static_covariates]
+    how |= dict.fromkeys(static, "first")
+    zone = timed.index.tz
+    if zone is not None and not isinstance(offset, (pd.offsets.Tick, pd.offsets.Day)):
+        # weeks and months follow the local clock, and in some zones a midnight does not exist
+        values.index = timed.index.tz_localize(None)
+    else:
+        zone = None
+    with within_unit(timed.index.min()):
+        if not long:
+            resampled = values.resample(roles.freq, origin=_ORIGIN).agg(how)
+            if zone is not None:
+                resampled.index = in_zone(resampled.index, zone)
+            return resampled.set_axis(columns, axis=1)
+        codes, items = pd.factorize(timed[roles.item_id])
+        resampled, times, rows = _resampled_items(values, codes, roles.freq, how, static)
+    resampled = resampled.set_axis(columns, axis=1)
+    resampled.insert(0, roles.timestamp, times if zone is None else in_zone(times, zone))
+    resampled[roles.item_id] = items.take(rows)
+    return resampled
 
 
 def _resampled_items(
-    timed: pd.DataFrame, roles: Roles, how: dict[Any, str], static: list[Any]
-) -> pd.DataFrame:
-    """Resample all items of a long frame to `roles.freq` in one grouped operation."""
-    codes, items = pd.factorize(timed[roles.item_id])
-    step = pd.Grouper(freq=roles.freq, origin="epoch")
-    groups = [pd.Series(codes, timed.index, name=roles.item_id), step]
-    seen = timed[list(how)].groupby(groups, sort=True).agg(how)
+    values: pd.DataFrame,
+    codes: NDArray[np.int64],
+    freq: str,
+    how: dict[int, str],
+    static: list[int],
+) -> tuple[pd.DataFrame, pd.DatetimeIndex, NDArray[np.int64]]:
+    """Resample all items of a long frame in one grouped operation.
+
+    `codes` `[N]` are the items' numbers. Returned are the values, and for each row its time and its
+    item's number.
+    """
+    step = pd.Grouper(freq=freq, origin=_ORIGIN)
+    groups = [pd.Series(codes, values.index), step]
+    seen = values.groupby(groups, sort=True).agg(how)
     item, place = seen.index.get_level_values(0).to_numpy(), seen.index.get_level_values(1)
     first = np.flatnonzero(np.diff(item, prepend=-1))
     last = np.append(first[1:], len(item)) - 1
     # every step from an item's first to its last: the ranges that pandas' own resampling makes
-    steps = pd.Series(0, timed.index).resample(roles.freq, origin="epoch").size().index
+    steps = pd.Series(0, values.index).resample(freq, origin=_ORIGIN).size().index
     start, stop = steps.get_indexer(place[first]), steps.get_indexer(place[last])
     counts = stop - start + 1
     offsets = np.cumsum(counts) - counts
@@ -165,11 +196,9 @@ def _resampled_items(
     order = np.full(len(even), -1)
     order[offsets[item] + steps.get_indexer(place) - start[item]] = np.arange(len(item))
     frame = seen.reset_index(drop=True).reindex(order).reset_index(drop=True)
-    frame.insert(0, roles.timestamp, steps[even])
-    frame[roles.item_id] = items.take(rows)
     for name in static:  # a step without a row has the item's
         frame[name] = frame.groupby(rows)[name].ffill()
-    return frame
+    return frame, steps[even], rows
 
 
 def check_no_nameless(frame: pd.DataFrame, roles: Roles) -> None:

@@ -331,7 +331,9 @@ class Panel:
         if self.kind == "series":
             return pd.Series(values[:, 0], index, name=self.columns[0])
         if self.kind == "frame":
-            return pd.DataFrame(values, index, pd.Index(self.columns))
+            # None stays None beside numbers
+            names = pd.Index(self.columns, dtype=object if None in self.columns else None)
+            return pd.DataFrame(values, index, names)
         assert self.items is not None
         names = self.roles.item_id, self.roles.timestamp
         frame = pd.DataFrame({names[0]: self.items.repeat(counts), names[1]: index})

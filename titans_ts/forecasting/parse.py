@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.columns import (
     check_columns,
@@ -80,14 +81,13 @@ def read_panel(
         panel = _read_array(X, roles, like)
     columns = None if panel.columns is None else (*panel.columns, *roles.covariates)
     check_finite(panel.values, columns, "X")
-    panel = with_times(replace(panel, roles=roles))
     if panel.kind != "panel" and len(panel.values) < min_rows:
         raise ValueError(
             f"X has {len(panel.values)} rows; at least {min_rows} are needed "
             f"(n_samples = {len(panel.values)}; give more history, or shorten prediction_length or "
             "context_length)"
         )
-    return panel
+    return with_times(replace(panel, roles=roles))
 
 
 def read_windows(
@@ -105,7 +105,8 @@ def read_windows(
     values = numeric_array(X)
     if values.ndim != 3 or values.shape[1:] != (context_length, n_columns) or len(values) == 0:
         raise ValueError(
-            f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_columns}]"
+            f"X has shape {values.shape}; a batch of windows is [N, {context_length}, {n_columns}]: "
+            "give that, or one series"
         )
     rows = values.reshape(-1, n_columns)
     check_finite(rows, None, "X")
@@ -115,12 +116,20 @@ def read_windows(
 
 def _placed(panel: Panel, index: pd.Index, roles: Roles, like: Panel | None) -> Panel:
     """A single series with its index and frequency, that of `like` if it is too short to tell."""
+    if len(index) == 0:
+        raise ValueError("X has 0 rows; give at least one")
     if not roles.irregular:
-        index, freq = regular(index, None if like is None or like.items is not None else like.freq)
+        known = None if like is None or like.items is not None else like.freq
+        index, freq = regular(index, known or _given(roles))
         return replace(panel, index=_local(index, like), freq=freq)
     index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
     freq = rising_items(index, panel.starts, None, None if like is None else like.freq)
     return replace(panel, index=_local(index, like), freq=freq, irregular=True)
+
+
+def _given(roles: Roles) -> Any:
+    """Return the frequency that rows were resampled to, or None."""
+    return None if roles.freq is None or roles.irregular else to_offset(roles.freq)
 
 
 def _local(index: pd.Index, like: Panel | None) -> pd.Index:
@@ -201,7 +210,7 @@ def _read_long(frame: pd.DataFrame, roles: Roles, like: Panel | None) -> Panel:
         offsets,
         items,
         (rising_items if roles.irregular else regular_items)(
-            index, offsets, items, None if like is None else like.freq
+            index, offsets, items, _given(roles) if like is None else like.freq
         ),
         irregular=roles.irregular,
     )
@@ -230,12 +239,16 @@ def _targets(frame: pd.DataFrame, roles: Roles, like: Panel | None = None) -> tu
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError("X has columns of several levels; flatten them to one name per variate")
     check_no_repeated(frame)
+    if any(isinstance(name, float) and np.isnan(name) for name in frame.columns):
+        raise ValueError("X has a column called nan; rename it")  # which is not equal to itself
     others = (*roles.covariates, *roles.static_covariates)
     named = others if roles.target is None else (*roles.target, *others)
     for i, name in enumerate(named):
         if name in named[:i]:
             raise ValueError(f"column {name!r} is named more than once; give it one role")
     check_columns(frame, list(others), "X")
+    if roles.target == ():
+        raise ValueError("target is (); give at least one column, or None for all")
     if roles.target is not None:
         check_columns(frame, list(roles.target), "X")
         return roles.target
@@ -262,7 +275,7 @@ def _no_static(roles: Roles) -> None:
     if roles.static_covariates:
         raise ValueError(
             f"static_covariates is {list(roles.static_covariates)!r}; only a long frame has static "
-            "columns"
+            "columns: give one, or no static_covariates"
         )
 
 

@@ -29,6 +29,8 @@ from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = ["FittedParts", "describe_index", "pack", "rebuild_index", "unpack"]
 
+_SEQUENCES = ("target", "past_covariates", "known_covariates", "static_covariates", "calendar")
+"""The roles that are sequences of names."""
 _SCALES = ("mean", "spread", "covariate_mean", "covariate_spread")
 
 
@@ -96,6 +98,9 @@ def unpack(
     """Undo :func:`pack` for a network of the same configuration; the state is put on the device."""
     names: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fitted["roles"].items()}
     roles = Roles(**names)
+    for name in _SEQUENCES:
+        if not isinstance(getattr(roles, name), tuple) and (name, roles.target) != ("target", None):
+            raise TypeError(f"roles.{name} is {getattr(roles, name)!r}")
     arrays: Any = {name: tensors[name].numpy() for name in _SCALES}
     scales = Scales(
         **arrays,
@@ -228,14 +233,17 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
         index, freq = pd.DatetimeIndex(places.view(f"M8[{plain['unit']}]")), to_offset(freq)
         if plain["zone"] is not None:
             index = index.tz_localize("UTC").tz_convert(plain["zone"])
+    items, n_items = plain["items"], len(tensors["tail_offsets"]) - 1
+    if len(places) != len(values) or (items is not None and len(items) != n_items):
+        raise ValueError(f"{len(values)} rows of {n_items} items have {len(places)} times")
     panel = replace(panel, freq=freq, irregular=plain["irregular"])
-    if plain["items"] is None:
+    if items is None:
         return replace(panel, index=index.rename(plain["name"]))
     return replace(
         panel,
         index=index,
         offsets=tensors["tail_offsets"].numpy(),
-        items=pd.Index(plain["items"]),
+        items=pd.Index(items),
         static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
     )
 

@@ -17,7 +17,7 @@ from tqdm.auto import trange
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.blend import Blend, histories
-from titans_ts.forecasting.columns import check_counts
+from titans_ts.forecasting.columns import check_counts, is_windows
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.panel import Panel, Roles
@@ -77,7 +77,7 @@ class PanelPredictor:
         config = self.config
         if X is None:
             return tail
-        if not isinstance(X, (pd.DataFrame, pd.Series)) and np.ndim(X) == 3:
+        if is_windows(X):
             n_columns = config.n_variates + config.n_past + config.n_known
             L, C = config.context_length, config.n_variates
             windows = read_windows(X, L, C, n_columns, self.roles)
@@ -192,7 +192,10 @@ class PanelPredictor:
         past, mean, spread = self._last_windows(panel)
         point, quantiles = self._forecast_scaled(past, known, self._static(panel), state)
         point, quantiles = point * spread + mean, quantiles * spread[..., None] + mean[..., None]
-        return self._blended(panel, panel.spans[:, 1], point, quantiles)
+        point, quantiles = self._blended(panel, panel.spans[:, 1], point, quantiles)
+        if self.blend is not None and not self.blend.fitted:  # no fit has warned
+            _warn_of_nothing(panel, point)
+        return point, quantiles
 
     def _blended(
         self, panel: Panel, rows: NDArray[np.int64], point: Array, quantiles: Array
@@ -350,3 +353,17 @@ def _warn_of_renamed_items(items: pd.Index | None, fitted: pd.Index | None) -> N
                 stacklevel=5,
             )
             return
+
+
+def _warn_of_nothing(panel: Panel, point: Array) -> None:
+    """Warn of forecasts `[I, H, C]` without a value to start from."""
+    nothing = np.argwhere(np.isnan(point).any(1))
+    if len(nothing):
+        item, column = nothing[0]
+        name = int(column) if panel.columns is None else panel.columns[column]
+        of = "" if panel.items is None else f" of item {panel.items.tolist()[item]!r}"
+        warnings.warn(
+            f"column {name!r}{of} has no value among the latest rows, which the pretrained model reads; "
+            f"its forecasts are NaN (and {len(nothing) - 1} more)",
+            stacklevel=5,
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from titans_ts.forecasting.frequency import guess_frequency
-from titans_ts.forecasting.time_ranges import local_clock, time_range
+from titans_ts.forecasting.time_ranges import check_span, local_clock, time_range
 
 __all__ = [
     "continued",
@@ -220,6 +220,7 @@ def _check_steps(index: pd.Index, steps: NDArray[np.int64], usual: int) -> None:
 
 def _grid(index: pd.DatetimeIndex, freq: Any) -> pd.DatetimeIndex:
     """Return all times of a frequency from the first to the last time of an index."""
+    check_span(index, freq)
     start, zone = local_clock(index, 0, freq)
     grid = time_range(start, freq, zone=zone, end=index[-1], name=index.name)
     if len(grid) and grid[-1] < index[-1]:  # its last step begins later than usual

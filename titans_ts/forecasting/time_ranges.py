@@ -7,13 +7,20 @@ first of the two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-__all__ = ["local_clock", "time_range"]
+__all__ = ["check_span", "in_zone", "local_clock", "time_range", "within_unit"]
+
+_MOST_STEPS = 10_000_000
+"""Number of steps that a series may have at any number of rows."""
+_MOST_EMPTY = 1000
+"""Largest number of steps to a row of a longer series."""
 
 
 def time_range(
@@ -42,6 +49,11 @@ def time_range(
     name : optional
         The name of the index.
 
+    Raises
+    ------
+    ValueError
+        If a time is beyond those of its unit (for nanoseconds, the years 1678 to 2261).
+
     Examples
     --------
     >>> start = pd.Timestamp("2024-09-07", tz="America/Santiago")
@@ -49,7 +61,14 @@ def time_range(
     ['2024-09-07 00:00:00-04:00', '2024-09-08 01:00:00-03:00', '2024-09-09 00:00:00-03:00']
     """
     options: dict[str, Any] = {"periods": periods, "freq": freq, "unit": start.unit, "name": name}
-    zone = start.tz if zone is None else zone
+    with within_unit(start):
+        return _time_range(start, end, start.tz if zone is None else zone, options)
+
+
+def _time_range(
+    start: pd.Timestamp, end: pd.Timestamp | None, zone: Any, options: dict[str, Any]
+) -> pd.DatetimeIndex:
+    freq, name = options["freq"], options["name"]
     if zone is None or not _by_clock(freq):
         return pd.date_range(start, end, **options)
     stop = None if end is None else end.tz_convert(zone).tz_localize(None)
@@ -57,8 +76,38 @@ def time_range(
     times = clock.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     if not times.hasnans:
         return pd.DatetimeIndex(times, freq=freq, name=name) if len(times) else times
+    return in_zone(clock, zone)
+
+
+def in_zone(clock: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
+    """Return the times of a local clock in its zone, also where it has none of them, or two."""
     first = np.ones(len(clock), bool)  # of two times, the one before the clocks go back
     return clock.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+
+
+def check_span(times: pd.DatetimeIndex, freq: Any) -> None:
+    """Raise a ValueError if times, in any order, span so many steps that memory would not hold them."""
+    offset, first, last = to_offset(freq), times.min(), times.max()
+    begin = pd.Timestamp(2001, 1, 1)
+    step = (begin + 10 * offset - begin) / 10
+    steps = (last.as_unit("s") - first.as_unit("s")) / step
+    if steps > max(_MOST_STEPS, _MOST_EMPTY * len(times)):
+        raise ValueError(
+            f"X has {len(times)} rows from {first} to {last}, which are {steps:.0f} steps of frequency "
+            f"{offset.freqstr!r}; give a longer step as freq, or drop rows that are far from the others"
+        )
+
+
+@contextmanager
+def within_unit(first: pd.Timestamp) -> Iterator[None]:
+    """Raise a ValueError that names the unit of a time if times that follow from it are beyond it."""
+    try:
+        yield
+    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
+        raise ValueError(
+            f"steps from {first} on reach beyond the times of unit {first.unit!r} ({error}); give a "
+            "shorter series, or times of unit 's' (X.index.as_unit('s'))"
+        ) from error
 
 
 def local_clock(index: pd.DatetimeIndex, row: int, freq: Any) -> tuple[pd.Timestamp, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,12 @@ def _whole(values: pd.Series, what: str) -> pd.Series:
 def _converted(values: pd.Series, what: str) -> pd.Series:
     """Return what pandas can convert to times."""
     try:
-        times = pd.to_datetime(values.astype(object))
-    except (ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of several zones, refused below
+            times = pd.to_datetime(values.astype(object))
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of mixed types
         raise ValueError(
-            f"{what} holds no times ({error}); convert it by pd.to_datetime"
+            f"{what} holds no times ({str(error).splitlines()[0]}); convert it by pd.to_datetime"
         ) from error
     if times.dtype.kind != "M":
         raise ValueError(

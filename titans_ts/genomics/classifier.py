@@ -317,6 +317,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     ) -> None:
         self.classes_ = np.array(fitted["classes"], dtype=fitted["dtype"])
         super()._restore(model, fitted, tensors)
+        n_outputs = self.model_.config.n_outputs
+        if len(self.classes_) != n_outputs:
+            raise ValueError(f"{len(self.classes_)} classes for {n_outputs} outputs")
 
 
 def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -341,7 +344,12 @@ def _read_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
             twice = pd.Index(classes)[pd.Index(classes).duplicated()][0]
             raise ValueError(f"y has several columns {twice!r}; give every label another name")
         return classes, _codes(labels, n, classes, 2)
-    check_classification_targets(labels)
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} For y of numbers, use TitansRegressor; for classes, give whole numbers or texts."
+        ) from error
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y has only one class, {classes[0]!r}; give at least two classes")

@@ -6,6 +6,7 @@ import math
 import numbers
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
@@ -76,6 +77,7 @@ from titans_ts.types import (
     PoolingName,
     RandomState,
     SequencePresetName,
+    SequencesLike,
     SoftMasked,
     Strands,
     Variant,
@@ -529,6 +531,15 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         saved = fitted.get("kmer_model")
         self.kmer_model_ = None if saved is None else FittedKmerModel.from_tensors(saved, tensors)
         self.model_ = SequenceModel(from_dict(SequenceConfig, model))
+
+    @abstractmethod
+    def predict(self, X: SequencesLike) -> Any:
+        """Return a prediction for every sequence."""
+
+    def _try_restored(self) -> None:
+        """Predict one sequence, so that parts that do not fit are found when a model is loaded."""
+        config = self.model_.config
+        self.predict(["A" * (config.length if config.n_bins else 16)])
 
     def _check_rc(self) -> None:
         if self.rc not in (*STRANDS, "auto"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ __all__ = [
     "load_directory",
     "load_model",
     "load_state",
+    "refused_if_damaged",
     "save_directory",
     "save_model",
     "save_state",
@@ -148,7 +151,31 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         if name.startswith("model.") and not tensor.isfinite().all():
             raise ValueError(f"{damaged}: {name!r} has weights that are not finite; save it again")
     _check_sizes(config, len(tensors), damaged)
-    return upgrade(config, version), upgrade_tensors(tensors, version)
+    with refused_if_damaged(path):
+        return upgrade(config, version), upgrade_tensors(tensors, version)
+
+
+@contextmanager
+def refused_if_damaged(path: str | Path) -> Iterator[None]:
+    """Raise a ValueError that names the path if the content of a model directory does not fit together.
+
+    Its hash is right, so it is not damage of the disk: somebody changed the files.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        raise ValueError(_misfit(path, error)) from error
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(f"path {str(path)!r}"):
+            raise
+        raise ValueError(_misfit(path, error)) from error
+
+
+def _misfit(path: str | Path, error: Exception) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"path {str(path)!r} holds a damaged model: its parts do not fit ({reason}); save it again"
+    )
 
 
 def _check_sizes(config: Any, n_tensors: int, damaged: str) -> None:
@@ -196,11 +223,14 @@ def load_model(path: str | Path, cls: type[Model]) -> Model:
     """
     content, tensors = load_directory(path)
     if content.get("model") != cls.__name__:
-        raise ValueError(f"path {str(path)!r} holds {content.get('model')}, not a {cls.__name__}")
+        raise ValueError(
+            f"path {str(path)!r} holds {content.get('model')}, not a {cls.__name__}; load it as that"
+        )
     kind = typing.get_type_hints(cls.__init__)["config"]
     kind = next((k for k in typing.get_args(kind) if k is not type(None)), kind)
-    model = cls(from_dict(kind, content["config"]))
-    model.load_state_dict(tensors)
+    with refused_if_damaged(path):
+        model = cls(from_dict(kind, content["config"]))
+        model.load_state_dict(tensors)
     return model.eval()
 
 
@@ -240,16 +270,18 @@ def load_state(path: str | Path, like: State) -> State:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"path {str(path)!r} holds a damaged state: {error}") from error
+        raise ValueError(
+            f"path {str(path)!r} holds a damaged state ({error}); save it again"
+        ) from error
     for name in tensors.keys() - flatten_state(like).keys():
         raise ValueError(
-            f"the state has {name!r}, which this model lacks; it is the state of another model"
+            f"the state has {name!r}, which this model lacks; load it for the model that saved it"
         )
     for name, expected in flatten_state(like).items():
         if name in tensors and tensors[name].shape != expected.shape:
             raise ValueError(
                 f"the state's {name!r} has shape {tuple(tensors[name].shape)}, "
-                f"but this model's has {tuple(expected.shape)}"
+                f"but this model's has {tuple(expected.shape)}; load it for the model that saved it"
             )
         if name in tensors:
             tensors[name] = tensors[name].to(expected.device)
