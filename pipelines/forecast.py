@@ -112,7 +112,7 @@ def run_forecast(
         season_length=season_length,
         progress_bar=False,
     )
-    margins = None if coverage is None else forecaster.interval_margins(coverage)[compared]
+    margins = None if coverage is None else _margins(forecaster, coverage)[compared]
     return ForecastJob(
         history=frame,
         outcome=forecast_outcome(forecaster, coverage=coverage, future=future),
@@ -131,6 +131,16 @@ def run_forecast(
 
 def _names(panel: Panel) -> dict[str, str]:
     return {"item_id": panel.roles.item_id, "timestamp": panel.roles.timestamp}
+
+
+def _margins(forecaster: TitansForecaster, coverage: float) -> Any:
+    try:
+        return forecaster.interval_margins(coverage)
+    except ValueError as error:
+        raise ValueError(
+            f"--coverage is {coverage:g}, but an interval cannot be calibrated: the series is too "
+            "short; leave --coverage out, or give more rows"
+        ) from error
 
 
 def _split(

@@ -25,8 +25,8 @@ class Progress:
 
     rows: int = 0
     """Number of rows that the model has read."""
-    size: int = 0
-    """Number of bytes of the file of results; 0 if there is none."""
+    size: int | None = None
+    """Number of bytes of the file of results; None if there is none."""
 
 
 def load_state(folder: Path, device: str) -> tuple[TitansForecaster, Progress] | None:

@@ -111,7 +111,9 @@ Coverage = Annotated[
     float | None,
     typer.Option(
         help="Share of future values that an interval should contain, such as 0.9; it is calibrated on "
-        "held-out rows.  [default: no such interval]"
+        "held-out rows.  [default: no such interval]",
+        min=0.01,
+        max=0.999,
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]

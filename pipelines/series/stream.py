@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from titans_ts.forecasting import TitansForecaster
+    from titans_ts.pipelines.streaming import Progress, RowReader
 
 __all__ = ["stream"]
 
@@ -68,9 +70,7 @@ def stream(
     """
     import torch
 
-    from titans_ts.pipelines.continuation import new_rows
     from titans_ts.pipelines.ingest import columns_of_model, read_plan
-    from titans_ts.pipelines.outcome import forecast_outcome
     from titans_ts.pipelines.streaming import (
         Progress,
         RowReader,
@@ -108,32 +108,13 @@ def stream(
     reader = RowReader(forecaster, time_column, date_format)
     skipped = 0
     waiting: list[dict[str, Any]] = []
-
-    def answer(output: BinaryIO) -> None:
-        """Read the waiting rows, write a result, and keep the state."""
-        new = new_rows(forecaster, reader.frame(waiting), note)
-        forecaster.update(new)
-        outcome = forecast_outcome(forecaster, coverage=coverage, future=plan)
-        result: dict[str, Any] = {"row": progress.rows + len(waiting), "end": _last(forecaster)}
-        if surprise:
-            result["surprise"] = _surprise(forecaster, new)
-        items = {row[roles.item_id] for row in waiting} if outcome.long else None
-        result["forecast"] = outcome.records(items)
-        line = json.dumps(result, default=str, allow_nan=False).encode() + b"\n"
-        with _uninterrupted():
-            output.write(line)
-            output.flush()
-            progress.rows += len(waiting)
-            progress.size += len(line) if out is not None else 0
-            if state is not None:
-                save_state(state, forecaster, progress)
-        waiting.clear()
-
-    with _output(out, progress.size if kept is not None else None) as output:
-        if kept is None:
-            progress.size = 0 if out is None else output.tell()
-            if state is not None:
-                save_state(state, forecaster, progress)
+    with _output(out, progress.size) as output:
+        progress.size = None if out is None else output.tell()
+        if state is not None:
+            save_state(state, forecaster, progress)
+        following = _Following(
+            forecaster, reader, progress, state, output, coverage, plan, surprise
+        )
         for number, cells in read_lines(sys.stdin):
             row = reader.read(number, cells)
             if not reader.is_new(row, forecaster.end_) or _repeats(row, waiting, roles):
@@ -141,11 +122,57 @@ def stream(
                 continue
             waiting.append(row)
             if len(waiting) == every:
-                answer(output)
+                following.read(waiting)
+                waiting = []
         if waiting:
-            answer(output)
+            following.read(waiting)
     if skipped:
         note(f"{skipped} rows were known already: left out")
+
+
+@dataclass
+class _Following:
+    """A forecaster that follows a stream, and where its results and its state go."""
+
+    forecaster: TitansForecaster
+    reader: RowReader
+    progress: Progress
+    state: Path | None
+    output: BinaryIO
+    coverage: float | None
+    plan: pd.DataFrame | None
+    surprise: bool
+
+    def read(self, rows: list[dict[str, Any]]) -> None:
+        """Read new rows, write a result, and keep the state."""
+        from titans_ts.pipelines.continuation import new_rows
+        from titans_ts.pipelines.streaming import save_state
+
+        forecaster, progress = self.forecaster, self.progress
+        new = new_rows(forecaster, self.reader.frame(rows), note)
+        forecaster.update(new)
+        line = json.dumps(self._result(rows, new), default=str, allow_nan=False).encode() + b"\n"
+        with _uninterrupted():
+            self.output.write(line)
+            self.output.flush()
+            progress.rows += len(rows)
+            if progress.size is not None:
+                progress.size += len(line)
+            if self.state is not None:
+                save_state(self.state, forecaster, progress)
+
+    def _result(self, rows: list[dict[str, Any]], new: pd.DataFrame) -> dict[str, Any]:
+        from titans_ts.pipelines.outcome import forecast_outcome
+
+        outcome = forecast_outcome(self.forecaster, coverage=self.coverage, future=self.plan)
+        items = {row[self.forecaster.roles.item_id] for row in rows} if outcome.long else None
+        result: dict[str, Any] = {
+            "row": self.progress.rows + len(rows),
+            "end": _last(self.forecaster),
+        }
+        if self.surprise:
+            result["surprise"] = _surprise(self.forecaster, new)
+        return result | {"forecast": outcome.records(items)}
 
 
 def _repeats(row: dict[str, Any], waiting: list[dict[str, Any]], roles: Any) -> bool:

@@ -87,6 +87,14 @@ def test_intervals_are_calibrated_named_and_contain_the_point(weekly):
     assert "in the 80% interval (not calibrated)" in plain
 
 
+def test_a_series_too_short_to_calibrate_is_refused(weekly):
+    options = {"preset": "fast", "max_epochs": 1, "random_state": 0}
+    with pytest.raises(
+        ValueError, match=r"--coverage is 0.9, but an interval cannot be calibrated"
+    ):
+        job(weekly.head(20), horizon=6, coverage=0.9, parameters=options)
+
+
 def test_every_item_of_a_panel_is_compared(weekly):
     long = pd.concat(
         [

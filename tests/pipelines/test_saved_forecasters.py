@@ -221,6 +221,11 @@ def test_a_killed_stream_continues_without_loss_or_repetition(kill_at, before, f
     before_again = (folder / "parts.jsonl").stat().st_size
     run(*command, text=rows())  # nothing new
     assert (folder / "parts.jsonl").stat().st_size == before_again
+    run("stream", "model", "--state", "state", text=rows())  # without a file of results
+    (folder / "other.jsonl").write_text("mine")
+    run("stream", "model", "--state", "state", "--out", "other.jsonl", text=rows())
+    assert (folder / "other.jsonl").read_text() == "mine"
+    run(*command, text=rows())
     (folder / "parts.jsonl").write_text("")
     with pytest.raises(ValueError, match="give the file that the state belongs to"):
         run(*command, text=rows())
