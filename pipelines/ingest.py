@@ -260,14 +260,17 @@ def _wide(table: pd.DataFrame, columns: Columns, say: Callable[[str], None]) -> 
     target = _wide_targets(table, columns, say) if columns.target is None else columns.target
     for name in target:
         if table[name].isna().all():
-            raise ValueError(f"column {name!r} has no value; there is nothing to forecast")
+            raise ValueError(f"column {name!r} has no value; choose a column that has some")
     frame = _as_numbers(table, target, columns, say)
     name = "timestamp" if frame.index.name in (None, *_RESERVED) else str(frame.index.name)
     parameters = _parameters(columns, target) | {"timestamp": name}
     if columns.freq is None:
         frame = regular_wide(frame, say)
     elif not isinstance(frame.index, pd.DatetimeIndex):
-        raise ValueError(f"--freq is {columns.freq!r}, but the file has no column of dates")
+        raise ValueError(
+            f"--freq is {columns.freq!r}, but the file has no column of dates; leave --freq out, or add "
+            "one"
+        )
     else:
         frame = frame.sort_index()
         frame = resample(frame, Roles(freq=columns.freq), False)
@@ -397,7 +400,9 @@ def _wide_targets(table: pd.DataFrame, columns: Columns, say: Callable[[str], No
     if empty:
         say(f"left out, without a value: {', '.join(map(str, empty))}")
     if not target:
-        raise ValueError(f"no column of numbers to forecast; the file has {list(table)}")
+        raise ValueError(
+            f"no column of numbers to forecast; the file has {list(table)}: give at least one"
+        )
     flags = [str(c) for c in target if len(target) > 1 and table[c].dropna().isin([0, 1]).all()]
     if flags:
         say(

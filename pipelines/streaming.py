@@ -78,7 +78,9 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(text)
             except ValueError as error:
-                raise ValueError(f"line {number} is no JSON object ({error})") from error
+                raise ValueError(
+                    f"line {number} is no JSON object ({error}); write one object in a line"
+                ) from error
             yield number, row
             continue
         cells = [cell.strip() for cell in next(csv.reader([text]))]
@@ -184,7 +186,7 @@ class RowReader:
 
 def _cell(number: int, row: dict[str, Any], name: str) -> Any:
     if name not in row:
-        raise ValueError(f"line {number} has no {name!r}; it has {list(row)}")
+        raise ValueError(f"line {number} has no {name!r}; it has {list(row)}: add it")
     return row[name]
 
 

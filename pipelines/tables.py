@@ -64,7 +64,7 @@ def check_names(frame: pd.DataFrame, names: list[str], option: str | None = None
             near = difflib.get_close_matches(name, list(map(str, frame)), 1, 0.5)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(
-                f"{where}there is no column {name!r}{hint}; the file has {list(frame)}"
+                f"{where}there is no column {name!r}{hint}; the file has {list(frame)}: choose one"
             )
 
 

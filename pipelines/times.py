@@ -78,7 +78,8 @@ def find_times(
     if stamps.isna().any():
         row = int(stamps.isna().to_numpy().argmax())
         raise ValueError(
-            f"column {name!r} holds {frame[name].tolist()[row]!r} in row {row}, which is no date"
+            f"column {name!r} holds {frame[name].tolist()[row]!r} in row {row}, which is no date; "
+            "write a date as in the other rows, or remove the row"
         )
     frame = frame.drop(columns=list(dates))
     clock = next((c for c in frame if _is_clock(frame[c])), None)
@@ -124,7 +125,8 @@ def _counted(
         column = frame[time_column]
         if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any():
             raise ValueError(
-                f"column {time_column!r} holds {column.tolist()[0]!r} in row 0, which is no date"
+                f"column {time_column!r} holds {column.tolist()[0]!r} in row 0, which is no date; write "
+                "dates as YYYY-MM-DD"
             )
         return Times(column, frame.drop(columns=time_column))
     numeric = [c for c in frame if pd.api.types.is_numeric_dtype(frame[c].dtype)]
