@@ -221,7 +221,7 @@ def finish(job: Job, folder: Path) -> None:
 
 
 def kill_once(job: Job, moment: float) -> tuple[bool, bool, list[str], Any]:
-    """Return whether the kill came in time and left what is whole, what was left over, and the result."""
+    """Return whether the kill came in time, whether all was whole, what was left, and the result."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         job.prepare(folder)
