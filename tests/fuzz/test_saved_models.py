@@ -18,7 +18,7 @@ from tests.fuzz.properties import REFUSED, examples, outcome
 from tests.fuzz.strategies import damaged
 from tests.test_saved_models import ESTIMATORS, KINDS, PREDICT, SAVED
 from titans_ts.nn import TitansBackbone, load_model, load_state
-from titans_ts.nn.checkpoint import _digest
+from titans_ts.nn.checkpoint import content_digest
 from titans_ts.nn.dna.language_model import LanguageModel
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
@@ -82,7 +82,7 @@ def signed(config, payload):
     """Return the files of a folder whose hash is right, as of a forger."""
     config = {k: v for k, v in config.items() if k != "sha256"}
     version = config.pop("format", 3)
-    header = {"format": version, "sha256": _digest(config, payload)}
+    header = {"format": version, "sha256": content_digest(config, payload)}
     return {CONFIG: json.dumps(header | config).encode(), TENSORS: payload}
 
 

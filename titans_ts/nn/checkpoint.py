@@ -22,6 +22,7 @@ from titans_ts.nn.state import flatten_state, unflatten_state
 
 __all__ = [
     "check_replaceable",
+    "content_digest",
     "load_directory",
     "load_model",
     "load_state",
@@ -63,7 +64,7 @@ def save_directory(path: str | Path, config: dict[str, Any], tensors: dict[str, 
     restore_directory(path)
     check_replaceable(path)
     payload = _serialise(tensors)
-    header = {"format": FORMAT, "sha256": _digest(config, payload)}
+    header = {"format": FORMAT, "sha256": content_digest(config, payload)}
     with atomic_directory(path) as folder:
         (folder / _TENSORS).write_bytes(payload)
         (folder / _CONFIG).write_text(json.dumps(header | config, indent=2) + "\n")
@@ -87,7 +88,7 @@ def _serialise(tensors: dict[str, Tensor]) -> bytes:
     )
 
 
-def _digest(config: dict[str, Any], payload: bytes) -> str:
+def content_digest(config: dict[str, Any], payload: bytes) -> str:
     """Return a hash of the tensors and the configuration, which reveals any change."""
     content = json.dumps(config, sort_keys=True).encode()
     return hashlib.sha256(hashlib.sha256(payload).digest() + content).hexdigest()
@@ -139,7 +140,7 @@ def load_directory(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
             f"path {str(path)!r} has format {version!r}, newer than {FORMAT}; upgrade titans-ts"
         )
     payload = (path / _TENSORS).read_bytes()
-    if _digest(config, payload) != digest:
+    if content_digest(config, payload) != digest:
         raise ValueError(f"{damaged}: it was truncated or changed; save it again")
     try:
         tensors = load(payload)
