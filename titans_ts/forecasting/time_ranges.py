@@ -86,7 +86,7 @@ def in_zone(clock: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
 
 
 def check_span(times: pd.DatetimeIndex, freq: Any) -> None:
-    """Raise a ValueError if times, in any order, span so many steps that memory would not hold them."""
+    """Raise a ValueError if times, in any order, span more steps than memory can hold."""
     offset, first, last = to_offset(freq), times.min(), times.max()
     begin = pd.Timestamp(2001, 1, 1)
     step = (begin + 10 * offset - begin) / 10
