@@ -221,7 +221,7 @@ def finish(job: Job, folder: Path) -> None:
 
 
 def kill_once(job: Job, moment: float) -> tuple[bool, bool, list[str], Any]:
-    """Return whether the kill came in time, whether all was whole, what was left, and the result."""
+    """Return whether it was killed in time, whether all was whole, what was left, the result."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         job.prepare(folder)
@@ -256,10 +256,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(options.seed)
-    print(
-        "| job | seconds | kills in time | not whole | left beside | other result |\n"
-        "|---|---|---|---|---|---|"
-    )
+    print("| job | seconds | kills in time | not whole | left beside | other result |")
+    print("|---|---|---|---|---|---|")
     for name in options.jobs or JOBS:
         job = JOBS[name]()
         seconds, expected = undisturbed(job)
