@@ -48,6 +48,8 @@ __all__ = ["TitansForecaster"]
 
 Array = NDArray[np.float64]
 
+_TRIED = 8
+"""Number of items that are forecast when a model is loaded."""
 _MOST_ROWS = 2000
 """Number of rows that the memory of forecast errors learns from in a fit at most."""
 
@@ -835,6 +837,9 @@ class TitansForecaster(ForecasterEvaluation):
     def _try_restored(self) -> None:
         """Forecast once, so that parts that do not fit are found when a model is loaded."""
         panel, names = self._tail, self.predictor.roles.known_covariates
+        if self._state is None:  # some items of a large panel
+            first, end = panel.spans.T
+            panel = panel.head(np.where(np.arange(len(end)) < _TRIED, end, first))
         zeros = np.zeros((panel.n_items, self.model_.config.prediction_length, len(names)))
         known = self.predictor.read_known(zeros if names else None, panel)
         point, _ = self.predictor.forecast(panel, known, self._state)
