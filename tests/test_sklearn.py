@@ -125,7 +125,7 @@ STRICT = {"xfail_strict": True}
 RULES = parametrize_with_checks(
     [
         TitansForecaster(1, 4, patch_length=2, patch_stride=2, **SMALL),
-        SpelledClassifier(**LEARNS | {"max_epochs": 4}),
+        SpelledClassifier(**LEARNS | {"max_epochs": 4, "kmer_model": None}),
         SpelledRegressor(**LEARNS),
         searching(Ridge(), "alpha"),
         searching(LogisticRegression(), "C"),
@@ -175,7 +175,7 @@ def series(n=80):
 
 
 FORECASTER = TitansForecaster(2, 6, patch_length=3, patch_stride=3, blend=False, **SMALL)
-CLASSIFIER = TitansClassifier(**SMALL | {"max_epochs": 3})
+CLASSIFIER = TitansClassifier(**SMALL | {"max_epochs": 3, "kmer_model": None})
 SEQUENCES = letters()
 LABELS = np.array(["ac", "gt"] * 24)
 CASES = {  # estimator, X, y, splits

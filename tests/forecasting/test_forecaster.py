@@ -341,7 +341,7 @@ FIT = {
     "time column": (
         lambda f: f.reset_index(names="when"),
         TypeError,
-        "column 'when' has dtype datetime64.*set it as the index",
+        "column 'when' holds times .*set it as the index",
     ),
     "twice a column": (
         lambda f: f.set_axis(["a", "b", "a"], axis=1),
