@@ -17,7 +17,7 @@ from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
-from titans_ts.pipelines.heldout import HeldOut, held_out
+from titans_ts.pipelines.heldout import HeldOut, held_out, with_simple
 from titans_ts.pipelines.ingest import Series
 from titans_ts.pipelines.outcome import Outcome, forecast_outcome, series_in_columns
 
@@ -118,7 +118,7 @@ def run_forecast(
         outcome=forecast_outcome(forecaster, coverage=coverage, future=future),
         backcast=_backcast(backtest),
         held_out=held_out(
-            backtest,
+            with_simple(backtest, season_length),
             season_length=season_length,
             n_rows=n_test,
             margins=margins,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.forecasting.backtest import Backtest
-from titans_ts.forecasting.blend import SIMPLE, histories, n_rows
+from titans_ts.forecasting.blend import histories, n_rows, simple_forecast
 from titans_ts.forecasting.intervals import widen
 from titans_ts.forecasting.metrics import coverage
 
@@ -153,7 +153,7 @@ def held_out(
     Parameters
     ----------
     backtest : Backtest
-        The forecasts of the tail.
+        The forecasts of the tail, with the simple ones, see :func:`with_simple`.
     season_length : int
         Number of steps in a season.
     n_rows : int
@@ -163,7 +163,6 @@ def held_out(
     coverage_level : float, optional
         The share of values that the widened interval should contain.
     """
-    backtest = with_simple(backtest, season_length)
     simple = tuple(name for name in backtest.forecasts if name != "titans")
     metrics = backtest.metrics(by=("item", "variate"))
     errors = metrics["mae"].unstack("model")[["titans", *simple]]
@@ -234,11 +233,8 @@ def _theta(backtest: Backtest, season_length: int) -> Array:
     for start in range(0, W, size):
         rows = cuts[start : start + size]
         past = histories(panel, rows, length).swapaxes(-1, -2)  # [w, I, C, T]
-        series = past.reshape(-1, past.shape[-1])
-        forecast = np.full((len(series), H), np.nan)
-        seen = ~np.isnan(series).all(1) & np.repeat(rows.ravel() >= 0, C)
-        if seen.any():
-            forecast[seen] = SIMPLE["theta"](series[seen], H, season_length)
+        series = past.reshape(-1, past.shape[-1])  # all NaN without a window
+        forecast = simple_forecast("theta", series, H, season_length)
         parts.append(forecast.reshape(len(rows), I, C, H).swapaxes(-1, -2))
     return np.concatenate(parts)
 

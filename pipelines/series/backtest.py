@@ -157,7 +157,8 @@ def backtest(
     panel = found.panel
     season = season_length or usual_season(panel.freq if panel.timed else None)
     axes = column_list(by) if by else []
-    metrics = with_simple(found, season).metrics(by=tuple(axes or ()))
+    found = with_simple(found, season)
+    metrics = found.metrics(by=tuple(axes or ()))
     horizon = found.actual.shape[2]
     rows = (found.n_windows - 1) * min(found.stride, horizon) + horizon
     compared = held_out(found, season_length=season, n_rows=rows)
@@ -168,7 +169,7 @@ def backtest(
             {
                 "metrics.csv": metrics.reset_index(),
                 "errors.csv": compared.errors.reset_index(),
-                "forecasts.csv": with_simple(found, season).frame(),
+                "forecasts.csv": found.frame(),
             },
         )
     if json:

@@ -129,3 +129,18 @@ def assert_same(actual, expected, tolerance):
             (actual[name].to(value) - value).abs().max().item() / scale if value.numel() else 0.0
         )
         assert error <= tolerance, f"{name}: {error:.1e} > {tolerance:.0e}"
+
+
+def sizes(lengths):
+    """Cases of depth, chunk and length; long ones are slow."""
+    return [
+        pytest.param(
+            depth,
+            chunk_size,
+            length,
+            id=f"depth{depth}-chunk{chunk_size}-{length}",
+            marks=[pytest.mark.slow] * (length > 200),
+        )
+        for depth, chunk_size in itertools.product([1, 2, 3], [1, 3, 16, 64])
+        for length in lengths
+    ]

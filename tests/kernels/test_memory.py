@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,6 +20,7 @@ from tests.kernels.cases import (
     outputs,
     recurrent_memory,
     run_with_gradients,
+    sizes,
 )
 from titans_ts.kernels import (
     explain,
@@ -129,17 +128,7 @@ def test_outer_gradients_are_finite_differences(name, depth, masked, error_at):
     assert torch.autograd.gradcheck(compute, tuple(named.values()), atol=1e-7, fast_mode=True)
 
 
-CASES = [
-    pytest.param(
-        depth,
-        chunk_size,
-        length,
-        id=f"depth{depth}-chunk{chunk_size}-{length}",
-        marks=[pytest.mark.slow] * (length > 200),
-    )
-    for depth, chunk_size in itertools.product([1, 2, 3], [1, 3, 16, 64])
-    for length in [1, 63, 130, 257]
-]
+CASES = sizes([1, 63, 130, 257])
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import partial
 
 import pytest
@@ -17,6 +16,7 @@ from tests.kernels.cases import (
     outputs,
     recurrent_memory,
     run_with_gradients,
+    sizes,
 )
 from titans_ts.kernels import neural_memory
 
@@ -92,17 +92,7 @@ def test_a_linear_memory_is_online_for_every_chunk(name, chunk_size):
         assert torch.allclose(found, expected, rtol=0, atol=1e-10)
 
 
-CASES = [
-    pytest.param(
-        depth,
-        chunk_size,
-        length,
-        id=f"depth{depth}-chunk{chunk_size}-{length}",
-        marks=[pytest.mark.slow] * (length > 200),
-    )
-    for depth, chunk_size in itertools.product([1, 2, 3], [1, 3, 16, 64])
-    for length in [1, 63, 64, 130, 257]
-]
+CASES = sizes([1, 63, 64, 130, 257])
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -32,6 +32,7 @@ __all__ = [
     "n_rows",
     "n_windows",
     "season_of",
+    "simple_forecast",
 ]
 
 Array = NDArray[np.float64]
@@ -259,7 +260,9 @@ class Blend:
         parts: list[tuple[float, _Part]] = []
         usual = _usual_difference(series, self.season_length).reshape(n, 1, C)
         for name, errors in self.errors.items():
-            found = _forecast(name, series, prediction_length, self.season_length, self.linear)
+            found = simple_forecast(
+                name, series, prediction_length, self.season_length, self.linear
+            )
             found = np.moveaxis(found.reshape(n, C, -1), 2, 1)
             parts.append((self.weights[name], _SimplePart(found, usual, errors)))
         if ZERO_SHOT in self.weights:
@@ -294,8 +297,8 @@ def _by_series(values: Array) -> Array:
     return values.swapaxes(-1, -2).reshape(-1, values.shape[-2])
 
 
-def _forecast(
-    name: str, past: Array, prediction_length: int, season_length: int, linear: Array | None
+def simple_forecast(
+    name: str, past: Array, prediction_length: int, season_length: int, linear: Array | None = None
 ) -> Array:
     """Compute a simple forecast `[N, H]` of series `[N, T]`; NaN for one without an observed value."""
     forecast = np.full((len(past), prediction_length), np.nan)
@@ -446,7 +449,7 @@ def fit_blend(
             continue  # the same as another one
         if name not in forecasters or (name == LINEAR and linear is None):
             continue
-        forecast = _forecast(name, series, horizon, season_length, linear)
+        forecast = simple_forecast(name, series, horizon, season_length, linear)
         if np.isnan(target - forecast).all():
             continue
         errors[name] = Errors.of(np.clip((target - forecast) / unit, -_FURTHEST, _FURTHEST))

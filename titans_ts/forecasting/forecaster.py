@@ -481,11 +481,10 @@ class TitansForecaster(ForecasterEvaluation):
         """
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
-        added = self._calibrated(panel).margin(coverage)  # [H, C]
+        added = self._margins(panel, coverage)  # what is wrong with it is found before a forecast
         _, quantiles = self._forecast(panel, known)
-        _, spread = self.predictor.scales.of(panel)
         least = 0 if self.model_.output.counts else -np.inf
-        ends = np.stack(widen(quantiles, added * spread[:, None], least), -1)
+        ends = np.stack(widen(quantiles, added, least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def interval_margins(self, coverage: float = 0.9) -> Array:
@@ -509,8 +508,12 @@ class TitansForecaster(ForecasterEvaluation):
         """
         check_is_fitted(self, "model_")
         check_interval(self.model_.config.quantile_levels)
-        _, spread = self.predictor.scales.of(self._tail)
-        margins: Array = self._calibrated(self._tail).margin(coverage) * spread[:, None]
+        return self._margins(self._tail, coverage)
+
+    def _margins(self, panel: Panel, coverage: float) -> Array:
+        """Return what is added to both ends of intervals after a panel, `[I, H, C]`."""
+        _, spread = self.predictor.scales.of(panel)
+        margins: Array = self._calibrated(panel).margin(coverage) * spread[:, None]
         return margins
 
     @keeps_series
