@@ -135,8 +135,16 @@ def run(args: argparse.Namespace) -> None:
         task = TASKS[name]
         base = args.length or task.length
         for row in args.rows:
-            runs = []
-            for seed in range(args.seeds):
+            key = {
+                "task": name,
+                "row": row,
+                "memory": args.set,
+                "width": args.width,
+                "length": base,
+            }
+            known = [r for r in old if all(r[k] == key[k] for k in key)]
+            runs = known[0]["runs"] if known and not args.again else []
+            for seed in range(len(runs), args.seeds):
                 torch.manual_seed(seed)
                 model = build(task, row, args)
                 result = train(model, task, args, seed)
@@ -146,18 +154,10 @@ def run(args: argparse.Namespace) -> None:
                 }
                 runs.append(result)
                 print(name, row, args.set, seed, result, flush=True)
-            key = {
-                "task": name,
-                "row": row,
-                "memory": args.set,
-                "width": args.width,
-                "length": base,
-            }
-            old = [r for r in old if any(r[k] != key[k] for k in key)]
-            old.append(
-                {**key, "parameters": sum(p.numel() for p in model.parameters()), "runs": runs}
-            )
-            record(args.name, args.command, old)
+                parameters = sum(p.numel() for p in model.parameters())
+                old = [r for r in old if any(r[k] != key[k] for k in key)]
+                old.append({**key, "parameters": parameters, "runs": runs})
+                record(args.name, args.command, old)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -186,7 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--rows", nargs="+", default=ROWS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="measured ones are kept")
+    parser.add_argument("--again", action="store_true", help="measure the kept seeds once more")
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
     parser.add_argument(
         "--stop", type=int, default=2**31, help="end training here (default: --steps)"
