@@ -29,6 +29,10 @@ def variants(
     outside: Annotated[
         str, typer.Option(help="Variants whose contig is not in the genome: error or drop.")
     ] = "error",
+    background: Annotated[
+        int,
+        typer.Option(min=0, help="Random variants of each kind, for the column p_value (0: none)."),
+    ] = 0,
     rename: Rename = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
@@ -38,7 +42,8 @@ def variants(
     """Score how much each variant of a VCF file changes the prediction of a model.
 
     Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
-    the alternative. The column ref_match says whether the genome has the reference there.
+    the alternative. The column ref_match says whether the genome has the reference there; p_value is the
+    share of random variants of the same kind with an effect as large.
     """
     from titans_ts.datasets import Genome, read_variants
     from titans_ts.datasets.atomic import replace_file
@@ -48,6 +53,7 @@ def variants(
         Genome(genome, pad_invalid=pad_invalid),
         alleles,
         window=window,
+        background=background,
         outside=outside,
         label=class_of_name(estimator, label),
         rename=contig_names(rename),
