@@ -17,9 +17,10 @@ from torch import Tensor
 
 from titans_ts.datasets import Genome
 from titans_ts.genomics.attribution import mutagenesis, saliency
+from titans_ts.genomics.motifs import Motif, find_motifs
 from titans_ts.genomics.part_cache import model_digest
 from titans_ts.genomics.scan import scan
-from titans_ts.genomics.scorer import Codes, Scorer
+from titans_ts.genomics.scorer import Codes, Scorer, progress
 from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.genomics.variant_effect import variant_effect
 from titans_ts.nn.dna.model import SequenceModel
@@ -266,6 +267,52 @@ class GenomeTools(ABC):
                 "single letters; use mutagenesis, or fit with kmer_model=None"
             )
         return saliency(self.model_, score, self._codes(sequence))
+
+    def motifs(
+        self,
+        X: Any,
+        *,
+        label: Any = None,
+        min_sites: int = 20,
+        progress_bar: bool | None = None,
+    ) -> list[Motif]:
+        """Return what the letters that decide the score of sequences have in common.
+
+        Every single substitution is scored (:meth:`mutagenesis`), so this takes as long as predictions
+        for three times as many sequences as there are letters: some hundred sequences are enough. Then
+        stretches of letters with large effects are aligned and grouped
+        (:func:`titans_ts.genomics.motifs.find_motifs`).
+
+        Parameters
+        ----------
+        X : sequence of str, NDArray or FastaRegions
+            Sequences, as in ``fit``.
+        label : object, optional
+            As for :meth:`scorer`.
+        min_sites : int
+            Number of sites that a motif has at least (default 20).
+        progress_bar : bool, optional
+            Whether to show a progress bar; default: the estimator's.
+
+        Returns
+        -------
+        list of Motif
+            Motifs that raise the score first, then those that lower it, each with its probabilities,
+            consensus and number of sites; :func:`titans_ts.genomics.motifs.write_meme` writes them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a sequence or an argument is invalid, or the model predicts a track.
+        """
+        scorer = self.scorer(label)
+        codes = self._read_fitted(X, "X")
+        effects = []
+        with progress("motifs", "sequences", len(codes), self._show(progress_bar)) as bar:
+            for one in codes:
+                effects.append(mutagenesis(scorer, one))
+                bar.update()
+        return find_motifs(codes, effects, min_sites=min_sites)
 
     def surprise(
         self,
