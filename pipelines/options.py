@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "Columns",
     "ContextLength",
     "Contigs",
     "GroupsColumn",
@@ -49,9 +48,6 @@ ContextLength = Annotated[
 ]
 TimeColumn = Annotated[
     str | None, typer.Option(help="Column with the time.  [default: the first column of dates]")
-]
-Columns = Annotated[
-    str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
 ]
 SequenceColumn = Annotated[str, typer.Option(help="Column of a table with the sequences.")]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]

@@ -12,7 +12,6 @@ import typer
 from titans_ts.config import Options
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.pipelines.options import (
-    Columns,
     ContextLength,
     GroupsColumn,
     Json,
@@ -26,10 +25,23 @@ from titans_ts.pipelines.options import (
     Threads,
     TimeColumn,
     check_matplotlib,
-    column_list,
     echo_json,
     note,
     show_progress,
+)
+from titans_ts.pipelines.series.options import (
+    Calendar,
+    DateFormat,
+    Freq,
+    ItemColumn,
+    KnownCovariates,
+    Missing,
+    PastCovariates,
+    StaticCovariates,
+    Target,
+    TimeZone,
+    calendar_cycles,
+    columns_of,
 )
 
 if TYPE_CHECKING:
@@ -121,15 +133,27 @@ def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
 
 def tune(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet or FASTA file.")
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Series as for `forecast`, or sequences as for `classify`."
+        ),
     ],
     prediction_length: Annotated[
         int | None,
         typer.Option(help="Steps to forecast. Without it, DATA holds labelled sequences.", min=1),
     ] = None,
     context_length: ContextLength = None,
+    target: Target = None,
     time_column: TimeColumn = None,
-    columns: Columns = None,
+    item_column: ItemColumn = None,
+    past_covariates: PastCovariates = None,
+    known_covariates: KnownCovariates = None,
+    static_covariates: StaticCovariates = None,
+    calendar: Calendar = None,
+    freq: Freq = None,
+    date_format: DateFormat = None,
+    timezone: TimeZone = None,
+    missing: Missing = None,
     sequence_column: SequenceColumn = "sequence",
     label_column: LabelColumn = "label",
     labels: Labels = None,
@@ -201,11 +225,26 @@ def tune(
     y = groups = None
     if prediction_length is not None:
         from titans_ts.forecasting import TitansForecaster
-        from titans_ts.pipelines.ingest import read_frame
+        from titans_ts.pipelines.ingest import read_series
 
-        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
-        estimator: Any = TitansForecaster(prediction_length, context_length)
-        estimator.set_params(preset=preset)
+        roles = columns_of(
+            time_column=time_column,
+            item_column=item_column,
+            target=target,
+            past_covariates=past_covariates,
+            known_covariates=known_covariates,
+            static_covariates=static_covariates,
+            freq=freq,
+            date_format=date_format,
+            missing=missing,
+            timezone=timezone,
+        )
+        series = read_series(data, roles, say=note)
+        note(series.summary())
+        X = series.frame
+        cycles = calendar_cycles(calendar)
+        estimator: Any = TitansForecaster(prediction_length, context_length, calendar=cycles)
+        estimator.set_params(preset=preset, **series.parameters)
     else:
         from titans_ts.datasets import read_sequences
         from titans_ts.genomics import TitansClassifier

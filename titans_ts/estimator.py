@@ -38,6 +38,7 @@ from titans_ts.nn.memory_use import (
     write_off,
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
+from titans_ts.reporting.summary import EstimatorSummary
 
 __all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
@@ -59,6 +60,9 @@ class TitansEstimator(BaseEstimator, ABC):
         "training_options": (TrainingOptions,),
     }
     """The dataclasses that a parameter with options may hold."""
+
+    shown_always: ClassVar[tuple[str, ...]] = ()
+    """Parameters that `repr` shows even at their defaults."""
 
     model_: nn.Module
     history_: list[dict[str, float]]
@@ -107,6 +111,47 @@ class TitansEstimator(BaseEstimator, ABC):
             options = self.option_types[name][0]() if options is None else options
             setattr(self, name, _replaced(options, values))
         return self
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The parameters that differ from their defaults, and the required ones."""
+        text = super().__repr__(N_CHAR_MAX)
+        values = self.get_params(deep=False)
+        first = [f"{name}={values[name]!r}" for name in self.shown_always if name in values]
+        missing = [part for part in first if f"{part.partition('=')[0]}=" not in text]
+        head, _, rest = text.partition("(")
+        return f"{head}({', '.join([*missing, rest] if rest != ')' else missing)}" + (
+            ")" if rest == ")" else ""
+        )
+
+    def summary(self) -> EstimatorSummary:
+        """Return what was set, what was fitted, how good it is and how long it took, in a few lines."""
+        settings = repr(self).partition("(")[2].removesuffix(")")
+        rows = {"settings": " ".join(settings.split()) or "the defaults"}
+        fitted = hasattr(self, "model_")
+        if fitted:
+            rows |= self._facts()
+        if fitted and self.history_:
+            weights = sum(parameter.numel() for parameter in self.model_.parameters())
+            rows["weights"] = f"{weights:,}"
+            last = self.history_[-1]
+            seconds = f"{last['seconds']:.0f} s" if last.get("seconds", 0) >= 1 else "less than 1 s"
+            epochs = len(self.history_)
+            rows["training"] = f"{epochs} epoch{'s' * (epochs > 1)} in {seconds}"
+            losses = [row["validation_loss"] for row in self.history_ if "validation_loss" in row]
+            if losses:
+                rows["training"] += f", smallest validation loss {min(losses):.4g}"
+        state = "fitted" if fitted and self.history_ else "not fitted"
+        return EstimatorSummary(f"{type(self).__name__}, {state}", rows)
+
+    def _facts(self) -> dict[str, str]:
+        """What was fitted and how good it is, for :meth:`summary`."""
+        return {}
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""

@@ -15,7 +15,15 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
+from titans_ts.pipelines.options import (
+    Contigs,
+    Json,
+    PadInvalid,
+    Quiet,
+    Threads,
+    echo_json,
+    show_progress,
+)
 
 __all__ = ["scan"]
 
@@ -33,6 +41,7 @@ def scan(
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    json: Json = False,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +63,12 @@ def scan(
         out=out,
         progress_bar=show_progress(quiet),
     )
-    typer.echo(f"{len(frame)} windows of {genome.name}")
     best = frame.nlargest(5, "score")
+    if json:
+        from titans_ts.pipelines.outcome import plain_records
+
+        content = {"windows": len(frame), "best": plain_records(best), "files": [str(out)]}
+        echo_json(content)
+        return
+    typer.echo(f"{len(frame)} windows of {genome.name}")
     typer.echo(best.to_string(index=False, float_format="{:.4g}".format))

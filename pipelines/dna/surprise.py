@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from titans_ts.pipelines.dna.options import Bin, GenomeFile, Model, Track, load_estimator
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
+from titans_ts.pipelines.options import (
+    Contigs,
+    Json,
+    PadInvalid,
+    Quiet,
+    Threads,
+    echo_json,
+    show_progress,
+)
 
 __all__ = ["surprisal", "surprise"]
 
@@ -20,6 +28,7 @@ def surprise(
     bin: Bin = 1000,
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
+    json: Json = False,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -34,6 +43,9 @@ def surprise(
     frame = estimator.surprise(
         Genome(genome, pad_invalid=pad_invalid), bin=bin, contigs=contigs or None, out=out
     )
+    if json:
+        echo_json({"bins": len(frame), "files": [str(out)]})
+        return
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")
 
 
@@ -46,6 +58,7 @@ def surprisal(
     bin: Bin = 1000,
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
+    json: Json = False,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -74,4 +87,7 @@ def surprisal(
         out=out,
         progress_bar=show_progress(quiet),
     )
+    if json:
+        echo_json({"bins": len(frame), "files": [str(out)]})
+        return
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")

@@ -15,7 +15,15 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import PadInvalid, Quiet, Rename, Threads, contig_names
+from titans_ts.pipelines.options import (
+    Json,
+    PadInvalid,
+    Quiet,
+    Rename,
+    Threads,
+    contig_names,
+    echo_json,
+)
 
 __all__ = ["variants"]
 
@@ -36,6 +44,7 @@ def variants(
     rename: Rename = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    json: Json = False,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -60,6 +69,16 @@ def variants(
     )
     replace_file(out, effects.to_csv(index=False, float_format="%.6g").encode())
     mismatch = int((~effects["ref_match"]).sum())
+    if json:
+        content = {
+            "variants": len(effects),
+            "mismatches": mismatch,
+            "without_letters": alleles.attrs["left_out"],
+            "outside": len(alleles) - len(effects),
+            "files": [str(out)],
+        }
+        echo_json(content)
+        return
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
     if alleles.attrs["left_out"]:
         more += f"; {alleles.attrs['left_out']} alleles without letters (such as <DEL>) left out"

@@ -16,6 +16,7 @@ from titans_ts.pipelines.series.options import (
     Missing,
     SeriesFile,
     Target,
+    TimeZone,
     columns_of,
     load_forecaster,
     write_table,
@@ -55,6 +56,7 @@ def anomalies(
     item_column: ItemColumn = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the table.  [default: the standard output]")
@@ -82,6 +84,7 @@ def anomalies(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
     if model is not None:
         forecaster = load_forecaster(model, device)

@@ -35,6 +35,7 @@ from titans_ts.pipelines.series.options import (
     SeriesFile,
     StaticCovariates,
     Target,
+    TimeZone,
     calendar_cycles,
     columns_of,
     load_forecaster,
@@ -84,6 +85,7 @@ def backtest(
     calendar: Calendar = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     quantiles: Quantiles = "0.1,0.5,0.9",
     preset: Preset = "default",
@@ -124,6 +126,7 @@ def backtest(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
     options: dict[str, Any] = {"n_windows": windows, "stride": stride}
     if model is not None:

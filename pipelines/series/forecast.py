@@ -38,6 +38,7 @@ from titans_ts.pipelines.series.options import (
     SeriesFile,
     StaticCovariates,
     Target,
+    TimeZone,
     calendar_cycles,
     columns_of,
     plan_in_file,
@@ -71,6 +72,7 @@ def forecast(
     calendar: Calendar = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     quantiles: Quantiles = "0.1,0.5,0.9",
     coverage: Coverage = None,
@@ -129,6 +131,7 @@ def forecast(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
     if future is not None and not columns.known:
         raise ValueError("--future is given, but no --known-covariates; name its columns")
@@ -157,6 +160,7 @@ def forecast(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
+    json: Json = False,
     seed: Seed = 0,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -179,7 +183,8 @@ def demo(
     )
     frame = load_demo()
     series = Series(frame, {"target": tuple(frame.columns)})
-    _run(series, forecaster, DEMO_SEASON_LENGTH, out, out / "report.html", None, threads)
+    report = out / "report.html"
+    _run(series, forecaster, DEMO_SEASON_LENGTH, out, report, None, threads, json=json)
 
 
 def _run(

@@ -515,6 +515,16 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         config = self.model_.config
         return (None if config.tokenizer == "bpe" else "letters"), config.stride
 
+    def _facts(self) -> dict[str, str]:
+        facts = {}
+        classes = getattr(self, "classes_", None)
+        if classes is not None:
+            shown = ", ".join(str(name) for name in classes[:6]) + ", ..." * (len(classes) > 6)
+            facts["fitted to"] = f"{len(classes)} classes ({shown})"
+        if self.chosen_:
+            facts["chosen"] = ", ".join(f"{name}={value!r}" for name, value in self.chosen_.items())
+        return facts
+
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""
         fitted = fitted | {"chosen": savable_params(self.chosen_)}
