@@ -12,6 +12,7 @@ from titans_ts.pipelines.options import (
     Columns,
     LabelColumn,
     Labels,
+    Report,
     SequenceColumn,
     Threads,
     TimeColumn,
@@ -43,6 +44,7 @@ def memory(
         Path, typer.Option("--model", help="A saved forecaster, classifier or regressor.")
     ],
     plot: Annotated[Path | None, typer.Option(help="Write the picture to this .png file.")] = None,
+    report: Report = None,
     time_column: TimeColumn = None,
     columns: Columns = None,
     sequence_column: SequenceColumn = "sequence",
@@ -82,10 +84,15 @@ def memory(
         classes = getattr(estimator, "classes_", None)
         if y is not None and classes is not None and classes.dtype.kind in "UO":
             y = y.astype(str)
-    report = estimator.memory_report(X, y)
-    typer.echo(report)
+    found = estimator.memory_report(X, y)
+    typer.echo(found)
     if plot is not None:
         from titans_ts.reporting.plots import figure_png
 
-        replace_file(plot, figure_png(report.plot()))
+        replace_file(plot, figure_png(found.plot()))
         typer.echo(f"\nwrote {plot}")
+    if report is not None:
+        from titans_ts.pipelines.report import memory_page
+
+        replace_file(report, memory_page(found, {"model": str(model), "data": str(data)}).encode())
+        typer.echo(f"\nwrote {report}")
