@@ -19,7 +19,7 @@ from titans_ts.reporting.evaluation import (
     residual_charts,
     training_chart,
 )
-from titans_ts.reporting.html import Page, Section, Table, render, run_section
+from titans_ts.reporting.html import Page, Section, Table, changed_settings, render, run_section
 from titans_ts.reporting.memory import MemoryReport
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def forecast_page(job: ForecastJob, notes: Sequence[str] = ()) -> str:
             "Values of the forecast",
             tables=(Table("Forecast", table, rest="they are in forecast.csv"),),
         ),
-        run_section(_settings(model)),
+        run_section(changed_settings(model)),
     ]
     title = f"Forecast of {held_out.horizon} step" + "s" * (held_out.horizon > 1)
     return _page(title, job.summary, held_out, sections)
@@ -106,7 +106,7 @@ def backtest_page(
     sections = [
         *_held_out_sections(compared, backtest),
         _model_section(model),
-        run_section(_settings(model)),
+        run_section(changed_settings(model)),
     ]
     if notes:
         sections.insert(-1, Section("What was read", tuple(notes)))
@@ -155,7 +155,7 @@ def anomaly_page(
         ),
         Section("Anomalies", tables=(Table("Anomalies", found, rest=rest),)),
         *([Section("What was read", tuple(notes))] if notes else []),
-        run_section(_settings(model)),
+        run_section(changed_settings(model)),
     ]
     verdict = ((f"{len(found):,} anomalies among {n:,} values.", ""),)
     return render(Page("Anomalies", summary, verdict, tuple(sections)))
@@ -462,14 +462,6 @@ def _data_section(frame: pd.DataFrame, model: TitansForecaster, notes: Sequence[
         )
         return Section("Data check", tuple(text))
     return Section("Data check", tuple(text), tables=(Table("Findings", found),))
-
-
-def _settings(model: TitansForecaster) -> dict[str, Any]:
-    """Return the parameters that differ from their defaults, and the seed."""
-    defaults = type(model)().get_params(deep=False)
-    params = model.get_params(deep=False)
-    changed = {k: v for k, v in params.items() if repr(v) != repr(defaults[k])}
-    return {"random_state": model.random_state} | changed
 
 
 def _page(title: str, summary: str, held_out: HeldOut, sections: Sequence[Section]) -> str:

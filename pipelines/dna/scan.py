@@ -15,7 +15,7 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
+from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Report, Threads, show_progress
 
 __all__ = ["scan"]
 
@@ -33,6 +33,7 @@ def scan(
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +55,13 @@ def scan(
         out=out,
         progress_bar=show_progress(quiet),
     )
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.dna.report import track_page
+
+        settings = {"model": str(model), "window": window, "stride": stride, "strand": strand}
+        page = track_page(frame, "score", f"Windows of {genome.name}", settings)
+        replace_file(report, page.encode())
     typer.echo(f"{len(frame)} windows of {genome.name}")
     best = frame.nlargest(5, "score")
     typer.echo(best.to_string(index=False, float_format="{:.4g}".format))

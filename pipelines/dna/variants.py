@@ -15,7 +15,7 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import PadInvalid, Quiet, Rename, Threads, contig_names
+from titans_ts.pipelines.options import PadInvalid, Quiet, Rename, Report, Threads, contig_names
 
 __all__ = ["variants"]
 
@@ -32,6 +32,7 @@ def variants(
     rename: Rename = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -53,6 +54,12 @@ def variants(
         rename=contig_names(rename),
     )
     replace_file(out, effects.to_csv(index=False, float_format="%.6g").encode())
+    if report is not None:
+        from titans_ts.pipelines.dna.report import variants_page
+
+        settings = {"model": str(model), "window": window}
+        page = variants_page(effects, f"{vcf.name} on {genome.name}", settings)
+        replace_file(report, page.encode())
     mismatch = int((~effects["ref_match"]).sum())
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
     if alleles.attrs["left_out"]:

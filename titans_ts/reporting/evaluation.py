@@ -116,14 +116,14 @@ def residual_charts(backtest: Backtest) -> list[Chart]:
     seen = errors[np.isfinite(errors)]
     if not len(seen):
         return []
-    unit = "observed minus forecast [mean seasonal differences]"
+    unit = "error [seasonal differences]"
     end = float(np.quantile(np.abs(seen), 0.995)) or 1.0
     counts, edges = np.histogram(seen, np.linspace(-end, end, _BINS + 1))
     middle = pd.Index((edges[1:] + edges[:-1]) / 2)
     share = 100 * counts / len(seen)
     words = (
-        f"{len(seen):,} errors with a mean of {seen.mean():.3g}; {len(seen) - counts.sum():,} lie "
-        "farther out."
+        f"Observed minus forecast: {len(seen):,} errors with a mean of {seen.mean():.3g}; "
+        f"{len(seen) - counts.sum():,} lie farther out."
     )
     charts = [
         Chart(
@@ -143,9 +143,7 @@ def residual_charts(backtest: Backtest) -> list[Chart]:
             Mark("band", "10 % to 90 % of the errors", steps, high, low, "past"),
             Mark("line", "median", steps, mean, role="past"),
         )
-        charts.append(
-            Chart("Residuals by step", marks, "step of the horizon", "mean seasonal differences")
-        )
+        charts.append(Chart("Residuals by step", marks, "step of the horizon", unit))
     return charts
 
 

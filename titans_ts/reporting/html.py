@@ -19,10 +19,12 @@ from titans_ts.reporting.charts import COLOURS, Chart
 from titans_ts.reporting.interactive import packed_script, plotly_chart
 from titans_ts.reporting.logos import Logo, logo_svg
 
-__all__ = ["Page", "Section", "Table", "render", "run_section"]
+__all__ = ["Page", "Section", "Table", "changed_settings", "render", "run_section"]
 
 ROWS = 200
 """Number of rows of a table on a page at most."""
+_LONG = 32
+"""Letters of the longest text that stays in one line."""
 _PACKAGES = ("titans-ts", "torch", "numpy", "pandas", "scikit-learn", "lightning", "plotly")
 
 
@@ -38,13 +40,14 @@ class Table:
     rest: str = "not shown"
     """Where the rows are that a page has no room for: it shows the first 200."""
 
-    def rows(self) -> list[list[tuple[str, bool]]]:
-        """Return the rows as texts, each with whether it is a number."""
+    def rows(self) -> list[list[tuple[str, str]]]:
+        """Return the rows as texts, each with its kind: "number", "long" or ""."""
         shown = self.frame.iloc[:ROWS]
         columns = []
         for name, values in shown.items():
             form = self.formats.get(str(name), _cell)
-            columns.append([(_cell(v) if _missing(v) else form(v), _number(v)) for v in values])
+            texts = [_cell(value) if _missing(value) else form(value) for value in values]
+            columns.append([(text, _kind(v, text)) for v, text in zip(values, texts, strict=True)])
         return [list(row) for row in zip(*columns, strict=True)]
 
     @property
@@ -109,6 +112,14 @@ def render(page: Page) -> str:
     )
 
 
+def changed_settings(estimator: Any) -> dict[str, Any]:
+    """Return the seed of an estimator, and its parameters that differ from their defaults."""
+    defaults = type(estimator)().get_params(deep=False)
+    params = estimator.get_params(deep=False)
+    changed = {k: v for k, v in params.items() if repr(v) != repr(defaults[k])}
+    return {"random_state": params["random_state"]} | changed
+
+
 def run_section(settings: Mapping[str, Any], command: list[str] | None = None) -> Section:
     """Return the section on how a result was made.
 
@@ -141,8 +152,10 @@ def _missing(value: Any) -> bool:
     return value is None or (np.ndim(value) == 0 and pd.isna(value) is True)
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_))
+def _kind(value: Any, text: str) -> str:
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_)):
+        return "number"
+    return "long" if len(text) > _LONG else ""
 
 
 def _cell(value: Any) -> str:
