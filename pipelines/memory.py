@@ -92,7 +92,7 @@ def memory(
         replace_file(plot, figure_png(found.plot()))
         typer.echo(f"\nwrote {plot}")
     if report is not None:
-        from titans_ts.pipelines.report import memory_page
+        from titans_ts.reporting.pages import memory_page
 
         replace_file(report, memory_page(found, {"model": str(model), "data": str(data)}).encode())
         typer.echo(f"\nwrote {report}")

@@ -19,8 +19,8 @@ from titans_ts.reporting.evaluation import (
     residual_charts,
     training_chart,
 )
-from titans_ts.reporting.html import Page, Section, Table, changed_settings, render, run_section
-from titans_ts.reporting.memory import MemoryReport
+from titans_ts.reporting.html import Page, Section, Table, render
+from titans_ts.reporting.pages import changed_settings, memory_section, run_section
 
 if TYPE_CHECKING:
     from titans_ts.forecasting import TitansForecaster
@@ -36,8 +36,6 @@ __all__ = [
     "backtest_page",
     "forecast_page",
     "job_charts",
-    "memory_page",
-    "memory_section",
 ]
 
 MOST_SERIES = 60
@@ -159,22 +157,6 @@ def anomaly_page(
     ]
     verdict = ((f"{len(found):,} anomalies among {n:,} values.", ""),)
     return render(Page("Anomalies", summary, verdict, tuple(sections)))
-
-
-def memory_page(report: MemoryReport, settings: dict[str, Any]) -> str:
-    """Return the report of a memory as HTML."""
-    section = memory_section(report)
-    sections = (*([] if section is None else [section]), run_section(settings))
-    return render(Page("Memory", report.title, ((report.verdict, ""),), sections))
-
-
-def memory_section(report: MemoryReport) -> Section | None:
-    """Return the section of a memory; None without one."""
-    from titans_ts.reporting.plots import memory_charts
-
-    if report.blocks.empty:
-        return None
-    return Section("Memory", (report.verdict,), tuple(memory_charts(report)))
 
 
 def job_charts(job: ForecastJob, most: int, whole: bool = True) -> tuple[list[Chart], int]:

@@ -112,7 +112,8 @@ def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
 
 def _page(job: TuneJob) -> str:
     """Return the report of a search as HTML."""
-    from titans_ts.reporting.html import Page, Section, Table, render, run_section
+    from titans_ts.reporting.html import Page, Section, Table, render
+    from titans_ts.reporting.pages import run_section
     from titans_ts.reporting.plots import search_charts
 
     search = job.search

@@ -10,8 +10,9 @@ import pandas as pd
 
 from titans_ts.reporting.charts import Chart, Mark
 from titans_ts.reporting.evaluation import class_charts, training_chart
-from titans_ts.reporting.html import Page, Section, Table, changed_settings, render, run_section
+from titans_ts.reporting.html import Page, Section, Table, render
 from titans_ts.reporting.logos import Logo, letters_of
+from titans_ts.reporting.pages import changed_settings, memory_section, run_section
 
 if TYPE_CHECKING:
     from titans_ts.genomics import TitansClassifier
@@ -27,6 +28,9 @@ _LETTERS = 120
 _MUTATED = 400
 """Length of the longest sequence whose letters are all replaced, one after the other."""
 _FILTERS = 8
+"""Number of motif filters that are drawn at most."""
+_READ = 200
+"""Number of sequences that a memory is measured on at most."""
 
 
 def classify_page(job: ClassifyJob) -> str:
@@ -59,6 +63,9 @@ def classify_page(job: ClassifyJob) -> str:
     chart = training_chart(model.history_)
     if chart is not None:
         sections.append(Section("Training", charts=(chart,)))
+    memory = memory_section(model.memory_report(list(job.sequences[:_READ])))
+    if memory is not None:
+        sections.append(memory)
     if job.findings is not None:
         text = "Possible data leakage between the parts, which makes scores look better."
         found = job.findings[["kind", "part", "count", "share", "detail"]]
@@ -123,7 +130,9 @@ def track_page(
         if n
         else "."
     )
-    return render(Page(what[0].upper() + what[1:], subtitle, ((verdict, ""),), sections))
+    return render(
+        Page(f"{what[0].upper()}{what[1:]} along a genome", subtitle, ((verdict, ""),), sections)
+    )
 
 
 def variants_page(effects: pd.DataFrame, subtitle: str, settings: Mapping[str, Any]) -> str:
@@ -163,7 +172,11 @@ def variants_page(effects: pd.DataFrame, subtitle: str, settings: Mapping[str, A
     if mismatch:
         verdict.append((f"The genome has another reference at {mismatch:,} of them.", "bad"))
     text = "Scores are log-odds of the class, or values of a regressor; the effect is their difference."
-    table = Table("Variants by the size of their effect", effects.loc[order], rest="see the table")
+    table = Table(
+        "Variants by the size of their effect",
+        effects.loc[order],
+        rest="they are in the file that the command writes",
+    )
     sections = (
         Section("Effects", (text,), tuple(charts)),
         Section("Variants", tables=(table,)),

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +13,12 @@ from titans_ts.reporting.charts import COLOURS, Chart
 from titans_ts.reporting.interactive import packed_script, plotly_chart
 from titans_ts.reporting.logos import Logo, logo_svg
 
-__all__ = ["Page", "Section", "Table", "changed_settings", "render", "run_section"]
+__all__ = ["ROWS", "Page", "Section", "Table", "cell_text", "render"]
 
 ROWS = 200
 """Number of rows of a table on a page at most."""
 _LONG = 32
 """Letters of the longest text that stays in one line."""
-_PACKAGES = ("titans-ts", "torch", "numpy", "pandas", "scikit-learn", "lightning", "plotly")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +38,8 @@ class Table:
         shown = self.frame.iloc[:ROWS]
         columns = []
         for name, values in shown.items():
-            form = self.formats.get(str(name), _cell)
-            texts = [_cell(value) if _missing(value) else form(value) for value in values]
+            form = self.formats.get(str(name), cell_text)
+            texts = [cell_text(value) if _missing(value) else form(value) for value in values]
             columns.append([(text, _kind(v, text)) for v, text in zip(values, texts, strict=True)])
         return [list(row) for row in zip(*columns, strict=True)]
 
@@ -112,42 +105,6 @@ def render(page: Page) -> str:
     )
 
 
-def changed_settings(estimator: Any) -> dict[str, Any]:
-    """Return the seed of an estimator, and its parameters that differ from their defaults."""
-    defaults = type(estimator)().get_params(deep=False)
-    params = estimator.get_params(deep=False)
-    changed = {k: v for k, v in params.items() if repr(v) != repr(defaults[k])}
-    return {"random_state": params["random_state"]} | changed
-
-
-def run_section(settings: Mapping[str, Any], command: list[str] | None = None) -> Section:
-    """Return the section on how a result was made.
-
-    Parameters
-    ----------
-    settings : mapping
-        Names and values, such as the seed.
-    command : list of str, optional
-        The words of the command line (default: those of this process).
-    """
-    words = sys.argv if command is None else command
-    installed = {"Python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    rows = pd.DataFrame({"setting": list(settings), "value": [_cell(v) for v in settings.values()]})
-    versions = pd.DataFrame({"package": list(installed), "version": list(installed.values())})
-    made = datetime.now().astimezone().isoformat(" ", "minutes")
-    return Section(
-        "How this was made",
-        (f"Made on {made} on {platform.system()} {platform.machine()}. To repeat it, run:",),
-        tables=(Table("Settings", rows), Table("Versions", versions)),
-        code=shlex.join([Path(words[0]).name, *words[1:]]) if words else "",
-    )
-
-
 def _missing(value: Any) -> bool:
     return value is None or (np.ndim(value) == 0 and pd.isna(value) is True)
 
@@ -158,7 +115,7 @@ def _kind(value: Any, text: str) -> str:
     return "long" if len(text) > _LONG else ""
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Return a value as it is written in a table."""
     if _missing(value):
         return "-"

@@ -22,6 +22,9 @@ _DIGITS = 7
 _FEW = 12
 """A line of at most this number of values has points, too."""
 
+_NAME = 24
+"""Letters of a name below an axis at most."""
+
 
 @cache
 def packed_script() -> str:
@@ -69,7 +72,10 @@ def plotly_chart(chart: Chart) -> dict[str, Any]:
         "barmode": "group",
     }
     if chart.names:
-        layout["xaxis"]["type"] = "category"
+        names = list(dict.fromkeys(str(name) for mark in chart.marks for name in mark.x))
+        short = [n if len(n) <= _NAME else f"{n[: _NAME - 3]}..." for n in names]
+        texts = {"tickvals": [*map(_plain, names)], "ticktext": [*map(_plain, short)]}
+        layout["xaxis"] |= {"type": "category", "tickmode": "array", **texts}
     elif all(m.x.dtype.kind in "iu" and len(m.x) <= _FEW for m in chart.marks):
         layout["xaxis"]["dtick"] = 1
     for name in chart.log:
