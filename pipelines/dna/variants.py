@@ -20,6 +20,7 @@ from titans_ts.pipelines.options import (
     PadInvalid,
     Quiet,
     Rename,
+    Report,
     Threads,
     contig_names,
     echo_json,
@@ -45,6 +46,7 @@ def variants(
     pad_invalid: PadInvalid = False,
     label: Label = None,
     json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -68,6 +70,12 @@ def variants(
         rename=contig_names(rename),
     )
     replace_file(out, effects.to_csv(index=False, float_format="%.6g").encode())
+    if report is not None:
+        from titans_ts.pipelines.dna.report import variants_page
+
+        settings = {"model": str(model), "window": window}
+        page = variants_page(effects, f"{vcf.name} on {genome.name}", settings)
+        replace_file(report, page.encode())
     mismatch = int((~effects["ref_match"]).sum())
     if json:
         content = {
@@ -75,7 +83,7 @@ def variants(
             "mismatches": mismatch,
             "without_letters": alleles.attrs["left_out"],
             "outside": len(alleles) - len(effects),
-            "files": [str(out)],
+            "files": [str(path) for path in (out, report) if path is not None],
         }
         echo_json(content)
         return

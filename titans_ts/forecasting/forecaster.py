@@ -31,7 +31,7 @@ from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
-from titans_ts.forecasting.drawing import draw_forecast, item_place
+from titans_ts.forecasting.drawing import forecast_charts, item_place, quantile_bands
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
@@ -630,13 +630,18 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or known_covariates cannot be used, or there is no such item.
         """
+        from titans_ts.reporting.plots import draw_series
+
         check_integer("n_history", plain(n_history), 1)
         check_integer("max_variates", plain(max_variates), 1)
         panel, known = self._read(X, known_covariates)
         place = item_place(panel, item)
         point, quantiles = self._forecast(panel, known)
-        levels = self.model_.config.quantile_levels
-        return draw_forecast(panel, point, quantiles, levels, place, n_history, max_variates)
+        bands = quantile_bands(quantiles, self.model_.config.quantile_levels)
+        charts = forecast_charts(
+            panel, point, bands, place, n_history=n_history, max_variates=max_variates
+        )
+        return draw_series(charts, panel.n_targets - len(charts))
 
     @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
