@@ -195,6 +195,14 @@ def test_a_drawing_follows_the_colours_of_its_page(hook):
     assert pictures.inlined("<p>no picture</p>", "index.md") == "<p>no picture</p>"
 
 
+def test_docstrings_have_neither_roles_nor_defaults_of_the_parser(hook):
+    plain = hook("docstrings").plain
+    assert plain("see :meth:<code>fit</code>") == "see <code>fit</code>"
+    assert plain("a :class:<code>~a.b.C</code>.") == "a <code>C</code>."
+    html = "(<code>('a', 'b')</code>, default:\n  <code><span>'a'</span></code>\n)"
+    assert plain(html) == "(<code>('a', 'b')</code>)"
+
+
 @pytest.mark.parametrize(
     ("text", "source", "place", "expected"),
     [
@@ -213,6 +221,10 @@ def test_a_drawing_follows_the_colours_of_its_page(hook):
         (
             "[x](../examples/a.py) [y](https://b.c/d) [z](#e)", "docs/index.md", "index.md",
             "[x](gallery.md) [y](https://b.c/d) [z](#e)",
+        ),
+        (
+            "[docs/](docs), [docs/hooks/](docs/hooks)", "CONTRIBUTING.md",
+            "repository/contributing.md", "[docs/](../index.md), `docs/hooks/`",
         ),
         ("```\n[a](b.md)\n```", "docs/index.md", "index.md", "```\n[a](b.md)\n```"),
         ("![p](pictures/a.svg)", "docs/index.md", "index.md", "![p](pictures/a.svg)"),
@@ -254,4 +266,5 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path):
         assert not [target for target in fetched if "//" in target], page
         assert f"]({place})" in llms
         assert "generated: " not in html
+        assert not re.search(r":(class|meth|mod):<", html), page
     assert not list(tmp_path.rglob("*.py"))

@@ -19,7 +19,7 @@ PAGES = {
     "titans_ts/forecasting/weights/README.md": "repository/weights.md",
 }
 """Pages of the repository, and where the site has them."""
-PLACES = PAGES | {"README.md": "index.md", "examples": "gallery.md"}
+PLACES = PAGES | {"README.md": "index.md", "docs": "index.md", "examples": "gallery.md"}
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"^( *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
@@ -37,7 +37,7 @@ def rewritten(text: str, source: str, place: str) -> str:
             return match[0]
         file = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         file = file.removeprefix("titans_ts/") if file not in PLACES else file
-        if file.startswith("docs/"):
+        if file.startswith("docs/") and file.endswith((".md", ".svg", ".png")):
             goal = file.removeprefix("docs/")
         elif file in PLACES or file.split("/")[0] == "examples":
             goal = PLACES.get(file, PLACES["examples"])

@@ -13,10 +13,11 @@ _lines: dict[str, str] = {}
 
 def first_sentence(markdown: str) -> str:
     """Return the first sentence of a page's first paragraph of text, without links."""
-    for block in re.split(r"\n\s*\n", markdown):
+    text = re.sub(r"^```.*?^```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    for block in re.split(r"\n\s*\n", text):
         if block.strip() and not block.lstrip().startswith(SKIPPED):
             text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(block.split()))
-            return re.split(r"(?<=[.:])\s", text.replace("**", ""))[0].rstrip(":")
+            return re.split(r"(?<=\.)\s", text.replace("**", ""))[0]
     return ""
 
 
