@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -113,10 +114,36 @@ def test_the_gallery_has_every_example(hook, tmp_path):
         assert f"examples/{path.name}" in text
     path = tmp_path / "05_x.py"
     path.write_text('"""Do it.\n\nFor a reason.\n"""\n\nimport os\n\nif os:\n    print(1)\n')
-    assert gallery.section(path) == (
+    assert gallery.example(path) == (
         '## Do it\n\nFor a reason.\n\n??? example "examples/05_x.py"\n\n    ```python\n'
         "    import os\n\n    if os:\n        print(1)\n    ```\n"
     )
+    cells = [
+        {"cell_type": "markdown", "source": ["# See\n", "\n", "Why."]},
+        {"cell_type": "markdown", "source": ["## A picture\n", "\n", "of it"]},
+        {"cell_type": "code", "source": ["x"], "outputs": [{"data": {"image/png": "aGk=\n"}}]},
+    ]
+    path = tmp_path / "x.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    assert gallery.notebook(path) == (
+        "## Notebook: See\n\nWhy.\n\nThe file is `examples/x.ipynb`.\n\nA picture\n\n"
+        "![A picture](data:image/png;base64,aGk=)\n"
+    )
+
+
+def test_names_in_the_text_of_pages_exist():
+    """Extras, commands and options that a page names outside of a block of code."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    commands = typer.main.get_command(app).commands
+    options = {o for c in commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for names in re.findall(r"pip install .*\.\[([\w,]+)\]", text):
+            assert set(names.split(",")) <= extras["optional-dependencies"].keys(), (path, names)
+        for name in re.findall(r"`titans-ts (\w+)", text):
+            assert name in commands, (path, name)
+        for name in re.findall(r"`(--[\w-]+)", text):
+            assert name in options, (path, name)
 
 
 def test_tables_are_the_committed_results(hook):
@@ -263,7 +290,7 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path):
         fetched = re.findall(
             r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(.*?)"', html
         )
-        assert not [target for target in fetched if "//" in target], page
+        assert not [t for t in fetched if "//" in t and not t.startswith("data:")], page
         assert f"]({place})" in llms
         assert "generated: " not in html
         assert not re.search(r":(class|meth|mod):<", html), page
