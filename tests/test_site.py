@@ -172,6 +172,7 @@ def test_the_readme_has_the_figures_of_the_results(hook):
     rows = {
         "`TitansForecaster`, defaults, one fit for each set": ours["default"],
         'the same with two memory blocks (`variant="mac"`)': ours["blocks"],
+        "the simple forecasters of its blend alone": ours["simple alone"],
         "the pretrained model alone, without a fit": ours["zero-shot"],
         "the same, trained with attention instead of a memory": ours["zero-shot, attention alone"],
         "AutoTheta, published": published["auto_theta"],
