@@ -77,6 +77,34 @@ def test_every_extra_is_explained():
     assert sorted(named) == sorted(project["optional-dependencies"])
 
 
+def documented():
+    """Names in the reference: of directives, of their members, and of whole modules."""
+    for path in (DOCS / "api").glob("*.md"):
+        for target, options in re.findall(
+            r"^::: ([\w.]+)\n((?:    .*\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            yield target.rpartition(".")[2]
+            members = re.findall(r"^        - (\w+)$", options, re.MULTILINE)
+            yield from members
+            if not members and is_module(target):
+                yield from import_module(target).__all__
+
+
+def is_module(target):
+    """Whether a dotted name is a module (a class has no specification)."""
+    try:
+        return find_spec(target) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def test_the_reference_has_every_public_name():
+    names = set(documented())
+    for package in ("titans_ts", "titans_ts.nn", "titans_ts.kernels", "titans_ts.datasets"):
+        public = set(import_module(package).__all__) - {"__version__", "gather_rows"}
+        assert public <= names, (package, public - names)
+
+
 def test_generated_places_are_known_and_all_are_used(hook):
     generated = hook("generated")
     used = [
