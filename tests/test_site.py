@@ -105,6 +105,16 @@ def test_the_reference_has_every_public_name():
         assert public <= names, (package, public - names)
 
 
+def test_pages_import_public_names():
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for code in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("titans_ts"):
+                    public = set(import_module(node.module).__all__)
+                    assert {alias.name for alias in node.names} <= public, ast.unparse(node)
+
+
 def test_generated_places_are_known_and_all_are_used(hook):
     generated = hook("generated")
     used = [
