@@ -125,12 +125,18 @@ def _save_onnx(program: Any, portable: Portable, path: Path, text: str) -> None:
         )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(
-            f"the model cannot be written as ONNX ({str(error).splitlines()[0]}); export it with "
+            f"the model cannot be written as ONNX ({_reason(error)}); export it with "
             "format='torch'"
         ) from error
     assert found is not None
     found.model.metadata_props["titans_ts"] = text
     found.save(str(path), external_data=False)
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of an exporter's error that names the operation."""
+    lines = str(error.__cause__ or error).splitlines()
+    return next((line.strip() for line in lines if "No ONNX function" in line), lines[0])
 
 
 def _need_onnx() -> None:

@@ -214,4 +214,4 @@ def _measured(targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _double(values: Any) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float64))
+    return torch.tensor(np.asarray(values).tolist(), dtype=torch.float64).view(np.shape(values))
