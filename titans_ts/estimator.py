@@ -163,14 +163,17 @@ class TitansEstimator(BaseEstimator, ABC):
         ValueError
             If a part of the model cannot be exported; the message names it and what to do.
         """
+        self._write_portable(path, format)
+
+    def _write_portable(self, path: str | Path, format: str | None, **options: Any) -> None:
         check_is_fitted(self, "model_")
-        from titans_ts.exporting import read_format, write_portable  # they take seconds to import
+        from titans_ts.exporting import read_format, write_portable  # not needed by anything else
 
         target = read_format(path, format)
-        write_portable(path, self._portable(target), target)
+        write_portable(path, self._portable(target, **options), target)
 
     @abstractmethod
-    def _portable(self, target: Any) -> Any:
+    def _portable(self, target: Any, **options: Any) -> Any:
         """Return a :class:`titans_ts.exporting.Portable` of the fitted model for a format."""
 
     def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
