@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -185,6 +185,41 @@ class TitansEstimator(BaseEstimator, ABC):
             "fitted": fitted | {"history": self.history_},
         }
         save_directory(path, config, tensors)
+
+    def export(self, path: str | Path, *, format: Literal["torch", "onnx"] | None = None) -> None:
+        """Write the fitted model as one file that runs without this package.
+
+        The file holds a graph of the whole forward pass from an empty state: with torch.export it needs
+        torch alone, with ONNX a runtime of that. docs/deployment.md says what is exported, what is not,
+        and how the file is used.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which ends with .pt2 or .onnx; one that exists is replaced.
+        format : {"torch", "onnx"}, optional
+            torch.export or ONNX (default: that of the path). ONNX needs the packages of
+            ``pip install 'titans-ts[onnx]'``.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If a part of the model cannot be exported; the message names it and what to do.
+        """
+        self._write_portable(path, format)
+
+    def _write_portable(self, path: str | Path, format: str | None, **options: Any) -> None:
+        check_is_fitted(self, "model_")
+        from titans_ts.exporting import read_format, write_portable  # not needed by anything else
+
+        target = read_format(path, format)
+        write_portable(path, self._portable(target, **options), target)
+
+    @abstractmethod
+    def _portable(self, target: Any, **options: Any) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` of the fitted model for a format."""
 
     def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
         """Measure how much the fitted model uses its memory.

@@ -304,6 +304,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
         return log_odds
 
+    def _portable(self, target: Any, **options: Any) -> Any:
+        return self._portable_of("probabilities", self.classes_.tolist(), **options)
+
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind
         if kind not in "biufUO" or not all(isinstance(c, (str, np.generic)) for c in self.classes_):

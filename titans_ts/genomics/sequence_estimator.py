@@ -30,6 +30,7 @@ from titans_ts.config import (
     SequenceConfig,
     TrainingConfig,
     TrainingOptions,
+    check_integer,
     from_dict,
 )
 from titans_ts.datasets import Genome
@@ -524,6 +525,63 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if self.chosen_:
             facts["chosen"] = ", ".join(f"{name}={value!r}" for name, value in self.chosen_.items())
         return facts
+
+    def export(
+        self,
+        path: str | Path,
+        length: int | None = None,
+        *,
+        format: Literal["torch", "onnx"] | None = None,
+    ) -> None:
+        """Write the fitted model as one file that runs without this package.
+
+        The file holds a graph of the whole forward pass: with torch.export it needs torch alone, with
+        ONNX a runtime of that. docs/deployment.md says what is exported, what is not, and how the file
+        is used.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which ends with .pt2 or .onnx; one that exists is replaced.
+        length : int, optional
+            Largest number of letters of a sequence; shorter ones are padded. Default: the one that the
+            model was fitted for, if it has one (a track, or ``pooling="flatten"``).
+        format : {"torch", "onnx"}, optional
+            torch.export or ONNX (default: that of the path). ONNX needs the packages of
+            ``pip install 'titans-ts[onnx]'``.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If a part of the model cannot be exported; the message names it and what to do.
+        """
+        self._write_portable(path, format, length=length)
+
+    def _portable_of(
+        self,
+        name: str,
+        columns: list[Any],
+        scale: tuple[Any, Any] | None = None,
+        *,
+        length: int | None,
+    ) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` with a result `name` of these columns."""
+        from titans_ts.genomics.portable import portable_sequence_model
+
+        own = self.model_.config.length
+        if length is None and not own:
+            raise ValueError(
+                "length is None, but a graph reads a fixed number of letters; give that of the longest "
+                "sequence"
+            )
+        if length is not None:
+            check_integer("length", plain(length), 1, own or None)
+        chosen = own if length is None else plain(length)
+        return portable_sequence_model(
+            self.model_, self.kmer_model_, chosen, (name, columns), scale
+        )
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""
