@@ -175,8 +175,9 @@ class TitansForecaster(ForecasterEvaluation):
         ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
     training_options : TrainingOptions or dict, optional
         Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
-        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
-        and `trainer_kwargs` for Lightning. Default: those of the class.
+        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`,
+        `trainer_kwargs` for Lightning, and `resume`, a folder from which the same fit continues after an
+        interruption. Default: those of the class.
     device : str
         "auto" (default; a GPU if there is one), or a torch device.
     random_state : int, RandomState or None
@@ -374,7 +375,8 @@ class TitansForecaster(ForecasterEvaluation):
         if size is None:
             size = default_batch_size(panel.n_targets)
         training = self._training_config(batch_size=size)
-        with self._seeded() as generator:
+        run = self._begin_run(X=_parts(panel), validation=_parts(validation))
+        with self._seeded(None if run is None else run.seed()) as generator:
             fitted = fit_forecaster(
                 panel,
                 config,
@@ -386,6 +388,7 @@ class TitansForecaster(ForecasterEvaluation):
                 blend=forecasters,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
+                run=run,
             )
         fitted.predictor.network.to(self._device())
         calibration = fitted.calibration(panel)
@@ -395,6 +398,8 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._calibration = fitted.predictor, calibration
         self._watched, self._from_pretrained, self._errors = None, False, errors
         self._remember(panel, scaled=fitted.scaled.values)
+        if run is not None:
+            run.end()
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
@@ -984,3 +989,8 @@ def _checked_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if not found or not all(0 < level < 1 for level in found):
         raise ValueError(f"quantile_levels is {levels!r}; give numbers between 0 and 1")
     return tuple(found)
+
+
+def _parts(panel: Panel | None) -> list[Any]:
+    """Return what a fit reads of a panel."""
+    return [] if panel is None else [panel.values, panel.spans, panel.static, str(panel.freq)]

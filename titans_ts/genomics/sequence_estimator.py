@@ -297,7 +297,15 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if not known.all():  # sequences without a target are left out
             data = data.take(np.flatnonzero(known))
             groups = None if groups is None else groups[known]
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        run = self._begin_run(
+            X=sequences,
+            y=target,
+            groups=groups,
+            weight=weight,
+            validation=None if validation is None else [*validation[0], validation[1]],
+        )
+        state = self.random_state if run is None else run.seed()
+        seed = int(check_random_state(state).randint(2**31 - 1))
         if validation is None:
             n_held_out = int(training.validation_fraction * len(data))
             if groups is not None and training.validation_fraction > 0:
@@ -355,8 +363,20 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             tqdm.write(_summary(networks[0][1]), file=sys.stderr)
         # the same seed, so the runs differ only in their parameters
         trained = (
-            (*self._settled(own)._trained(*parts, limit, rc, weight, seed, longest, outputs), own)
-            for rc, own in networks
+            (
+                *self._settled(own)._trained(
+                    *parts,
+                    limit,
+                    rc,
+                    weight,
+                    seed,
+                    longest,
+                    outputs,
+                    run.network(number) if run else None,
+                ),
+                own,
+            )
+            for number, (rc, own) in enumerate(networks)
         )
         model, history, own = min(
             trained, key=lambda one: min(e.get("validation_loss", np.inf) for e in one[1])
@@ -370,6 +390,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             logits = network_logits(model, counted.sequences)
             fitted = mix(linear, logits, counted.target, outputs["output"], weight)
         self.model_, self.history_, self.kmer_model_, self.chosen_ = model, history, fitted, own
+        if run is not None:
+            run.end()
         self._print_idle_memory()
 
     def _choose(
@@ -426,6 +448,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         seed: int,
         longest: int,
         outputs: dict[str, Any],
+        resume: Path | None,
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """Train a model; return it and its history."""
         training = self._training_config(time_limit=time_limit)
@@ -468,6 +491,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
+                resume=resume,
+                generator=generator,
             )
             history[-1] |= memory_change(model, sequence_loss, validation)
         return model, history
