@@ -41,6 +41,7 @@ def draw_forecast(
     place, n_history, max_variates : int
         Which item, and how many rows and variates at most.
     """
+    quantiles = _around(quantiles, point)
     first, end = panel.spans[place]
     first = max(first, end - n_history)
     steps = point.shape[1]
@@ -81,6 +82,7 @@ def draw_backtest(
     item, n_windows, max_variates
         Which item, and how many forecasts and variates at most.
     """
+    quantiles = _around(quantiles, point)
     known: NDArray[np.bool_] = np.asarray((cutoffs >= 0).any(0))
     i = int(known.argmax()) if item is None else item_place(panel, item)
     if not known[i]:
@@ -135,3 +137,13 @@ def _bands(
     """Return quantiles `[H, C, Q]` as a frame with columns (variate, quantile)."""
     columns = pd.MultiIndex.from_product([_names(panel), levels])
     return pd.DataFrame(quantiles.reshape(len(times), -1), times, columns)
+
+
+def _around(quantiles: Array, point: Array) -> Array:
+    """Return quantiles `[..., Q]` whose outermost ones contain the mean, which may lie beyond them."""
+    if quantiles.shape[-1] < 2:
+        return quantiles
+    quantiles = quantiles.copy()
+    quantiles[..., 0] = np.minimum(quantiles[..., 0], point)
+    quantiles[..., -1] = np.maximum(quantiles[..., -1], point)
+    return quantiles

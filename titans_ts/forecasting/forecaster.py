@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
