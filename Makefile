@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-oldest test-portable fuzz check clean
+.PHONY: demo test test-all test-oldest test-portable fuzz check docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -51,5 +51,13 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation site in site/, without a network once its tools are installed; a warning is an error.
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+docs: .venv/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv .venv-oldest build dist *.egg-info demo
+	rm -rf .venv .venv-oldest build dist *.egg-info demo site

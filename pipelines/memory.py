@@ -12,6 +12,7 @@ from titans_ts.pipelines.options import (
     Json,
     LabelColumn,
     Labels,
+    Report,
     SequenceColumn,
     Threads,
     TimeColumn,
@@ -54,6 +55,7 @@ def memory(
         Path, typer.Option("--model", help="A saved forecaster, classifier or regressor.")
     ],
     plot: Annotated[Path | None, typer.Option(help="Write the picture to this .png file.")] = None,
+    report: Report = None,
     time_column: TimeColumn = None,
     item_column: ItemColumn = None,
     date_format: DateFormat = None,
@@ -103,20 +105,25 @@ def memory(
         classes = getattr(estimator, "classes_", None)
         if y is not None and classes is not None and classes.dtype.kind in "UO":
             y = y.astype(str)
-    report = estimator.memory_report(X, y)
-    if not json:
-        typer.echo(report)
+    found = estimator.memory_report(X, y)
     if plot is not None:
         from titans_ts.reporting.plots import figure_png
 
-        replace_file(plot, figure_png(report.plot()))
-        if not json:
-            typer.echo(f"\nwrote {plot}")
+        replace_file(plot, figure_png(found.plot()))
+    if report is not None:
+        from titans_ts.reporting.pages import memory_page
+
+        replace_file(report, memory_page(found, {"model": str(model), "data": str(data)}).encode())
+    files = [str(path) for path in (plot, report) if path is not None]
     if json:
-        echo_json(_record(report, plot))
+        echo_json(_record(found, files))
+        return
+    typer.echo(found)
+    for path in files:
+        typer.echo(f"\nwrote {path}")
 
 
-def _record(report: MemoryReport, plot: Path | None) -> dict[str, Any]:
+def _record(report: MemoryReport, files: list[str]) -> dict[str, Any]:
     from titans_ts.pipelines.outcome import plain_records
 
     heads = report.heads.copy()
@@ -129,5 +136,5 @@ def _record(report: MemoryReport, plot: Path | None) -> dict[str, Any]:
         "blocks": plain_records(report.blocks.reset_index()),
         "heads": plain_records(heads.reset_index()),
         "scores": plain_records(report.scores.rename_axis("memory").reset_index()),
-        "files": [] if plot is None else [str(plot)],
+        "files": files,
     }

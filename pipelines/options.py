@@ -20,10 +20,12 @@ __all__ = [
     "LabelColumn",
     "Labels",
     "MaxEpochs",
+    "Notes",
     "PadInvalid",
     "Preset",
     "Quiet",
     "Rename",
+    "Report",
     "Seed",
     "SequenceColumn",
     "SequencePreset",
@@ -95,6 +97,11 @@ SequencePreset = Annotated[
     ),
 ]
 
+Report = Annotated[
+    Path | None,
+    typer.Option(help="Write a self-contained HTML report with interactive charts to this file."),
+]
+
 Preset = Annotated[
     str,
     typer.Option(
@@ -125,6 +132,15 @@ def echo_json(content: Any) -> None:
 def note(line: str) -> None:
     """Print a line about the work to the standard error, so that the standard output has results only."""
     typer.echo(line, err=True)
+
+
+class Notes(list[str]):
+    """Lines about the work, which are printed and kept for a report."""
+
+    def say(self, line: str) -> None:
+        """Print a line and keep it."""
+        note(line)
+        self.append(line)
 
 
 def show_progress(quiet: bool) -> bool:

@@ -16,7 +16,7 @@ import typer
 from titans_ts.pipelines.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md"), *ROOT.glob("docs/*/*.md")])
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What an example must say, and between which numbers the first group of it must lie. They are trained
@@ -90,7 +90,8 @@ def test_commands_of_a_page_exist(path):
         if words[:1] == ["make"]:
             assert set(words[1:]) <= targets, line
         if words[:1] == ["titans-ts"]:
-            options = {o for p in commands[words[1]].params for o in p.opts} | {"--help"}
+            params = commands[words[1]].params
+            options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
             assert {w for w in words if w.startswith("--")} <= options, line
 
 

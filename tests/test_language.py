@@ -26,7 +26,7 @@ PHRASES = (
     *(r"\bread-outs?\b", r"\bcounted words\b", r"\blower_case\b", r"\bat most about\b"),
 )
 PATTERN = re.compile("|".join(PHRASES), re.IGNORECASE)
-FOLDERS = ("titans_ts", "kernels", "datasets", "pipelines", "examples")
+FOLDERS = ("titans_ts", "kernels", "datasets", "pipelines", "examples", "docs")
 SOURCES = sorted(
     path
     for folder in FOLDERS
@@ -34,7 +34,10 @@ SOURCES = sorted(
     if not any(part.is_symlink() for part in path.parents)
 )
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "kernels").glob("*.md"), *(ROOT / "datasets").glob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(p for f in ("kernels", "datasets", "docs") for p in (ROOT / f).rglob("*.md")),
+    ]
 )
 ALLOWED: dict[str, tuple[str, ...]] = {
     "titans_ts/nn/migration.py": ("lower_case",),  # the name in models of earlier versions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import numbers
 import sys
@@ -11,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from titans_ts.nn.memory_use import (
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 from titans_ts.reporting.summary import EstimatorSummary
+from titans_ts.training import UnfinishedRun
 
 __all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
@@ -185,6 +187,41 @@ class TitansEstimator(BaseEstimator, ABC):
             "fitted": fitted | {"history": self.history_},
         }
         save_directory(path, config, tensors)
+
+    def export(self, path: str | Path, *, format: Literal["torch", "onnx"] | None = None) -> None:
+        """Write the fitted model as one file that runs without this package.
+
+        The file holds a graph of the whole forward pass from an empty state: with torch.export it needs
+        torch alone, with ONNX a runtime of that. docs/deployment.md says what is exported, what is not,
+        and how the file is used.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which ends with .pt2 or .onnx; one that exists is replaced.
+        format : {"torch", "onnx"}, optional
+            torch.export or ONNX (default: that of the path). ONNX needs the packages of
+            ``pip install 'titans-ts[onnx]'``.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If a part of the model cannot be exported; the message names it and what to do.
+        """
+        self._write_portable(path, format)
+
+    def _write_portable(self, path: str | Path, format: str | None, **options: Any) -> None:
+        check_is_fitted(self, "model_")
+        from titans_ts.exporting import read_format, write_portable  # not needed by anything else
+
+        target = read_format(path, format)
+        write_portable(path, self._portable(target, **options), target)
+
+    @abstractmethod
+    def _portable(self, target: Any, **options: Any) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` of the fitted model for a format."""
 
     def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
         """Measure how much the fitted model uses its memory.
@@ -381,6 +418,28 @@ class TitansEstimator(BaseEstimator, ABC):
         }
         return accelerator | (self.options("training_options").trainer_kwargs or {})
 
+    def _begin_run(self, **data: Any) -> UnfinishedRun | None:
+        """Open the folder of `training_options["resume"]` for a fit to data; None without one.
+
+        Arrays and text of the data are compared by their hash with those of the run to resume.
+        """
+        folder = self.options("training_options").resume
+        if folder is None:
+            return None
+        run, seed = UnfinishedRun(Path(folder)), self.get_params(deep=False)["random_state"]
+        if not isinstance(seed, numbers.Integral):
+            known = run.seed()
+            seed = check_random_state(seed).randint(2**31 - 1) if known is None else known
+        names = {"random_state", "progress_bar", "device", *self.option_types}
+        params = {
+            name: repr(value)
+            for name, value in self.get_params().items()
+            if name not in names and name.rpartition("__")[2] not in ("trainer_kwargs", "resume")
+        }
+        hashes = {name: _hash(value) for name, value in data.items()}
+        run.begin(params | hashes | {"seed": int(seed)})
+        return run
+
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
         """Random numbers from `state`, or else `random_state`; torch's own are left as they were.
@@ -401,6 +460,16 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+def _hash(value: Any) -> str:
+    """Return a hash of an array, of text, or of a list of them."""
+    digest = hashlib.sha256()
+    for part in value if isinstance(value, list) else [value]:
+        array = np.asarray(part)
+        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
+        digest.update(f"{array.shape} {array.dtype}".encode() + content)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -438,8 +507,9 @@ def savable_params(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _savable(options: dict[str, Any]) -> dict[str, Any]:
-    """Options without those of Lightning, which may name files and classes."""
-    return {name: value for name, value in options.items() if name != "trainer_kwargs"}
+    """Options without those that may name files and classes of this machine."""
+    unsaved = ("trainer_kwargs", "resume")
+    return {name: value for name, value in options.items() if name not in unsaved}
 
 
 def _packed(value: Any) -> Any:

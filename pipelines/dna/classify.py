@@ -18,6 +18,7 @@ from titans_ts.pipelines.options import (
     MaxEpochs,
     Quiet,
     Rename,
+    Report,
     Seed,
     SequenceColumn,
     SequencePreset,
@@ -117,6 +118,7 @@ def classify(
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
+    report: Report = None,
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
     json: Json = False,
     seed: Seed = 0,
@@ -213,6 +215,8 @@ def classify(
         typer.echo(f"\non {len(job.predictions)} {where} sequences:\n")
         typer.echo(job.scores.to_string(float_format="{:.3f}".format))
     echo_idle_memory(classifier)
-    typer.echo(f"\nwrote {write_classify(job, out)}")
+    typer.echo("")
+    for path in write_classify(job, out, report):
+        typer.echo(f"wrote {path}")
     if save is not None:
         typer.echo(f"wrote {save}/")

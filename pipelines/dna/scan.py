@@ -20,6 +20,7 @@ from titans_ts.pipelines.options import (
     Json,
     PadInvalid,
     Quiet,
+    Report,
     Threads,
     echo_json,
     show_progress,
@@ -42,6 +43,7 @@ def scan(
     pad_invalid: PadInvalid = False,
     label: Label = None,
     json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -63,11 +65,22 @@ def scan(
         out=out,
         progress_bar=show_progress(quiet),
     )
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.dna.report import track_page
+
+        settings = {"model": str(model), "window": window, "stride": stride, "strand": strand}
+        page = track_page(frame, "score", f"Windows of {genome.name}", settings)
+        replace_file(report, page.encode())
     best = frame.nlargest(5, "score")
     if json:
         from titans_ts.pipelines.outcome import plain_records
 
-        content = {"windows": len(frame), "best": plain_records(best), "files": [str(out)]}
+        content = {
+            "windows": len(frame),
+            "best": plain_records(best),
+            "files": [str(path) for path in (out, report) if path is not None],
+        }
         echo_json(content)
         return
     typer.echo(f"{len(frame)} windows of {genome.name}")

@@ -11,8 +11,10 @@ from titans_ts.pipelines.options import (
     ContextLength,
     Json,
     MaxEpochs,
+    Notes,
     Preset,
     Quiet,
+    Report,
     Seed,
     Threads,
     TimeColumn,
@@ -95,6 +97,7 @@ def backtest(
         Path | None,
         typer.Option(help="Folder for metrics.csv, errors.csv and forecasts.csv.  [default: none]"),
     ] = None,
+    report: Report = None,
     json: Json = False,
     device: Device = "auto",
     seed: Seed = 0,
@@ -128,6 +131,7 @@ def backtest(
         missing=missing,
         timezone=timezone,
     )
+    notes = Notes()
     options: dict[str, Any] = {"n_windows": windows, "stride": stride}
     if model is not None:
         if refit is not None or prediction_length is not None:
@@ -136,12 +140,12 @@ def backtest(
                 "that is fitted here; leave them out"
             )
         forecaster = load_forecaster(model, device)
-        series, _ = read_for_model(file, forecaster, columns, note)
-        _note_fitted(forecaster.end_, series.frame, series.timestamp)
+        series, _ = read_for_model(file, forecaster, columns, notes.say)
+        _note_fitted(forecaster.end_, series.frame, series.timestamp, notes)
     else:
         if prediction_length is None:
             raise ValueError("--prediction-length is missing; give it, or a saved model by --model")
-        series = read_series(file, columns, say=note)
+        series = read_series(file, columns, say=notes.say)
         forecaster = TitansForecaster(
             prediction_length,
             context_length,
@@ -175,6 +179,13 @@ def backtest(
                 "forecasts.csv": found.frame(),
             },
         )
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.report import backtest_page
+
+        page = backtest_page(found, compared, forecaster, series.summary(), notes)
+        replace_file(report, page.encode())
+        written.append(report)
     if json:
         echo_json(
             {
@@ -197,7 +208,7 @@ def backtest(
         typer.echo(f"wrote {path}")
 
 
-def _note_fitted(end: Any, frame: Any, timestamp: str) -> None:
+def _note_fitted(end: Any, frame: Any, timestamp: str, notes: Notes) -> None:
     """Say how many rows the model may have been fitted to."""
     import pandas as pd
 
@@ -205,7 +216,7 @@ def _note_fitted(end: Any, frame: Any, timestamp: str) -> None:
     last = end.max() if isinstance(end, pd.Series) else end
     known = int((times <= last).sum())
     if known:
-        note(
+        notes.say(
             f"{known} of {len(frame)} rows are not after {last}, the end of what the model knows: "
             "forecasts of rows that it was fitted to look too good"
         )

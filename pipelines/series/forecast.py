@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,14 @@ from titans_ts.pipelines.options import (
     ContextLength,
     Json,
     MaxEpochs,
+    Notes,
     Preset,
     Quiet,
+    Report,
     Seed,
     Threads,
     TimeColumn,
     TimeLimit,
-    check_matplotlib,
     echo_json,
     note,
     show_progress,
@@ -100,11 +102,12 @@ def forecast(
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for forecast.csv, errors.csv and forecast.png.")
+        Path,
+        typer.Option(
+            help="Folder for forecast.csv, errors.csv and (with matplotlib) forecast.png."
+        ),
     ] = Path("."),
-    report: Annotated[
-        Path | None, typer.Option(help="Write a self-contained HTML report to this file.")
-    ] = None,
+    report: Report = None,
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
     json: Json = False,
     device: Device = "auto",
@@ -147,15 +150,16 @@ def forecast(
         progress_bar=show_progress(quiet),
     )
     forecaster.set_params(preset=preset, variant=variant, adapt=adapt)
-    series = read_series(file, columns, say=note)
+    notes = Notes()
+    series = read_series(file, columns, say=notes.say)
     if future is not None:
         plan = read_plan(
-            future, columns, item_id=series.item_id, timestamp=series.timestamp, say=note
+            future, columns, item_id=series.item_id, timestamp=series.timestamp, say=notes.say
         )
     else:
         series, plan = plan_in_file(series, columns.known, prediction_length)
     forecaster.set_params(**series.parameters)
-    _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json)
+    _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json, notes)
 
 
 def demo(
@@ -198,9 +202,9 @@ def _run(
     coverage: float | None = None,
     plan: pd.DataFrame | None = None,
     json: bool = False,
+    notes: Sequence[str] = (),
 ) -> None:
     """Fit, evaluate, and write the results; both commands call this function."""
-    check_matplotlib("picture")
     import torch
 
     from titans_ts.nn.checkpoint import check_replaceable
@@ -223,7 +227,7 @@ def _run(
     if not json:
         _echo_errors(job)
     echo_idle_memory(forecaster)
-    written = write_forecast(job, out, report)
+    written = write_forecast(job, out, report, notes)
     if save is not None:
         forecaster.save(save)
     if json:

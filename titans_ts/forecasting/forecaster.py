@@ -31,7 +31,7 @@ from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
-from titans_ts.forecasting.drawing import draw_forecast, item_place
+from titans_ts.forecasting.drawing import forecast_charts, item_place, quantile_bands
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
@@ -175,8 +175,9 @@ class TitansForecaster(ForecasterEvaluation):
         ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
     training_options : TrainingOptions or dict, optional
         Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
-        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
-        and `trainer_kwargs` for Lightning. Default: those of the class.
+        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`,
+        `trainer_kwargs` for Lightning, and `resume`, a folder from which the same fit continues after an
+        interruption. Default: those of the class.
     device : str
         "auto" (default; a GPU if there is one), or a torch device.
     random_state : int, RandomState or None
@@ -374,7 +375,8 @@ class TitansForecaster(ForecasterEvaluation):
         if size is None:
             size = default_batch_size(panel.n_targets)
         training = self._training_config(batch_size=size)
-        with self._seeded() as generator:
+        run = self._begin_run(X=_parts(panel), validation=_parts(validation))
+        with self._seeded(None if run is None else run.seed()) as generator:
             fitted = fit_forecaster(
                 panel,
                 config,
@@ -386,6 +388,7 @@ class TitansForecaster(ForecasterEvaluation):
                 blend=forecasters,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
+                run=run,
             )
         fitted.predictor.network.to(self._device())
         calibration = fitted.calibration(panel)
@@ -395,6 +398,8 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._calibration = fitted.predictor, calibration
         self._watched, self._from_pretrained, self._errors = None, False, errors
         self._remember(panel, scaled=fitted.scaled.values)
+        if run is not None:
+            run.end()
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
@@ -630,13 +635,18 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or known_covariates cannot be used, or there is no such item.
         """
+        from titans_ts.reporting.plots import draw_series
+
         check_integer("n_history", plain(n_history), 1)
         check_integer("max_variates", plain(max_variates), 1)
         panel, known = self._read(X, known_covariates)
         place = item_place(panel, item)
         point, quantiles = self._forecast(panel, known)
-        levels = self.model_.config.quantile_levels
-        return draw_forecast(panel, point, quantiles, levels, place, n_history, max_variates)
+        bands = quantile_bands(quantiles, self.model_.config.quantile_levels, point)
+        charts = forecast_charts(
+            panel, point, bands, place, n_history=n_history, max_variates=max_variates
+        )
+        return draw_series(charts, panel.n_targets - len(charts))
 
     @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
@@ -928,6 +938,11 @@ class TitansForecaster(ForecasterEvaluation):
             return self._state
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
 
+    def _portable(self, target: Any, **options: Any) -> Any:
+        from titans_ts.forecasting.portable import portable_forecaster
+
+        return portable_forecaster(self.predictor, self._tail, target)
+
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         fitted, tensors = pack(
             FittedParts(
@@ -974,3 +989,8 @@ def _checked_levels(levels: Sequence[float]) -> tuple[float, ...]:
     if not found or not all(0 < level < 1 for level in found):
         raise ValueError(f"quantile_levels is {levels!r}; give numbers between 0 and 1")
     return tuple(found)
+
+
+def _parts(panel: Panel | None) -> list[Any]:
+    """Return what a fit reads of a panel."""
+    return [] if panel is None else [panel.values, panel.spans, panel.static, str(panel.freq)]

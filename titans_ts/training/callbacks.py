@@ -54,6 +54,13 @@ class BestWeights(pl.Callback):
         self._best_loss, self._stalled, seconds = state_dict["counts"]
         self._started = time.perf_counter() - seconds
 
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop at once if training had stopped before its last checkpoint."""
+        seconds = time.perf_counter() - self._started
+        late = self.time_limit is not None and seconds >= self.time_limit
+        if late or (self._stalled and self._stalled_for_good(trainer)):
+            trainer.should_stop = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
     ) -> None:
@@ -89,10 +96,12 @@ class BestWeights(pl.Callback):
             assert isinstance(module, TrainingModule)
             self.weights = copy.deepcopy(module.model.state_dict())
             return
-        every = trainer.check_val_every_n_epoch or 1
-        self._stalled += every
-        if self._stalled + every > self.patience:
+        self._stalled += trainer.check_val_every_n_epoch or 1
+        if self._stalled_for_good(trainer):
             trainer.should_stop = True
+
+    def _stalled_for_good(self, trainer: pl.Trainer) -> bool:
+        return self._stalled + (trainer.check_val_every_n_epoch or 1) > self.patience
 
 
 class EpochCheckpoint(pl.Callback):
