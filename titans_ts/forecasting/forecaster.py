@@ -880,7 +880,9 @@ class TitansForecaster(ForecasterEvaluation):
                 drawn = predictor.sample(history, scaled, state, chosen)  # [I, Q, H, C]
                 quantiles = np.moveaxis(drawn, 1, -1)
             if self._errors is not None and history is self._tail:
-                added = self._correction(history)
+                added = np.zeros((1, *point.shape[1:]))
+                corrected = self._correction(history)[:, : point.shape[1]]
+                added[:, : corrected.shape[1]] = corrected
                 point, quantiles = point + added, quantiles + added[..., None]
             return point, quantiles
 
