@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "Forecast from a saved model, after new rows.",
             (
                 "predict model new.csv > forecast.csv",
+                "predict model new.csv --prediction-length 48 --quantiles 0.05,0.95",
                 "predict model new.csv --future plan.csv --coverage 0.9 --save model --json",
             ),
         ),

@@ -9,17 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.forecasting.backtest import Backtest
+from titans_ts.forecasting.backtest import FEWEST, Backtest
 from titans_ts.forecasting.blend import histories, n_rows, simple_forecast
 from titans_ts.forecasting.intervals import widen
 from titans_ts.forecasting.metrics import coverage
 
-__all__ = ["FEWEST", "HeldOut", "band", "held_out", "with_simple"]
+__all__ = ["HeldOut", "band", "held_out", "with_simple"]
 
 Array = NDArray[np.float64]
 
-FEWEST = 10
-"""Fewest forecasts without overlap from which a comparison is drawn."""
 _NAMES = {"naive": "last value", "seasonal_naive": "seasonal naive", "drift": "drift"}
 _TINY = 1e-9
 """An error below this share of a series' mean size is zero."""

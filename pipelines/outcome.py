@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,8 @@ def forecast_outcome(
     *,
     coverage: float | None = None,
     future: pd.DataFrame | None = None,
+    horizon: int | None = None,
+    quantile_levels: Sequence[float] | None = None,
 ) -> Outcome:
     """Forecast the steps after a series.
 
@@ -142,9 +144,24 @@ def forecast_outcome(
         The share of values that calibrated intervals contain (default: no intervals).
     future : DataFrame, optional
         The known covariates of these steps.
+    horizon : int, optional
+        Number of steps (default: that of the fit).
+    quantile_levels : sequence of float, optional
+        The levels of the quantiles (default: those of the fit).
+
+    Raises
+    ------
+    ValueError
+        If `coverage` is given with `horizon`: intervals are calibrated for the steps of the fit.
     """
+    if coverage is not None and horizon not in (None, forecaster.prediction_length):
+        raise ValueError(
+            f"--coverage is {coverage:g}, but intervals are calibrated for the "
+            f"{forecaster.prediction_length} steps of the fit; leave out --coverage or "
+            "--prediction-length"
+        )
     roles = forecaster.roles
-    mean = forecaster.predict(X, known_covariates=future)
+    mean = forecaster.predict(X, known_covariates=future, horizon=horizon)
     if isinstance(mean, pd.Series):
         mean = mean.to_frame()
     if roles.item_id in mean:
@@ -154,7 +171,9 @@ def forecast_outcome(
         interval = forecaster.predict_interval(X, coverage=coverage, known_covariates=future)
     time = mean.index.names[-1]
     return Outcome(
-        forecaster.predict_quantiles(X, known_covariates=future),
+        forecaster.predict_quantiles(
+            X, known_covariates=future, horizon=horizon, quantile_levels=quantile_levels
+        ),
         interval,
         coverage,
         mean,

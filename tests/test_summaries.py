@@ -65,6 +65,37 @@ def test_a_notebook_shows_a_small_table():
     assert "&lt;b&gt;" in EstimatorSummary("x", {"a": "<b>"})._repr_html_()
 
 
+def test_a_backtest_says_what_its_table_leaves_out():
+    frame = make_series(100, 2, freq="h", seasons=(12,), random_state=0).assign(flat=1.0)
+    forecaster = TitansForecaster(4, preset="zero-shot", progress_bar=False).fit(frame)
+    few = forecaster.backtest(frame, n_windows=5, stride=2, progress_bar=False)
+    assert few.n_independent == 3  # 5 forecasts of 4 steps in 12 rows
+    for text in (repr(few), few._repr_html_()):
+        assert "too few to tell: 3 of the forecasts do not overlap, and 10 are needed" in text
+        assert "not in the mean MASE" in text
+        assert "no error: flat" in text
+    many = forecaster.backtest(frame[["y0", "y1", "flat"]], n_windows=12, progress_bar=False)
+    assert many.n_independent == 12
+    assert "too few" not in repr(many)
+
+
+def test_a_picture_has_the_forecast_within_its_band():
+    pytest.importorskip("matplotlib")
+    frame = make_series(100, 1, freq="h", seasons=(12,), random_state=0)
+    forecaster = TitansForecaster(6, 12, blend=False, **small_settings())
+    forecaster.set_params(quantile_levels=(0.45, 0.55)).fit(frame)  # few: the mean lies beyond
+    mean, quantiles = forecaster.predict()["y0"], forecaster.predict_quantiles()["y0"]
+    beyond = (mean < quantiles[0.45]) | (mean > quantiles[0.55])
+    assert beyond.any()
+    (axes,) = forecaster.plot().axes
+    (line,) = [line for line in axes.lines if line.get_label() == "forecast"]
+    np.testing.assert_allclose(line.get_ydata()[-6:], mean)
+    ends = axes.collections[0].get_paths()[0].vertices
+    for x, y in zip(line.get_xdata()[-6:], mean, strict=True):
+        at = ends[np.isclose(ends[:, 0], axes.convert_xunits(x)), 1]
+        assert at.min() - 1e-9 <= y <= at.max() + 1e-9
+
+
 def test_a_classifier_says_what_it_has_chosen():
     sequences, labels = ["ACGTTGCA", "TTTTTTTT", "ACGTTGCAAC", "TTTTTT"] * 8, ["a", "b"] * 16
     settings = {k: v for k, v in small_dna_settings().items() if k != "pooling"}

@@ -120,7 +120,9 @@ def _processor() -> str:
 @cache
 def _folder() -> Path:
     """Return the folder of libraries: the user's cache, or a temporary folder if that cannot be used."""
-    import pooch
+    with warnings.catch_warnings():  # its progress bar warns in a notebook that has no widgets
+        warnings.simplefilter("ignore")
+        import pooch
 
     folder = Path(pooch.os_cache("titans-ts")) / "compiled"
     with contextlib.suppress(OSError):

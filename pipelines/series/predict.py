@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from titans_ts.pipelines.series.options import (
     columns_of,
     load_forecaster,
     plan_in_file,
+    quantile_levels,
     write_table,
 )
 
@@ -42,6 +44,18 @@ def predict(
             help="Forecast from the rows of NEW alone, such as those of another series.",
         ),
     ] = False,
+    prediction_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps to forecast; more than those of the fit follow from forecasts.  [default: those "
+            "of the fit]",
+            min=1,
+        ),
+    ] = None,
+    quantiles: Annotated[
+        str | None,
+        typer.Option(help="Levels of the quantiles, comma-separated.  [default: those of the fit]"),
+    ] = None,
     future: Future = None,
     time_column: TimeColumn = None,
     item_column: ItemColumn = None,
@@ -93,7 +107,9 @@ def predict(
         series, _ = read_for_model(new, forecaster, given, note)
     if future is None:
         known = list(roles.known_covariates)
-        series, plan = plan_in_file(series, known, forecaster.prediction_length)
+        series, plan = plan_in_file(
+            series, known, prediction_length or forecaster.prediction_length
+        )
     if series is not None and not history:
         rows = continue_series(forecaster, series.frame, note)
         note(f"{rows} new rows" if rows else "no new rows")
@@ -102,12 +118,19 @@ def predict(
         columns = columns_of_model(forecaster, table, given)
         item_id = roles.item_id if columns.item else None
         plan = read_plan(future, columns, item_id=item_id, timestamp=roles.timestamp, say=note)
-    outcome = forecast_outcome(
-        forecaster,
-        series.frame if history and series is not None else None,
-        coverage=coverage,
-        future=plan,
-    )
+    levels = None if quantiles is None else quantile_levels(quantiles)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        outcome = forecast_outcome(
+            forecaster,
+            series.frame if history and series is not None else None,
+            coverage=coverage,
+            future=plan,
+            horizon=prediction_length,
+            quantile_levels=levels,
+        )
+    for line in dict.fromkeys(str(warning.message) for warning in warned):
+        note(line)
     if save is not None:
         forecaster.save(save)
         note(f"wrote {save}/")

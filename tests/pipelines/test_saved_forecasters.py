@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tests.support import rounding
+from tests.support import rounding, small_settings
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
 from titans_ts.pipelines import streaming
@@ -69,6 +69,29 @@ def test_predict_follows_the_new_rows(folder):
     assert content[0]["y0_lower90"] <= content[0]["y0"] <= content[0]["y0_upper90"]
     of_file = run("predict", "model", "all.csv", "--history", "--json")[-1]
     assert json.loads(of_file)["forecast"][0]["when"] == "2024-01-06T10:00:00"
+
+
+def test_predict_forecasts_other_steps_and_levels(folder):
+    options = ("--prediction-length", "9", "--quantiles", "0.05,0.95")
+    run("predict", "model", *options, "--out", "f.csv")
+    table = pd.read_csv("f.csv", index_col=0, parse_dates=True)
+    assert len(table) == 9
+    assert list(table)[:4] == ["y0", "y0_q0.05", "y0_q0.5", "y0_q0.95"]
+    assert (table["y0_q0.05"] < table["y0"]).all()
+    usual = TitansForecaster.load("model").predict_quantiles()["y0", 0.5]
+    np.testing.assert_allclose(
+        table["y0"].iloc[:4], usual, rtol=1e-5
+    )  # corrected, as the usual one
+    with pytest.raises(ValueError, match="leave out --coverage"):
+        run("predict", "model", *options, "--coverage", "0.9")
+
+
+def test_predict_says_that_later_steps_follow_from_forecasts(folder):
+    fitted = TitansForecaster(4, 16, timestamp="when", **small_settings())
+    fitted.fit(series()).save("fitted")
+    *notes, _ = run("predict", "fitted", "--prediction-length", "6", "--out", "f.csv")
+    assert len(notes) == 1
+    assert "horizon is 6, but the model was fitted for 4 steps" in notes[0]
 
 
 def test_predict_fills_gaps_and_refuses_what_it_cannot_know(folder):

@@ -37,7 +37,15 @@ if TYPE_CHECKING:
 
     from titans_ts.reporting.charts import Chart
 
-__all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2", "seasonal_errors"]
+__all__ = [
+    "FEWEST",
+    "METRICS",
+    "Backtest",
+    "baselines",
+    "rolling_backtest",
+    "rolling_r2",
+    "seasonal_errors",
+]
 
 Array = NDArray[np.float64]
 _AXES = ("window", "item", "step", "variate")
@@ -56,6 +64,10 @@ METRICS = (
     "width",
 )
 """Columns of :meth:`Backtest.metrics`."""
+
+
+FEWEST = 10
+"""Fewest forecasts without overlap from which a comparison is drawn."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,11 +112,40 @@ class Backtest:
         return len(self.actual)
 
     def __repr__(self) -> str:
-        return f"{self._head()}\n{self.metrics().to_string(float_format='{:.4g}'.format)}"
+        table = self.metrics().to_string(float_format="{:.4g}".format)
+        return "\n".join([self._head(), table, *self._notes()])
 
     def _repr_html_(self) -> str:
         table = self.metrics().to_html(border=0, float_format="{:.4g}".format)
-        return f"<p>{escape(self._head())}</p>{table}"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
+        return f"<p>{escape(self._head())}</p>{table}{notes}"
+
+    @property
+    def n_independent(self) -> int:
+        """Number of forecasts that do not overlap, over all items."""
+        H = self.actual.shape[2]
+        rows = (np.sum(self.cutoffs >= 0, 0) - 1) * min(self.stride, H) + H
+        return int(np.sum(np.where((self.cutoffs >= 0).any(0), rows // H, 0)))
+
+    def _notes(self) -> list[str]:
+        """What has to be known to read the table of errors."""
+        notes = []
+        if self.n_independent < FEWEST:
+            notes.append(
+                f"too few to tell: {self.n_independent} of the forecasts do not overlap, and {FEWEST} "
+                "are needed"
+            )
+        errors = self.metrics(by=("item", "variate")).loc["titans"]
+        left_out = errors.index[errors["mae"].notna() & errors["mase"].isna()]
+        if len(left_out):
+            long = self.panel.items is not None
+            names = [" ".join(map(str, label if long else label[1:])) for label in left_out[:5]]
+            names += ["..."] * (len(left_out) > 5)
+            notes.append(
+                "not in the mean MASE, because a seasonal naive forecast of their past makes no error: "
+                + ", ".join(names)
+            )
+        return notes
 
     def _head(self) -> str:
         W, n_items, H, C = self.actual.shape
@@ -150,8 +191,8 @@ class Backtest:
 
     def charts(self, *, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> list[Chart]:
         """Return the charts that :meth:`plot` draws, as data; the parameters are the same."""
-        bands = quantile_bands(self.quantiles, self.levels)
         point = self.forecasts["titans"]
+        bands = quantile_bands(self.quantiles, self.levels, point)
         return backtest_charts(
             self.panel, self.cutoffs, point, bands, item, n_windows, max_variates
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from decimal import Decimal
 from typing import Any
@@ -43,10 +44,12 @@ def check_columns(
     """Raise a ValueError if a frame, called `what` in the message, lacks one of the columns."""
     for name in names:
         if name not in frame.columns:
+            near = difflib.get_close_matches(str(name), list(map(str, frame.columns)), 1, 0.5)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
             has = (
                 f"fit saw {list(fitted)}; give the same"
                 if fitted
-                else f"it has {list(frame.columns)}; choose one of them, or add it"
+                else f"it has {list(frame.columns)}; choose one of them{hint}, or add it"
             )
             raise ValueError(f"{what} lacks the column {name!r}; {has}")
 

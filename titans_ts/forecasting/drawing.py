@@ -121,12 +121,22 @@ def backtest_charts(
     return charts
 
 
-def quantile_bands(quantiles: Array, levels: Sequence[float]) -> list[Band]:
-    """Return the bands between the quantiles `[..., Q]` of these levels, the outermost first."""
-    return [
+def quantile_bands(
+    quantiles: Array, levels: Sequence[float], point: Array | None = None
+) -> list[Band]:
+    """Return the bands between the quantiles `[..., Q]` of these levels, the outermost first.
+
+    The outermost one contains the point forecast `[...]`, if it is given: a mean may lie beyond the
+    quantiles.
+    """
+    bands: list[Band] = [
         ((levels[i], levels[-1 - i]), quantiles[..., i], quantiles[..., -1 - i])
         for i in range(len(levels) // 2)
     ]
+    if bands and point is not None:
+        ends, low, high = bands[0]
+        bands[0] = (ends, np.minimum(low, point), np.maximum(high, point))
+    return bands
 
 
 def item_place(panel: Panel, item: Any) -> int:

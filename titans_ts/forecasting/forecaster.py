@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from titans_ts.config import ForecasterConfig, check_integer, from_dict
 from titans_ts.estimator import plain
@@ -642,7 +642,7 @@ class TitansForecaster(ForecasterEvaluation):
         panel, known = self._read(X, known_covariates)
         place = item_place(panel, item)
         point, quantiles = self._forecast(panel, known)
-        bands = quantile_bands(quantiles, self.model_.config.quantile_levels)
+        bands = quantile_bands(quantiles, self.model_.config.quantile_levels, point)
         charts = forecast_charts(
             panel, point, bands, place, n_history=n_history, max_variates=max_variates
         )
@@ -880,7 +880,9 @@ class TitansForecaster(ForecasterEvaluation):
                 drawn = predictor.sample(history, scaled, state, chosen)  # [I, Q, H, C]
                 quantiles = np.moveaxis(drawn, 1, -1)
             if self._errors is not None and history is self._tail:
-                added = self._correction(history)
+                added = np.zeros((1, *point.shape[1:]))
+                corrected = self._correction(history)[:, : point.shape[1]]
+                added[:, : corrected.shape[1]] = corrected
                 point, quantiles = point + added, quantiles + added[..., None]
             return point, quantiles
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import trange
+from tqdm import trange
 
 from titans_ts.config import ForecasterConfig
 from titans_ts.datasets import gather_rows

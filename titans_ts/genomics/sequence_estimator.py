@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from titans_ts.config import (
     SEQUENCE_PRESETS,

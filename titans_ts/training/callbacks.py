@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from titans_ts.datasets.atomic import atomic_path
 from titans_ts.training.module import TrainingModule

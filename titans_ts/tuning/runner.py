@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from titans_ts.tuning.objective import Objective
 from titans_ts.tuning.results import mean_score
