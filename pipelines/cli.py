@@ -36,6 +36,15 @@ app = typer.Typer(
 for _command in (command for commands in COMMANDS.values() for command in commands):
     app.command(short_help=_command.line, epilog=_command.epilog)(with_run_options(_command.run))
 
+_dna = typer.Typer(
+    help="The commands for DNA, such as `titans-ts dna classify`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for _command in COMMANDS["DNA"]:
+    _dna.command(short_help=_command.line, epilog=_command.epilog)(with_run_options(_command.run))
+app.add_typer(_dna, name="dna", hidden=True)
+
 
 @app.callback(invoke_without_command=True)
 def _root(

@@ -22,7 +22,14 @@ def test_the_commands_are_listed_by_product():
     for place, commands in zip(places, COMMANDS.values(), strict=True):
         listed = [line.split()[0] for line in lines[place + 1 : place + 1 + len(commands)]]
         assert listed == [command.name for command in commands]
-    assert {command.name for command in ALL} == set(typer.main.get_command(app).commands)
+    commands = dict(typer.main.get_command(app).commands)
+    dna = commands.pop("dna").commands  # `titans-ts dna scan` is `titans-ts scan`
+    assert set(dna) == {command.name for command in COMMANDS["DNA"]}
+    assert all(
+        [p.opts for p in dna[name].params] == [p.opts for p in commands[name].params]
+        for name in dna
+    )
+    assert {command.name for command in ALL} == set(commands)
 
 
 @pytest.mark.parametrize("command", ALL, ids=lambda command: command.name)

@@ -101,7 +101,9 @@ def test_the_options_stand_beside_a_result(tmp_path):
 
 
 def test_every_command_has_the_common_options():
-    for name, command in typer.main.get_command(app).commands.items():
+    commands = dict(typer.main.get_command(app).commands)
+    commands |= commands.pop("dna").commands
+    for name, command in commands.items():
         options = {option for p in command.params for option in p.opts}
         assert {"--config", "--debug"} <= options, name
         assert "--json" in options or name == "stream", name  # whose results are JSON always
