@@ -26,7 +26,7 @@ if _typing.TYPE_CHECKING:
     from titans_ts.datasets.splits import Split, literature_split, ratio_split
     from titans_ts.datasets.synthetic import make_series
     from titans_ts.datasets.tracks import write_track
-    from titans_ts.datasets.variants import read_variants
+    from titans_ts.datasets.variants import normalise_variants, read_variants
     from titans_ts.datasets.windows import SlidingWindows, gather_rows
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "load_dataset",
     "load_demo",
     "make_series",
+    "normalise_variants",
     "random_series",
     "ratio_split",
     "read_regions",

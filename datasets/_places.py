@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["EMPTY", "STRANDLESS", "check_places", "refuse_places"]
+from titans_ts.datasets.alphabet import IUPAC
+
+__all__ = ["EMPTY", "STRANDLESS", "check_places", "check_variants", "refuse_places"]
+
+_ALLELE = set(IUPAC + IUPAC.lower())
 
 EMPTY = "is empty or ends before it begins", "give 0 <= start < end"
 """What is wrong with a region without a letter, and the remedy."""
@@ -44,6 +48,31 @@ def check_places(regions: pd.DataFrame) -> pd.DataFrame:
     strand = frame["strand"].astype(object) if "strand" in frame else pd.Series(".", frame.index)
     frame["strand"] = strand.fillna(".").astype(str)
     return frame
+
+
+def check_variants(variants: pd.DataFrame) -> pd.DataFrame:
+    """Return `chrom`, `start`, `ref` and `alt` of variants, with one type each and an index from 0.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or has missing values, a start is not an integer, or an allele does not
+        consist of letters.
+    """
+    for name in ("chrom", "start", "ref", "alt"):
+        if name not in variants:
+            raise ValueError(
+                f"variants lack the column {name!r}; they have {list(variants.columns)}"
+            )
+    frame = variants[["chrom", "start", "ref", "alt"]].reset_index(drop=True)
+    frame = frame.astype({"ref": object, "alt": object})
+    for name in ("ref", "alt"):
+        for i, allele in enumerate(frame[name]):
+            if not isinstance(allele, str) or not set(allele) <= _ALLELE:
+                raise ValueError(
+                    f"variant {i} has {name} {allele!r}; give its letters, or '' for no letter"
+                )
+    return check_places(frame.assign(end=frame["start"])).drop(columns=["end", "strand"])
 
 
 def refuse_places(frame: pd.DataFrame, wrong: Any, what: str, remedy: str) -> None:

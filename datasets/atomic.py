@@ -12,6 +12,7 @@ import glob
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from titans_ts.datasets.exchange import exchange, hold, is_held
+from titans_ts.datasets.exchange import exchange, has_ended, hold, is_held
 
 __all__ = [
     "ASIDE",
@@ -56,8 +57,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_dead(path)
-    aside = path.with_name(f"{ASIDE}{_HOST}-{os.getpid()}-{threading.get_ident()}-{path.name}")
+    aside = _aside(path)
     try:
         yield aside
         aside.replace(path)
@@ -65,39 +65,40 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def _aside(path: Path) -> Path:
+    """Return a temporary path for a file, after those of dead processes are removed."""
+    _remove_dead(path)
+    return path.with_name(f"{ASIDE}{_HOST}-{os.getpid()}-{threading.get_ident()}-{path.name}")
+
+
 def _remove_dead(path: Path) -> None:
     """Remove the temporary files of a path whose processes, of this machine, were killed."""
-    if os.name == "nt":  # there os.kill would end the process
-        return
     for aside in path.parent.glob(f"{ASIDE}{_HOST}-*-{glob.escape(path.name)}"):
         process, _, rest = aside.name.removeprefix(f"{ASIDE}{_HOST}-").partition("-")
-        if process.isdecimal() and rest.partition("-")[2] == path.name:
-            try:
-                os.kill(int(process), 0)  # sends nothing
-            except ProcessLookupError:
-                aside.unlink(missing_ok=True)
-            except (OSError, OverflowError):
-                continue  # of another user
+        if not process.isdecimal() or rest.partition("-")[2] != path.name:
+            continue
+        if has_ended(int(process)):
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_paths(paths: Sequence[Path]) -> Iterator[dict[Path, Path]]:
-    """As :func:`atomic_path`, for several files of one folder, which are renamed together.
+    """As :func:`atomic_path`, for several files, which are renamed one after the other at the end.
 
     Yields
     ------
     dict
         The temporary path of each file. Files that are not written are skipped.
     """
-    if not paths:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=paths[0].parent) as folder:
-        asides = {path: Path(folder) / path.name for path in paths}
+    asides = {path: _aside(path) for path in paths}
+    try:
         yield asides
         for path, aside in asides.items():
             if aside.is_file():
                 aside.replace(path)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,7 +111,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     restore_directory(path)
-    aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{path.name}-", dir=path.parent))
+    prefix = f"{ASIDE}{path.name}-{_HOST}.{os.getpid()}."
+    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     lock = hold(aside)
     try:
         (aside / "new").mkdir()
@@ -127,8 +129,12 @@ def restore_directory(path: Path) -> None:
     A directory that was moved aside comes back, unless there is another one by now, and the temporary
     directories of dead processes are removed.
     """
-    for aside in sorted(path.parent.glob(f"{glob.escape(ASIDE + path.name)}-????????")):
-        if is_held(aside):
+    form = re.compile(
+        r"(?:([0-9a-f]{8})\.(\d+)\.)?\w{8}"
+    )  # without a process: an earlier version's
+    for aside in sorted(path.parent.glob(f"{glob.escape(ASIDE + path.name)}-*")):
+        found = form.fullmatch(aside.name.removeprefix(f"{ASIDE}{path.name}-"))
+        if found is None or is_held(aside, int(found[2]) if found[1] == _HOST else None):
             continue
         with suppress(OSError):  # another process may be faster
             if not path.exists():

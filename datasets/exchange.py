@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["exchange", "hold", "is_held"]
+__all__ = ["exchange", "has_ended", "hold", "is_held"]
 
 _LOCK = "lock"
 _UNMARKED_SECONDS = 60.0
@@ -46,15 +46,40 @@ def hold(folder: Path) -> int:
     return descriptor
 
 
-def is_held(folder: Path) -> bool:
-    """Return whether a folder may belong to a living process; True if the system has no locks."""
+def has_ended(process: int) -> bool:
+    """Return whether there is no process of this number on this machine; False if that is unknown."""
+    if sys.platform == "win32":  # there os.kill would end the process
+        return False
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # it is another user's
+        return False
+    return False
+
+
+def is_held(folder: Path, process: int | None = None) -> bool:
+    """Return whether a folder may belong to a living process; True if the system has no locks.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    process : int, optional
+        The process of this machine that created it, if that is known.
+    """
     if sys.platform == "win32":
         return True
     import fcntl
 
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
-    except OSError:  # it has no mark yet, or its process was killed before it made one
+    except (
+        OSError
+    ):  # its process has not marked it yet, or was killed before that, or after the end
+        if process is not None and has_ended(process):
+            return False
         with suppress(OSError):
             return time.time() - folder.stat().st_mtime < _UNMARKED_SECONDS
         return True

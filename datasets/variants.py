@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets._files import open_text
+from titans_ts.datasets._places import check_variants
 from titans_ts.datasets.alphabet import IUPAC
+from titans_ts.datasets.genome import Genome
 
-__all__ = ["read_variants"]
+__all__ = ["normalise_variants", "read_variants"]
 
 _COLUMNS = ("chrom", "start", "ref", "alt", "id", "record")
 _IUPAC = f"[{IUPAC}{IUPAC.lower()}]+"
 _LETTERS = re.compile(_IUPAC)
+_STRETCH = 64
+"""Letters to the left of a variant that are read at once."""
 # <DEL>, both kinds of breakends (G]17:198], .A, A.), an allele deleted by another record, no allele
 _NO_LETTERS = re.compile(rf"<\S+>|\S*[\[\]]\S*|\.{_IUPAC}|{_IUPAC}\.|\*|\.")
 
@@ -78,6 +82,77 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     frame = frame.astype({"start": np.int64, "record": np.int64})
     frame.attrs["left_out"] = left_out
     return frame
+
+
+def normalise_variants(genome: str | Path | Genome, variants: pd.DataFrame) -> pd.DataFrame:
+    r"""Return variants without the letters that both alleles share, as far to the left as possible.
+
+    One change of a genome can be written in many ways (a missing CA of CACACA is missing anywhere); all
+    of them become the same row (Tan et al., 2015, "Unified representation of genetic variants",
+    Bioinformatics 31, 2202). Unlike in a VCF file, an allele may be left without letters.
+
+    Parameters
+    ----------
+    genome : str, Path or Genome
+        A FASTA file.
+    variants : DataFrame
+        `chrom`, `start` (0-based), `ref` and `alt`; other columns are kept.
+
+    Returns
+    -------
+    DataFrame
+        The same rows, with other `start`, `ref` and `alt`. A row whose `ref` is not what the genome has
+        there, ignoring case, is not changed.
+
+    Raises
+    ------
+    KeyError
+        If a contig is not in the genome.
+    ValueError
+        If a column is missing, a start is not an integer, or an allele does not consist of letters.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "small.fa"
+    >>> _ = path.write_text(">I\nGGCACACATT\n")
+    >>> frame = pd.DataFrame({"chrom": "I", "start": [5, 3], "ref": ["ACA", "ACAC"], "alt": ["A", "AC"]})
+    >>> normalise_variants(path, frame).to_numpy().tolist()
+    [['I', 2, 'CA', ''], ['I', 2, 'CA', '']]
+    """
+    genome = genome if isinstance(genome, Genome) else Genome(genome)
+    rows = [
+        _normalised(genome, *row)
+        for row in check_variants(variants).itertuples(index=False, name=None)
+    ]
+    start, ref, alt = zip(*rows, strict=True) if rows else ((), (), ())
+    same = {name: variants[name].dtype for name in ("start", "ref", "alt")}
+    return variants.assign(start=start, ref=ref, alt=alt).astype(same)
+
+
+def _normalised(genome: Genome, chrom: str, start: int, ref: str, alt: str) -> tuple[int, str, str]:
+    """Return `start`, `ref` and `alt` of the normal form of a variant."""
+    if chrom not in genome.lengths:
+        raise KeyError(genome.no_contig(chrom))
+    if not 0 <= start <= genome.lengths[chrom] - len(ref):
+        return start, ref, alt
+    if ref and genome.fetch(chrom, start, start + len(ref)).upper() != ref.upper():
+        return start, ref, alt
+    before = ""  # letters of the genome that end where the alleles start
+    while True:
+        while ref and alt and ref[-1].upper() == alt[-1].upper():
+            ref, alt = ref[:-1], alt[:-1]
+        if (ref and alt) or ref == alt or start == 0:
+            break
+        if not before:
+            before = genome.fetch(chrom, max(0, start - _STRETCH), start)
+        if (ref or alt)[-1].upper() != before[-1].upper():
+            break  # another letter in front would be taken off again
+        start, letter, before = start - 1, before[-1], before[:-1]
+        ref, alt = letter + ref, letter + alt
+    while ref and alt and ref[0].upper() == alt[0].upper():
+        start, ref, alt = start + 1, ref[1:], alt[1:]
+    return start, ref, alt
 
 
 def _check_line(fields: list[str], where: str) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans_ts.kernels import reference
+from titans_ts.kernels import portable, reference
 from titans_ts.kernels.call import MemoryCall, check
 from titans_ts.kernels.chunked import op as chunked
 from titans_ts.kernels.chunked import step
@@ -134,6 +134,8 @@ def neural_memory(
     call = MemoryCall(
         q, k, v, forget, momentum, lr, initial, state, mask, chunk_size, forget_to, error_at
     )  # fmt: skip
+    if portable.recorded_format() is not None:
+        return portable.compute(call)
     check(call)
     choice = _choose(call, implementation)
     note("memory", choice)
@@ -159,7 +161,7 @@ def read_memory(q: Tensor, weights: Weights) -> Tensor:
     """
     with torch.autocast(q.device.type, enabled=False):
         x = q.to(weights[0].dtype)
-        if len(q) > 0 and all(w.ndim == 4 and w.stride(0) == 0 for w in weights):
+        if q.shape[0] != 0 and all(w.ndim == 4 and w.stride(0) == 0 for w in weights):
             # all samples share the memory at the beginning of a stream: a few large products
             y = _pass(x.permute(2, 0, 1, 3).flatten(1, 2), tuple(w[0] for w in weights))
             y = y.unflatten(1, q.shape[:2]).permute(1, 2, 0, 3)

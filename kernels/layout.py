@@ -39,8 +39,12 @@ class ChunkLayout:
     def build(
         cls, position: Tensor, mask: Tensor | None, length: int, chunk_size: int
     ) -> ChunkLayout:
-        """Lay out `length` tokens after `position` `[B]`; `mask` `[B, T]` is True where one is."""
-        places = position.tolist()  # one call, because a single token waits for it
+        """Lay out `length` tokens after `position` `[B]`; `mask` `[B, T]` is True where one is.
+
+        In a graph (:mod:`titans_ts.kernels.portable`), `position` is one int for all samples.
+        """
+        # one call, because a single token waits for it
+        places = [position] if isinstance(position, int) else position.tolist()
         first = places[0] if places else 0
         if length == 0 or (mask is None and places.count(first) == len(places)):
             chunks, start = [], 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
@@ -34,6 +35,8 @@ class ClassifyJob:
     """Whether the test part was taken from the training part."""
     classifier: TitansClassifier
     """The fitted model."""
+    sequences: NDArray[np.object_]
+    """The test sequences."""
 
 
 def run_classify(
@@ -118,7 +121,7 @@ def run_classify(
             }
         ).T
         findings = check_splits(list(X), y, list(sequences), labels)
-    return ClassifyJob(table, scores, findings, held_out, classifier)
+    return ClassifyJob(table, scores, findings, held_out, classifier, sequences)
 
 
 def _check_groups(frame: pd.DataFrame, groups: str, needed: int) -> None:
@@ -157,9 +160,19 @@ def _of_one_kind(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame,
     return parts[0], parts[1]
 
 
-def write_classify(job: ClassifyJob, folder: str | Path) -> Path:
-    """Write `predictions.csv`, and return its path."""
-    path = Path(folder) / "predictions.csv"
-    content = job.predictions.to_csv(index_label="row", float_format="%.6g")
-    replace_file(path, content.encode())
-    return path
+def write_classify(
+    job: ClassifyJob, folder: str | Path, report: str | Path | None = None
+) -> list[Path]:
+    """Write `predictions.csv` and, with `report`, an HTML report, and return their paths."""
+    files = {
+        Path(folder) / "predictions.csv": job.predictions.to_csv(
+            index_label="row", float_format="%.6g"
+        )
+    }
+    if report is not None:
+        from titans_ts.pipelines.dna.report import classify_page
+
+        files[Path(report)] = classify_page(job)
+    for path, content in files.items():
+        replace_file(path, content.encode())
+    return list(files)

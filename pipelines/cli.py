@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from titans_ts.pipelines.commands import COMMANDS
+from titans_ts.pipelines.run_options import with_run_options
 
 __all__ = ["app", "main"]
 
@@ -29,12 +30,11 @@ app = typer.Typer(
     help="Forecast time series and read DNA with models whose memory learns while it reads.",
     epilog="`titans-ts COMMAND --help` shows the options of a command, and examples.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for _command in (command for commands in COMMANDS.values() for command in commands):
-    app.command(short_help=_command.line, epilog=_command.epilog)(_command.run)
+    app.command(short_help=_command.line, epilog=_command.epilog)(with_run_options(_command.run))
 
 
 @app.callback(invoke_without_command=True)
@@ -53,8 +53,9 @@ def _root(
 def main() -> None:
     """Run the command; an error prints one line instead of a traceback.
 
-    The exit status is 2 after an error, and 128 plus the number of the signal after SIGINT (Ctrl-C) and
-    SIGTERM.
+    The exit status is 0 after success, and 2 after an error that the message explains. It is 1 after
+    any other error, and where `check` finds a problem; and 128 plus the number of the signal after
+    SIGINT (Ctrl-C: 130) and SIGTERM.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, _stop) for number in signals]
@@ -66,6 +67,12 @@ def main() -> None:
         _leave(error.args[0])
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         _leave(error)
+    except Exception as error:  # of the program itself
+        _leave(
+            f"an error that should not happen ({type(error).__name__}: {error}); please report it with "
+            "the traceback, which --debug prints",
+            1,
+        )
     finally:
         for number, handler in zip(signals, handlers, strict=True):
             signal.signal(number, handler)

@@ -10,9 +10,11 @@ from titans_ts.pipelines.dna.pretrain import pretrain
 from titans_ts.pipelines.dna.scan import scan
 from titans_ts.pipelines.dna.surprise import surprisal, surprise
 from titans_ts.pipelines.dna.variants import variants
+from titans_ts.pipelines.info import info
 from titans_ts.pipelines.memory import memory
 from titans_ts.pipelines.series.anomalies import anomalies
 from titans_ts.pipelines.series.backtest import backtest
+from titans_ts.pipelines.series.check import check
 from titans_ts.pipelines.series.forecast import demo, forecast
 from titans_ts.pipelines.series.predict import predict
 from titans_ts.pipelines.series.stream import stream
@@ -84,6 +86,14 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             (
                 "anomalies data.csv > anomalies.csv",
                 "anomalies recent.csv --model model --risk 0.0001 --method evt --json",
+            ),
+        ),
+        Command(
+            check,
+            "Look for problems of a file before it is forecast.",
+            (
+                "check data.csv",
+                "check sales.csv --item-column shop --target sold --json",
             ),
         ),
         Command(
@@ -159,6 +169,11 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
                 "memory data.csv --model weather --plot memory.png",
                 "memory test.fa --model classifier --labels labels.csv",
             ),
+        ),
+        Command(
+            info,
+            "Describe a saved model, or the installation.",
+            ("info model", "info --json"),
         ),
     ),
 }

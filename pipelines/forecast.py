@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
 from titans_ts.pipelines.heldout import HeldOut, held_out, with_simple
 from titans_ts.pipelines.ingest import Series
-from titans_ts.pipelines.outcome import Outcome, forecast_outcome, series_in_columns
+from titans_ts.pipelines.outcome import Outcome, forecast_outcome
 
 __all__ = ["ForecastJob", "run_forecast", "write_forecast"]
 
 _MOST_FORECASTS = 1000
 """Number of forecasts of the held-out tail, over all items, at most."""
+_DRAWN = 8
+"""Number of series in `forecast.png` at most."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,10 @@ class ForecastJob:
     """The series: a wide frame `[T, C]`, or a long one."""
     outcome: Outcome
     """The forecast of the steps after the end of the series."""
-    backcast: pd.DataFrame
-    """Forecast of the last steps of the history, which were not used for training, in the form of
-    `outcome.point`."""
+    panel: Panel
+    """The same series as arrays."""
+    backtest: Backtest
+    """The forecasts of the held-out tail, which was not used for training, beside simple ones."""
     held_out: HeldOut
     """Errors on the held-out tail."""
     forecaster: TitansForecaster
@@ -112,13 +117,15 @@ def run_forecast(
         season_length=season_length,
         progress_bar=False,
     )
+    backtest = with_simple(backtest, season_length)
     margins = None if coverage is None else _margins(forecaster, coverage)[compared]
     return ForecastJob(
         history=frame,
         outcome=forecast_outcome(forecaster, coverage=coverage, future=future),
-        backcast=_backcast(backtest),
+        panel=panel,
+        backtest=backtest,
         held_out=held_out(
-            with_simple(backtest, season_length),
+            backtest,
             season_length=season_length,
             n_rows=n_test,
             margins=margins,
@@ -178,61 +185,49 @@ def _season(panel: Panel, season_length: int | None, n_train: int) -> int:
     return season_length
 
 
-def _backcast(backtest: Backtest) -> pd.DataFrame:
-    """Return the medians of the last window in the form of a forecast."""
-    median = backtest.quantiles[-1, ..., backtest.levels.index(0.5)]  # [I, H, C]
-    panel, horizon = backtest.panel, median.shape[1]
-    before = panel.head(panel.starts[1:] - horizon)
-    forecast: pd.DataFrame = before.format_forecast(median)
-    return forecast
-
-
 def write_forecast(
-    job: ForecastJob, folder: str | Path, report: str | Path | None = None
+    job: ForecastJob,
+    folder: str | Path,
+    report: str | Path | None = None,
+    notes: Sequence[str] = (),
 ) -> list[Path]:
     """Write `forecast.csv`, `errors.csv`, `forecast.png` and, with `report`, an HTML report.
+
+    Without matplotlib, there is no `forecast.png`.
+
+    Parameters
+    ----------
+    job : ForecastJob
+        The result of :func:`run_forecast`.
+    folder : str or Path
+        Where the files are written.
+    report : str or Path, optional
+        The file of the report (default: none).
+    notes : sequence of str
+        What was said while the file was read, for the report (default: nothing).
 
     Returns
     -------
     list of Path
         The files written.
     """
-    from titans_ts.reporting.html import forecast_report
-    from titans_ts.reporting.plots import figure_png  # matplotlib takes a second to import
+    from titans_ts.pipelines.report import forecast_page, job_charts
 
-    folder = Path(folder)
-    written = [folder / name for name in ("forecast.csv", "errors.csv", "forecast.png")]
-    table = job.outcome.table().to_csv(index=False, float_format="%.10g")
-    errors = job.held_out.errors.to_csv(float_format="%.10g")
-    drawn = figure_png(_figure(job))
-    for path, content in zip(written, (table.encode(), errors.encode(), drawn), strict=True):
-        replace_file(path, content)
+    contents = {
+        Path(folder) / "forecast.csv": job.outcome.table().to_csv(
+            index=False, float_format="%.10g"
+        ),
+        Path(folder) / "errors.csv": job.held_out.errors.to_csv(float_format="%.10g"),
+    }
+    files = {path: text.encode() for path, text in contents.items()}
+    if find_spec("matplotlib") is not None:
+        from titans_ts.reporting.plots import draw_charts, figure_png
+
+        charts, left_out = job_charts(job, _DRAWN, whole=False)
+        title = f"{left_out} more series are not shown" * (left_out > 0)
+        files[Path(folder) / "forecast.png"] = figure_png(draw_charts(charts, title=title))
     if report is not None:
-        replace_file(report, forecast_report(job, drawn).encode())
-        written.append(Path(report))
-    return written
-
-
-def _figure(job: ForecastJob) -> Any:
-    """Draw the first series."""
-    from titans_ts.reporting.plots import plot_forecast
-
-    most = 8
-    roles, outcome = job.forecaster.roles, job.outcome
-    shown = job.forecaster.model_.config.context_length
-    if not job.forecaster.history_:  # the pretrained model reads all rows
-        shown = 4 * max(job.held_out.season_length, outcome.horizon)
-    shown = max(shown, 2 * outcome.horizon)
-    names = outcome.series[:most]
-    history = series_in_columns(job.history, roles, outcome.variates, names)
-    figure = plot_forecast(
-        history,
-        series_in_columns(outcome.point, roles, outcome.variates, names),
-        outcome.band_in_columns(names),
-        series_in_columns(job.backcast, roles, outcome.variates, names),
-        shown,
-        most,
-    )
-    if len(outcome.series) > most:
-        figure.suptitle(f"{len(outcome.series) - most} more series are not shown", fontsize=9)
-    return figure
+        files[Path(report)] = forecast_page(job, notes).encode()
+    for path, content in files.items():
+        replace_file(path, content)
+    return list(files)

@@ -42,6 +42,8 @@ class Columns:
     date_format: str | None = None
     missing: list[str] | None = None
     """Codes that mean a missing value."""
+    timezone: str | None = None
+    """The zone of the times."""
     wide: bool = False
     """Whether the file has one row a time, whatever its columns are called."""
 
@@ -194,7 +196,16 @@ def columns_of_model(forecaster: TitansForecaster, table: pd.DataFrame, given: C
         static=list(roles.static_covariates),
         freq=roles.freq,
         wide=not long,
+        timezone=given.timezone or _zone_of(forecaster),
     )
+
+
+def _zone_of(forecaster: TitansForecaster) -> str | None:
+    """Return the zone of the fitted times, if it has a name."""
+    end = forecaster.end_
+    last = end.iloc[0] if isinstance(end, pd.Series) else end
+    zone = getattr(last, "tzinfo", None)
+    return getattr(zone, "key", getattr(zone, "zone", None))
 
 
 def read_plan(
@@ -232,7 +243,13 @@ def read_plan(
     if time not in table:
         time = None  # it is found as in the series
     times, table = find_times(
-        table, time, say, date_format=columns.date_format, kept=[*items, *columns.known]
+        table,
+        time,
+        say,
+        date_format=columns.date_format,
+        kept=[*items, *columns.known],
+        timezone=columns.timezone,
+        items=items,
     )
     if times is None:
         raise ValueError(f"--future: {path} has no column of times; give one, named {timestamp!r}")
@@ -249,7 +266,12 @@ def _wide(table: pd.DataFrame, columns: Columns, say: Callable[[str], None]) -> 
     named = [*(columns.target or []), *columns.covariates]
     if not isinstance(table.index, pd.DatetimeIndex):
         times, table = find_times(
-            table, columns.time, say, date_format=columns.date_format, kept=named
+            table,
+            columns.time,
+            say,
+            date_format=columns.date_format,
+            kept=named,
+            timezone=columns.timezone,
         )
         if times is None:
             say("no column of dates found: the rows are taken as equally spaced, in order")
@@ -291,7 +313,14 @@ def _long(
     item_id = _JOINT.join(item)
     names = _item_names(table, item)
     times, rest = find_times(
-        table, time, say, date_format=columns.date_format, counters=False, kept=named
+        table,
+        time,
+        say,
+        date_format=columns.date_format,
+        counters=False,
+        kept=named,
+        timezone=columns.timezone,
+        items=item,
     )
     if times is None:
         raise ValueError("no column of dates found; name the column of the time by --time-column")

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from titans_ts.pipelines.dna.options import load_estimator
 from titans_ts.pipelines.options import (
-    Columns,
+    Json,
     LabelColumn,
     Labels,
+    Report,
     SequenceColumn,
     Threads,
     TimeColumn,
     check_matplotlib,
-    column_list,
+    echo_json,
     note,
 )
+from titans_ts.pipelines.series.options import (
+    DateFormat,
+    ItemColumn,
+    Missing,
+    TimeZone,
+    columns_of,
+    load_forecaster,
+)
+
+if TYPE_CHECKING:
+    from titans_ts.reporting.memory import MemoryReport
 
 __all__ = ["echo_idle_memory", "memory"]
 
@@ -43,11 +55,16 @@ def memory(
         Path, typer.Option("--model", help="A saved forecaster, classifier or regressor.")
     ],
     plot: Annotated[Path | None, typer.Option(help="Write the picture to this .png file.")] = None,
+    report: Report = None,
     time_column: TimeColumn = None,
-    columns: Columns = None,
+    item_column: ItemColumn = None,
+    date_format: DateFormat = None,
+    timezone: TimeZone = None,
+    missing: Missing = None,
     sequence_column: SequenceColumn = "sequence",
     label_column: LabelColumn = "label",
     labels: Labels = None,
+    json: Json = False,
     threads: Threads = 1,
 ) -> None:
     """Report whether a saved model uses its memory.
@@ -66,11 +83,17 @@ def memory(
         check_matplotlib("picture")
     estimator: Any
     if load_directory(model)[0].get("estimator") == "TitansForecaster":
-        from titans_ts.forecasting import TitansForecaster
-        from titans_ts.pipelines.ingest import read_frame
+        from titans_ts.pipelines.continuation import read_for_model
 
-        estimator, y = TitansForecaster.load(model), None
-        X: Any = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
+        estimator, y = load_forecaster(model), None
+        given = columns_of(
+            time_column=time_column,
+            item_column=item_column,
+            date_format=date_format,
+            missing=missing,
+            timezone=timezone,
+        )
+        X: Any = read_for_model(data, estimator, given, note)[0].frame
     else:
         from titans_ts.datasets import read_sequences
 
@@ -82,10 +105,36 @@ def memory(
         classes = getattr(estimator, "classes_", None)
         if y is not None and classes is not None and classes.dtype.kind in "UO":
             y = y.astype(str)
-    report = estimator.memory_report(X, y)
-    typer.echo(report)
+    found = estimator.memory_report(X, y)
     if plot is not None:
         from titans_ts.reporting.plots import figure_png
 
-        replace_file(plot, figure_png(report.plot()))
-        typer.echo(f"\nwrote {plot}")
+        replace_file(plot, figure_png(found.plot()))
+    if report is not None:
+        from titans_ts.reporting.pages import memory_page
+
+        replace_file(report, memory_page(found, {"model": str(model), "data": str(data)}).encode())
+    files = [str(path) for path in (plot, report) if path is not None]
+    if json:
+        echo_json(_record(found, files))
+        return
+    typer.echo(found)
+    for path in files:
+        typer.echo(f"\nwrote {path}")
+
+
+def _record(report: MemoryReport, files: list[str]) -> dict[str, Any]:
+    from titans_ts.pipelines.outcome import plain_records
+
+    heads = report.heads.copy()
+    heads.columns = [" ".join(map(str, column)) for column in heads.columns]
+    return {
+        "verdict": report.verdict,
+        "idle": report.idle,
+        "change": None if report.blocks.empty else report.change,
+        "tokens": report.n_tokens,
+        "blocks": plain_records(report.blocks.reset_index()),
+        "heads": plain_records(heads.reset_index()),
+        "scores": plain_records(report.scores.rename_axis("memory").reset_index()),
+        "files": files,
+    }

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "Columns",
     "ContextLength",
     "Contigs",
     "GroupsColumn",
@@ -21,10 +20,12 @@ __all__ = [
     "LabelColumn",
     "Labels",
     "MaxEpochs",
+    "Notes",
     "PadInvalid",
     "Preset",
     "Quiet",
     "Rename",
+    "Report",
     "Seed",
     "SequenceColumn",
     "SequencePreset",
@@ -49,9 +50,6 @@ ContextLength = Annotated[
 ]
 TimeColumn = Annotated[
     str | None, typer.Option(help="Column with the time.  [default: the first column of dates]")
-]
-Columns = Annotated[
-    str | None, typer.Option(help="Columns to forecast, comma-separated.  [default: all]")
 ]
 SequenceColumn = Annotated[str, typer.Option(help="Column of a table with the sequences.")]
 LabelColumn = Annotated[str, typer.Option(help="Column with the labels.")]
@@ -99,6 +97,11 @@ SequencePreset = Annotated[
     ),
 ]
 
+Report = Annotated[
+    Path | None,
+    typer.Option(help="Write a self-contained HTML report with interactive charts to this file."),
+]
+
 Preset = Annotated[
     str,
     typer.Option(
@@ -129,6 +132,15 @@ def echo_json(content: Any) -> None:
 def note(line: str) -> None:
     """Print a line about the work to the standard error, so that the standard output has results only."""
     typer.echo(line, err=True)
+
+
+class Notes(list[str]):
+    """Lines about the work, which are printed and kept for a report."""
+
+    def say(self, line: str) -> None:
+        """Print a line and keep it."""
+        note(line)
+        self.append(line)
 
 
 def show_progress(quiet: bool) -> bool:

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.forecasting import TitansForecaster
-from titans_ts.forecasting.panel import Roles
 
-__all__ = ["Outcome", "forecast_outcome", "plain_records", "series_in_columns"]
+__all__ = ["Outcome", "forecast_outcome", "plain_records"]
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,6 @@ class Outcome:
         table = self.table()
         return plain_records(table if items is None else table[table.iloc[:, 0].isin(items)])
 
-    def band_in_columns(self, names: list[Any]) -> pd.DataFrame | None:
-        """Return :meth:`band` with a pair of columns for each of some series."""
-        band = self.band()
-        if band is None or not self.long:
-            return band
-        parts = {
-            (f"{i} {v}" if len(self.variates) > 1 else str(i)): band.xs(i)[v] for i, v in names
-        }
-        return pd.concat(parts, axis=1)
-
 
 def plain_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as dictionaries of text, numbers and None."""
@@ -132,26 +121,6 @@ def plain_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     cells = text.astype(object).where(text.notna(), None)
     records: list[dict[str, Any]] = cells.to_dict("records")
     return records
-
-
-def series_in_columns(
-    frame: pd.DataFrame, roles: Roles, variates: list[Any], names: list[Any]
-) -> pd.DataFrame:
-    """Return a wide or long frame as a wide one with a column for each of some series."""
-    if roles.item_id not in frame:
-        return frame[variates]
-    groups = dict(
-        list(frame[frame[roles.item_id].isin([i for i, _ in names])].groupby(roles.item_id))
-    )
-    parts = {
-        (f"{item} {variate}" if len(variates) > 1 else str(item)): groups[item].set_index(
-            roles.timestamp
-        )[variate]
-        for item, variate in names
-        if item in groups
-    }
-    wide = pd.concat(parts, axis=1).sort_index()
-    return wide.reindex(columns=[f"{i} {v}" if len(variates) > 1 else str(i) for i, v in names])
 
 
 def forecast_outcome(

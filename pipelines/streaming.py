@@ -106,6 +106,8 @@ class RowReader:
         The column of the time (default: that of the fitted file).
     date_format : str, optional
         How dates are written (default: ISO 8601).
+    timezone : str, optional
+        The zone of times without an offset from UTC (default: that of the fitted times).
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class RowReader:
         forecaster: TitansForecaster,
         time_column: str | None = None,
         date_format: str | None = None,
+        timezone: str | None = None,
     ) -> None:
         roles, end = forecaster.roles, forecaster.end_
         self._roles, self._long = roles, isinstance(end, pd.Series)
@@ -122,6 +125,7 @@ class RowReader:
         self._numbers = [*map(str, names), *roles.covariates]
         last = end.iloc[0] if self._long else end
         self._zone = last.tzinfo if isinstance(last, pd.Timestamp) else None
+        self._local = timezone or self._zone
         self._dated = isinstance(last, pd.Timestamp)
 
     def read(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -168,13 +172,17 @@ class RowReader:
         try:
             if not self._dated:
                 return int(cell)
-            time = pd.to_datetime(cell, format=self._format, utc=self._zone is not None)
+            time = pd.to_datetime(cell, format=self._format)
+            if self._zone is not None and time.tzinfo is None:
+                time = time.tz_localize(self._local)  # refuses an hour that comes twice
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"line {number}: column {self._time!r} holds {cell!r}, which is no time; give YYYY-MM-DD "
-                "HH:MM:SS, or --date-format"
+                "HH:MM:SS (with the offset from UTC where an hour comes twice), or --date-format"
             ) from error
-        return time if self._zone is None else time.tz_convert(self._zone)
+        if self._zone is None:
+            return time.tz_localize(None) if time.tzinfo is not None else time
+        return time.tz_convert(self._zone)
 
     def _item(self, number: int, row: dict[str, Any]) -> Any:
         name = self._roles.item_id

@@ -34,6 +34,8 @@ def find_times(
     date_format: str | None = None,
     counters: bool = True,
     kept: list[str] | None = None,
+    timezone: str | None = None,
+    items: list[str] | None = None,
 ) -> Times:
     """Find the time of every row.
 
@@ -52,6 +54,11 @@ def find_times(
         Whether a column that rises by a constant step may be the time (default True).
     kept : list of str, optional
         Columns that stay in the table even if they hold dates (default: none).
+    timezone : str, optional
+        The zone of the times (default: that of the column). Times without an offset from UTC are local
+        ones; an hour that is repeated when summer time ends is the second one in its second row.
+    items : list of str, optional
+        Columns that identify a series (default: none; there is one).
 
     Raises
     ------
@@ -68,6 +75,11 @@ def find_times(
         found = _dates(frame[name], date_format, assumed[name].append)
         if found is not None:
             dates[name] = found
+            if timezone is None and date_format is None and (offsets := _offsets(frame[name])):
+                assumed[name].append(
+                    f"column {name!r} has times with the offsets {offsets} from UTC: taken as UTC (give "
+                    "--timezone, to have local ones)"
+                )
     if not dates:
         return _counted(frame, time_column, say, counters, kept or [])
     # the first column with the finest resolution
@@ -88,7 +100,31 @@ def find_times(
         text = frame[clock].astype("string").str.strip()
         stamps = stamps + pd.to_timedelta(text.where(text.str.count(":") == 2, text + ":00"))
         frame = frame.drop(columns=clock)
+    if timezone is not None:
+        stamps = _in_zone(stamps, timezone, frame[items or []])
     return Times(stamps.rename(name), frame)
+
+
+def _in_zone(stamps: pd.Series, timezone: str, items: pd.DataFrame) -> pd.Series:
+    """Return times in a zone."""
+    try:
+        if stamps.dt.tz is not None:
+            return stamps.dt.tz_convert(timezone)
+        again = items.assign(**{"\0": stamps.to_numpy()}).duplicated().to_numpy()
+        return stamps.dt.tz_localize(timezone, ambiguous=~again, nonexistent="shift_forward")
+    except (KeyError, ValueError, OSError) as error:  # the names of zones are keys
+        raise ValueError(
+            f"--timezone is {timezone!r}, which is no known zone; give one such as Europe/Berlin or UTC"
+        ) from error
+
+
+def _offsets(column: pd.Series) -> str:
+    """Return the offsets from UTC of times as text, if there are several."""
+    if not (pd.api.types.is_string_dtype(column.dtype) or column.dtype == object):
+        return ""
+    found = column.astype("string").str.extract(r":\d{2}(?:\.\d+)? ?([+-]\d{2}:?\d{2}|Z)$")[0]
+    offsets = sorted(found.dropna().unique())
+    return " and ".join(offsets[:3]) if len(offsets) > 1 else ""
 
 
 def _dates(

@@ -12,7 +12,6 @@ import typer
 from titans_ts.config import Options
 from titans_ts.datasets.atomic import replace_file
 from titans_ts.pipelines.options import (
-    Columns,
     ContextLength,
     GroupsColumn,
     Json,
@@ -25,11 +24,23 @@ from titans_ts.pipelines.options import (
     SequenceColumn,
     Threads,
     TimeColumn,
-    check_matplotlib,
-    column_list,
     echo_json,
     note,
     show_progress,
+)
+from titans_ts.pipelines.series.options import (
+    Calendar,
+    DateFormat,
+    Freq,
+    ItemColumn,
+    KnownCovariates,
+    Missing,
+    PastCovariates,
+    StaticCovariates,
+    Target,
+    TimeZone,
+    calendar_cycles,
+    columns_of,
 )
 
 if TYPE_CHECKING:
@@ -100,36 +111,80 @@ def run_tune(X: Any, y: Any, groups: Any, search: TitansSearch) -> TuneJob:
 
 def write_tune(job: TuneJob, folder: str | Path) -> list[Path]:
     """Write `trials.csv`, `best.py` and the report `search.html`, and return their paths."""
-    from titans_ts.reporting.html import search_report
-    from titans_ts.reporting.plots import figure_png, plot_search
-
     folder = Path(folder)
-    front = getattr(job.search, "pareto_front_", None)
-    if front is not None:
-        front = front[list(job.search.objectives)]
-    figure = plot_search(job.trials, job.params, job.importances, front)
-    picture = figure_png(figure)
     contents = {
         "trials.csv": job.trials.to_csv(index=False).encode(),
         "best.py": job.snippet.encode(),
-        "search.html": search_report(job, picture).encode(),
+        "search.html": _page(job).encode(),
     }
     for name, content in contents.items():
         replace_file(folder / name, content)
     return [folder / name for name in contents]
 
 
+def _page(job: TuneJob) -> str:
+    """Return the report of a search as HTML."""
+    from titans_ts.reporting.html import Page, Section, Table, render
+    from titans_ts.reporting.pages import run_section
+    from titans_ts.reporting.plots import search_charts
+
+    search = job.search
+    states = job.trials["state"].value_counts()
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    counts = ", ".join(f"{states[s]} {word}" for s, word in words.items() if s in states)
+    score = f"score {search.best_score_:.4g}"
+    if job.own_score is not None:
+        score += f" (the estimator's own parameters: {job.own_score:.4g})"
+    front = getattr(search, "pareto_front_", None)
+    drawn = None if front is None else front[list(search.objectives)]
+    first = 1 + (0 if drawn is None else drawn.shape[1])
+    charts = search_charts(job.trials, job.params, job.importances, drawn)
+    sections = [
+        Section("Best parameters", code=job.snippet),
+        Section("Search", charts=tuple(charts[:first])),
+        Section("Parameters", charts=tuple(charts[first:]), picker="Parameter"),
+    ]
+    if front is not None:
+        table = Table("Trials that no other beats", front.reset_index())
+        sections.append(Section("Pareto front", tables=(table,)))
+    trials = Table("Trials", job.trials, rest="they are in trials.csv")
+    sections += [
+        Section("Trials", ("Higher scores are better.",), tables=(trials,)),
+        run_section({"random_state": search.random_state, "n_trials": search.n_trials}),
+    ]
+    return render(
+        Page(
+            f"Search for a {type(search.estimator).__name__}",
+            f"{len(job.trials)} trials: {counts}",
+            ((f"The best: trial {job.best_trial}, {score}.", ""),),
+            tuple(sections),
+        )
+    )
+
+
 def tune(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet or FASTA file.")
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Series as for `forecast`, or sequences as for `classify`."
+        ),
     ],
     prediction_length: Annotated[
         int | None,
         typer.Option(help="Steps to forecast. Without it, DATA holds labelled sequences.", min=1),
     ] = None,
     context_length: ContextLength = None,
+    target: Target = None,
     time_column: TimeColumn = None,
-    columns: Columns = None,
+    item_column: ItemColumn = None,
+    past_covariates: PastCovariates = None,
+    known_covariates: KnownCovariates = None,
+    static_covariates: StaticCovariates = None,
+    calendar: Calendar = None,
+    freq: Freq = None,
+    date_format: DateFormat = None,
+    timezone: TimeZone = None,
+    missing: Missing = None,
     sequence_column: SequenceColumn = "sequence",
     label_column: LabelColumn = "label",
     labels: Labels = None,
@@ -192,8 +247,6 @@ def tune(
     from titans_ts.nn.checkpoint import check_replaceable
     from titans_ts.tuning import TitansSearch
 
-    if not worker:
-        check_matplotlib("report")
     if save is not None:
         check_replaceable(save)
     torch.set_num_threads(threads)
@@ -201,11 +254,26 @@ def tune(
     y = groups = None
     if prediction_length is not None:
         from titans_ts.forecasting import TitansForecaster
-        from titans_ts.pipelines.ingest import read_frame
+        from titans_ts.pipelines.ingest import read_series
 
-        X = read_frame(data, time_column=time_column, columns=column_list(columns), say=note)
-        estimator: Any = TitansForecaster(prediction_length, context_length)
-        estimator.set_params(preset=preset)
+        roles = columns_of(
+            time_column=time_column,
+            item_column=item_column,
+            target=target,
+            past_covariates=past_covariates,
+            known_covariates=known_covariates,
+            static_covariates=static_covariates,
+            freq=freq,
+            date_format=date_format,
+            missing=missing,
+            timezone=timezone,
+        )
+        series = read_series(data, roles, say=note)
+        note(series.summary())
+        X = series.frame
+        cycles = calendar_cycles(calendar)
+        estimator: Any = TitansForecaster(prediction_length, context_length, calendar=cycles)
+        estimator.set_params(preset=preset, **series.parameters)
     else:
         from titans_ts.datasets import read_sequences
         from titans_ts.genomics import TitansClassifier

@@ -20,9 +20,9 @@ from titans_ts.forecasting.frequency import (
     usual_season,
 )
 from titans_ts.forecasting.metrics import mean_absolute_error, mean_squared_error
+from titans_ts.reporting.logos import NUCLEOTIDES
 from titans_ts.reporting.plots import plot_logo
 from titans_ts.reporting.plots.common import GREY
-from titans_ts.reporting.plots.logo import NUCLEOTIDES
 
 
 def test_errors_are_scikit_learns_without_missing_values():

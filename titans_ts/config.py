@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -315,9 +316,18 @@ class TrainingOptions(Options):
     """Largest norm of the gradient of all weights."""
     trainer_kwargs: dict[str, Any] | None = None
     """More arguments for `lightning.pytorch.Trainer`; not saved with a model."""
+    resume: str | os.PathLike[str] | None = None
+    """A folder for a checkpoint after every epoch of a fit. The same fit resumes from it after an
+    interruption, to the same result, and removes it at the end; not saved with a model. None: no
+    checkpoints."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_steps_per_epoch")
+        if not (
+            self.resume is None
+            or (isinstance(self.resume, (str, os.PathLike)) and str(self.resume))
+        ):
+            raise ValueError(f"resume is {self.resume!r}; give the path of a folder, or None")
         if self.patience is not None:
             _at_least(self, 1, "patience")
         _share(self, "validation_fraction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import numbers
 import sys
@@ -11,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ from titans_ts.nn.memory_use import (
     write_off,
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
+from titans_ts.reporting.summary import EstimatorSummary
+from titans_ts.training import UnfinishedRun
 
 __all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
@@ -59,6 +62,9 @@ class TitansEstimator(BaseEstimator, ABC):
         "training_options": (TrainingOptions,),
     }
     """The dataclasses that a parameter with options may hold."""
+
+    shown_always: ClassVar[tuple[str, ...]] = ()
+    """Parameters that `repr` shows even at their defaults."""
 
     model_: nn.Module
     history_: list[dict[str, float]]
@@ -108,6 +114,47 @@ class TitansEstimator(BaseEstimator, ABC):
             setattr(self, name, _replaced(options, values))
         return self
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The parameters that differ from their defaults, and the required ones."""
+        text = super().__repr__(N_CHAR_MAX)
+        values = self.get_params(deep=False)
+        first = [f"{name}={values[name]!r}" for name in self.shown_always if name in values]
+        missing = [part for part in first if f"{part.partition('=')[0]}=" not in text]
+        head, _, rest = text.partition("(")
+        return f"{head}({', '.join([*missing, rest] if rest != ')' else missing)}" + (
+            ")" if rest == ")" else ""
+        )
+
+    def summary(self) -> EstimatorSummary:
+        """Return what was set, what was fitted, how good it is and how long it took, in a few lines."""
+        settings = repr(self).partition("(")[2].removesuffix(")")
+        rows = {"settings": " ".join(settings.split()) or "the defaults"}
+        fitted = hasattr(self, "model_")
+        if fitted:
+            rows |= self._facts()
+        if fitted and self.history_:
+            weights = sum(parameter.numel() for parameter in self.model_.parameters())
+            rows["weights"] = f"{weights:,}"
+            last = self.history_[-1]
+            seconds = f"{last['seconds']:.0f} s" if last.get("seconds", 0) >= 1 else "less than 1 s"
+            epochs = len(self.history_)
+            rows["training"] = f"{epochs} epoch{'s' * (epochs > 1)} in {seconds}"
+            losses = [row["validation_loss"] for row in self.history_ if "validation_loss" in row]
+            if losses:
+                rows["training"] += f", smallest validation loss {min(losses):.4g}"
+        state = "fitted" if fitted and self.history_ else "not fitted"
+        return EstimatorSummary(f"{type(self).__name__}, {state}", rows)
+
+    def _facts(self) -> dict[str, str]:
+        """What was fitted and how good it is, for :meth:`summary`."""
+        return {}
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""
         tags = super().__sklearn_tags__()
@@ -140,6 +187,41 @@ class TitansEstimator(BaseEstimator, ABC):
             "fitted": fitted | {"history": self.history_},
         }
         save_directory(path, config, tensors)
+
+    def export(self, path: str | Path, *, format: Literal["torch", "onnx"] | None = None) -> None:
+        """Write the fitted model as one file that runs without this package.
+
+        The file holds a graph of the whole forward pass from an empty state: with torch.export it needs
+        torch alone, with ONNX a runtime of that. docs/deployment.md says what is exported, what is not,
+        and how the file is used.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which ends with .pt2 or .onnx; one that exists is replaced.
+        format : {"torch", "onnx"}, optional
+            torch.export or ONNX (default: that of the path). ONNX needs the packages of
+            ``pip install 'titans-ts[onnx]'``.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If a part of the model cannot be exported; the message names it and what to do.
+        """
+        self._write_portable(path, format)
+
+    def _write_portable(self, path: str | Path, format: str | None, **options: Any) -> None:
+        check_is_fitted(self, "model_")
+        from titans_ts.exporting import read_format, write_portable  # not needed by anything else
+
+        target = read_format(path, format)
+        write_portable(path, self._portable(target, **options), target)
+
+    @abstractmethod
+    def _portable(self, target: Any, **options: Any) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` of the fitted model for a format."""
 
     def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
         """Measure how much the fitted model uses its memory.
@@ -336,6 +418,28 @@ class TitansEstimator(BaseEstimator, ABC):
         }
         return accelerator | (self.options("training_options").trainer_kwargs or {})
 
+    def _begin_run(self, **data: Any) -> UnfinishedRun | None:
+        """Open the folder of `training_options["resume"]` for a fit to data; None without one.
+
+        Arrays and text of the data are compared by their hash with those of the run to resume.
+        """
+        folder = self.options("training_options").resume
+        if folder is None:
+            return None
+        run, seed = UnfinishedRun(Path(folder)), self.get_params(deep=False)["random_state"]
+        if not isinstance(seed, numbers.Integral):
+            known = run.seed()
+            seed = check_random_state(seed).randint(2**31 - 1) if known is None else known
+        names = {"random_state", "progress_bar", "device", *self.option_types}
+        params = {
+            name: repr(value)
+            for name, value in self.get_params().items()
+            if name not in names and name.rpartition("__")[2] not in ("trainer_kwargs", "resume")
+        }
+        hashes = {name: _hash(value) for name, value in data.items()}
+        run.begin(params | hashes | {"seed": int(seed)})
+        return run
+
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
         """Random numbers from `state`, or else `random_state`; torch's own are left as they were.
@@ -356,6 +460,16 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+def _hash(value: Any) -> str:
+    """Return a hash of an array, of text, or of a list of them."""
+    digest = hashlib.sha256()
+    for part in value if isinstance(value, list) else [value]:
+        array = np.asarray(part)
+        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
+        digest.update(f"{array.shape} {array.dtype}".encode() + content)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -393,8 +507,9 @@ def savable_params(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _savable(options: dict[str, Any]) -> dict[str, Any]:
-    """Options without those of Lightning, which may name files and classes."""
-    return {name: value for name, value in options.items() if name != "trainer_kwargs"}
+    """Options without those that may name files and classes of this machine."""
+    unsaved = ("trainer_kwargs", "resume")
+    return {name: value for name, value in options.items() if name not in unsaved}
 
 
 def _packed(value: Any) -> Any:

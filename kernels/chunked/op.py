@@ -50,7 +50,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     # If forgetting moves towards M_0, everything below computes with the distance from M_0.
     to_initial = call.to_initial
     origin = initial if to_initial else tuple(torch.zeros_like(w) for w in initial)
-    begun = initial_state(initial, len(k)) if state is None else state
+    begun = initial_state(initial, k.shape[0]) if state is None else state
     carried: list[Tensor] = []
     if state is not None or not to_initial:  # a stream begins at a distance of zero
         weights, momenta, anchor = (

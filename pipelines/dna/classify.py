@@ -12,17 +12,21 @@ from titans_ts.pipelines.dna.options import SoftMasked
 from titans_ts.pipelines.memory import echo_idle_memory
 from titans_ts.pipelines.options import (
     GroupsColumn,
+    Json,
     LabelColumn,
     Labels,
     MaxEpochs,
     Quiet,
     Rename,
+    Report,
     Seed,
     SequenceColumn,
     SequencePreset,
     Threads,
     TimeLimit,
     contig_names,
+    echo_json,
+    note,
     show_progress,
 )
 
@@ -114,7 +118,9 @@ def classify(
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("."),
+    report: Report = None,
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
+    json: Json = False,
     seed: Seed = 0,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -157,7 +163,7 @@ def classify(
         for path, table in files
     ]
     lengths = parts[0]["sequence"].str.len()
-    typer.echo(f"{len(parts[0])} training sequences of {lengths.min()} to {lengths.max()} letters")
+    note(f"{len(parts[0])} training sequences of {lengths.min()} to {lengths.max()} letters")
     params: dict[str, Any] = {
         "preset": preset,
         "stride": stride,
@@ -181,11 +187,25 @@ def classify(
         classifier.set_params(kmer_model=model)
     other = parts[1] if test else None
     if test is not None and "label" not in parts[1]:
-        typer.echo(
+        note(
             f"{test.name} has no labels (see --label-column, or --test-labels for FASTA), so its "
             "sequences are predicted, but not scored"
         )
     job = run_classify(parts[0], other, classifier, groups=groups_column, seed=seed, save=save)
+    if json:
+        from titans_ts.pipelines.outcome import plain_records
+
+        written = [write_classify(job, out), *([] if save is None else [save])]
+        scores = [] if job.scores is None else plain_records(job.scores.reset_index(names="model"))
+        content = {
+            "sequences": len(job.predictions),
+            "held_out": job.held_out,
+            "scores": scores,
+            "problems": [] if job.findings is None else plain_records(job.findings),
+            "files": [str(path) for path in written],
+        }
+        echo_json(content)
+        return
     if job.findings is not None and len(job.findings):
         typer.echo("\npossible data-leakage problems (interpret the scores with care):\n")
         shown = job.findings[["kind", "part", "count", "share", "detail"]]
@@ -195,6 +215,8 @@ def classify(
         typer.echo(f"\non {len(job.predictions)} {where} sequences:\n")
         typer.echo(job.scores.to_string(float_format="{:.3f}".format))
     echo_idle_memory(classifier)
-    typer.echo(f"\nwrote {write_classify(job, out)}")
+    typer.echo("")
+    for path in write_classify(job, out, report):
+        typer.echo(f"wrote {path}")
     if save is not None:
         typer.echo(f"wrote {save}/")

@@ -9,16 +9,24 @@ import typer
 
 from titans_ts.config import SequenceConfig
 from titans_ts.pipelines.dna.options import SoftMasked, Window
-from titans_ts.pipelines.options import PadInvalid, Quiet, Seed, Threads, show_progress
+from titans_ts.pipelines.options import (
+    Json,
+    PadInvalid,
+    Quiet,
+    Seed,
+    Threads,
+    echo_json,
+    show_progress,
+)
 
 __all__ = ["pretrain"]
 
 
 def pretrain(
-    genomes: Annotated[
-        list[Path], typer.Argument(metavar="FASTA...", help="Genomes, plain or bgzipped.")
-    ],
     out: Annotated[Path, typer.Option(help="Folder to save the model to.")],
+    genomes: Annotated[
+        list[Path] | None, typer.Argument(metavar="FASTA...", help="Genomes, plain or bgzipped.")
+    ] = None,
     objective: Annotated[
         str,
         typer.Option(help="Letters to predict: causal (the next ones) or masked (hidden ones)."),
@@ -53,6 +61,7 @@ def pretrain(
         int | None,
         typer.Option(help="Maximum number of epochs.  [default: by the size]", min=1),
     ] = None,
+    json: Json = False,
     seed: Seed = 0,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -67,6 +76,8 @@ def pretrain(
     from titans_ts.datasets import Genome
     from titans_ts.genomics import TitansClassifier
 
+    if not genomes:
+        raise ValueError("there is no FASTA to read; give one genome or more")
     torch.set_num_threads(threads)
     params: dict[str, Any] = {
         "stride": stride,
@@ -87,5 +98,8 @@ def pretrain(
         opened, out, objective=objective, window=window, validation_contigs=contigs
     )
     best = min(row.get("validation_loss", row["train_loss"]) for row in history)
+    if json:
+        echo_json({"epochs": len(history), "loss": best, "history": history, "files": [str(out)]})
+        return
     typer.echo(f"{len(history)} epochs, {best:.4f} nats per letter (1.3863 at random)")
     typer.echo(f"wrote {out}/")

@@ -15,7 +15,16 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
+from titans_ts.pipelines.options import (
+    Contigs,
+    Json,
+    PadInvalid,
+    Quiet,
+    Report,
+    Threads,
+    echo_json,
+    show_progress,
+)
 
 __all__ = ["scan"]
 
@@ -33,6 +42,8 @@ def scan(
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +65,23 @@ def scan(
         out=out,
         progress_bar=show_progress(quiet),
     )
-    typer.echo(f"{len(frame)} windows of {genome.name}")
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.dna.report import track_page
+
+        settings = {"model": str(model), "window": window, "stride": stride, "strand": strand}
+        page = track_page(frame, "score", f"Windows of {genome.name}", settings)
+        replace_file(report, page.encode())
     best = frame.nlargest(5, "score")
+    if json:
+        from titans_ts.pipelines.outcome import plain_records
+
+        content = {
+            "windows": len(frame),
+            "best": plain_records(best),
+            "files": [str(path) for path in (out, report) if path is not None],
+        }
+        echo_json(content)
+        return
+    typer.echo(f"{len(frame)} windows of {genome.name}")
     typer.echo(best.to_string(index=False, float_format="{:.4g}".format))

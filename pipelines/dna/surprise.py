@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from titans_ts.pipelines.dna.options import Bin, GenomeFile, Model, Track, load_estimator
-from titans_ts.pipelines.options import Contigs, PadInvalid, Quiet, Threads, show_progress
+from titans_ts.pipelines.options import (
+    Contigs,
+    Json,
+    PadInvalid,
+    Quiet,
+    Report,
+    Threads,
+    echo_json,
+    show_progress,
+)
 
 __all__ = ["surprisal", "surprise"]
 
@@ -20,6 +29,8 @@ def surprise(
     bin: Bin = 1000,
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
+    json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -34,6 +45,13 @@ def surprise(
     frame = estimator.surprise(
         Genome(genome, pad_invalid=pad_invalid), bin=bin, contigs=contigs or None, out=out
     )
+    if report is not None:
+        _write_report(frame, "surprise", genome, model, bin, report)
+    if json:
+        echo_json(
+            {"bins": len(frame), "files": [str(path) for path in (out, report) if path is not None]}
+        )
+        return
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")
 
 
@@ -46,6 +64,8 @@ def surprisal(
     bin: Bin = 1000,
     contigs: Contigs = None,
     pad_invalid: PadInvalid = False,
+    json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -74,4 +94,25 @@ def surprisal(
         out=out,
         progress_bar=show_progress(quiet),
     )
+    if report is not None:
+        _write_report(frame, "surprisal [nats]", genome, model, bin, report)
+    if json:
+        echo_json(
+            {"bins": len(frame), "files": [str(path) for path in (out, report) if path is not None]}
+        )
+        return
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")
+
+
+def _write_report(frame: Any, what: str, genome: Path, model: Path, bin: int, report: Path) -> None:
+    from titans_ts.datasets.atomic import replace_file
+    from titans_ts.pipelines.dna.report import track_page
+
+    text = (
+        "High surprise: the memory learns much there. It also depends on composition and position."
+    )
+    if what != "surprise":
+        text = "The mean negative log-likelihood of the letters of a bin; 1.386 for random letters."
+    settings = {"model": str(model), "bin": bin}
+    page = track_page(frame, what, f"Bins of {genome.name}", settings, text)
+    replace_file(report, page.encode())

@@ -15,7 +15,16 @@ from titans_ts.pipelines.dna.options import (
     class_of_name,
     load_estimator,
 )
-from titans_ts.pipelines.options import PadInvalid, Quiet, Rename, Threads, contig_names
+from titans_ts.pipelines.options import (
+    Json,
+    PadInvalid,
+    Quiet,
+    Rename,
+    Report,
+    Threads,
+    contig_names,
+    echo_json,
+)
 
 __all__ = ["variants"]
 
@@ -29,16 +38,23 @@ def variants(
     outside: Annotated[
         str, typer.Option(help="Variants whose contig is not in the genome: error or drop.")
     ] = "error",
+    background: Annotated[
+        int,
+        typer.Option(min=0, help="Random variants of each kind, for the column p_value (0: none)."),
+    ] = 0,
     rename: Rename = None,
     pad_invalid: PadInvalid = False,
     label: Label = None,
+    json: Json = False,
+    report: Report = None,
     threads: Threads = 1,
     quiet: Quiet = False,
 ) -> None:
     """Score how much each variant of a VCF file changes the prediction of a model.
 
     Scores are log-odds of the class (or values of a regressor) for windows with the reference and with
-    the alternative. The column ref_match says whether the genome has the reference there.
+    the alternative. The column ref_match says whether the genome has the reference there; p_value is the
+    share of random variants of the same kind with an effect as large.
     """
     from titans_ts.datasets import Genome, read_variants
     from titans_ts.datasets.atomic import replace_file
@@ -48,12 +64,29 @@ def variants(
         Genome(genome, pad_invalid=pad_invalid),
         alleles,
         window=window,
+        background=background,
         outside=outside,
         label=class_of_name(estimator, label),
         rename=contig_names(rename),
     )
     replace_file(out, effects.to_csv(index=False, float_format="%.6g").encode())
+    if report is not None:
+        from titans_ts.pipelines.dna.report import variants_page
+
+        settings = {"model": str(model), "window": window}
+        page = variants_page(effects, f"{vcf.name} on {genome.name}", settings)
+        replace_file(report, page.encode())
     mismatch = int((~effects["ref_match"]).sum())
+    if json:
+        content = {
+            "variants": len(effects),
+            "mismatches": mismatch,
+            "without_letters": alleles.attrs["left_out"],
+            "outside": len(alleles) - len(effects),
+            "files": [str(path) for path in (out, report) if path is not None],
+        }
+        echo_json(content)
+        return
     more = f", {mismatch} of which do not match the genome" if mismatch else ""
     if alleles.attrs["left_out"]:
         more += f"; {alleles.attrs['left_out']} alleles without letters (such as <DEL>) left out"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from titans_ts.pipelines.options import Json, Threads, TimeColumn, echo_json, note
+from titans_ts.pipelines.options import Json, Notes, Report, Threads, TimeColumn, echo_json, note
 from titans_ts.pipelines.series.options import (
     DateFormat,
     Device,
@@ -16,6 +16,7 @@ from titans_ts.pipelines.series.options import (
     Missing,
     SeriesFile,
     Target,
+    TimeZone,
     columns_of,
     load_forecaster,
     write_table,
@@ -55,10 +56,12 @@ def anomalies(
     item_column: ItemColumn = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the table.  [default: the standard output]")
     ] = None,
+    report: Report = None,
     json: Json = False,
     device: Device = "auto",
     threads: Threads = 1,
@@ -82,12 +85,14 @@ def anomalies(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
+    notes = Notes()
     if model is not None:
         forecaster = load_forecaster(model, device)
-        series, columns = read_for_model(file, forecaster, columns, note)
+        series, columns = read_for_model(file, forecaster, columns, notes.say)
     else:
-        series = read_series(file, columns, say=note)
+        series = read_series(file, columns, say=notes.say)
         forecaster = TitansForecaster.from_pretrained(1, device=device, **series.parameters)
     note(series.summary())
     if score is None:
@@ -100,6 +105,13 @@ def anomalies(
     )
     found = table[table["anomaly"]]
     note(f"{len(found)} anomalies among {int(table['score'].notna().sum())} values")
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.report import anomaly_page
+
+        page = anomaly_page(table, forecaster, series.summary(), notes)
+        replace_file(report, page.encode())
+        note(f"wrote {report}")
     table = table if all_rows else found
     if json:
         echo_json({"anomalies": plain_records(table)})

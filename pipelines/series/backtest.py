@@ -11,8 +11,10 @@ from titans_ts.pipelines.options import (
     ContextLength,
     Json,
     MaxEpochs,
+    Notes,
     Preset,
     Quiet,
+    Report,
     Seed,
     Threads,
     TimeColumn,
@@ -35,6 +37,7 @@ from titans_ts.pipelines.series.options import (
     SeriesFile,
     StaticCovariates,
     Target,
+    TimeZone,
     calendar_cycles,
     columns_of,
     load_forecaster,
@@ -84,6 +87,7 @@ def backtest(
     calendar: Calendar = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     quantiles: Quantiles = "0.1,0.5,0.9",
     preset: Preset = "default",
@@ -93,6 +97,7 @@ def backtest(
         Path | None,
         typer.Option(help="Folder for metrics.csv, errors.csv and forecasts.csv.  [default: none]"),
     ] = None,
+    report: Report = None,
     json: Json = False,
     device: Device = "auto",
     seed: Seed = 0,
@@ -124,7 +129,9 @@ def backtest(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
+    notes = Notes()
     options: dict[str, Any] = {"n_windows": windows, "stride": stride}
     if model is not None:
         if refit is not None or prediction_length is not None:
@@ -133,12 +140,12 @@ def backtest(
                 "that is fitted here; leave them out"
             )
         forecaster = load_forecaster(model, device)
-        series, _ = read_for_model(file, forecaster, columns, note)
-        _note_fitted(forecaster.end_, series.frame, series.timestamp)
+        series, _ = read_for_model(file, forecaster, columns, notes.say)
+        _note_fitted(forecaster.end_, series.frame, series.timestamp, notes)
     else:
         if prediction_length is None:
             raise ValueError("--prediction-length is missing; give it, or a saved model by --model")
-        series = read_series(file, columns, say=note)
+        series = read_series(file, columns, say=notes.say)
         forecaster = TitansForecaster(
             prediction_length,
             context_length,
@@ -172,6 +179,13 @@ def backtest(
                 "forecasts.csv": found.frame(),
             },
         )
+    if report is not None:
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.report import backtest_page
+
+        page = backtest_page(found, compared, forecaster, series.summary(), notes)
+        replace_file(report, page.encode())
+        written.append(report)
     if json:
         echo_json(
             {
@@ -194,7 +208,7 @@ def backtest(
         typer.echo(f"wrote {path}")
 
 
-def _note_fitted(end: Any, frame: Any, timestamp: str) -> None:
+def _note_fitted(end: Any, frame: Any, timestamp: str, notes: Notes) -> None:
     """Say how many rows the model may have been fitted to."""
     import pandas as pd
 
@@ -202,7 +216,7 @@ def _note_fitted(end: Any, frame: Any, timestamp: str) -> None:
     last = end.max() if isinstance(end, pd.Series) else end
     known = int((times <= last).sum())
     if known:
-        note(
+        notes.say(
             f"{known} of {len(frame)} rows are not after {last}, the end of what the model knows: "
             "forecasts of rows that it was fitted to look too good"
         )

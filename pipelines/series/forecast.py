@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,14 @@ from titans_ts.pipelines.options import (
     ContextLength,
     Json,
     MaxEpochs,
+    Notes,
     Preset,
     Quiet,
+    Report,
     Seed,
     Threads,
     TimeColumn,
     TimeLimit,
-    check_matplotlib,
     echo_json,
     note,
     show_progress,
@@ -38,6 +40,7 @@ from titans_ts.pipelines.series.options import (
     SeriesFile,
     StaticCovariates,
     Target,
+    TimeZone,
     calendar_cycles,
     columns_of,
     plan_in_file,
@@ -71,6 +74,7 @@ def forecast(
     calendar: Calendar = None,
     freq: Freq = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     quantiles: Quantiles = "0.1,0.5,0.9",
     coverage: Coverage = None,
@@ -98,11 +102,12 @@ def forecast(
     max_epochs: MaxEpochs = None,
     time_limit: TimeLimit = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for forecast.csv, errors.csv and forecast.png.")
+        Path,
+        typer.Option(
+            help="Folder for forecast.csv, errors.csv and (with matplotlib) forecast.png."
+        ),
     ] = Path("."),
-    report: Annotated[
-        Path | None, typer.Option(help="Write a self-contained HTML report to this file.")
-    ] = None,
+    report: Report = None,
     save: Annotated[Path | None, typer.Option(help="Save the model to this folder.")] = None,
     json: Json = False,
     device: Device = "auto",
@@ -129,6 +134,7 @@ def forecast(
         freq=freq,
         date_format=date_format,
         missing=missing,
+        timezone=timezone,
     )
     if future is not None and not columns.known:
         raise ValueError("--future is given, but no --known-covariates; name its columns")
@@ -144,19 +150,21 @@ def forecast(
         progress_bar=show_progress(quiet),
     )
     forecaster.set_params(preset=preset, variant=variant, adapt=adapt)
-    series = read_series(file, columns, say=note)
+    notes = Notes()
+    series = read_series(file, columns, say=notes.say)
     if future is not None:
         plan = read_plan(
-            future, columns, item_id=series.item_id, timestamp=series.timestamp, say=note
+            future, columns, item_id=series.item_id, timestamp=series.timestamp, say=notes.say
         )
     else:
         series, plan = plan_in_file(series, columns.known, prediction_length)
     forecaster.set_params(**series.parameters)
-    _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json)
+    _run(series, forecaster, season_length, out, report, save, threads, coverage, plan, json, notes)
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
+    json: Json = False,
     seed: Seed = 0,
     threads: Threads = 1,
     quiet: Quiet = False,
@@ -179,7 +187,8 @@ def demo(
     )
     frame = load_demo()
     series = Series(frame, {"target": tuple(frame.columns)})
-    _run(series, forecaster, DEMO_SEASON_LENGTH, out, out / "report.html", None, threads)
+    report = out / "report.html"
+    _run(series, forecaster, DEMO_SEASON_LENGTH, out, report, None, threads, json=json)
 
 
 def _run(
@@ -193,9 +202,9 @@ def _run(
     coverage: float | None = None,
     plan: pd.DataFrame | None = None,
     json: bool = False,
+    notes: Sequence[str] = (),
 ) -> None:
     """Fit, evaluate, and write the results; both commands call this function."""
-    check_matplotlib("picture")
     import torch
 
     from titans_ts.nn.checkpoint import check_replaceable
@@ -218,7 +227,7 @@ def _run(
     if not json:
         _echo_errors(job)
     echo_idle_memory(forecaster)
-    written = write_forecast(job, out, report)
+    written = write_forecast(job, out, report, notes)
     if save is not None:
         forecaster.save(save)
     if json:

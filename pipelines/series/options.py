@@ -31,6 +31,7 @@ __all__ = [
     "SeriesFile",
     "StaticCovariates",
     "Target",
+    "TimeZone",
     "calendar_cycles",
     "columns_of",
     "load_forecaster",
@@ -96,6 +97,14 @@ DateFormat = Annotated[
     str | None,
     typer.Option(help="How dates are written, such as %d/%m/%Y.  [default: it is found out]"),
 ]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        help="Zone of the times, such as Europe/Berlin; forecasts then have local times, too. "
+        " [default: that of the file]",
+    ),
+]
 Missing = Annotated[
     str | None,
     typer.Option(
@@ -130,6 +139,7 @@ def columns_of(
     freq: str | None = None,
     date_format: str | None = None,
     missing: str | None = None,
+    timezone: str | None = None,
 ) -> Columns:
     """Return the roles of the columns that the options give."""
     from titans_ts.pipelines.ingest import Columns
@@ -144,6 +154,7 @@ def columns_of(
         freq=freq,
         date_format=date_format,
         missing=column_list(missing),
+        timezone=timezone,
     )
 
 

@@ -16,6 +16,7 @@ from titans_ts.pipelines.series.options import (
     ItemColumn,
     Missing,
     SavedModel,
+    TimeZone,
     columns_of,
     load_forecaster,
     plan_in_file,
@@ -45,6 +46,7 @@ def predict(
     time_column: TimeColumn = None,
     item_column: ItemColumn = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     missing: Missing = None,
     coverage: Coverage = None,
     out: Annotated[
@@ -80,7 +82,11 @@ def predict(
     if future is not None and not roles.known_covariates:
         raise ValueError("--future is given, but the model was fitted without --known-covariates")
     given = columns_of(
-        time_column=time_column, item_column=item_column, date_format=date_format, missing=missing
+        time_column=time_column,
+        item_column=item_column,
+        date_format=date_format,
+        missing=missing,
+        timezone=timezone,
     )
     series = plan = None
     if new is not None:

@@ -20,6 +20,7 @@ from titans_ts.pipelines.series.options import (
     Device,
     Future,
     SavedModel,
+    TimeZone,
     columns_of,
     load_forecaster,
 )
@@ -52,6 +53,7 @@ def stream(
     coverage: Coverage = None,
     time_column: TimeColumn = None,
     date_format: DateFormat = None,
+    timezone: TimeZone = None,
     out: Annotated[
         Path | None,
         typer.Option(help="File to append the results to.  [default: the standard output]"),
@@ -97,7 +99,9 @@ def stream(
         )
     if future is not None:
         table = read_table(future, say=lambda line: None)
-        columns = columns_of_model(forecaster, table, columns_of(date_format=date_format))
+        columns = columns_of_model(
+            forecaster, table, columns_of(date_format=date_format, timezone=timezone)
+        )
         plan = read_plan(
             future,
             columns,
@@ -105,7 +109,7 @@ def stream(
             timestamp=roles.timestamp,
             say=note,
         )
-    reader = RowReader(forecaster, time_column, date_format)
+    reader = RowReader(forecaster, time_column, date_format, timezone)
     skipped = 0
     waiting: list[dict[str, Any]] = []
     with _output(out, progress.size) as output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import warnings
@@ -66,14 +67,22 @@ def test_a_kill_at_any_rename_leaves_the_former_or_the_new_directory(tmp_path):
     assert statuses[-1] == 0
 
 
-def test_a_temporary_folder_without_a_mark_is_removed_when_it_is_old(tmp_path):
-    assert killed(tmp_path / "model", "new", 1) == 9
+def test_a_temporary_folder_without_a_mark_is_that_of_the_process_in_its_name(tmp_path):
+    assert killed(tmp_path / "model", "new", 1) == 9  # before its folder was marked
     (aside,) = tmp_path.iterdir()
+    mine = aside.name.replace(re.search(r"\.(\d+)\.", aside.name)[1], str(os.getpid()))
+    elsewhere = re.sub(r"-\w{8}\.", "-00000000.", aside.name)
+    other = aside.name.replace("-model-", "-model-2-")
+    for name in (mine, elsewhere, other, ".aside-model-abcdefgh"):
+        (tmp_path / name).mkdir()
     write(tmp_path / "model", "old")
-    assert aside.exists()
-    os.utime(aside, (0, 0))
+    assert not aside.exists()
+    # they may belong to living processes: of this machine, of another one, of an earlier version
+    assert len(list(tmp_path.iterdir())) == 1 + 4
+    for name in (mine, elsewhere, other, ".aside-model-abcdefgh"):
+        os.utime(tmp_path / name, (0, 0))
     write(tmp_path / "model", "new")
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [other, "model"]  # of another directory
 
 
 def test_the_directory_of_a_living_process_is_left_alone(tmp_path):

@@ -7,9 +7,11 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from titans_ts.datasets import Genome, read_variants
+from titans_ts.datasets import Genome, normalise_variants, read_variants
 
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 RECORDS = (
@@ -111,3 +113,63 @@ def test_real_variants_and_their_genome():
     assert (frame["ref"] != there).sum() == 10
     table = read_variants(folder / "C_elegans_1pct_variants.tsv.gz")
     assert table.equals(frame)
+
+
+def changed(genome, start, ref, alt):
+    """The genome with a variant."""
+    return (genome[:start] + alt + genome[start + len(ref) :]).upper()
+
+
+def test_all_ways_to_write_a_change_become_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for trial in range(3):
+        genome = "".join(rng.choice(list("AC"), 12))  # of two letters, so that much repeats
+        path = tmp_path / f"{trial}.fa"
+        path.write_text(f">one\n{genome}\n")
+        forms: dict[str, set[tuple[int, str, str]]] = {}
+        rows = [
+            ("one", start, genome[start : start + n], alt)
+            for start in range(13)
+            for n in range(min(4, 13 - start))
+            for alt in ("", "A", "C", "AC", "CA", "AAC")
+        ]
+        frame = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt"])
+        found = normalise_variants(path, frame)
+        for before, after in zip(rows, found.itertuples(index=False, name=None), strict=True):
+            result = changed(genome, *after[1:])
+            assert result == changed(genome, *before[1:])
+            forms.setdefault(result, set()).add(after[1:])
+        del forms[genome]  # nothing changed, anywhere
+        for result, ways in forms.items():  # insertions and deletions
+            assert sum("" in way for way in ways) <= 1, (genome, result, ways)
+
+
+def test_a_normal_form_keeps_rows_columns_and_what_the_genome_does_not_have(tmp_path):
+    path = tmp_path / "g.fa"
+    path.write_text(">one\n" + "CA" * 200 + "\n>two\nacgt\n")
+    rows = [
+        ("one", 390, "CA", ""),  # moves 390 letters, beyond what is read at once
+        ("one", 399, "A", "ACA"),
+        ("one", 4, "T", "G"),  # the genome has C there
+        ("one", 398, "CAC", "C"),  # beyond the end
+        ("two", 1, "CG", "cT"),  # letters of another case are the same
+        ("two", 1, "c", "C"),
+    ]
+    frame = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt"], index=list("abcdef"))
+    frame["id"] = range(6)
+    found = normalise_variants(Genome(path), frame)
+    assert found.drop(columns="id").to_numpy().tolist() == [
+        ["one", 0, "CA", ""],
+        ["one", 0, "", "CA"],
+        ["one", 4, "T", "G"],
+        ["one", 398, "CAC", "C"],
+        ["two", 2, "G", "T"],
+        ["two", 1, "", ""],
+    ]
+    assert found.index.tolist() == list("abcdef")
+    assert found["id"].tolist() == list(range(6))
+    assert normalise_variants(path, frame[:0]).equals(frame[:0])
+    with pytest.raises(KeyError, match="contig='three' is not known"):
+        normalise_variants(path, frame.assign(chrom="three"))
+    with pytest.raises(ValueError, match=r"lack the column 'alt'"):
+        normalise_variants(path, frame.drop(columns="alt"))

@@ -342,18 +342,18 @@ def test_windows_of_variants_are_those_built_by_hand(classifier, tmp_path):
     g = dna(40, 5)
     path = write(tmp_path / "v.fa", I=g)
     other = {"A": "C", "C": "A", "G": "T", "T": "G"}
-    cases = {  # 9 letters, 4 of them before the variant
+    cases = {  # 9 letters, 4 of them before the first one that differs, as far to the left as it can be
         "snv": ((20, g[20], other[g[20]]), g[16:25], g[16:20] + other[g[20]] + g[21:25]),
-        "insertion": ((20, g[20], g[20] + "TT"), g[16:25], g[16:21] + "TT" + g[21:23]),
-        "deletion": ((20, g[20:24], g[20]), g[16:25], g[16:21] + g[24:28]),
+        "insertion": ((20, g[20], g[20] + "TT"), g[17:26], g[17:21] + "TT" + g[21:24]),
+        "deletion": ((20, g[20:24], g[20]), g[15:24], g[15:19] + g[22:27]),  # TAG of TAGTA
         "both": ((20, g[20:23], "GGGG"), g[16:25], g[16:20] + "GGGG" + g[23:24]),
-        "too long": ((20, g[20], "ACGTACGTA"), g[16:25], g[16:20] + "ACGTA"),
-        "long deletion": ((10, g[10:22], g[10]), g[6:15], g[6:11] + g[22:26]),
+        "too long": ((20, g[20], "ACGTACGTA"), g[15:24], g[15:19] + "TACGT"),  # before the T
+        "long deletion": ((10, g[10:22], g[10]), g[7:16], g[7:11] + g[22:27]),
         "nothing in place": ((20, g[20:22], ""), g[16:25], g[16:20] + g[22:27]),
         "nothing before": ((20, "", "AC"), g[16:25], g[16:20] + "AC" + g[20:23]),
         "first": ((0, g[0], other[g[0]]), "----" + g[:5], "----" + other[g[0]] + g[1:5]),
-        "last": ((39, g[39], "AC"), g[35:] + "----", g[35:39] + "AC---"),
-        "at the end": ((36, g[36:39], g[36]), g[32:] + "-", g[32:37] + g[39:] + "---"),
+        "last": ((39, g[39], "AC"), g[36:] + "-----", g[36:] + "C----"),
+        "at the end": ((36, g[36:39], g[36]), g[32:] + "-", g[32:36] + g[38:] + "---"),
         "lower case": ((20, g[20].lower(), "n"), g[16:25], g[16:20] + "N" + g[21:25]),
     }
     frame = variants(*(("I", *case[0]) for case in cases.values()))
@@ -424,7 +424,7 @@ def test_variants_of_a_vcf_file(classifier, tmp_path):
         *("ref_match", "ref_score", "alt_score", "effect"),
     ]
     assert found["ref_match"].tolist() == [True, True, False]
-    expected = score_of(classifier, ["ACGT", "ACAT", "ACGT", "ACGT"])  # window 4: 2 before it
+    expected = score_of(classifier, ["ACGT", "ACAT", "CGTA", "CGTT"])  # window 4: 2 before it
     np.testing.assert_allclose(found["ref_score"][:2], expected[[0, 2]], atol=LOG_ODDS)
     np.testing.assert_allclose(found["alt_score"][:2], expected[[1, 3]], atol=LOG_ODDS)
 

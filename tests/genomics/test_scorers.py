@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from titans_ts import TitansClassifier
-from titans_ts.datasets import reverse_complement
+from titans_ts.datasets import Genome, reverse_complement
 from titans_ts.genomics.attribution import mutagenesis
 from titans_ts.genomics.baselines import kmer_classifier
 from titans_ts.genomics.scan import scan
@@ -95,6 +95,89 @@ def test_variants_and_substitutions_of_a_plain_function(genome):
     table = mutagenesis(count_a, "AC-")
     np.testing.assert_array_equal(table, [[0, -1, -1, -1], [1, 0, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(table, mutagenesis(count_a, encode_nucleotides("AC-")))
+
+
+def test_a_haplotype_is_the_genome_with_all_its_variants(genome):
+    one = Genome(genome).fetch("one", 0, Genome(genome).lengths["one"])
+    seen = []
+
+    def remember(codes):
+        seen.extend(decode_nucleotides(row) for row in codes)
+        return np.asarray(count_a(codes), float)
+
+    rows = [
+        ("one", 5, one[5], "", "x"),
+        ("one", 4, one[4], "GG", "y"),
+        ("one", 3, one[3], "TT", "x"),
+    ]
+    variants = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt", "copy"])
+    options = {"window": 10, "progress_bar": False}
+    found = variant_effect(remember, genome, variants, haplotype="copy", **options)
+    padded = "-----" + one + "-----"
+    both = "-----" + one[:3] + "TT" + one[4] + one[6:] + "-----"
+    assert seen[:2] == [padded[4:14], both[4:14]]  # the middle of 3 and 5 is at index 5
+    assert found["copy"].tolist() == ["x", "y"]
+    assert found[["start", "end", "variants"]].to_numpy().tolist() == [[3, 6, 2], [4, 5, 1]]
+    alone = variant_effect(count_a, genome, variants[1:2], **options)
+    assert found["effect"][1] == alone["effect"][1]
+    wrong = variants.assign(ref=["T" if one[5] != "T" else "A", *variants["ref"][1:]])
+    found = variant_effect(count_a, genome, wrong, haplotype="copy", **options)
+    assert found["ref_match"].tolist() == [False, True]
+    assert np.isnan(found["effect"][0])
+    for frame, message in (
+        (
+            variants.assign(start=[5, 4, 5], ref=[one[5], one[4], one[5]]),
+            "with copy 'x' overlap at one:5; join them",
+        ),
+        (
+            variants.assign(chrom=["one", "one", "short"], start=[0, 4, 0], ref=["A", "A", "G"]),
+            "with copy 'x' lie on several contigs",
+        ),
+        (
+            variants.assign(start=[0, 4, 6], ref=[one[0], one[4], one[6]]),
+            "span 7 letters, but window",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            variant_effect(count_a, genome, frame, haplotype="copy", **options)
+    with pytest.raises(KeyError, match="haplotype is 'phase', which is no column"):
+        variant_effect(count_a, genome, variants, haplotype="phase", **options)
+    with pytest.raises(ValueError, match="a background is of single variants"):
+        variant_effect(count_a, genome, variants, haplotype="copy", background=9, **options)
+
+
+def test_p_values_are_shares_of_the_same_change_elsewhere(tmp_path):
+    rng = np.random.default_rng(0)
+    letters = "".join(rng.choice(list("ACGT"), 3000))
+    letters = letters[:1500] + "TGACGTCA" + letters[1500:]
+    path = tmp_path / "g.fa"
+    path.write_text(f">one\n{letters}\n")
+    motif = encode_nucleotides("TGACGTCA")
+
+    def longest(codes):
+        """The number of letters of the motif at the best place of a window."""
+        windows = np.lib.stride_tricks.sliding_window_view(codes, len(motif), 1)
+        return (windows == motif).sum(2).max(1).astype(float)
+
+    change = {"A": "C", "C": "A", "G": "T", "T": "G"}
+    places = [1503, *rng.integers(0, 1400, 60)]
+    rows = [("one", int(i), letters[i], change[letters[i]]) for i in places]
+    rows.append(("one", 1502, letters[1502:1506], ""))
+    variants = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt"])
+    options = {"window": 30, "progress_bar": False, "background": 400}
+    found = variant_effect(longest, path, variants, random_state=0, **options)
+    assert found["p_value"][0] == found["p_value"].iloc[:-1].min()
+    assert found["p_value"].between(1 / 401, 1).all()
+    assert found.equals(variant_effect(longest, path, variants, random_state=0, **options))
+    rare = variant_effect(
+        lambda codes: (longest(codes) == 8).astype(float), path, variants, random_state=0, **options
+    )
+    assert rare["p_value"][0] < 0.02
+    assert rare["p_value"].iloc[-1] < 0.02  # a deletion, compared with deletions
+    assert (rare["p_value"][rare["effect"] == 0] == 1).all()
+    assert (rare["effect"] == 0).sum() > 50
+    mismatch = variant_effect(longest, path, variants.assign(ref="N"), random_state=0, **options)
+    assert mismatch["p_value"].isna().all()
 
 
 def test_a_kmer_model_finds_its_motif(tmp_path):

@@ -108,6 +108,5 @@ def test_every_item_of_a_panel_is_compared(weekly):
     assert found.held_out.n_rows == 6  # a tenth of the median number of rows
     assert found.held_out.n_independent == 2
     assert len(found.outcome.table()) == 12  # the short one is forecast, too
-    assert list(found.backcast.columns) == ["item_id", "timestamp", "y0"]
-    last = found.backcast.groupby("item_id")["timestamp"].max()
-    assert last["a"] == weekly.index[-1]
+    last = found.backtest.cutoffs[-1, 0] + found.outcome.horizon
+    assert found.backtest.panel.index[last - 1] == weekly.index[-1]

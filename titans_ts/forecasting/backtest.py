@@ -15,7 +15,7 @@ from titans_ts.config import ForecasterConfig, check_integer
 from titans_ts.estimator import plain
 from titans_ts.forecasting.baselines import seasonal_naive
 from titans_ts.forecasting.cutoffs import cutoffs, targets
-from titans_ts.forecasting.drawing import draw_backtest
+from titans_ts.forecasting.drawing import backtest_charts, quantile_bands
 from titans_ts.forecasting.intervals import check_interval, conformity, rolling_margins, widen
 from titans_ts.forecasting.metrics import (
     continuous_ranked_probability_score,
@@ -34,6 +34,8 @@ from titans_ts.forecasting.stateful import STREAMS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from titans_ts.reporting.charts import Chart
 
 __all__ = ["METRICS", "Backtest", "baselines", "rolling_backtest", "rolling_r2", "seasonal_errors"]
 
@@ -141,9 +143,17 @@ class Backtest:
         """
         check_integer("n_windows", plain(n_windows), 1)
         check_integer("max_variates", plain(max_variates), 1)
-        forecasts = self.forecasts["titans"], self.quantiles
-        return draw_backtest(
-            self.panel, self.cutoffs, *forecasts, self.levels, item, n_windows, max_variates
+        from titans_ts.reporting.plots import draw_series
+
+        charts = self.charts(item=item, n_windows=n_windows, max_variates=max_variates)
+        return draw_series(charts, self.panel.n_targets - len(charts))
+
+    def charts(self, *, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> list[Chart]:
+        """Return the charts that :meth:`plot` draws, as data; the parameters are the same."""
+        bands = quantile_bands(self.quantiles, self.levels)
+        point = self.forecasts["titans"]
+        return backtest_charts(
+            self.panel, self.cutoffs, point, bands, item, n_windows, max_variates
         )
 
     def metrics(self, by: str | tuple[str, ...] | list[str] = ()) -> pd.DataFrame:

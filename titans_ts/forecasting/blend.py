@@ -22,6 +22,7 @@ from titans_ts.forecasting.theta import theta
 
 __all__ = [
     "FORECASTERS",
+    "LINEAR",
     "NETWORK",
     "SIMPLE",
     "ZERO_SHOT",

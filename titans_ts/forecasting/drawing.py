@@ -1,72 +1,84 @@
-"""Figures of the forecasts of one item (the extra `plots` installs matplotlib)."""
+"""Charts of the forecasts of one item, for `plot` and for reports."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from titans_ts.forecasting.panel import Panel
-from titans_ts.reporting.plots.forecast import plot_backtest, plot_forecast
+from titans_ts.reporting.charts import Chart, Mark, band_mark
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["draw_backtest", "draw_forecast", "item_place"]
+__all__ = ["Band", "backtest_charts", "forecast_charts", "item_place", "quantile_bands"]
 
 Array = NDArray[np.float64]
+Band = tuple[tuple[float, float], Array, Array]
+"""Two levels, and the values at the lower and the upper one."""
 
 
-def draw_forecast(
+def forecast_charts(
     panel: Panel,
     point: Array,
-    quantiles: Array,
-    levels: tuple[float, ...],
+    bands: Sequence[Band],
     place: int,
-    n_history: int,
-    max_variates: int,
-) -> Figure:
-    """Draw the forecast of an item after its last rows, see `TitansForecaster.plot`.
+    *,
+    n_history: int = 168,
+    max_variates: int = 8,
+    earlier: tuple[Array, Sequence[Band]] | None = None,
+) -> list[Chart]:
+    """Return a chart for each variate of an item: its last rows, and the forecast after them.
 
     Parameters
     ----------
     panel : Panel
         The history.
-    point, quantiles : ndarray
-        Means `[I, H, C]` and quantiles `[I, H, C, Q]`.
-    levels : tuple of float
-        The levels of these Q quantiles.
+    point : ndarray
+        The point forecasts `[I, H, C]`.
+    bands : sequence of Band
+        Intervals whose ends are `[I, H, C]`, the widest first.
     place, n_history, max_variates : int
-        Which item, and how many rows and variates at most.
+        Which item, and how many rows and variates at most (default 168 and 8).
+    earlier : tuple, optional
+        The point and the bands of a forecast of the last H rows of the item (default: none).
     """
-    first, end = panel.spans[place]
+    first, end = (int(row) for row in panel.spans[place])
     first = max(first, end - n_history)
-    steps = point.shape[1]
-    times = panel.future(steps)
-    if times is None:
-        before, after = pd.RangeIndex(first - end, 0), pd.RangeIndex(steps)
+    H = point.shape[1]
+    times = panel.future(H)
+    if times is None or panel.index is None:
+        before, after = pd.RangeIndex(first - end, 0), pd.RangeIndex(H)
     else:
-        assert panel.index is not None
-        before, after = panel.index[first:end], times[place * steps : (place + 1) * steps]
-    history = pd.DataFrame(panel.values[first:end, : panel.n_targets], before, _names(panel))
-    forecast = pd.DataFrame(point[place], after, _names(panel))
-    bands = _bands(quantiles[place], levels, after, panel)
-    return plot_forecast(history, forecast, bands, None, n_history, max_variates)
+        before, after = panel.index[first:end], times[place * H : (place + 1) * H]
+    charts = []
+    for variate, name in enumerate(_names(panel)[:max_variates]):
+        marks = [_observed(before, panel.values[first:end, variate])]
+        if earlier is not None and end - first >= H:
+            known, (old, old_bands) = before[-H:], earlier
+            label = f"forecast of the last {H} steps, not trained on"
+            point_then = old[place, :, variate]
+            marks.append(Mark("line", label, known, point_then, role="past", dash="dash"))
+            for band in _bands(known, old_bands, place, variate, "past"):
+                marks.append(replace(band, name=f"{band.name} of that forecast"))
+        marks += _bands(after, bands, place, variate, "forecast")
+        marks.append(Mark("line", "forecast", after, point[place, :, variate], role="forecast"))
+        charts.append(Chart(name, tuple(marks), rules=tuple(before[-1:])))
+    return charts
 
 
-def draw_backtest(
+def backtest_charts(
     panel: Panel,
     cutoffs: NDArray[np.int64],
     point: Array,
-    quantiles: Array,
-    levels: tuple[float, ...],
+    bands: Sequence[Band],
     item: Any,
     n_windows: int,
     max_variates: int,
-) -> Figure:
-    """Draw the last forecasts of a backtest that do not overlap, see `Backtest.plot`.
+) -> list[Chart]:
+    """Return a chart for each variate: the last forecasts of a backtest that do not overlap.
 
     Parameters
     ----------
@@ -74,10 +86,10 @@ def draw_backtest(
         The series.
     cutoffs : ndarray
         `[W, I]`, the first row of every forecast; -1 for none.
-    point, quantiles : ndarray
-        Means `[W, I, H, C]` and quantiles `[W, I, H, C, Q]`.
-    levels : tuple of float
-        The levels of these Q quantiles.
+    point : ndarray
+        The point forecasts `[W, I, H, C]`.
+    bands : sequence of Band
+        Intervals whose ends are `[W, I, H, C]`, the widest first.
     item, n_windows, max_variates
         Which item, and how many forecasts and variates at most.
     """
@@ -85,25 +97,36 @@ def draw_backtest(
     i = int(known.argmax()) if item is None else item_place(panel, item)
     if not known[i]:
         raise ValueError(f"item is {item!r}, which is too short for a forecast; choose another one")
-    steps = point.shape[2]
+    H = point.shape[2]
     chosen: list[int] = []
     for window in np.flatnonzero(cutoffs[:, i] >= 0)[::-1].tolist():
         if len(chosen) < n_windows and (
-            not chosen or cutoffs[window, i] + steps <= cutoffs[chosen[-1], i]
+            not chosen or cutoffs[window, i] + H <= cutoffs[chosen[-1], i]
         ):
             chosen.append(window)
-    starts = cutoffs[chosen[::-1], i]
-    first = max(int(panel.starts[i]), int(starts[0]) - 2 * steps)
-    end = int(starts[-1]) + steps
+    chosen = chosen[::-1]
+    starts = cutoffs[chosen, i].tolist()
+    first, end = max(int(panel.starts[i]), starts[0] - 2 * H), starts[-1] + H
     rows = pd.RangeIndex(len(panel.values)) if panel.index is None else panel.index
-    names = _names(panel)
-    observed = pd.DataFrame(panel.values[first:end, : panel.n_targets], rows[first:end], names)
-    forecasts = []
-    for window, start in zip(chosen[::-1], starts.tolist(), strict=True):
-        times = rows[start : start + steps]
-        mean = pd.DataFrame(point[window, i], times, names)
-        forecasts.append((mean, _bands(quantiles[window, i], levels, times, panel)))
-    return plot_backtest(observed, forecasts, max_variates)
+    charts = []
+    for variate, name in enumerate(_names(panel)[:max_variates]):
+        marks = [_observed(rows[first:end], panel.values[first:end, variate])]
+        for window, start in zip(chosen, starts, strict=True):
+            times = rows[start : start + H]
+            ends = [(levels, low[window], high[window]) for levels, low, high in bands]
+            marks += _bands(times, ends, i, variate, "forecast")
+            mean = point[window, i, :, variate]
+            marks.append(Mark("line", "forecast", times, mean, role="forecast"))
+        charts.append(Chart(name, tuple(marks), rules=tuple(rows[starts])))
+    return charts
+
+
+def quantile_bands(quantiles: Array, levels: Sequence[float]) -> list[Band]:
+    """Return the bands between the quantiles `[..., Q]` of these levels, the outermost first."""
+    return [
+        ((levels[i], levels[-1 - i]), quantiles[..., i], quantiles[..., -1 - i])
+        for i in range(len(levels) // 2)
+    ]
 
 
 def item_place(panel: Panel, item: Any) -> int:
@@ -123,15 +146,20 @@ def item_place(panel: Panel, item: Any) -> int:
     return known.index(item)
 
 
+def _observed(times: pd.Index, values: Array) -> Mark:
+    return Mark("line", "observed", times, values)
+
+
+def _bands(
+    times: pd.Index, bands: Sequence[Band], place: int, variate: int, role: str
+) -> list[Mark]:
+    return [
+        band_mark(times, low[place, :, variate], high[place, :, variate], levels, role)
+        for levels, low, high in bands
+    ]
+
+
 def _names(panel: Panel) -> list[str]:
     columns = list(range(panel.n_targets) if panel.columns is None else panel.columns)
     names = [str(column) for column in columns]
     return names if len(set(names)) == len(names) else [repr(column) for column in columns]
-
-
-def _bands(
-    quantiles: Array, levels: tuple[float, ...], times: pd.Index, panel: Panel
-) -> pd.DataFrame:
-    """Return quantiles `[H, C, Q]` as a frame with columns (variate, quantile)."""
-    columns = pd.MultiIndex.from_product([_names(panel), levels])
-    return pd.DataFrame(quantiles.reshape(len(times), -1), times, columns)

@@ -36,6 +36,7 @@ from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.nn.series.tokenizers import n_patches
 from titans_ts.training import (
     StreamLoss,
+    UnfinishedRun,
     batches,
     forecast_loss,
     memory_change,
@@ -104,6 +105,7 @@ def fit_forecaster(
     blend: Collection[str] = FORECASTERS,
     progress_bar: bool = True,
     trainer_kwargs: dict[str, Any] | None = None,
+    run: UnfinishedRun | None = None,
 ) -> FittedForecaster:
     """Train a network on the windows of a panel, or several of which the best one is kept.
 
@@ -126,6 +128,8 @@ def fit_forecaster(
         Its last steps choose the epoch and the blend. Default: the last rows of `panel` are held out.
     blend : collection of str
         Forecasters that the network's forecasts are blended with (default: all). Counts are not blended.
+    run : UnfinishedRun, optional
+        Where every network keeps a checkpoint (default: there are none).
 
     Raises
     ------
@@ -179,6 +183,8 @@ def fit_forecaster(
             dataclasses.replace(training, total_steps=total_steps, time_limit=limit),
             progress_bar=progress_bar,
             trainer_kwargs=trainer_kwargs,
+            resume=None if run is None else run.network(len(found)),
+            generator=generator,
         )
         found.append((network, history))
     network, history = min(found, key=lambda one: _validation_loss(one[1]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -26,12 +28,14 @@ from titans_ts.forecasting.calibration import (
     n_scores,
 )
 from titans_ts.forecasting.columns import is_windows
+from titans_ts.forecasting.covariates import read_known
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.defaults import default_batch_size
-from titans_ts.forecasting.drawing import draw_forecast, item_place
+from titans_ts.forecasting.drawing import forecast_charts, item_place, quantile_bands
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
+from titans_ts.forecasting.horizons import check_arguments, rolled, warn_longer
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.parse import read_panel
@@ -171,8 +175,9 @@ class TitansForecaster(ForecasterEvaluation):
         ``{"dropout": 0.2, "memory": {"depth": 1}}``. Default: those of the class.
     training_options : TrainingOptions or dict, optional
         Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
-        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`
-        and `trainer_kwargs` for Lightning. Default: those of the class.
+        `validation_fraction` (0.2), `patience`, `weight_decay`, `max_steps_per_epoch`, `gradient_clip`,
+        `trainer_kwargs` for Lightning, and `resume`, a folder from which the same fit continues after an
+        interruption. Default: those of the class.
     device : str
         "auto" (default; a GPU if there is one), or a torch device.
     random_state : int, RandomState or None
@@ -370,7 +375,8 @@ class TitansForecaster(ForecasterEvaluation):
         if size is None:
             size = default_batch_size(panel.n_targets)
         training = self._training_config(batch_size=size)
-        with self._seeded() as generator:
+        run = self._begin_run(X=_parts(panel), validation=_parts(validation))
+        with self._seeded(None if run is None else run.seed()) as generator:
             fitted = fit_forecaster(
                 panel,
                 config,
@@ -382,6 +388,7 @@ class TitansForecaster(ForecasterEvaluation):
                 blend=forecasters,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
+                run=run,
             )
         fitted.predictor.network.to(self._device())
         calibration = fitted.calibration(panel)
@@ -391,13 +398,22 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._calibration = fitted.predictor, calibration
         self._watched, self._from_pretrained, self._errors = None, False, errors
         self._remember(panel, scaled=fitted.scaled.values)
+        if run is not None:
+            run.end()
         self._print_idle_memory()
         if self.progress_bar and self._predictor.blend is not None:
             tqdm.write(self._predictor.blend.summary(), file=sys.stderr)
         return self
 
     @keeps_series
-    def predict(self, X: WindowsLike = None, known_covariates: SeriesLike | None = None) -> Any:
+    def predict(
+        self,
+        X: WindowsLike = None,
+        known_covariates: SeriesLike | None = None,
+        *,
+        horizon: int | None = None,
+        quantile_levels: Sequence[float] | None = None,
+    ) -> Any:
         """Forecast the mean of the next `prediction_length` steps.
 
         Parameters
@@ -410,6 +426,12 @@ class TitansForecaster(ForecasterEvaluation):
         known_covariates : DataFrame or array [H, K] or [N, H, K], optional
             The known covariates of the steps to forecast, if the model was fitted with any: a frame in
             the form of X with their columns (later steps are ignored), or an array.
+        horizon : int, optional
+            Number of steps to forecast, in place of H (default: H). Without a fit, the pretrained model
+            forecasts any number. A fitted model forecasts later steps than H from its own forecasts, and
+            gives a warning, because their quantiles are too narrow.
+        quantile_levels : sequence of float, optional
+            Return these quantiles in place of the mean, see :meth:`predict_quantiles`.
 
         Returns
         -------
@@ -425,19 +447,34 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or known_covariates cannot be used.
         """
+        if quantile_levels is not None:
+            return self.predict_quantiles(
+                X, known_covariates, horizon=horizon, quantile_levels=quantile_levels
+            )
+        if horizon is not None:
+            panel, point, _ = self._forecast_steps(X, known_covariates, horizon, None)
+            return panel.format_forecast(point)
         panel, known = self._read(X, known_covariates)
         return panel.format_forecast(self._forecast(panel, known)[0])
 
     @keeps_series
     def predict_quantiles(
-        self, X: WindowsLike = None, known_covariates: SeriesLike | None = None
+        self,
+        X: WindowsLike = None,
+        known_covariates: SeriesLike | None = None,
+        *,
+        horizon: int | None = None,
+        quantile_levels: Sequence[float] | None = None,
     ) -> Any:
         """Forecast the quantiles of the next `prediction_length` steps.
 
         Parameters
         ----------
-        X, known_covariates : optional
+        X, known_covariates, horizon : optional
             As for :meth:`predict`.
+        quantile_levels : sequence of float, optional
+            Levels between 0 and 1 (default: those of the fit). Others than those of the fit lie between
+            the fitted quantiles, and beyond the outermost ones on a normal distribution through them.
 
         Returns
         -------
@@ -445,6 +482,10 @@ class TitansForecaster(ForecasterEvaluation):
             `[H, C, Q]` for an array, columns (variate, quantile) for a frame (a long one: its items and
             times are the index), `[N, H, C, Q]` for a batch of windows. Quantiles never cross.
         """
+        if horizon is not None or quantile_levels is not None:
+            levels = None if quantile_levels is None else _checked_levels(quantile_levels)
+            panel, _, quantiles = self._forecast_steps(X, known_covariates, horizon, levels)
+            return panel.format_levels(quantiles, levels or self.model_.config.quantile_levels)
         panel, known = self._read(X, known_covariates)
         _, quantiles = self._forecast(panel, known)
         return panel.format_levels(quantiles, self.model_.config.quantile_levels)
@@ -594,13 +635,18 @@ class TitansForecaster(ForecasterEvaluation):
         TypeError, ValueError
             If X or known_covariates cannot be used, or there is no such item.
         """
+        from titans_ts.reporting.plots import draw_series
+
         check_integer("n_history", plain(n_history), 1)
         check_integer("max_variates", plain(max_variates), 1)
         panel, known = self._read(X, known_covariates)
         place = item_place(panel, item)
         point, quantiles = self._forecast(panel, known)
-        levels = self.model_.config.quantile_levels
-        return draw_forecast(panel, point, quantiles, levels, place, n_history, max_variates)
+        bands = quantile_bands(quantiles, self.model_.config.quantile_levels)
+        charts = forecast_charts(
+            panel, point, bands, place, n_history=n_history, max_variates=max_variates
+        )
+        return draw_series(charts, panel.n_targets - len(charts))
 
     @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:
@@ -753,6 +799,7 @@ class TitansForecaster(ForecasterEvaluation):
         self, X: Any, known_covariates: SeriesLike | None = None
     ) -> tuple[Panel, Tensor | None]:
         """Read and check all that a forecast needs, before anything is computed."""
+        check_arguments(X, known_covariates)
         self._ready(X)
         panel = self.predictor.read_history(X, self._tail)
         return panel, self.predictor.read_known(known_covariates, panel)
@@ -792,6 +839,85 @@ class TitansForecaster(ForecasterEvaluation):
         added = self._correction(panel)
         return point + added, quantiles + added[..., None]
 
+    def _forecast_steps(
+        self,
+        X: Any,
+        known_covariates: Any,
+        horizon: int | None,
+        levels: tuple[float, ...] | None,
+    ) -> tuple[Panel, Array, Array]:
+        """Return a history, and means and quantiles of any number of steps and levels after it."""
+        check_arguments(X, known_covariates)
+        self._ready(X)
+        panel, predictor = self.predictor.read_history(X, self._tail), self.predictor
+        length = self.model_.config.prediction_length
+        if horizon is not None:
+            check_integer("horizon", plain(horizon), 1)
+        steps = length if horizon is None else int(horizon)
+        if levels is not None:
+            check_distribution(self.model_.config)
+        known = read_known(known_covariates, panel, steps)
+        if steps > length and panel.kind == "windows":
+            raise ValueError(
+                f"horizon is {steps}, but X is a batch of windows, for which the model forecasts "
+                f"{length} steps; give one series, or leave horizon out"
+            )
+        if steps > length and not self._fitted_network:
+            other = type(self)(**self.get_params(deep=False) | {"prediction_length": steps})
+            predictor, length = other._without_fit(panel, self.model_.config.context_length), steps
+        elif steps > length:
+            warn_longer(steps, length)
+
+        def forecast(history: Panel, ahead: Array | None) -> tuple[Array, Array]:
+            scaled = None
+            if ahead is not None:
+                scaled = torch.from_numpy(predictor.scales.covariates(ahead).astype(np.float32))
+            state = self._state_before(history)
+            point, quantiles = predictor.forecast(history, scaled, state)
+            if levels is not None:
+                shape = (history.n_items, len(levels), *point.shape[1:])
+                chosen = np.broadcast_to(np.array(levels)[:, None, None], shape).copy()
+                drawn = predictor.sample(history, scaled, state, chosen)  # [I, Q, H, C]
+                quantiles = np.moveaxis(drawn, 1, -1)
+            if self._errors is not None and history is self._tail:
+                added = self._correction(history)
+                point, quantiles = point + added, quantiles + added[..., None]
+            return point, quantiles
+
+        return panel, *rolled(forecast, panel, known, length, steps)
+
+    def _facts(self) -> dict[str, str]:
+        tail, config = self._tail, self.model_.config
+        names = [str(name) for name in tail.columns or range(tail.n_targets)]
+        shown = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+        parts = [f"{len(names)} variate{'s' * (len(names) > 1)} ({shown})"]
+        if tail.items is not None:
+            parts.insert(0, f"{len(tail.items):,} items")
+        if tail.index is not None:
+            freq = getattr(tail.freq, "freqstr", tail.freq)
+            parts.append(f"frequency {freq}, up to {max(tail.index[tail.starts[1:] - 1])}")
+        if not self._fitted_network:
+            return {"follows": "; ".join(parts), "network": "pretrained; nothing was fitted"}
+        blocks = config.backbone.n_layers
+        layers = f"{blocks} {config.backbone.variant.upper()} blocks" if blocks else "no blocks"
+        facts = {
+            "fitted to": "; ".join(parts),
+            "network": f"{layers}, width {config.backbone.d_model}; reads {config.context_length} steps, "
+            f"{config.patch_length} in a token",
+        }
+        blend = self.blend_
+        if len(blend):
+            used = blend["weight"][blend["weight"] >= 0.005].sort_values(ascending=False)
+            facts["forecasts"] = ", ".join(f"{name} {w:.2f}" for name, w in used.items())
+            others = blend["loss"].drop(index=["titans", ZERO_SHOT], errors="ignore").dropna()
+            if len(others):
+                change = 1 / others.min() - 1
+                facts["validation"] = (
+                    f"quantile loss {abs(change):.1%} {'lower' if change < 0 else 'higher'} than that of "
+                    f"{others.idxmin()}, the best simple forecast"
+                )
+        return facts
+
     def _correction(self, panel: Panel) -> Array:
         """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""
         config = self.model_.config
@@ -811,6 +937,11 @@ class TitansForecaster(ForecasterEvaluation):
         if panel is self._tail:
             return self._state
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
+
+    def _portable(self, target: Any, **options: Any) -> Any:
+        from titans_ts.forecasting.portable import portable_forecaster
+
+        return portable_forecaster(self.predictor, self._tail, target)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         fitted, tensors = pack(
@@ -847,3 +978,19 @@ class TitansForecaster(ForecasterEvaluation):
         known = self.predictor.read_known(zeros if names else None, panel)
         point, _ = self.predictor.forecast(panel, known, self._state)
         panel.format_forecast(point)
+
+
+def _checked_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """Return quantile levels as floats, in ascending order."""
+    try:
+        found = sorted({float(level) for level in levels})
+    except (TypeError, ValueError):
+        found = []
+    if not found or not all(0 < level < 1 for level in found):
+        raise ValueError(f"quantile_levels is {levels!r}; give numbers between 0 and 1")
+    return tuple(found)
+
+
+def _parts(panel: Panel | None) -> list[Any]:
+    """Return what a fit reads of a panel."""
+    return [] if panel is None else [panel.values, panel.spans, panel.static, str(panel.freq)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.panel import Panel
 
-__all__ = ["fit_linear", "linear_forecast"]
+__all__ = ["FURTHEST", "fit_linear", "linear_forecast"]
 
 Array = NDArray[np.float64]
 
@@ -16,7 +16,7 @@ _WINDOWS = 20_000
 """Number of windows that the map is fitted to at most."""
 _STRENGTHS = np.geomspace(1e-4, 10, 11)
 """Ridge penalties, relative to the number of windows."""
-_FURTHEST = 10.0
+FURTHEST = 10.0
 """Values further than this number of deviations from a window's mean are cut to it."""
 
 
@@ -61,7 +61,7 @@ def fit_linear(
     if len(x) == 0 or np.isnan(unit).all():
         return None
     inputs, mean, spread = _normalised(x, context_length)
-    outputs = np.clip((y - mean) / spread, -_FURTHEST, _FURTHEST)
+    outputs = np.clip((y - mean) / spread, -FURTHEST, FURTHEST)
     values, vectors = np.linalg.eigh(inputs.T @ inputs / len(inputs))
     projected = vectors.T @ (inputs.T @ outputs) / len(inputs)
     tried = (
@@ -110,5 +110,5 @@ def _normalised(past: Array, length: int) -> tuple[Array, Array, Array]:
     spread = np.sqrt(np.square(distance).sum(1, keepdims=True) / count)
     mean = np.where(seen.any(1, keepdims=True), mean, np.nan)
     spread = np.where(spread > 1e-9 * np.abs(mean), spread, np.maximum(np.abs(mean) / 100, 1e-9))
-    scaled = np.clip(distance / spread, -_FURTHEST, _FURTHEST)
+    scaled = np.clip(distance / spread, -FURTHEST, FURTHEST)
     return np.concatenate([scaled, np.ones((len(x), 1))], 1), mean, spread

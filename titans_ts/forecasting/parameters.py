@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,6 +52,8 @@ _OF_BLOCKS = (
 @dataclass(eq=False, repr=False)
 class ForecasterParameters(TitansEstimator):
     """The constructor of :class:`TitansForecaster`, whose docstring describes the parameters."""
+
+    shown_always: ClassVar[tuple[str, ...]] = ("prediction_length",)
 
     prediction_length: int = ForecasterConfig.prediction_length
     context_length: int | None = None

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from titans_ts.forecasting.panel import Panel, category, holds_numbers
 
-__all__ = ["Scales", "StaticEncoder", "level_and_spread", "season"]
+__all__ = ["FURTHEST", "STILL", "Scales", "StaticEncoder", "level_and_spread", "season"]
 
 Array = NDArray[np.float64]
 _BLOCK = 2**17
 """Number of values that are reduced or scaled at a time, so that temporary copies stay small."""
-_STILL = 0.01
+STILL = 0.01
 """Smallest spread: as a share of the spread with the held-out rows, and of the level if nothing moves."""
-_FURTHEST = 1e15
+FURTHEST = 1e15
 """Largest distance from the level, in spreads: the square of more than 1e19 is infinite in float32."""
 
 
@@ -92,8 +92,8 @@ def _unit(level: Array, spread: Array) -> Array:
     moving = np.where(spread > 0, spread, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a variate that moves in no item
-        usual = np.nan_to_num(_STILL * np.nanmedian(moving, 0), nan=1.0)
-    size = _STILL * np.abs(np.nan_to_num(level))
+        usual = np.nan_to_num(STILL * np.nanmedian(moving, 0), nan=1.0)
+    size = STILL * np.abs(np.nan_to_num(level))
     still: Array = np.where(size > 0, size, usual)
     return np.where(spread > 0, spread, still)
 
@@ -213,7 +213,7 @@ class Scales:
         # An item that hardly moved so far and then does would outweigh all others in the loss. The
         # spread of other items says nothing: their values may be larger by any factor.
         _, whole_spread = level_and_spread(panel.values[:, :C], panel.starts)
-        spread = _unit(mean, np.maximum(spread, _STILL * whole_spread))
+        spread = _unit(mean, np.maximum(spread, STILL * whole_spread))
         if identity or not level:
             mean = np.where(np.isnan(mean), np.nan, 0.0)
         if identity:
@@ -294,7 +294,7 @@ class Scales:
 
 def _checked(scaled: Array, values: Array) -> Array:
     """Return scaled values; raise a ValueError if one is too far from its level."""
-    far = np.abs(scaled) > _FURTHEST
+    far = np.abs(scaled) > FURTHEST
     if far.any():
         place = np.unravel_index(int(far.argmax()), far.shape)
         raise ValueError(

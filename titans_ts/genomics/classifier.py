@@ -107,8 +107,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     training_options : TrainingOptions or dict, optional
         Rarely changed settings of training (:class:`titans_ts.config.TrainingOptions`):
         `validation_fraction` (0.2; the same share of each class, or whole groups), `patience`,
-        `weight_decay`, `max_steps_per_epoch`, `gradient_clip` and `trainer_kwargs` for Lightning.
-        Default: those of the class.
+        `weight_decay`, `max_steps_per_epoch`, `gradient_clip`, `trainer_kwargs` for Lightning, and
+        `resume`, a folder from which the same fit continues after an interruption. Default: those of the
+        class.
     device : str
         "auto" (default: CUDA if available), or a torch device.
     random_state : int, RandomState or None
@@ -303,6 +304,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
             return own - others.logsumexp(1)
 
         return log_odds
+
+    def _portable(self, target: Any, **options: Any) -> Any:
+        return self._portable_of("probabilities", self.classes_.tolist(), **options)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         kind = self.classes_.dtype.kind

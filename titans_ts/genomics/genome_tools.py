@@ -17,12 +17,14 @@ from torch import Tensor
 
 from titans_ts.datasets import Genome
 from titans_ts.genomics.attribution import mutagenesis, saliency
+from titans_ts.genomics.motifs import Motif, find_motifs
 from titans_ts.genomics.part_cache import model_digest
 from titans_ts.genomics.scan import scan
-from titans_ts.genomics.scorer import Codes, Scorer
+from titans_ts.genomics.scorer import Codes, Scorer, progress
 from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.genomics.variant_effect import variant_effect
 from titans_ts.nn.dna.model import SequenceModel
+from titans_ts.types import RandomState
 
 __all__ = ["GenomeTools"]
 
@@ -36,6 +38,7 @@ class GenomeTools(ABC):
 
     model_: SequenceModel
     progress_bar: bool
+    random_state: RandomState
 
     def scorer(self, label: Any = None) -> Scorer:
         """Return a function of codes `[N, T]` that returns the N scores of a label.
@@ -137,14 +140,17 @@ class GenomeTools(ABC):
         *,
         window: int,
         label: Any = None,
+        haplotype: str | None = None,
+        background: int = 0,
         outside: str = "error",
         rename: Mapping[str, str] | Callable[[str], str] | None = None,
         progress_bar: bool | None = None,
     ) -> pd.DataFrame:
         """Score the window around each variant with the reference and with the alternative allele.
 
-        The first letter of the variant is at index ``window // 2`` of the window. Insertions and
-        deletions do not change its length (:func:`titans_ts.genomics.variant_effect.variant_effect`).
+        Alleles are read in their normal form (:func:`titans_ts.datasets.normalise_variants`); the first
+        letter that differs is at index ``window // 2`` of the window. Insertions and deletions do not
+        change its length (:func:`titans_ts.genomics.variant_effect.variant_effect`).
 
         Parameters
         ----------
@@ -157,6 +163,13 @@ class GenomeTools(ABC):
             Letters of a window.
         label : object, optional
             As for :meth:`scorer`.
+        haplotype : str, optional
+            A column of the variants. Those with the same value in it lie on one chromosome and are
+            scored together; the result has a row for each value (default: every variant alone).
+        background : int
+            Number of random variants of each kind (substitution, insertion, deletion, other) that the
+            effects are compared with: the same alleles, at random places of the same contigs (default
+            0, no comparison). The estimator's `random_state` draws them.
         outside : {"error", "drop"}
             What to do with variants whose contig is not in the genome: raise an error (default), or
             leave them out.
@@ -170,24 +183,31 @@ class GenomeTools(ABC):
         DataFrame
             The columns of the variants, and `ref_match` (whether the genome has `ref` there, ignoring
             case), `ref_score`, `alt_score` and `effect`, their difference: log-odds of the label, or
-            units of the value. They are NaN where `ref_match` is False, or no letter is known.
+            units of the value. They are NaN where `ref_match` is False, or no letter is known. With
+            `background`, also `p_value`: the share of random variants of the kind whose effect is at
+            least as large in size, counting the variant itself. With `haplotype`, the columns before
+            `ref_match` are this one, `chrom`, `start` of the first, `end` of the last variant, and
+            their number `variants`.
 
         Raises
         ------
         KeyError
-            If a contig is not in the genome, unless `outside` is "drop".
+            If a contig is not in the genome, unless `outside` is "drop", or `haplotype` is not a column.
         ValueError
-            If an argument is invalid, a window has a letter outside IUPAC, or the model predicts a
-            track.
+            If an argument is invalid, a window has a letter outside IUPAC, the model predicts a track,
+            or the variants of a haplotype overlap or do not fit into half a window.
         """
         return variant_effect(
             self.scorer(label),
             genome,
             variants,
             window=window,
+            haplotype=haplotype,
+            background=background,
             outside=outside,
             rename=rename,
             soft_masked=self.model_.config.soft_masked,
+            random_state=self.random_state,
             progress_bar=self._show(progress_bar),
         )
 
@@ -247,6 +267,52 @@ class GenomeTools(ABC):
                 "single letters; use mutagenesis, or fit with kmer_model=None"
             )
         return saliency(self.model_, score, self._codes(sequence))
+
+    def motifs(
+        self,
+        X: Any,
+        *,
+        label: Any = None,
+        min_sites: int = 20,
+        progress_bar: bool | None = None,
+    ) -> list[Motif]:
+        """Return what the letters that decide the score of sequences have in common.
+
+        Every single substitution is scored (:meth:`mutagenesis`), so this takes as long as predictions
+        for three times as many sequences as there are letters: some hundred sequences are enough. Then
+        stretches of letters with large effects are aligned and grouped
+        (:func:`titans_ts.genomics.motifs.find_motifs`).
+
+        Parameters
+        ----------
+        X : sequence of str, NDArray or FastaRegions
+            Sequences, as in ``fit``.
+        label : object, optional
+            As for :meth:`scorer`.
+        min_sites : int
+            Number of sites that a motif has at least (default 20).
+        progress_bar : bool, optional
+            Whether to show a progress bar; default: the estimator's.
+
+        Returns
+        -------
+        list of Motif
+            Motifs that raise the score first, then those that lower it, each with its probabilities,
+            consensus and number of sites; :func:`titans_ts.genomics.motifs.write_meme` writes them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a sequence or an argument is invalid, or the model predicts a track.
+        """
+        scorer = self.scorer(label)
+        codes = self._read_fitted(X, "X")
+        effects = []
+        with progress("motifs", "sequences", len(codes), self._show(progress_bar)) as bar:
+            for one in codes:
+                effects.append(mutagenesis(scorer, one))
+                bar.update()
+        return find_motifs(codes, effects, min_sites=min_sites)
 
     def surprise(
         self,

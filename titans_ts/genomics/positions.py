@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix, diags, hstack
 
 from titans_ts.nn.dna.nucleotides import LOWER, complement_codes
 
-__all__ = ["beside", "n_position_features", "position_features"]
+__all__ = ["N_PARTS", "beside", "n_position_features", "position_features"]
 
-_N_PARTS = 16
+N_PARTS = 16
 """Equal parts in which 4-mers are counted."""
 
 
@@ -24,7 +24,7 @@ def n_position_features(positions: int) -> int:
     >>> n_position_features(60), n_position_features(0)
     (5056, 0)
     """
-    return 16 * positions + 256 * _N_PARTS if positions else 0
+    return 16 * positions + 256 * N_PARTS if positions else 0
 
 
 def position_features(
@@ -52,7 +52,7 @@ def position_features(
             (_counts(strand, positions, k, n_parts) for strand in strands[1:]),
             _counts(strands[0], positions, k, n_parts),
         )
-        for k, n_parts in ((2, positions), (4, _N_PARTS))
+        for k, n_parts in ((2, positions), (4, N_PARTS))
     )
     return beside(pairs, words)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import numbers
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,14 +16,13 @@ from torch import Tensor
 
 from titans_ts.config import SequenceConfig, TrainingConfig, from_dict, to_dict
 from titans_ts.datasets import Genome
-from titans_ts.datasets.atomic import replace_file
 from titans_ts.estimator import model_weights
 from titans_ts.genomics.contigs import ContigCodes
 from titans_ts.nn.checkpoint import check_replaceable, load_directory, load_model, save_directory
 from titans_ts.nn.dna.language_model import OBJECTIVES, LanguageModel, letter_loss
 from titans_ts.nn.dna.model import SequenceModel
 from titans_ts.nn.dna.nucleotides import complement_codes, pad_codes
-from titans_ts.training import LAST_CHECKPOINT, batches, train
+from titans_ts.training import UnfinishedRun, batches, train
 
 __all__ = [
     "FREEZE",
@@ -85,12 +82,12 @@ def pretrain(
         "window": int(window),
         "contigs": None if validation_contigs is None else list(validation_contigs),
         "model": to_dict(config),
-        "training": to_dict(dataclasses.replace(training, trainer_kwargs=None)),
+        "training": to_dict(dataclasses.replace(training, trainer_kwargs=None, resume=None)),
         "seed": seed,
     }
     max_samples = training.samples_per_epoch
     model = LanguageModel(config)
-    _same_run(unfinished, request)
+    unfinished.begin(request)
     augment = config.rc != "none"
     data = _Windows(opened, kept, config.soft_masked, generator if augment else None)
     validation = _Windows(opened, held_out, config.soft_masked, None)
@@ -104,51 +101,23 @@ def pretrain(
         training,
         progress_bar=progress_bar,
         trainer_kwargs=trainer_kwargs,
-        resume=unfinished,
+        resume=unfinished.folder,
         generator=generator,
     )
     content = {"model": LanguageModel.__name__, "config": to_dict(config), "objective": objective}
     save_directory(path, content, model.state_dict())
-    shutil.rmtree(unfinished)
+    unfinished.end()
     return history
 
 
 def unfinished_seed(path: str | Path) -> int | None:
     """Return the seed of the unfinished run for `path`, or None without such a run."""
-    note = _unfinished(path) / "run.json"
-    return int(_read_note(note)["seed"]) if note.is_file() else None
+    return _unfinished(path).seed()
 
 
-def _read_note(note: Path) -> dict[str, Any]:
-    try:
-        request: dict[str, Any] = json.loads(note.read_text())
-        int(request["seed"])
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ValueError(
-            f"{str(note)!r} of an unfinished run is damaged ({error}); delete its folder"
-        ) from error
-    return request
-
-
-def _unfinished(path: str | Path) -> Path:
+def _unfinished(path: str | Path) -> UnfinishedRun:
     """Return the folder beside `path` for an unfinished run."""
-    return Path(f"{Path(path)}.unfinished")  # Path() removes a final slash
-
-
-def _same_run(folder: Path, request: dict[str, Any]) -> None:
-    """Raise ValueError if a folder has an unfinished run with other arguments."""
-    note, text = folder / "run.json", json.dumps(request, indent=1, sort_keys=True)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file; it must be free for the unfinished run")
-    trained = (folder / LAST_CHECKPOINT).exists()
-    if trained and note.exists() and note.read_text() != text:
-        before, now = _read_note(note), json.loads(text)
-        other = ", ".join(name for name in now if before.get(name) != now[name])
-        raise ValueError(
-            f"{str(folder)!r} has an unfinished run, from which this one differs in: {other}; delete the "
-            "folder, or give another path"
-        )
-    replace_file(note, text.encode())
+    return UnfinishedRun(Path(f"{Path(path)}.unfinished"))  # Path() removes a final slash
 
 
 def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None:

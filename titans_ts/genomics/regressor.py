@@ -213,6 +213,10 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError("y has no column with two values to compare with; give some")
         return float(np.mean(scores))
 
+    def _portable(self, target: Any, **options: Any) -> Any:
+        columns, scale = list(range(len(self.mean_))), (self.scale_.tolist(), self.mean_.tolist())
+        return self._portable_of("values", columns, scale, **options)
+
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return self._saved(mean=self.mean_.tolist(), scale=self.scale_.tolist(), flat=self._flat)
 

@@ -30,6 +30,7 @@ from titans_ts.config import (
     SequenceConfig,
     TrainingConfig,
     TrainingOptions,
+    check_integer,
     from_dict,
 )
 from titans_ts.datasets import Genome
@@ -296,7 +297,15 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if not known.all():  # sequences without a target are left out
             data = data.take(np.flatnonzero(known))
             groups = None if groups is None else groups[known]
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        run = self._begin_run(
+            X=sequences,
+            y=target,
+            groups=groups,
+            weight=weight,
+            validation=None if validation is None else [*validation[0], validation[1]],
+        )
+        state = self.random_state if run is None else run.seed()
+        seed = int(check_random_state(state).randint(2**31 - 1))
         if validation is None:
             n_held_out = int(training.validation_fraction * len(data))
             if groups is not None and training.validation_fraction > 0:
@@ -354,8 +363,20 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             tqdm.write(_summary(networks[0][1]), file=sys.stderr)
         # the same seed, so the runs differ only in their parameters
         trained = (
-            (*self._settled(own)._trained(*parts, limit, rc, weight, seed, longest, outputs), own)
-            for rc, own in networks
+            (
+                *self._settled(own)._trained(
+                    *parts,
+                    limit,
+                    rc,
+                    weight,
+                    seed,
+                    longest,
+                    outputs,
+                    run.network(number) if run else None,
+                ),
+                own,
+            )
+            for number, (rc, own) in enumerate(networks)
         )
         model, history, own = min(
             trained, key=lambda one: min(e.get("validation_loss", np.inf) for e in one[1])
@@ -369,6 +390,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             logits = network_logits(model, counted.sequences)
             fitted = mix(linear, logits, counted.target, outputs["output"], weight)
         self.model_, self.history_, self.kmer_model_, self.chosen_ = model, history, fitted, own
+        if run is not None:
+            run.end()
         self._print_idle_memory()
 
     def _choose(
@@ -425,6 +448,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         seed: int,
         longest: int,
         outputs: dict[str, Any],
+        resume: Path | None,
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """Train a model; return it and its history."""
         training = self._training_config(time_limit=time_limit)
@@ -467,6 +491,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 training,
                 progress_bar=self.progress_bar,
                 trainer_kwargs=self._trainer_kwargs(),
+                resume=resume,
+                generator=generator,
             )
             history[-1] |= memory_change(model, sequence_loss, validation)
         return model, history
@@ -514,6 +540,73 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     def _token_unit(self) -> tuple[str | None, int]:
         config = self.model_.config
         return (None if config.tokenizer == "bpe" else "letters"), config.stride
+
+    def _facts(self) -> dict[str, str]:
+        facts = {}
+        classes = getattr(self, "classes_", None)
+        if classes is not None:
+            shown = ", ".join(str(name) for name in classes[:6]) + ", ..." * (len(classes) > 6)
+            facts["fitted to"] = f"{len(classes)} classes ({shown})"
+        if self.chosen_:
+            facts["chosen"] = ", ".join(f"{name}={value!r}" for name, value in self.chosen_.items())
+        return facts
+
+    def export(
+        self,
+        path: str | Path,
+        length: int | None = None,
+        *,
+        format: Literal["torch", "onnx"] | None = None,
+    ) -> None:
+        """Write the fitted model as one file that runs without this package.
+
+        The file holds a graph of the whole forward pass: with torch.export it needs torch alone, with
+        ONNX a runtime of that. docs/deployment.md says what is exported, what is not, and how the file
+        is used.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, which ends with .pt2 or .onnx; one that exists is replaced.
+        length : int, optional
+            Largest number of letters of a sequence; shorter ones are padded. Default: the one that the
+            model was fitted for, if it has one (a track, or ``pooling="flatten"``).
+        format : {"torch", "onnx"}, optional
+            torch.export or ONNX (default: that of the path). ONNX needs the packages of
+            ``pip install 'titans-ts[onnx]'``.
+
+        Raises
+        ------
+        NotFittedError
+            If it is not fitted.
+        ValueError
+            If a part of the model cannot be exported; the message names it and what to do.
+        """
+        self._write_portable(path, format, length=length)
+
+    def _portable_of(
+        self,
+        name: str,
+        columns: list[Any],
+        scale: tuple[Any, Any] | None = None,
+        *,
+        length: int | None,
+    ) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` with a result `name` of these columns."""
+        from titans_ts.genomics.portable import portable_sequence_model
+
+        own = self.model_.config.length
+        if length is None and not own:
+            raise ValueError(
+                "length is None, but a graph reads a fixed number of letters; give that of the longest "
+                "sequence"
+            )
+        if length is not None:
+            check_integer("length", plain(length), 1, own or None)
+        chosen = own if length is None else plain(length)
+        return portable_sequence_model(
+            self.model_, self.kmer_model_, chosen, (name, columns), scale
+        )
 
     def _saved(self, **fitted: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the fitted attributes, and the tensors of the k-mer model, if there is one."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 
 from titans_ts.config import check_integer
-from titans_ts.datasets import FastaRegions, Genome, read_variants
-from titans_ts.datasets.alphabet import IUPAC
+from titans_ts.datasets import FastaRegions, Genome, normalise_variants, read_variants
+from titans_ts.datasets._places import check_variants
 from titans_ts.estimator import plain
 from titans_ts.genomics.contigs import encode_stretch
 from titans_ts.genomics.scorer import (
@@ -20,11 +25,13 @@ from titans_ts.genomics.scorer import (
     progress,
     score_known,
 )
+from titans_ts.types import RandomState
 
 __all__ = ["variant_effect"]
 
-_ALLELE = set(IUPAC + IUPAC.lower())
 _OUTSIDE = ("error", "drop")
+_TRIES = 1000
+"""Random places that are tried to find a letter."""
 
 
 def variant_effect(
@@ -33,17 +40,21 @@ def variant_effect(
     variants: str | Path | pd.DataFrame,
     *,
     window: int,
+    haplotype: str | None = None,
+    background: int = 0,
     outside: str = "error",
     rename: Mapping[str, str] | Callable[[str], str] | None = None,
     soft_masked: str = "keep",
+    random_state: RandomState = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Score the window around each variant with the reference and with the alternative allele.
 
-    The first letter of the variant is at index ``window // 2`` of the window. The window of the
-    alternative has the same start and length: an insertion pushes letters out on the right, a deletion
-    brings letters in. Beyond the contig, a window has "-" (no letter). An alternative allele takes the
-    case of the genome's letter at its start.
+    Alleles are read in their normal form (:func:`titans_ts.datasets.normalise_variants`), so that a
+    change has the same effect however it was written. Its first letter is at index ``window // 2`` of the
+    window. The window of the alternative has the same start and length: an insertion pushes letters out
+    on the right, a deletion brings letters in. Beyond the contig, a window has "-" (no letter). An
+    alternative allele takes the case of the genome's letter at its start.
 
     Parameters
     ----------
@@ -57,6 +68,14 @@ def variant_effect(
         :func:`titans_ts.datasets.read_variants` returns it.
     window : int
         Letters of a window.
+    haplotype : str, optional
+        A column of the variants. Those with the same value in it lie on one chromosome and are scored
+        together: the middle between the first and the last is at index ``window // 2``. The result has
+        a row for each value (default: every variant is scored alone).
+    background : int
+        Number of random variants of each kind (substitution, insertion, deletion, other) to compare the
+        effects with (default 0, no comparison). Each has the alleles of one of the variants, at a random
+        place of the same contigs.
     outside : {"error", "drop"}
         What to do with variants whose contig is not in the genome: raise an error (default), or leave
         them out.
@@ -65,6 +84,8 @@ def variant_effect(
     soft_masked : {"keep", "flag", "mask"}
         How lower-case letters are read (default "keep"); see
         :data:`titans_ts.datasets.alphabet.SOFT_MASKED`.
+    random_state : int, numpy or scikit-learn random state, optional
+        Draws the background (default: another one in every call).
     progress_bar : bool
         Whether to show a progress bar (default True).
 
@@ -73,73 +94,195 @@ def variant_effect(
     DataFrame
         The columns of the variants, and `ref_match` (whether the genome has `ref` there, ignoring case),
         `ref_score`, `alt_score` and `effect`, the alternative's score minus the reference's. They are NaN
-        where `ref_match` is False, or no letter is known.
+        where `ref_match` is False, or no letter is known. With `background`, also `p_value`: the share of
+        random variants of the kind whose effect is at least as large in size, counting the variant
+        itself; at least ``1 / (background + 1)``. With `haplotype`, the columns before `ref_match` are
+        this one, `chrom`, `start` of the first, `end` of the last variant, and their number `variants`.
 
     Raises
     ------
     KeyError
-        If a contig is not in the genome, unless `outside` is "drop".
+        If a contig is not in the genome, unless `outside` is "drop", or `haplotype` is not a column.
     ValueError
-        If an argument is invalid, or a window has a letter outside IUPAC.
+        If an argument is invalid, a window has a letter outside IUPAC, or the variants of a haplotype
+        overlap, lie on several contigs, or do not fit into a window.
     """
     window = check_integer("window", plain(window), 1)
+    background = check_integer("background", plain(background), 0)
     table = variants if isinstance(variants, pd.DataFrame) else read_variants(variants)
     if outside not in _OUTSIDE:
         raise ValueError(f"outside is {outside!r}; choose one of {list(_OUTSIDE)}")
+    if haplotype is not None and haplotype not in table:
+        raise KeyError(
+            f"haplotype is {haplotype!r}, which is no column of the variants; they have "
+            f"{list(table.columns)}"
+        )
+    if haplotype is not None and background:
+        raise ValueError(
+            f"background is {background}, but haplotype is {haplotype!r}; a background is of single "
+            "variants: leave one of them out"
+        )
     genome = genome if isinstance(genome, Genome) else Genome(genome)
-    frame = _check_alleles(table)
+    frame = check_variants(table)
+    frame["chrom"] = FastaRegions.renamed(frame["chrom"], rename)
+    named = table["chrom"].to_numpy()
     if outside == "drop":
-        names = FastaRegions.renamed(frame["chrom"].astype(str), rename)
-        inside = names.isin(genome.lengths).to_numpy()
+        inside = frame["chrom"].isin(genome.lengths).to_numpy()
         table, frame = table[inside], frame[inside]
+    frame = normalise_variants(genome, frame)
+    labels = np.arange(len(frame)) if haplotype is None else table[haplotype].to_numpy()
+    groups = _groups(frame, labels, haplotype, window)
+    score = partial(
+        _scores, scorer, genome, window=window, soft_masked=soft_masked, progress_bar=progress_bar
+    )
+    match, scores = score(groups)
+    effect = scores[:, 1] - scores[:, 0]
+    found = {
+        "ref_match": match,
+        "ref_score": scores[:, 0],
+        "alt_score": scores[:, 1],
+        "effect": effect,
+    }
+    if haplotype is not None:
+        first = [group[0] for group in groups]
+        places = {
+            haplotype: list(dict.fromkeys(labels)),
+            "chrom": named[[allele.row for allele in first]],
+            "start": [allele.start for allele in first],
+            "end": [group[-1].end for group in groups],
+            "variants": [len(group) for group in groups],
+        }
+        return pd.DataFrame(places | found)
+    if background and len(frame):
+        generator = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        found["p_value"] = np.full(len(frame), np.nan)
+        kinds = np.array([_kind(r, a) for r, a in zip(frame["ref"], frame["alt"], strict=True)])
+        for kind in np.unique(kinds[match]):
+            rows = np.flatnonzero(match & (kinds == kind))
+            drawn = _elsewhere(genome, frame.iloc[rows], background, generator)
+            others = score(_groups(drawn, np.arange(len(drawn)), None, window))[1]
+            found["p_value"][rows] = _p_values(effect[rows], others[:, 1] - others[:, 0])
+    return table.assign(**found)
+
+
+class _Allele(NamedTuple):
+    """A variant in its normal form."""
+
+    row: int
+    """Number of the variant among those that were given."""
+    chrom: str
+    start: int
+    ref: str
+    alt: str
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.ref)
+
+
+def _groups(
+    frame: pd.DataFrame, labels: Any, haplotype: str | None, window: int
+) -> list[list[_Allele]]:
+    """Return the variants that are scored together, in the order of their labels `[N]`, each by place."""
+    found: dict[Any, list[_Allele]] = {}
+    rows = frame[["chrom", "start", "ref", "alt"]].itertuples(name=None)
+    for label, fields in zip(labels, rows, strict=True):
+        found.setdefault(label, []).append(_Allele(*fields))
+    if haplotype is None:
+        return list(found.values())
+    for label, group in found.items():
+        group.sort(key=lambda allele: (allele.start, allele.end))
+        where = f"the variants with {haplotype} {label!r}"
+        if len({allele.chrom for allele in group}) > 1:
+            raise ValueError(f"{where} lie on several contigs; give each contig its own value")
+        for one, other in pairwise(group):
+            if other.start < one.end or other.start == one.start:
+                raise ValueError(
+                    f"{where} overlap at {one.chrom}:{other.start}; join them into one variant"
+                )
+        if group[-1].end - group[0].start >= window // 2:
+            raise ValueError(
+                f"{where} span {group[-1].end - group[0].start} letters, but window is {window}; give a "
+                "window of more than twice as many"
+            )
+    return list(found.values())
+
+
+def _scores(
+    scorer: Scorer,
+    genome: Genome,
+    groups: list[list[_Allele]],
+    *,
+    window: int,
+    soft_masked: str,
+    progress_bar: bool,
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return whether the genome has the references `[G]`, and the scores `[G, 2]` of both windows."""
     lead = window // 2
-    n_ref = frame["ref"].str.len().to_numpy(np.int64)
-    # the region covers the window, and the letters that a deletion brings in
-    places = pd.DataFrame({"chrom": frame["chrom"], "start": frame["start"] - lead})
-    places["end"] = frame["start"] + n_ref + window - lead
-    around = FastaRegions(genome, places, outside="pad", rename=rename)
-    match = np.zeros(len(frame), bool)
-    scores = np.full((len(frame), 2), np.nan)
-    rows = list(frame.itertuples(name=None))
+    middle = np.array([(g[0].start + g[-1].start) // 2 for g in groups], np.int64)
+    n_ref = np.array([sum(len(a.ref) for a in g) for g in groups], np.int64)
+    # the region covers the window, and the letters that deletions bring in
+    places = pd.DataFrame({"chrom": [g[0].chrom for g in groups], "start": middle - lead})
+    places["end"] = middle + n_ref + window - lead
+    around = FastaRegions(genome, places, outside="pad")
+    match = np.zeros(len(groups), bool)
+    scores = np.full((len(groups), 2), np.nan)
     size = max(1, MAX_LETTERS // (2 * window))
-    with progress("variants", "variants", len(frame), progress_bar) as bar:
-        for first in range(0, len(frame), size):
+    with progress("variants", "variants", len(groups), progress_bar) as bar:
+        for first in range(0, len(groups), size):
             pairs: list[Codes] = []
-            for i in range(first, min(first + size, len(frame))):
-                (number, chrom, start, ref, alt), letters = rows[i], around[i]
-                match[i] = letters[lead : lead + len(ref)].upper() == ref.upper()
+            for i in range(first, min(first + size, len(groups))):
+                letters = other = around[i]
+                match[i] = True
+                for allele in reversed(groups[i]):  # from the right, so that places stay
+                    at = allele.start - int(middle[i]) + lead
+                    after = at + len(allele.ref)
+                    match[i] &= letters[at:after].upper() == allele.ref.upper()
+                    alt = allele.alt.lower() if letters[at].islower() else allele.alt.upper()
+                    other = other[:at] + alt + other[after:]
                 if match[i]:
-                    alt = alt.lower() if letters[lead].islower() else alt.upper()
-                    other = letters[:lead] + alt + letters[lead + len(ref) :]
-                    where = f"the window around variant {number}, {chrom}:{start}"
+                    row, chrom, start, *_ = groups[i][0]
+                    where = f"the window around variant {row}, {chrom}:{start}"
                     pairs += [
                         encode_stretch(s[:window], soft_masked, where) for s in (letters, other)
                     ]
             matched = first + np.flatnonzero(match[first : first + size])
             windows = np.array(pairs, np.uint8).reshape(-1, window)
             scores[matched] = score_known(scorer, windows).reshape(-1, 2)
-            bar.update(min(size, len(frame) - first))
-    return table.assign(
-        ref_match=match,
-        ref_score=scores[:, 0],
-        alt_score=scores[:, 1],
-        effect=scores[:, 1] - scores[:, 0],
-    )
+            bar.update(min(size, len(groups) - first))
+    return match, scores
 
 
-def _check_alleles(variants: pd.DataFrame) -> pd.DataFrame:
-    """Return `chrom`, `start`, `ref` and `alt`, checked, with an index from 0."""
-    for name in ("chrom", "start", "ref", "alt"):
-        if name not in variants:
-            raise ValueError(
-                f"variants lack the column {name!r}; they have {list(variants.columns)}"
-            )
-    frame = variants[["chrom", "start", "ref", "alt"]].reset_index(drop=True)
-    frame = frame.astype({"ref": object, "alt": object})
-    for name in ("ref", "alt"):
-        for i, allele in enumerate(frame[name]):
-            if not isinstance(allele, str) or not set(allele) <= _ALLELE:
-                raise ValueError(
-                    f"variant {i} has {name} {allele!r}; give its letters, or '' for no letter"
-                )
-    return frame
+def _kind(ref: str, alt: str) -> str:
+    if len(ref) == len(alt):
+        return "substitution" if len(ref) == 1 else "other"
+    return "insertion" if not ref else "deletion" if not alt else "other"
+
+
+def _elsewhere(
+    genome: Genome, variants: pd.DataFrame, n: int, generator: np.random.Generator
+) -> pd.DataFrame:
+    """Return n variants with the alleles of given ones, at random places of their contigs.
+
+    A place has the letter that a single one replaces; longer references are the letters at the place.
+    """
+    lengths = {chrom: genome.lengths[chrom] for chrom in variants["chrom"].unique()}
+    share = np.array(list(lengths.values())) / sum(lengths.values())
+    alleles = variants[["ref", "alt"]].to_numpy()[generator.integers(len(variants), size=n)]
+    rows = []
+    for ref, alt in alleles:
+        for _ in range(_TRIES):
+            chrom = list(lengths)[generator.choice(len(share), p=share)]
+            start = int(generator.integers(max(1, lengths[chrom] - len(ref) + 1)))
+            there = genome.fetch(chrom, start, start + len(ref)) if ref else ""
+            if len(ref) != 1 or there.upper() == ref.upper():
+                rows.append((chrom, start, there, alt))
+                break
+    return pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt"])
+
+
+def _p_values(effects: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the shares of effects of other variants, and the own one, that are as large in size."""
+    sizes = np.sort(np.abs(others[~np.isnan(others)]))
+    larger = len(sizes) - np.searchsorted(sizes, np.abs(effects), side="left")
+    return np.where(np.isnan(effects), np.nan, (1 + larger) / (1 + len(sizes)))

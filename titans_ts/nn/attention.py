@@ -29,7 +29,7 @@ class AttentionCache(NamedTuple):
     pairs: Tensor
     """Keys and values, `[B, 2, H, N, d]`."""
     filled: Tensor
-    """`[B]` int64 on the CPU: how many of the N entries are filled."""
+    """`[B]` int64 on the CPU: how many of the N entries are filled. In a graph, one int for all."""
 
 
 class _Attention(nn.Module):
@@ -117,17 +117,15 @@ class SlidingWindowAttention(_Attention):
         else:
             stream = torch.cat([old, new], 3)
             y = self._attend(q, new, stream, lasting, cache.filled)
-        after = AttentionCache(
-            last_tokens(stream.movedim(3, 1), self.cache_size, lengths).movedim(1, 3),
-            (cache.filled + (length if lengths is None else lengths.cpu())).clamp_max(
-                self.cache_size
-            ),
-        )
-        return self._output(y), after
+        pairs = last_tokens(stream.movedim(3, 1), self.cache_size, lengths).movedim(1, 3)
+        if isinstance(cache.filled, int):
+            return self._output(y), AttentionCache(pairs, min(cache.filled + length, self.cache_size))
+        filled = cache.filled + (length if lengths is None else lengths.cpu())
+        return self._output(y), AttentionCache(pairs, filled.clamp_max(self.cache_size))
 
     def _attend_one(self, q: Tensor, pairs: Tensor, filled: Tensor) -> Tensor:
         """Attend with one query: keys are rotated relative to it, so the query is not rotated."""
-        size, counts = self.cache_size, filled.tolist()
+        size, counts = self.cache_size, _counts(filled)
         past = max(counts, default=0)  # skip cache entries that are empty in every sample
         k, v = pairs[:, :, :, size - past :].unbind(1)
         n_persistent = pairs.shape[3] - size - 1
@@ -143,7 +141,7 @@ class SlidingWindowAttention(_Attention):
         self, q: Tensor, new: Tensor, stream: Tensor, lasting: Tensor, filled: Tensor
     ) -> Tensor:
         """Attend in blocks of queries; a block sees itself and the `past` tokens before it."""
-        size, length, counts = self.cache_size, q.shape[2], filled.tolist()
+        size, length, counts = self.cache_size, q.shape[2], _counts(filled)
         past, block = size, min(length, size + 1)
         n_blocks = -(-length // block)
         if n_blocks == 1:
@@ -170,7 +168,7 @@ class SlidingWindowAttention(_Attention):
         if min(counts, default=past) < past:  # some cache entries are empty
             alike = min(counts) == max(counts)  # then all samples share one mask
             shape = (1, 1, n_blocks) if alike else q.shape[:3]
-            missing = (past - filled[: shape[0]]).to(q.device)
+            missing = past - torch.tensor(counts[: shape[0]], device=q.device)
             sight = sight.expand(*shape, -1, -1).clone()
             sight[:, :, 0] &= place >= missing[:, None, None, None]
             sight = sight.flatten(0, 1)
@@ -233,7 +231,7 @@ class SegmentAttention(_Attention):
         qkv = rotate(qkv, cos[place : place + length], sin[place : place + length])
         qkv = qkv.permute(0, 3, 4, 1, 2, 5)  # [B, 3, H, n, 2, d]
         q, new = qkv[:, 0, :, :, 1], qkv[:, 1:].flatten(3, 4)
-        old, lasting = cache.pairs.to(new.dtype), self._lasting(persistent, len(x))
+        old, lasting = cache.pairs.to(new.dtype), self._lasting(persistent, x.shape[0])
         if present is not None:
             held = present.repeat_interleave(2, 1)[:, None, None, :, None]
             new = torch.where(held, new, old[:, :, :, start:stop])
@@ -255,6 +253,11 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, sight: Tensor | None) -> Tensor:
     v = F.pad(v, (0, missing)) if missing else v
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=sight, scale=width**-0.5)
     return y[..., :width]
+
+
+def _counts(filled: Tensor | int) -> list[int]:
+    """Return the numbers of filled entries, one for every sample, or one for all of them."""
+    return [filled] if isinstance(filled, int) else filled.tolist()
 
 
 @constant

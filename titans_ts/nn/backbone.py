@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from titans_ts.config import BackboneConfig
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.blocks import Block
 from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing
@@ -92,7 +93,9 @@ class TitansBackbone(nn.Module):
         mask: Tensor | None = None,
     ) -> BackboneOutput:
         """As :meth:`forward`, and also return the surprise of every token, block and memory head."""
-        self._check(x, state, mask)
+        recorded = recorded_format() is not None
+        if not recorded:
+            self._check(x, state, mask)
         if len(self.blocks) == 0:  # a baseline without a backbone
             y = self.norm(x)
             y = y if mask is None else y * mask[..., None]
@@ -102,9 +105,11 @@ class TitansBackbone(nn.Module):
             surprise = x.new_zeros(*x.shape[:2], len(self.blocks), heads)
             state = self.initial_state(len(x)) if state is None else state
             return BackboneOutput(x, state, surprise)
-        state = self.initial_state(x.shape[0]) if state is None else state
+        if state is None:
+            state = (self.fixed_state if recorded else self).initial_state(x.shape[0])
         packing = None if mask is None else Packing(mask.bool(), _most_present(mask))
-        lengths = None if packing is None else packing.lengths
+        # In a graph, absent tokens are read as zeros: they come last, so nothing present depends on them.
+        lengths = None if packing is None or recorded else packing.lengths
         y = x if packing is None else packing.pack(x)
         states, surprises = [], []
         for block, block_state in zip(self.blocks, state, strict=True):
@@ -142,7 +147,7 @@ class TitansBackbone(nn.Module):
 
 def _most_present(mask: Tensor) -> int:
     """Return the largest number of tokens that a sample of `mask` `[B, T]` has, at least 1."""
-    if torch.compiler.is_compiling():  # shapes must not depend on values
+    if torch.compiler.is_compiling() or recorded_format():  # shapes must not depend on values
         return mask.shape[1]
     return max(1, int(mask.sum(1).max()))
 

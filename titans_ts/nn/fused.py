@@ -16,6 +16,7 @@ from torch import Tensor
 from titans_ts.kernels.autograd import differentiable_once
 from titans_ts.kernels.decisions import covered
 from titans_ts.kernels.layout import take
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.kernels.native.units import (
     native_gated_norm,
     native_gated_norm_backward,
@@ -326,7 +327,10 @@ def _divisors(heads: Tensor, n_bounded: int) -> Tensor:
     length = _length(heads).clamp_min_(_SHORTEST)
     if n_bounded:
         values = length[:, :, -n_bounded:]
-        values.copy_(torch.hypot(values, values.new_ones(())))
+        if recorded_format() == "onnx":  # which has no hypot
+            values.copy_((values.square() + 1).sqrt())
+        else:
+            values.copy_(torch.hypot(values, values.new_ones(())))
     return length
 
 

@@ -203,8 +203,10 @@ class NeuralMemory(nn.Module):
     ) -> NeuralMemoryOutput:
         """Read the next tokens; a long input without a gradient is read a piece at a time."""
         batch, length, _ = x.shape
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._advance_piece(x, state, lengths)
         size = max(self.config.chunk_size, PIECE_TOKENS // max(1, batch))
-        if length <= size or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if length <= size:
             return self._advance_piece(x, state, lengths)
         whole: list[Tensor] = []
         for start in range(0, length, size):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from titans_ts.kernels.layout import keep, take
+from titans_ts.kernels.portable import recorded_format
 
 __all__ = ["Packing", "prefix_mask"]
 
@@ -24,9 +25,16 @@ class Packing:
 
     def __init__(self, mask: Tensor, size: int | None = None) -> None:
         self.mask = mask
-        order = torch.argsort((~mask).long(), dim=1, stable=True)
-        self._order, self._place = order[:, :size], torch.argsort(order, dim=1)
         self.lengths = mask.sum(1)  # [B]
+        if recorded_format() is None:
+            order = torch.argsort((~mask).long(), dim=1, stable=True)
+            self._place = torch.argsort(order, dim=1)
+        else:  # ONNX has no stable sort
+            absent = self.lengths[:, None] + (~mask).long().cumsum(1)
+            self._place = torch.where(mask, mask.long().cumsum(1), absent) - 1
+            token = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+            order = torch.zeros_like(token).scatter(1, self._place, token)
+        self._order = order[:, :size]
 
     def pack(self, x: Tensor) -> Tensor:
         """Move the present tokens of x `[B, T, ...]` to the front, `[B, N, ...]`; absent ones are 0."""

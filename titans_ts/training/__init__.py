@@ -10,10 +10,12 @@ from titans_ts.training.losses import (
     target_loss,
 )
 from titans_ts.training.memory_change import memory_change
+from titans_ts.training.unfinished import UnfinishedRun
 
 __all__ = [
     "LAST_CHECKPOINT",
     "StreamLoss",
+    "UnfinishedRun",
     "batches",
     "bucketed_batches",
     "cut_by_length",

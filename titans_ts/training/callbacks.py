@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from titans_ts.datasets.atomic import atomic_path
 from titans_ts.training.module import TrainingModule
 
-__all__ = ["BestWeights", "EpochCheckpoint", "ReportEpochs"]
+__all__ = ["BestWeights", "EpochCheckpoint", "FitProgress", "ReportEpochs"]
 
 
 class BestWeights(pl.Callback):
@@ -52,6 +54,13 @@ class BestWeights(pl.Callback):
         self._best_loss, self._stalled, seconds = state_dict["counts"]
         self._started = time.perf_counter() - seconds
 
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop at once if training had stopped before its last checkpoint."""
+        seconds = time.perf_counter() - self._started
+        late = self.time_limit is not None and seconds >= self.time_limit
+        if late or (self._stalled and self._stalled_for_good(trainer)):
+            trainer.should_stop = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
     ) -> None:
@@ -87,10 +96,12 @@ class BestWeights(pl.Callback):
             assert isinstance(module, TrainingModule)
             self.weights = copy.deepcopy(module.model.state_dict())
             return
-        every = trainer.check_val_every_n_epoch or 1
-        self._stalled += every
-        if self._stalled + every > self.patience:
+        self._stalled += trainer.check_val_every_n_epoch or 1
+        if self._stalled_for_good(trainer):
             trainer.should_stop = True
+
+    def _stalled_for_good(self, trainer: pl.Trainer) -> bool:
+        return self._stalled + (trainer.check_val_every_n_epoch or 1) > self.patience
 
 
 class EpochCheckpoint(pl.Callback):
@@ -152,3 +163,65 @@ class ReportEpochs(pl.Callback):
             self._validated = False
             loss = float(trainer.callback_metrics["validation_loss"])
             self._report(trainer.current_epoch + 1, trainer.max_epochs or 1, loss)
+
+
+class FitProgress(pl.Callback):
+    """Show one bar for a whole fit on the standard error, with the time left and the last loss.
+
+    `tqdm` draws it in ASCII where the encoding has no blocks. Early stopping ends it before its end.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin the bar."""
+        if not trainer.is_global_zero:
+            return
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs or 0
+        total = batches * epochs if epochs > 0 and batches < float("inf") else None
+        self._bar = tqdm(
+            total=total,
+            initial=trainer.global_step,
+            desc="fit",
+            unit="step",
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Move on by a step; with a time limit, the end is where it will be at this speed."""
+        if self._bar is None:
+            return
+        spent = getattr(module, "time_spent", 0.0)
+        if spent > 0 and self._bar.total:
+            self._bar.total = min(self._bar.total, max(int(self._bar.n / spent), self._bar.n + 1))
+        self._bar.update()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Show the epoch, counted from one, and its loss."""
+        if self._bar is None:
+            return
+        shown = {"epoch": f"{trainer.current_epoch + 1}/{trainer.max_epochs}"}
+        for name in ("validation_loss", "train_loss"):
+            if name in trainer.callback_metrics:
+                shown[name] = f"{float(trainer.callback_metrics[name]):.4g}"
+                break
+        self._bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """End the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """End the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -84,7 +83,7 @@ def train(
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from titans_ts.training.callbacks import BestWeights, EpochCheckpoint
+    from titans_ts.training.callbacks import BestWeights, EpochCheckpoint, FitProgress
     from titans_ts.training.module import TrainingModule
 
     with _quiet():
@@ -100,10 +99,12 @@ def train(
             "logger": False,
             "enable_checkpointing": False,
             "enable_model_summary": False,
-            "enable_progress_bar": progress_bar and _can_draw(),
+            "enable_progress_bar": False,
             "num_sanity_val_steps": 0,
             "callbacks": callbacks,
         }
+        if progress_bar and not options.get("enable_progress_bar"):
+            callbacks.append(FitProgress())
         if not _has_folder():  # Lightning asks for it, although it writes nothing
             settings["default_root_dir"] = tempfile.gettempdir()
         if not {"strategy", "num_nodes"} & options.keys():
@@ -148,16 +149,6 @@ def _check_readable(checkpoint: Path) -> None:
         raise ValueError(
             f"{str(checkpoint)!r} is a damaged checkpoint ({reason}); delete its folder to begin again"
         ) from error
-
-
-def _can_draw() -> bool:
-    """Return whether the characters of a progress bar can be written to the terminal or file."""
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            "\u2022\u2501\u2588".encode(getattr(stream, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _has_folder() -> bool:

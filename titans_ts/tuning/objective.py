@@ -151,6 +151,8 @@ def _prepare(model: Any, trial: Trial, fold: int, *, prune: bool) -> None:
     for name, value in model.get_params().items():
         if name.rpartition("__")[2] == "progress_bar":
             model.set_params(**{name: False})
+        elif name.rpartition("__")[2] == "resume":  # a trial that was interrupted is repeated
+            model.set_params(**{name: None})
         elif name.rpartition("__")[2] == "trainer_kwargs" and prune:
             from titans_ts.training.callbacks import (
                 ReportEpochs,

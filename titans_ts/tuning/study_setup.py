@@ -175,7 +175,8 @@ def _purpose(
 def _fixed_params(estimator: Any) -> dict[str, str]:
     """Return the estimator's parameters as text, without those that have no influence on a score."""
     # the options are compared field by field
-    free = ("progress_bar", "trainer_kwargs", "device", "training_options", "model_options")
+    free = {"progress_bar", "trainer_kwargs", "resume", "device"}
+    free |= {"training_options", "model_options"}
     return {
         name: repr(value)
         for name, value in estimator.get_params().items()

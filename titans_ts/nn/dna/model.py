@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.dna.nucleotides import SOFT_MASKED, complement_codes, other_strand, present
 from titans_ts.nn.dna.pooling import POOLINGS
@@ -110,7 +111,7 @@ class SequenceModel(nn.Module):
         """Return the backbone's outputs `[B, N, D]` for each direction, and the token mask `[B, N]`."""
         tokens, mask = self.tokenizer(codes, present(codes, lengths))
         tokens = self.dropout(tokens)
-        ragged = None if mask.all() else mask
+        ragged = None if recorded_format() is None and mask.all() else mask
         outputs = [self.backbone(tokens, mask=ragged)[0]]
         if self._backwards is not None:
             order = _reversed(mask)

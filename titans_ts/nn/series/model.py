@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from titans_ts.config import ForecasterConfig
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.attention import VariateAttention
 from titans_ts.nn.backbone import TitansBackbone
 from titans_ts.nn.series.heads import ForecastHead
@@ -142,7 +143,7 @@ class ForecastingModel(nn.Module):
         if self.static is not None:
             assert static is not None
             tokens = tokens + self.static(*static).repeat_interleave(streams, 0)[:, None]
-        mask = None if present.all() else present
+        mask = None if recorded_format() is None and present.all() else present
         y, state, surprise = self.backbone.run(self.dropout(tokens), state, mask)
         if isinstance(self.tokenizer, VariateTokenizer):
             y = y[:, -C:].flatten(0, 1)[:, None]

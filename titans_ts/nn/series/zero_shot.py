@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.backbone import TitansBackbone
 
 __all__ = ["Patches", "ZeroShotConfig", "ZeroShotModel", "read_patches"]
@@ -69,12 +70,17 @@ def _behind(values: Tensor, steps: Tensor) -> Tensor:
 def _filled(values: Tensor, season: Tensor) -> Tensor:
     """Replace missing values by those of the nearest season before, or by the last one."""
     for step in (season, torch.ones_like(season)):
+        turns = 0
         while True:
             before = _behind(values, step)
             gaps = values.isnan()
             values = torch.where(gaps, before, values)
             step = 2 * step
-            if int(step.min()) >= values.shape[1] or not bool(gaps.any()):
+            if recorded_format() is not None:  # as many turns as any gap needs
+                turns += 1
+                if turns == values.shape[1].bit_length():
+                    break
+            elif int(step.min()) >= values.shape[1] or not bool(gaps.any()):
                 break
     return values
 
@@ -235,7 +241,8 @@ class ZeroShotModel(nn.Module):
     def forward(self, patches: Patches) -> Tensor:
         """Return quantiles `[B, P, H, Q]` relative to `last` and in `unit`, for every token."""
         x = self.skip(patches.features) + self.embed(patches.features)
-        mask = None if bool(patches.known.all()) else patches.known
+        whole = recorded_format() is None and bool(patches.known.all())
+        mask = None if whole else patches.known
         y, _ = self.backbone(x, None, mask)
         out, shares, size = self.head(torch.cat([x, y], -1)).split(self.sizes, -1)
         out = out.unflatten(-1, (self.config.output_length, -1)).sort(-1).values

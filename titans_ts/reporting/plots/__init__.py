@@ -1,16 +1,18 @@
-"""Figures of forecasts, scores, memories and searches (the extra `plots` installs matplotlib)."""
+"""Figures of charts, memories, searches and logos (the extra `plots` installs matplotlib)."""
 
 from titans_ts.reporting.plots.common import figure_png
-from titans_ts.reporting.plots.forecast import plot_backtest, plot_forecast
+from titans_ts.reporting.plots.draw import draw_charts, draw_series
 from titans_ts.reporting.plots.logo import plot_logo
-from titans_ts.reporting.plots.memory import plot_memory
-from titans_ts.reporting.plots.search import plot_search
+from titans_ts.reporting.plots.memory import memory_charts, plot_memory
+from titans_ts.reporting.plots.search import plot_search, search_charts
 
 __all__ = [
+    "draw_charts",
+    "draw_series",
     "figure_png",
-    "plot_backtest",
-    "plot_forecast",
+    "memory_charts",
     "plot_logo",
     "plot_memory",
     "plot_search",
+    "search_charts",
 ]

@@ -6,12 +6,11 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "INK", "RED", "check_matplotlib", "figure_png", "style_axes"]
+__all__ = ["GREY", "INK", "check_matplotlib", "figure_png"]
 
-INK, RED, BLUE, GREY = "#2b2d42", "#d1495b", "#00798c", "#8d99ae"
+INK, GREY = "#2b2d42", "#8d99ae"
 
 
 def figure_png(figure: Figure) -> bytes:
@@ -29,10 +28,3 @@ def check_matplotlib() -> None:
         raise ModuleNotFoundError(
             "plots need matplotlib: pip install 'titans-ts[plots]'"
         ) from error
-
-
-def style_axes(axes: Axes, title: str) -> None:
-    """Set the title and remove the upper and the right spine."""
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, color=INK, labelcolor=INK)

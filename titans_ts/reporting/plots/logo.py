@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from titans_ts.reporting.logos import NUCLEOTIDES, Letters, letters_of, stacked
 from titans_ts.reporting.plots.common import GREY, INK, check_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-__all__ = ["NUCLEOTIDES", "plot_logo"]
-
-# The usual colours of nucleotides, in shades that colour-blind readers can distinguish: any two are 23 or
-# more apart in CIELAB as protanopes, deuteranopes and tritanopes see them (Machado et al. 2009).
-NUCLEOTIDES = {"A": "#009E73", "C": "#1D5FA8", "G": "#F0A202", "T": "#B3202C", "U": "#B3202C"}
-"""Colours of the letters; all others are grey."""
+__all__ = ["plot_logo"]
 
 _LETTER_WIDTH = 0.94
 """Width of a letter as a share of its position's width."""
@@ -75,7 +71,13 @@ def plot_logo(
     check_matplotlib()
     from matplotlib.figure import Figure
 
-    positions = _letters(np.asarray(scores, dtype=np.float64), sequence)
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim and not 0 < len(values) <= _ROW * _MAX_ROWS:
+        raise ValueError(
+            f"scores has {len(values)} positions; a figure has 1 to {_ROW * _MAX_ROWS}. Draw a part of "
+            "them (scores[a:b], start=a)"
+        )
+    positions = letters_of(values, sequence)
     width = len(positions) if len(positions) <= _SINGLE_ROW else _ROW
     firsts = range(0, len(positions), width)
     size = max(3.0, min(10.0, 0.2 * width)), 0.6 + 1.5 * len(firsts)
@@ -93,9 +95,7 @@ def plot_logo(
     return figure
 
 
-def _draw_letters(
-    axes: Axes, positions: list[list[tuple[str, float]]], first: int, width: int
-) -> list[float]:
+def _draw_letters(axes: Axes, positions: Letters, first: int, width: int) -> list[float]:
     """Draw a row of positions and its axis; return the ends of the letters at each position."""
     from matplotlib.collections import PathCollection
     from matplotlib.path import Path
@@ -103,14 +103,12 @@ def _draw_letters(
 
     glyphs, colours, ends = [], [], []
     for x, position in enumerate(positions, first):
-        end = [0.0, 0.0]  # of the letters below and above the line so far
-        for letter, score in sorted(position, key=lambda pair: abs(pair[1])):
+        for letter, foot, score in stacked(position):
             outline = _outline(letter)
-            corners = np.asarray(outline.vertices) * [_LETTER_WIDTH, score] + [x, end[score > 0]]
+            corners = np.asarray(outline.vertices) * [_LETTER_WIDTH, score] + [x, foot]
             glyphs.append(Path(corners, outline.codes))
             colours.append(NUCLEOTIDES.get(letter, GREY))
-            end[score > 0] += score
-        ends += end
+            ends.append(foot + score)
     axes.add_collection(PathCollection(glyphs, facecolors=colours, linewidths=0), autolim=False)
     last = first + len(positions) - 1
     axes.hlines(0, first - 0.6, last + 0.6, color=INK, lw=0.6)
@@ -123,41 +121,6 @@ def _draw_letters(
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.tick_params(labelsize=8, color=INK, labelcolor=INK)
     return ends
-
-
-def _letters(scores: NDArray[np.float64], sequence: str | None) -> list[list[tuple[str, float]]]:
-    """Return the letters of each position with their scores; letters with a score of 0 are left out."""
-    if sequence is None and (scores.ndim != 2 or scores.shape[1] != 4):
-        raise ValueError(
-            f"scores has shape {scores.shape}; it must be [T, 4], of A, C, G and T, or [T] with a "
-            "sequence"
-        )
-    if sequence is not None and scores.shape != (len(sequence),):
-        raise ValueError(
-            f"scores has shape {scores.shape} and sequence {len(sequence)} letters; with a sequence, "
-            "scores must be [T], one per letter"
-        )
-    if not 0 < len(scores) <= _ROW * _MAX_ROWS:
-        raise ValueError(
-            f"scores has {len(scores)} positions; a figure has 1 to {_ROW * _MAX_ROWS}. Draw a part of "
-            "them (scores[a:b], start=a)"
-        )
-    if not np.isfinite(scores).all():
-        position = int(np.argmin(np.isfinite(scores.reshape(len(scores), -1)).all(1)))
-        raise ValueError(
-            f"scores has NaN or infinite values, the first at position {position}; fill them (0: no "
-            "letter)"
-        )
-    letters = ["ACGT"] * len(scores) if sequence is None else sequence.upper()
-    heights = scores.reshape(len(scores), -1).tolist()
-    return [
-        [
-            (letter, score)
-            for letter, score in zip(*position, strict=True)
-            if score and letter.isalpha()
-        ]
-        for position in zip(letters, heights, strict=True)
-    ]
 
 
 @cache

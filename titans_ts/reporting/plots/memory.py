@@ -1,20 +1,21 @@
-"""The figure of a memory's report."""
+"""Charts of a memory's report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from titans_ts.reporting.plots.common import BLUE, GREY, INK, RED, check_matplotlib, style_axes
+from titans_ts.reporting.charts import Chart, Mark, line_marks
+from titans_ts.reporting.plots.draw import draw_charts
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from titans_ts.reporting.memory import MemoryReport
 
-__all__ = ["plot_memory"]
+__all__ = ["memory_charts", "plot_memory"]
 
 
 def plot_memory(report: MemoryReport) -> Figure:
@@ -37,73 +38,77 @@ def plot_memory(report: MemoryReport) -> Figure:
     ValueError
         If the model has no memory.
     """
-    check_matplotlib()
-    from matplotlib.figure import Figure
+    charts = memory_charts(report)
+    return draw_charts(charts, columns=3, legend="each", title=report.verdict)
 
+
+def memory_charts(report: MemoryReport) -> list[Chart]:
+    """Return six charts of a report, as :func:`plot_memory` draws them.
+
+    Raises
+    ------
+    ValueError
+        If the model has no memory.
+    """
     if report.blocks.empty:
         raise ValueError(
             "report has no block with a memory to draw; fit a model with n_layers of at least 1 and a "
             "variant other than 'swa'"
         )
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    shares, scores, lives, strengths, *_ = axes = figure.subplots(2, 3).T.ravel()
-    _draw_shares(shares, report)
-    _draw_scores(scores, report)
-    _draw_heads(lives, report, "half_life", f"half-life [{report.unit or 'tokens'}]")
-    lives.set_yscale("log")
-    if report.longest:
-        longest = report.longest * (report.per_token if report.unit else 1)
-        lives.axhline(longest, color=GREY, ls=":", lw=1, label="longest stream")
-        lives.legend(frameon=False, fontsize=8)
-    _draw_heads(strengths, report, "strength", "write strength [share of its bound]")
-    strengths.set_ylim(0, 1.02)
-    _draw_distance(axes[4], report)
-    _draw_heads(axes[5], report, "momentum", "momentum")
-    axes[5].set_ylim(0, 1.02)
-    figure.suptitle(report.verdict, fontsize=10, color=INK, wrap=True).set_parse_math(False)
-    return figure
+    return [
+        _shares(report),
+        _heads(report, "half_life", f"half-life [{report.unit or 'tokens'}]"),
+        _distance(report),
+        _scores(report),
+        _heads(report, "strength", "write strength [share of its bound]"),
+        _heads(report, "momentum", "momentum"),
+    ]
 
 
-def _draw_shares(axes: Axes, report: MemoryReport) -> None:
-    place = np.arange(len(report.blocks))
-    for i, (name, colour) in enumerate((("share", GREY), ("written", BLUE))):
-        label = {"share": "without the memory", "written": "with its write off"}[name]
-        axes.bar(place + 0.4 * i - 0.2, 100 * report.blocks[name], 0.38, color=colour, label=label)
-    axes.set_xticks(place, [str(block) for block in report.blocks.index])
-    axes.set_xlabel("block", fontsize=8)
-    axes.set_ylim(0, 125 * max(0.01, *report.blocks.max()))
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2)
-    style_axes(axes, "change of a block's output [%]")
+def _shares(report: MemoryReport) -> Chart:
+    blocks = pd.Index([str(block) for block in report.blocks.index], dtype=object)
+    marks = (
+        _bars("without the memory", blocks, 100 * report.blocks["share"], "quiet"),
+        _bars("with its write off", blocks, 100 * report.blocks["written"], "past"),
+    )
+    return Chart("change of a block's output [%]", marks, "block")
 
 
-def _draw_scores(axes: Axes, report: MemoryReport) -> None:
+def _scores(report: MemoryReport) -> Chart:
     score = next((name for name in report.scores if report.scores[name].notna().all()), None)
     if score is None:
-        values = [100 * report.change, 100 * report.change_without]
-        axes.bar(["write off", "no memory"], values, 0.6, color=[BLUE, GREY])
-        style_axes(axes, "change of the outputs [standard deviations, %]")
-        return
+        changes = pd.Series({"write off": report.change, "no memory": report.change_without})
+        bars = _bars("change", changes.index, 100 * changes, "past")
+        return Chart("change of the outputs [standard deviations, %]", (bars,))
     column = report.scores[score]
-    axes.bar(list(column.index), column, 0.6, color=[RED, BLUE, GREY])
-    style_axes(axes, f"{score} on these data")
+    return Chart(f"{score} on these data", (_bars(score, column.index, column, "past"),))
 
 
-def _draw_heads(axes: Axes, report: MemoryReport, quantity: str, title: str) -> None:
-    """Draw the mean of every head, and a line from the 10 % to the 90 % quantile."""
+def _bars(name: str, x: pd.Index, y: pd.Series, role: str) -> Mark:
+    return Mark("bars", name, x.astype(object), y.to_numpy(float), role=role)
+
+
+def _heads(report: MemoryReport, quantity: str, title: str) -> Chart:
+    """Return the mean of every head, and a line from the 10 % to the 90 % quantile."""
     table = report.half_lives() if quantity == "half_life" else report.heads[quantity]
     table = table.where(np.isfinite(table))  # without forgetting there is no half-life to draw
-    place = np.arange(len(table))
-    axes.vlines(place, table["q10"], table["q90"], color=BLUE, alpha=0.5, lw=4)
-    axes.plot(place, table["mean"], "o", color=INK, ms=5)
-    axes.set_xticks(place, [f"{block}.{head}" for block, head in table.index])
-    axes.set_xlabel("block.head", fontsize=8)
-    style_axes(axes, title)
+    heads = pd.Index([f"{block}.{head}" for block, head in table.index], dtype=object)
+    columns = {name: table[name].to_numpy(float) for name in table}
+    spread = Mark("range", "10 % to 90 % of the tokens", heads, columns["q90"], columns["q10"])
+    marks = [spread, Mark("points", "mean", heads, columns["mean"], role="past")]
+    if quantity != "half_life":
+        return Chart(title, tuple(marks), "block.head", y_range=(0, 1.02))
+    if report.longest:
+        longest = report.longest * (report.per_token if report.unit else 1)
+        ends = np.full(len(heads), float(longest))
+        marks.append(Mark("line", "longest stream", heads, ends, role="quiet", dash="dot"))
+    return Chart(title, tuple(marks), "block.head", log="y")
 
 
-def _draw_distance(axes: Axes, report: MemoryReport) -> None:
-    for i, block in enumerate(report.blocks.index):
-        curve = report.stream.loc[block].mean(axis=1)
-        axes.plot(curve.index, curve, marker=".", color=(BLUE, RED, INK, GREY)[i % 4], label=block)
-    axes.set_xlabel("tokens since the beginning", fontsize=8)
-    axes.legend(title="block", frameon=False, fontsize=8, title_fontsize=8)
-    style_axes(axes, "distance from the first state [norms]")
+def _distance(report: MemoryReport) -> Chart:
+    curves = {
+        f"block {block}": (curve.index, curve.mean(axis=1).to_numpy())
+        for block, curve in ((b, report.stream.loc[b]) for b in report.blocks.index)
+    }
+    marks = line_marks(curves, ("past", "forecast", "observed", "quiet"))
+    return Chart("distance from the first state [norms]", marks, "tokens since the beginning")

@@ -1,4 +1,4 @@
-"""The figure of a search."""
+"""Charts of a search."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from titans_ts.reporting.plots.common import BLUE, GREY, INK, RED, check_matplotlib, style_axes
+from titans_ts.reporting.charts import Chart, Mark
+from titans_ts.reporting.plots.draw import draw_charts
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-__all__ = ["plot_search"]
+__all__ = ["plot_search", "search_charts"]
+
+_MOST = 8
+"""Number of parameters that are drawn at most."""
 
 
 def plot_search(
@@ -23,7 +25,7 @@ def plot_search(
     importances: pd.Series,
     front: pd.DataFrame | None = None,
 ) -> Figure:
-    """Draw the history of a search, the importances, and the parameters with their scores.
+    """Draw the history of a search, the importances, and the score by every parameter.
 
     Parameters
     ----------
@@ -46,93 +48,63 @@ def plot_search(
     ModuleNotFoundError
         If matplotlib is not installed.
     """
-    check_matplotlib()
-    from matplotlib.figure import Figure
+    charts = search_charts(trials, params, importances, front)
+    return draw_charts(charts, columns=2, legend="each")
 
-    two = front is not None and front.shape[1] > 1
-    names = [name for name in importances.index if name in params][:8]
-    figure = Figure(figsize=(10, 11 if two else 8), layout="constrained")
-    rows: Any = figure.subfigures(3 if two else 2, 1)
-    history, bars = rows[0].subplots(1, 2, width_ratios=(3, 2))
-    _draw_history(history, trials)
-    shown = importances[names][::-1]
-    bars.barh([str(n) for n in shown.index], shown, color=BLUE)
-    style_axes(bars, "importance")
-    lines = rows[1].subplots(1, 1)
+
+def search_charts(
+    trials: pd.DataFrame,
+    params: pd.DataFrame,
+    importances: pd.Series,
+    front: pd.DataFrame | None = None,
+) -> list[Chart]:
+    """Return the charts of :func:`plot_search`: history, importances, Pareto front, parameters."""
+    names = [name for name in importances.index if name in params][:_MOST]
+    labels = pd.Index([str(name) for name in names], dtype=object)
+    importance = Mark("bars", "importance", labels, importances[names].to_numpy(float), role="past")
+    charts = [_history(trials), Chart("importance of the parameters", (importance,))]
+    if front is not None:
+        first = front.columns[0]
+        for name in front.columns[1:]:
+            x, y = pd.Index(front[name].to_numpy(float)), front[first].to_numpy(float)
+            points = Mark("points", "trials that no other beats", x, y, role="forecast")
+            log = "x" if (front[name] > 0).all() else ""
+            charts.append(
+                Chart(
+                    f"{first} and {name}: Pareto front", (points,), str(name), str(first), log=log
+                )
+            )
     scored = trials["score"].notna().to_numpy()
-    _draw_parallel(lines, params.loc[scored, names], trials["score"].to_numpy()[scored])
-    if two:
-        assert front is not None
-        for axes, name in zip(
-            np.atleast_1d(rows[2].subplots(1, front.shape[1] - 1)), front.columns[1:], strict=True
-        ):
-            axes.plot(front[name], front[front.columns[0]], "o", color=RED, ms=4)
-            axes.set_xlabel(name, fontsize=9, color=INK)
-            axes.set_xscale("log" if (front[name] > 0).all() else "linear")
-            style_axes(axes, f"{front.columns[0]} and {name}: Pareto front")
-    return figure
+    scores = trials["score"].to_numpy(float)[scored]
+    return charts + [_parameter(name, params.loc[scored, name], scores) for name in names]
 
 
-def _draw_history(axes: Axes, trials: pd.DataFrame) -> None:
-    """Draw the scores by trial and the best so far; trials without a score are at the bottom."""
+def _history(trials: pd.DataFrame) -> Chart:
+    """Return the scores by trial and the best so far; trials without a score are at the bottom."""
     trials = trials.sort_values("trial")
     done = trials[trials["score"].notna()]
-    axes.plot(done["trial"], done["score"], "o", color=BLUE, ms=4, label="score")
-    axes.step(done["trial"], done["score"].cummax(), color=RED, where="post", label="best so far")
-    for state, marker in (("PRUNED", "|"), ("FAIL", "x")):
-        unscored = trials.loc[trials["state"] == state, "trial"]
+    number, score = pd.Index(done["trial"]), done["score"].to_numpy(float)
+    marks = [
+        Mark("points", "score", number, score, role="past"),
+        Mark("steps", "best so far", number, np.maximum.accumulate(score), role="forecast"),
+    ]
+    foot = score.min() if len(score) else 0.0
+    for state, name, role in (("PRUNED", "pruned", "quiet"), ("FAIL", "failed", "alarm")):
+        unscored = pd.Index(trials.loc[trials["state"] == state, "trial"])
         if len(unscored):
-            foot = np.full(len(unscored), 0.02)
-            axes.plot(
-                *(unscored, foot, marker),
-                color=GREY,
-                ms=6,
-                transform=axes.get_xaxis_transform(),
-                label={"PRUNED": "pruned", "FAIL": "failed"}[state],
-            )
-    axes.set_xlabel("trial", fontsize=9, color=INK)
-    axes.legend(frameon=False, fontsize=8)
-    style_axes(axes, "score by trial")
+            marks.append(Mark("points", name, unscored, np.full(len(unscored), foot), role=role))
+    words = "Higher scores are better. Pruned and failed trials have none and stand at the bottom."
+    return Chart("score by trial", tuple(marks), "trial", "score", words)
 
 
-def _draw_parallel(axes: Axes, params: pd.DataFrame, scores: NDArray[Any]) -> None:
-    """Draw a line per trial through its parameters to its score; better trials are redder."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    rank = pd.Series(scores).rank(pct=True).to_numpy()
-    colours = LinearSegmentedColormap.from_list("score", ["#d8dae3", BLUE, RED])
-    columns = [(str(name), params[name].to_numpy(dtype=object)) for name in params]
-    columns.append(("score", scores.astype(object)))
-    heights = []
-    for x, (_, values) in enumerate(columns):
-        height, ticks = _heights(values)
-        heights.append(height)
-        axes.axvline(x, color=INK, lw=0.6)
-        for place, label in ticks:
-            axes.text(x + 0.02, place, label, fontsize=7, color=INK, va="center")
-    for i in np.argsort(rank):
-        line = [height[i] for height in heights]
-        axes.plot(range(len(columns)), line, color=colours(rank[i]), lw=1.2, alpha=0.8)
-    axes.set_xticks(range(len(columns)), [name for name, _ in columns])
-    axes.set_yticks([])
-    axes.set_xlim(-0.1, len(columns) - 0.6)
-    axes.spines[:].set_visible(False)
-    style_axes(axes, "parameters and score")
-    axes.tick_params(axis="x", length=0)
-
-
-def _heights(values: NDArray[Any]) -> tuple[NDArray[Any], list[tuple[float, str]]]:
-    """Return heights from 0 to 1 of a parameter's values, and the labels of its axis."""
+def _parameter(name: Any, values: pd.Series, scores: Any) -> Chart:
     numbers = all(isinstance(v, (int, float, np.number)) and v == v for v in values)
-    if not numbers or len(set(values)) <= 4:
-        labels = [
-            str(v) for v in (sorted(set(values)) if numbers else sorted(set(values), key=str))
-        ]
-        place = {label: (i + 0.5) / len(labels) for i, label in enumerate(labels)}
-        return np.array([place[str(v)] for v in values]), [(p, n) for n, p in place.items()]
-    x = values.astype(float)
-    log = x.min() > 0 and x.max() / x.min() > 20
-    x = np.log(x) if log else x
-    height = (x - x.min()) / (x.max() - x.min())
-    ends = [(0.0, x.min()), (0.5, (x.min() + x.max()) / 2), (1.0, x.max())]
-    return height, [(p, f"{np.exp(v) if log else v:.3g}") for p, v in ends]
+    numbers = numbers and not any(isinstance(v, (bool, np.bool_)) for v in values)
+    log = ""
+    if numbers:
+        x = pd.Index(values.to_numpy(float))
+        log = "x" if len(x) and x.min() > 0 and x.max() / x.min() > 20 else ""
+    else:
+        x = pd.Index([str(v) for v in values], dtype=object)
+    points = Mark("points", "trials", x, scores, role="past")
+    return Chart(f"score by {name}", (points,), str(name), "score", log=log)

@@ -4,7 +4,7 @@ Reads the hourly weather of New York that comes with the package, so it needs no
 model learns from two and a half months, forecasts every day of the ten days after them, and is
 compared with the simplest honest rival: "tomorrow will be like today".
 
-    python examples/forecast_quickstart.py
+    python examples/01_forecast_quickstart.py
 """
 
 import tempfile

@@ -4,7 +4,7 @@ Makes its own data, so it needs no network: random sequences of 30 to 100 nucleo
 with the motif TGACGTCA (the binding site of the CREB family) at a random place. A small model learns to
 distinguish them, and is tested on sequences it has not seen, against the share of the commoner class.
 
-    python examples/dna_quickstart.py
+    python examples/08_dna_quickstart.py
 """
 
 import tempfile
@@ -68,7 +68,7 @@ def main() -> None:
         classifier.save(path)
         again = TitansClassifier.load(path)
         same = np.array_equal(again.predict_proba(unseen), classifier.predict_proba(unseen))
-    print(f"saved and loaded, it answers the same: {same}")
+    print(f"saved and loaded, it predicts the same: {same}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,216 @@
+"""The literature's long horizons: 96, 192, 336 and 720 steps, each with the memory on and off.
+
+    python benchmarks/long_horizons.py --search        # finds recipes/SET.yaml by TitansSearch
+    python benchmarks/long_horizons.py                 # every recipe and its controls
+    python benchmarks/long_horizons.py --markdown      # the tables of the last run; measures nothing
+    python benchmarks/long_horizons.py --csv ECL.csv --search     # a file of the literature, split 7:1:2
+
+One fit of 720 steps answers all four horizons; the literature fits each horizon on its own.
+Otherwise its protocol holds: z-scores with the train rows, standard borders, every stride-1 window
+of the test part, all variates, no drop_last. A search sees the train and validation rows alone; its
+trials read 336 steps and are scored by the mean squared error of all 720 steps of the validation
+windows. The same recipe is then fitted to contexts of 96 and 336 steps. "linear" is the linear map
+that the recipe's network is blended with, beside a network that was trained for one epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from controls import CONTROLS
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from record import record, recorded, replaced
+
+from titans_ts import TitansForecaster
+from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_dataset, ratio_split
+
+SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
+HORIZONS = (96, 192, 336, 720)
+CONTEXTS = (96, 336)
+MODELS = {"recipe": {}, **CONTROLS, "linear": {"n_layers": 0, "max_epochs": 1}}
+NAME, RECIPES = "long-horizons", Path(__file__).parent / "recipes"
+START: dict[str, Any] = {"variant": "mac", "n_layers": 1, "patch_length": 16, "blend": ["linear"]}
+"""Where a search starts: blocks, and a linear map of the same context beside them."""
+BATCH = 500
+"""Windows that are forecast at once."""
+
+
+@cache
+def series(name: str) -> tuple[np.ndarray, Any]:
+    """Return the z-scored values `[T, C]` of a registered set or of a file, and its split."""
+    if name in DATASETS:
+        values = load_dataset(name).to_numpy(float)
+        split = literature_split(name, len(values))
+    else:
+        values = pd.read_csv(name, index_col=0).to_numpy(float)
+        split = ratio_split(len(values), 0.7, 0.1, 0.2)
+    train = values[split.train]
+    spread = train.std(0)
+    return (values - train.mean(0)) / np.where(spread > 0, spread, 1.0), split
+
+
+def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -> TitansForecaster:
+    """Return an unfitted forecaster whose validation part is the literature's."""
+    _, split = series(name)
+    n_train, n_fit = split.train.stop, split.validation.stop
+    fraction = (n_fit - n_train + 0.5) / n_fit  # it is truncated to rows
+    model = TitansForecaster(HORIZONS[-1], context, random_state=seed, progress_bar=False)
+    model.set_params(**START | parameters)
+    return model.set_params(training_options__validation_fraction=fraction)
+
+
+def errors(model: TitansForecaster, rows: np.ndarray, context: int) -> dict[str, Any]:
+    """Errors of every window of rows, and the number of windows, for each horizon."""
+    windows = SlidingWindows(rows, context, HORIZONS[0])
+    squared, absolute, count = (dict.fromkeys(HORIZONS, 0.0) for _ in range(3))
+    for first in range(0, len(windows), BATCH):
+        past = windows[first : first + BATCH][0]
+        forecast = model.predict(past)
+        for horizon in HORIZONS:
+            last = len(rows) - context - horizon  # where the last window of this horizon starts
+            starts = np.arange(first, min(first + len(past), last + 1))
+            if not len(starts):
+                continue
+            steps = starts[:, None] + context + np.arange(horizon)
+            error = forecast[: len(starts), :horizon] - rows[steps]
+            squared[horizon] += float((error**2).sum())
+            absolute[horizon] += float(np.abs(error).sum())
+            count[horizon] += error.size
+    return {
+        "mse": {str(h): round(squared[h] / count[h], 4) for h in HORIZONS},
+        "mae": {str(h): round(absolute[h] / count[h], 4) for h in HORIZONS},
+        "windows": {str(h): int(count[h] / h / rows.shape[1]) for h in HORIZONS},
+    }
+
+
+def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Fit a recipe, or a control of it, and measure its errors in the test part."""
+    values, split = series(name)
+    parts = split.with_context(context)
+    parameters = yaml.safe_load(recipe(name).read_text())["parameters"]
+    model = forecaster(name, context, parameters, seed).set_params(**control)
+    start = time.process_time()
+    model.fit(values[: split.validation.stop])
+    row: dict[str, Any] = {"fit": round(time.process_time() - start, 1)}
+    start = time.process_time()
+    row["test"] = errors(model, values[parts.test], context)
+    row["predict"] = round(time.process_time() - start, 1)
+    return row
+
+
+def recipe(name: str) -> Path:
+    """Return the file of a recipe."""
+    return RECIPES / f"{Path(name).stem}.yaml"
+
+
+def search(name: str, n_trials: int, command: str) -> None:
+    """Find a recipe with the train and validation rows, and write it."""
+    from titans_ts import TitansSearch
+
+    values, split = series(name)
+    n_train, n_fit = split.train.stop, split.validation.stop
+    base = forecaster(name, CONTEXTS[-1], {}, 0)
+    base.set_params(max_epochs=5, training_options__max_steps_per_epoch=100)
+    base.set_params(training_options__validation_fraction=0.1)  # of the train rows
+    tried = TitansSearch(
+        base,
+        {
+            "variant": CategoricalDistribution(["mac", "lmm"]),
+            "patch_length": CategoricalDistribution([8, 16, 24]),
+            "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
+            "model_options__dropout": FloatDistribution(0.0, 0.4),
+            "model_options__head_dropout": FloatDistribution(0.0, 0.5),
+        },
+        n_trials=n_trials,
+        scoring="mse",
+        refit=False,
+        cv=[(np.arange(n_train), np.arange(n_train, n_fit))],
+        random_state=0,
+    )
+    start = time.process_time()
+    tried.fit(values[:n_fit])
+    found = {
+        "command": command,
+        "context": CONTEXTS[-1],
+        "trials": len(tried.study_.trials),
+        "seconds": round(time.process_time() - start),
+        "validation_mse": round(-float(tried.best_score_), 4),
+        "parameters": START | {k: _plain(v) for k, v in tried.best_params_.items()},
+    }
+    RECIPES.mkdir(exist_ok=True)
+    recipe(name).write_text(yaml.safe_dump(found, sort_keys=False))
+    print(name, found, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Round a number that was drawn, so that a person can read it."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay out the test errors of every horizon, means over the seeds, as a Markdown table."""
+    lines = ["| set | context | model | 96 | 192 | 336 | 720 | mean | CPU s |", "|---" * 9 + "|"]
+    flat = pd.DataFrame(
+        {
+            **{k: r[k] for k in ("set", "context", "model")},
+            **{h: r["test"]["mse"][h] for h in map(str, HORIZONS)},
+            **{f"mae {h}": r["test"]["mae"][h] for h in map(str, HORIZONS)},
+            "seconds": r["fit"] + r["predict"],
+        }
+        for r in rows
+    )
+    for key, mean in flat.groupby(["set", "context", "model"], sort=False).mean().iterrows():
+        mse = mean[[str(h) for h in HORIZONS]]
+        mae = mean[[f"mae {h}" for h in HORIZONS]]
+        cells = [f"{a:.3f} / {b:.3f}" for a, b in zip(mse, mae, strict=True)]
+        cells.append(f"**{mse.mean():.3f}** / {mae.mean():.3f}")
+        lines.append("| " + " | ".join([*map(str, key), *cells, f"{mean['seconds']:.0f}"]) + " |")  # type: ignore[misc]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=sorted(DATASETS))
+    parser.add_argument("--csv", nargs="+", help="files instead: a time, then the variates")
+    parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--search", action="store_true", help="find the recipes first")
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--markdown", action="store_true")
+    args = parser.parse_args()
+    rows = recorded(NAME)
+    if args.markdown:
+        print(table(rows))
+        return
+    torch.set_num_threads(args.threads)
+    command = shlex.join(["python", "benchmarks/long_horizons.py", *sys.argv[1:]])
+    for name in args.csv or args.sets:
+        if args.search:
+            search(name, args.trials, command)
+            continue
+        for context in args.contexts:
+            for model in args.models:
+                for seed in range(args.seeds):
+                    row = {"set": Path(name).stem, "context": context, "model": model, "seed": seed}
+                    row |= run(name, context, MODELS[model], seed)
+                    print(row, flush=True)
+                    rows = replaced(rows, row, ("set", "context", "model", "seed"))
+                    record(NAME, command, rows)
+    if not args.search:
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

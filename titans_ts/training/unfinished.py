@@ -1,0 +1,105 @@
+"""The folder of an unfinished training: its checkpoints, and a note of what is trained."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from titans_ts.datasets.atomic import ASIDE, replace_file
+from titans_ts.training.fit import LAST_CHECKPOINT
+
+__all__ = ["UnfinishedRun"]
+
+_NOTE = "run.json"
+_OWN = re.compile(rf"{re.escape(_NOTE)}|{re.escape(LAST_CHECKPOINT)}|network-\d+|{ASIDE}.*")
+
+
+class UnfinishedRun:
+    """A folder that holds what an interrupted training needs to continue.
+
+    The note is written before the first checkpoint and removed after the last one, so a checkpoint
+    without a note is what is left of a run that had ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder. It may be missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def seed(self) -> int | None:
+        """Return the seed of the run, or None without one.
+
+        Raises
+        ------
+        ValueError
+            If the note is damaged.
+        """
+        note = self.folder / _NOTE
+        return int(_read(note)["seed"]) if note.is_file() else None
+
+    def network(self, number: int) -> Path:
+        """Return the folder for the checkpoint of one of several networks."""
+        return self.folder / f"network-{number}"
+
+    def begin(self, request: dict[str, Any]) -> None:
+        """Write the note, or compare it with that of the run to resume.
+
+        Parameters
+        ----------
+        request : dict
+            All that the result depends on, and the `seed`, as values for json.
+
+        Raises
+        ------
+        ValueError
+            If the folder has an unfinished run with another request, or something else.
+        """
+        folder, note = self.folder, self.folder / _NOTE
+        text = json.dumps(request, indent=1, sort_keys=True)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{str(folder)!r} is a file; it must be free for the unfinished run")
+        if folder.is_dir():
+            other = sorted(p.name for p in folder.iterdir() if not _OWN.fullmatch(p.name))
+            if other:
+                raise ValueError(
+                    f"{str(folder)!r} has {other[0]!r}, which is of no unfinished run; give a folder of "
+                    "its own"
+                )
+        trained = any(folder.rglob(LAST_CHECKPOINT))
+        if trained and not note.exists():
+            self._remove_checkpoints()
+        elif trained and note.read_text() != text:
+            before, now = _read(note), json.loads(text)
+            other = [name for name in now if before.get(name) != now[name]]
+            raise ValueError(
+                f"{str(folder)!r} has an unfinished run, from which this one differs in: "
+                f"{', '.join(other)}; delete the folder, or give another path"
+            )
+        replace_file(note, text.encode())
+
+    def end(self) -> None:
+        """Remove the folder."""
+        self._remove_checkpoints()
+        (self.folder / _NOTE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+    def _remove_checkpoints(self) -> None:
+        for checkpoint in self.folder.rglob(LAST_CHECKPOINT):
+            checkpoint.unlink()
+
+
+def _read(note: Path) -> dict[str, Any]:
+    try:
+        request: dict[str, Any] = json.loads(note.read_text())
+        int(request["seed"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(
+            f"{str(note)!r} of an unfinished run is damaged ({error}); delete its folder"
+        ) from error
+    return request
