@@ -369,7 +369,14 @@ class TitansEstimator(BaseEstimator, ABC):
             "accelerator": device.type,
             "devices": 1 if device.index is None else [device.index],
         }
-        return accelerator | (self.options("training_options").trainer_kwargs or {})
+        chosen = accelerator | (self.options("training_options").trainer_kwargs or {})
+        random_state = self.get_params(deep=False)["random_state"]
+        if _several(chosen) and not isinstance(random_state, numbers.Integral):
+            raise ValueError(
+                f"random_state is {random_state!r}, but trainer_kwargs asks for several processes, which "
+                "have to draw the same batches; give a whole number"
+            )
+        return chosen
 
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
@@ -391,6 +398,13 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+def _several(trainer_kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments of Lightning's trainer may start several processes."""
+    devices = trainer_kwargs.get("devices", 1)
+    n_devices = len(devices) if isinstance(devices, (list, tuple)) else devices
+    return n_devices not in (1, "1") or trainer_kwargs.get("num_nodes", 1) not in (1, "1")
 
 
 @contextmanager

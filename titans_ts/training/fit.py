@@ -102,6 +102,7 @@ def train(
             "enable_model_summary": False,
             "enable_progress_bar": progress_bar and _can_draw(),
             "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # batches are shared out in `batches.py`
             "callbacks": callbacks,
         }
         if not _has_folder():  # Lightning asks for it, although it writes nothing
