@@ -4,7 +4,7 @@ Makes its own data, so it needs no network. Lightning runs this file a second ti
 process. Both draw the same batches, each reads half of every batch, and their gradients are averaged.
 That is why `random_state` has to be a number, and why only the first process prints here.
 
-    python examples/two_processes.py
+    python examples/16_two_processes.py
 """
 
 import os
