@@ -416,7 +416,14 @@ class TitansEstimator(BaseEstimator, ABC):
             "accelerator": device.type,
             "devices": 1 if device.index is None else [device.index],
         }
-        return accelerator | (self.options("training_options").trainer_kwargs or {})
+        chosen = accelerator | (self.options("training_options").trainer_kwargs or {})
+        random_state = self.get_params(deep=False)["random_state"]
+        if _several(chosen) and not isinstance(random_state, numbers.Integral):
+            raise ValueError(
+                f"random_state is {random_state!r}, but trainer_kwargs asks for several processes, which "
+                "have to draw the same batches; give a whole number"
+            )
+        return chosen
 
     def _begin_run(self, **data: Any) -> UnfinishedRun | None:
         """Open the folder of `training_options["resume"]` for a fit to data; None without one.
@@ -470,6 +477,13 @@ def _hash(value: Any) -> str:
         content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
         digest.update(f"{array.shape} {array.dtype}".encode() + content)
     return digest.hexdigest()
+
+
+def _several(trainer_kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments of Lightning's trainer may start several processes."""
+    devices = trainer_kwargs.get("devices", 1)
+    n_devices = len(devices) if isinstance(devices, (list, tuple)) else devices
+    return n_devices not in (1, "1") or trainer_kwargs.get("num_nodes", 1) not in (1, "1")
 
 
 @contextmanager

@@ -67,7 +67,9 @@ class BestWeights(pl.Callback):
         """Set the share of the time limit that has passed, and stop after it."""
         if self.time_limit is not None:
             assert isinstance(module, TrainingModule)
-            module.time_spent = (time.perf_counter() - self._started) / self.time_limit
+            spent = (time.perf_counter() - self._started) / self.time_limit
+            # all processes stop at the same step
+            module.time_spent = spent if trainer.world_size == 1 else trainer.strategy.broadcast(spent)
             trainer.should_stop |= module.time_spent >= 1
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -136,8 +138,11 @@ class EpochCheckpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the checkpoint atomically."""
-        with atomic_path(self.path) as unfinished:
-            trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as unfinished:
+                trainer.save_checkpoint(unfinished)
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)
 
 
 class ReportEpochs(pl.Callback):

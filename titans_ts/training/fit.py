@@ -101,6 +101,7 @@ def train(
             "enable_model_summary": False,
             "enable_progress_bar": False,
             "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # batches are shared out in `batches.py`
             "callbacks": callbacks,
         }
         if progress_bar and not options.get("enable_progress_bar"):
