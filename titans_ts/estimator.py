@@ -60,6 +60,7 @@ class TitansEstimator(BaseEstimator, ABC):
     }
     """The dataclasses that a parameter with options may hold."""
 
+    device: str
     model_: nn.Module
     history_: list[dict[str, float]]
 
@@ -111,7 +112,7 @@ class TitansEstimator(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""
         tags = super().__sklearn_tags__()
-        device = str(self.get_params(deep=False)["device"])
+        device = str(self.device)  # get_params takes 0.2 ms, in every call that checks for a fit
         tags.non_deterministic = device != "cpu" and (device != "auto" or torch.cuda.is_available())
         return tags
 
