@@ -66,6 +66,7 @@ class TitansEstimator(BaseEstimator, ABC):
     shown_always: ClassVar[tuple[str, ...]] = ()
     """Parameters that `repr` shows even at their defaults."""
 
+    device: str
     model_: nn.Module
     history_: list[dict[str, float]]
 
@@ -158,7 +159,7 @@ class TitansEstimator(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""
         tags = super().__sklearn_tags__()
-        device = str(self.get_params(deep=False)["device"])
+        device = str(self.device)  # get_params takes 0.2 ms, in every call that checks for a fit
         tags.non_deterministic = device != "cpu" and (device != "auto" or torch.cuda.is_available())
         return tags
 
