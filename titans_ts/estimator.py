@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import numbers
 import sys
@@ -40,7 +39,6 @@ from titans_ts.nn.memory_use import (
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 from titans_ts.reporting.summary import EstimatorSummary
-from titans_ts.training import UnfinishedRun
 
 __all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
@@ -426,28 +424,6 @@ class TitansEstimator(BaseEstimator, ABC):
             )
         return chosen
 
-    def _begin_run(self, **data: Any) -> UnfinishedRun | None:
-        """Open the folder of `training_options["resume"]` for a fit to data; None without one.
-
-        Arrays and text of the data are compared by their hash with those of the run to resume.
-        """
-        folder = self.options("training_options").resume
-        if folder is None:
-            return None
-        run, seed = UnfinishedRun(Path(folder)), self.get_params(deep=False)["random_state"]
-        if not isinstance(seed, numbers.Integral):
-            known = run.seed()
-            seed = check_random_state(seed).randint(2**31 - 1) if known is None else known
-        names = {"random_state", "progress_bar", "device", *self.option_types}
-        params = {
-            name: repr(value)
-            for name, value in self.get_params().items()
-            if name not in names and name.rpartition("__")[2] not in ("trainer_kwargs", "resume")
-        }
-        hashes = {name: _hash(value) for name, value in data.items()}
-        run.begin(params | hashes | {"seed": int(seed)})
-        return run
-
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
         """Random numbers from `state`, or else `random_state`; torch's own are left as they were.
@@ -468,16 +444,6 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
-
-
-def _hash(value: Any) -> str:
-    """Return a hash of an array, of text, or of a list of them."""
-    digest = hashlib.sha256()
-    for part in value if isinstance(value, list) else [value]:
-        array = np.asarray(part)
-        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
-        digest.update(f"{array.shape} {array.dtype}".encode() + content)
-    return digest.hexdigest()
 
 
 def _several(trainer_kwargs: dict[str, Any]) -> bool:
