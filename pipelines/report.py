@@ -103,7 +103,9 @@ def backtest_page(
     """
     sections = [
         *_held_out_sections(compared, backtest),
-        _model_section(model),
+        *(
+            [_model_section(model)] if hasattr(model, "model_") else []
+        ),  # not of a copy that was refitted
         run_section(changed_settings(model)),
     ]
     if notes:

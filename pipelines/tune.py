@@ -137,7 +137,7 @@ def _page(job: TuneJob) -> str:
         score += f" (the estimator's own parameters: {job.own_score:.4g})"
     front = getattr(search, "pareto_front_", None)
     drawn = None if front is None else front[list(search.objectives)]
-    first = 1 + (0 if drawn is None else drawn.shape[1])
+    first = 2 + (0 if drawn is None else drawn.shape[1] - 1)
     charts = search_charts(job.trials, job.params, job.importances, drawn)
     sections = [
         Section("Best parameters", code=job.snippet),

@@ -252,6 +252,30 @@ def test_a_filter_matches_anywhere_in_its_token():
     torch.testing.assert_close(tokens[:, 1], expected)
 
 
+@pytest.mark.parametrize("soft_masked", ["keep", "flag"])
+@pytest.mark.parametrize(("stride", "kernel_size"), [(1, 9), (4, 15), (4, 8), (3, 3), (2, 2)])
+def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, stride, kernel_size):
+    config = SequenceConfig(
+        n_outputs=2,
+        tokenizer="conv",
+        stride=stride,
+        kernel_size=kernel_size,
+        n_filters=6,
+        soft_masked=soft_masked,
+        position=True,
+    )
+    tokenizer = DNA_TOKENIZERS["conv"](config).eval()
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 12 if soft_masked == "flag" else 6, (5, 50), generator=generator)
+    mask = torch.ones(5, 50, dtype=torch.bool)
+    for held in (mask, mask & (torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None])):
+        expected, there = tokenizer(codes, held)  # a gradient is needed
+        with torch.no_grad():
+            found, same = tokenizer(codes, held)
+        assert torch.equal(there, same)
+        torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_without_places_a_token_is_the_same_wherever_it_stands():
     for name in TOKENIZERS:
         placed, free = (model(name, position=p).tokenizer for p in (True, False))

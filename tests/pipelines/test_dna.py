@@ -74,8 +74,10 @@ def test_classify_compares_with_words_and_writes_what_it_says(folder, tmp_path):
     output = run(
         "classify",
         *(folder / "train.csv", folder / "test.csv"),
-        *("--out", tmp_path, "--save", tmp_path / "m", *TINY),
+        *("--out", tmp_path, "--save", tmp_path / "m", "--report", tmp_path / "r.html", *TINY),
     )
+    page = (tmp_path / "r.html").read_text()
+    assert all(name in page for name in ("ROC curve", "Confusion matrix", "Class yes: row "))
     assert "60 training sequences of 30 to 36 letters" in output
     assert "on 20 test sequences" in output
     assert "length" in output  # six letters more: it is said that the length tells the class
@@ -179,7 +181,9 @@ def test_a_classifier_begins_with_what_was_pretrained(folder, tmp_path):
 def test_scan_surprise_and_variants(folder, tmp_path):
     genome, model = folder / "g.fa", ["--model", folder / "m", "--quiet"]
     out = tmp_path / "s.bed"
-    output = run("scan", genome, *model, "--out", out, "--window", 40, "--stride", 20)
+    page = ["--report", tmp_path / "page.html"]
+    output = run("scan", genome, *model, "--out", out, "--window", 40, "--stride", 20, *page)
+    assert "The 50 highest scores" in page[1].read_text()
     scanned = TitansClassifier.load(folder / "m").scan(
         genome, window=40, stride=20, progress_bar=False
     )
@@ -190,13 +194,15 @@ def test_scan_surprise_and_variants(folder, tmp_path):
     other = pd.read_csv(tmp_path / "n.bed", sep="\t", header=None)
     np.testing.assert_allclose(other[4], 1 - scanned["score"][::2].iloc[: len(other)], rtol=1e-4)
 
-    run("surprise", genome, *model, "--out", tmp_path / "s.bedgraph", "--bin", 300)
+    run("surprise", genome, *model, "--out", tmp_path / "s.bedgraph", "--bin", 300, *page)
+    assert "Surprise along a genome" in page[1].read_text()
     track = pd.read_csv(tmp_path / "s.bedgraph", sep="\t", header=None)
     assert track[[1, 2]].to_numpy().tolist() == [[i, i + 300] for i in range(0, 1200, 300)]
     assert (track[3] > 0).all()
 
     asked = [genome, folder / "x.vcf", "--window", 30]
-    output = run("variants", *asked, *model, "--out", tmp_path / "v.csv")
+    output = run("variants", *asked, *model, "--out", tmp_path / "v.csv", *page)
+    assert "The genome has another reference at 1 of them." in page[1].read_text()
     assert "2 variants, 1 of which do not match the genome" in output
     effects = pd.read_csv(tmp_path / "v.csv")
     assert effects["ref_match"].tolist() == [True, False]
@@ -207,7 +213,8 @@ def test_scan_surprise_and_variants(folder, tmp_path):
 
 def test_memory_reports_on_a_saved_classifier(folder, tmp_path):
     arguments = ["memory", folder / "test.csv", "--model", folder / "m"]
-    output = run(*arguments, "--plot", tmp_path / "memory.png")
+    output = run(*arguments, "--plot", tmp_path / "memory.png", "--report", tmp_path / "m.html")
+    assert "momentum" in (tmp_path / "m.html").read_text()
     assert "Memory of a TitansClassifier with" in output
     assert "log loss" in output
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")

@@ -150,8 +150,9 @@ def test_a_panel_with_covariates_goes_on(tmp_path, monkeypatch):
 def test_a_backtest_has_the_simple_forecasts_beside(folder):
     lines = run(
         *("backtest", "all.csv", "--prediction-length", "4", "--preset", "zero-shot"),
-        *("--windows", "12", "--out", "tested"),
+        *("--windows", "12", "--out", "tested", "--report", "page.html"),
     )
+    assert "Error by window" in (folder / "page.html").read_text()
     text = "\n".join(lines)
     assert (
         "12 forecasts of 4 steps, every 4 rows (season of 24; coverage of the 80% interval)" in text
@@ -168,7 +169,8 @@ def test_a_backtest_has_the_simple_forecasts_beside(folder):
     )
     assert [row["step"] for row in content["metrics"][:4]] == [1, 2, 3, 4]
     assert content["comparison"]["forecasts"] == 10
-    lines = run("backtest", "all.csv", "--model", "model")
+    lines = run("backtest", "all.csv", "--model", "model", "--report", "page.html")
+    assert "Parts of the forecast" in (folder / "page.html").read_text()
     assert "100 of 130 rows are not after 2024-01-05 03:00:00" in lines[0]
 
 
@@ -180,7 +182,9 @@ def test_anomalies_are_found_with_a_model_and_without(folder):
         content = json.loads(run("anomalies", "odd.csv", "--json", *options)[-1])["anomalies"]
         found = [(row["when"], row["variate"]) for row in content]
         assert ("2024-01-06T00:00:00", "y1") in found
-    run("anomalies", "odd.csv", "--all", "--out", "scores.csv", "--reference", "all.csv")
+    more = ["--reference", "all.csv", "--report", "page.html"]
+    run("anomalies", "odd.csv", "--all", "--out", "scores.csv", *more)
+    assert "among 260 values." in (folder / "page.html").read_text()
     assert len(pd.read_csv("scores.csv")) == 260
 
 

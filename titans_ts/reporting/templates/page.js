@@ -141,6 +141,20 @@ function values(figure, chart) {
   figure.querySelector(".values").replaceChildren(make("p", note, { class: "note" }), save, table);
 }
 
+// Other pickers that have the same choice change, too.
+function pick(changed) {
+  const name = changed.selectedOptions[0].textContent;
+  for (const id of Object.keys(figures)) {
+    const select = read(id).querySelector("select");
+    const same = [...(select?.options ?? [])].find((option) => option.textContent === name);
+    const choice = select === changed ? select.selectedOptions[0] : same;
+    if (!choice || (shown[id] ?? 0) === Number(choice.value)) continue;
+    select.value = choice.value;
+    shown[id] = Number(choice.value);
+    draw(id);
+  }
+}
+
 function move(event, plot) {
   const axis = plot._fullLayout?.xaxis;
   const steps = { "+": [0.25, -0.25], "=": [0.25, -0.25], "-": [-0.5, 0.5], ArrowLeft: [-0.25, -0.25], ArrowRight: [0.25, 0.25] };
@@ -206,10 +220,7 @@ async function start() {
   });
   for (const id of names) {
     const figure = read(id);
-    figure.querySelector("select")?.addEventListener("change", (event) => {
-      shown[id] = Number(event.target.value);
-      draw(id);
-    });
+    figure.querySelector("select")?.addEventListener("change", (event) => pick(event.target));
     figure.querySelector("details").addEventListener("toggle", (event) => {
       if (event.target.open) values(figure, figures[id][shown[id] ?? 0]);
     });
