@@ -351,7 +351,8 @@ def test_the_demo_beats_the_seasonal_naive_forecast(tmp_path):
     assert result.exit_code == 0, result.output
     assert "% lower than seasonal naive" in result.output
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"forecast.csv", "errors.csv", "forecast.png", "report.html"}
+    results = {"forecast.csv", "errors.csv", "forecast.png", "report.html"}
+    assert names == results | {"demo.options.yaml"}
 
 
 def test_a_missing_month_is_a_missing_value(tmp_path):
