@@ -91,7 +91,10 @@ def test_commands_of_a_page_exist(path):
         if words[:1] == ["make"]:
             assert set(words[1:]) <= targets, line
         if words[:1] == ["titans-ts"]:
-            params = commands[words[1]].params
+            command = commands[words[1]]
+            if hasattr(command, "commands"):  # a group, such as `titans-ts dna scan`
+                command = command.commands[words[2]]
+            params = command.params
             options = {o for p in params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
             assert {w for w in words if w.startswith("--")} <= options, line
 
