@@ -284,8 +284,8 @@ def _held_out_sections(held_out: HeldOut, backtest: Backtest) -> Iterable[Sectio
     n, n_free = held_out.n_windows, held_out.n_independent
     text = (
         f"{n:,} forecasts of {held_out.horizon} steps of every series in the last {held_out.n_rows:,} "
-        f"rows, {n_free:,} of which do not overlap; titans is the median of the model. Seasonal naive "
-        f"repeats the last {held_out.season_length} steps.",
+        f"rows. Without overlap, there are {n_free:,} in all. The one named titans is the median of the "
+        f"model; seasonal naive repeats the last {held_out.season_length} steps.",
         words,
         "In the second table, the change is against the best simple forecast of each series, chosen on "
         f"the same rows; interval is the share of values in the {held_out.level:.0%} interval.",
