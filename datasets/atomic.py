@@ -8,6 +8,7 @@ between two renames leaves the former directory under that name, until it is rea
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from titans_ts.datasets.exchange import exchange, has_ended, hold, is_held
@@ -36,6 +37,13 @@ ASIDE = ".aside-"
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """This machine: processes of others may write to the same folder."""
+
+_SPACE = "free some space, or give a path on another disk"
+_RIGHTS = "allow writing to its folder, or give another path"
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _RIGHTS),
+}
 
 _TRIES = 10
 """Number of attempts to put a directory into a place where other processes put theirs."""
@@ -56,13 +64,31 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         The temporary path. Its name ends with the name of `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _aside(path)
+        try:
+            yield aside
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the path that was to be written, and a remedy."""
     try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        own = any(ASIDE in name or Path(name) in (path, *path.parents) for name in names)
+        if remedy is None or (names and not own):
+            raise
+        reason = error.strerror or "an error of the disk"
+        raise OSError(
+            error.errno, f"{str(path)!r} cannot be written ({reason}); {remedy}"
+        ) from error
 
 
 def _aside(path: Path) -> Path:
@@ -109,18 +135,17 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    restore_directory(path)
-    prefix = f"{ASIDE}{path.name}-{_HOST}.{os.getpid()}."
-    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    lock = hold(aside)
-    try:
-        (aside / "new").mkdir()
-        yield aside / "new"
-        _put(aside, path)
-    finally:
-        shutil.rmtree(aside)
-        os.close(lock)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        restore_directory(path)
+        prefix = f"{ASIDE}{path.name}-{_HOST}.{os.getpid()}."
+        aside = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, aside)
+            stack.callback(os.close, hold(aside))
+            (aside / "new").mkdir()
+            yield aside / "new"
+            _put(aside, path)
 
 
 def restore_directory(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from io import TextIOWrapper
@@ -32,6 +33,8 @@ _TOO_LARGE = (
     f"give scores from -{_LARGEST:g} to {_LARGEST:g}",
 )
 _LONGEST = 2**32 - 1
+_ENTRY = 12
+"""Bytes of a region in bigWig, before compression."""
 _CONTROL = r"[\t\r\n]"
 _COLUMNS = ["chrom", "start", "end", "name", "score", "strand"]
 
@@ -216,6 +219,16 @@ def _check_lengths(lengths: Mapping[str, int]) -> None:
             )
 
 
+def _reserve(path: Path, size: int) -> None:
+    """Create a file, and raise an OSError unless the disk has space for it.
+
+    Where a file cannot be created or be written to, pyBigWig ends the process (SIGSEGV).
+    """
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int], name: str) -> None:
     try:
         import pyBigWig
@@ -223,10 +236,15 @@ def _write_bigwig(places: pd.DataFrame, path: Path, lengths: Mapping[str, int], 
         raise ModuleNotFoundError(
             f"a bigWig file needs pyBigWig ({error}): pip install 'titans-ts[genomics]'"
         ) from error
-    with pyBigWig.open(str(path), "w") as file:
-        file.addHeader([(contig, int(length)) for contig, length in lengths.items()])
-        chrom, start, end, score = (places[column].tolist() for column in places)
-        file.addEntries(chrom, start, ends=end, values=score)  # not every build takes arrays
-    with pyBigWig.open(str(path)) as file:  # on a full disk, closing a file raises no error
-        if file.header()["nBasesCovered"] != sum(end) - sum(start):
-            raise OSError(f"{name} could not be written completely; check whether the disk is full")
+    _reserve(path, 2**16 + _ENTRY * len(places))
+    try:
+        with pyBigWig.open(str(path), "w") as file:
+            file.addHeader([(contig, int(length)) for contig, length in lengths.items()])
+            chrom, start, end, score = (places[column].tolist() for column in places)
+            file.addEntries(chrom, start, ends=end, values=score)  # not every build takes arrays
+        with pyBigWig.open(str(path)) as file:  # on a full disk, closing a file raises no error
+            written = file.header()["nBasesCovered"] == sum(end) - sum(start)
+    except RuntimeError:
+        written = False
+    if not written:
+        raise OSError(f"{name} could not be written completely; check whether the disk is full")

@@ -42,6 +42,8 @@ MOST_SERIES = 60
 """Number of series that can be picked in a page at most."""
 _MOST_POINTS = 60_000
 """Number of history values in a page, over all series, about."""
+_MOST_CHECKED = 1000
+"""Number of series of a long frame that are checked for problems at most."""
 _MEMORY_ROWS = 400
 """Rows that a memory is measured on in the report of a forecast, over a forecast's own."""
 
@@ -182,6 +184,7 @@ def job_charts(job: ForecastJob, most: int, whole: bool = True) -> tuple[list[Ch
     point = outcome.points.to_numpy(float).reshape(shape)
     bands = _outcome_bands(outcome, shape)
     charts: list[Chart] = []
+    times = panel.future(H)
     for place in range(I):
         if len(charts) >= most:
             break
@@ -193,6 +196,7 @@ def job_charts(job: ForecastJob, most: int, whole: bool = True) -> tuple[list[Ch
             n_history=n_rows,
             max_variates=most - len(charts),
             earlier=_earlier(job, place),
+            times=times,
         )
         for chart in drawn:
             if whole:
@@ -438,8 +442,13 @@ def _memory_of(job: ForecastJob) -> Section:
 def _data_section(frame: pd.DataFrame, model: TitansForecaster, notes: Sequence[str]) -> Section:
     """Return what was said while the file was read, and what `check_frame` finds."""
     roles = model.roles
-    found = check_frame(frame, item_id=roles.item_id, timestamp=roles.timestamp)
     text = [f"{note[0].upper()}{note[1:]}." for note in notes if note]
+    if roles.item_id in frame:
+        items = frame[roles.item_id].unique()
+        if len(items) > _MOST_CHECKED:
+            text.append(f"Only the first {_MOST_CHECKED:,} of {len(items):,} series were checked.")
+            frame = frame[frame[roles.item_id].isin(items[:_MOST_CHECKED])]
+    found = check_frame(frame, item_id=roles.item_id, timestamp=roles.timestamp)
     if not len(found):
         text.append(
             "No problem was found: no gap, repeated time, sentinel, constant or text column."

@@ -41,6 +41,7 @@ PROOF = {
     "13_pretrain_and_fine_tune.py": (r"pretraining adds (-?[\d.]+) points", 5, 100),
     "14_layers_on_a_toy_task.py": (r"with a memory: ([\d.]+)% after 100 tokens", 80, 100),
     "15_custom_block.py": (r"this block is (-?[\d.]+)% better than seasonal naive", 5, 100),
+    "16_two_processes.py": (r"largest difference ([\d.]+)", 0, 1e-3),
 }
 FAST = {"01_forecast_quickstart.py", "08_dna_quickstart.py"}
 """The examples that `make test` runs, too; `make test-all` runs the others, which take seconds each."""

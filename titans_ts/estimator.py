@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import numbers
 import sys
@@ -40,7 +39,6 @@ from titans_ts.nn.memory_use import (
 )
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 from titans_ts.reporting.summary import EstimatorSummary
-from titans_ts.training import UnfinishedRun
 
 __all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
 
@@ -66,6 +64,7 @@ class TitansEstimator(BaseEstimator, ABC):
     shown_always: ClassVar[tuple[str, ...]] = ()
     """Parameters that `repr` shows even at their defaults."""
 
+    device: str
     model_: nn.Module
     history_: list[dict[str, float]]
 
@@ -158,7 +157,7 @@ class TitansEstimator(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         """What scikit-learn may expect; only the CPU repeats a fit exactly."""
         tags = super().__sklearn_tags__()
-        device = str(self.get_params(deep=False)["device"])
+        device = str(self.device)  # get_params takes 0.2 ms, in every call that checks for a fit
         tags.non_deterministic = device != "cpu" and (device != "auto" or torch.cuda.is_available())
         return tags
 
@@ -416,29 +415,14 @@ class TitansEstimator(BaseEstimator, ABC):
             "accelerator": device.type,
             "devices": 1 if device.index is None else [device.index],
         }
-        return accelerator | (self.options("training_options").trainer_kwargs or {})
-
-    def _begin_run(self, **data: Any) -> UnfinishedRun | None:
-        """Open the folder of `training_options["resume"]` for a fit to data; None without one.
-
-        Arrays and text of the data are compared by their hash with those of the run to resume.
-        """
-        folder = self.options("training_options").resume
-        if folder is None:
-            return None
-        run, seed = UnfinishedRun(Path(folder)), self.get_params(deep=False)["random_state"]
-        if not isinstance(seed, numbers.Integral):
-            known = run.seed()
-            seed = check_random_state(seed).randint(2**31 - 1) if known is None else known
-        names = {"random_state", "progress_bar", "device", *self.option_types}
-        params = {
-            name: repr(value)
-            for name, value in self.get_params().items()
-            if name not in names and name.rpartition("__")[2] not in ("trainer_kwargs", "resume")
-        }
-        hashes = {name: _hash(value) for name, value in data.items()}
-        run.begin(params | hashes | {"seed": int(seed)})
-        return run
+        chosen = accelerator | (self.options("training_options").trainer_kwargs or {})
+        random_state = self.get_params(deep=False)["random_state"]
+        if _several(chosen) and not isinstance(random_state, numbers.Integral):
+            raise ValueError(
+                f"random_state is {random_state!r}, but trainer_kwargs asks for several processes, which "
+                "have to draw the same batches; give a whole number"
+            )
+        return chosen
 
     @contextmanager
     def _seeded(self, state: Any = None) -> Iterator[torch.Generator]:
@@ -462,14 +446,11 @@ class TitansEstimator(BaseEstimator, ABC):
             yield torch.Generator().manual_seed(seed)
 
 
-def _hash(value: Any) -> str:
-    """Return a hash of an array, of text, or of a list of them."""
-    digest = hashlib.sha256()
-    for part in value if isinstance(value, list) else [value]:
-        array = np.asarray(part)
-        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
-        digest.update(f"{array.shape} {array.dtype}".encode() + content)
-    return digest.hexdigest()
+def _several(trainer_kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments of Lightning's trainer may start several processes."""
+    devices = trainer_kwargs.get("devices", 1)
+    n_devices = len(devices) if isinstance(devices, (list, tuple)) else devices
+    return n_devices not in (1, "1") or trainer_kwargs.get("num_nodes", 1) not in (1, "1")
 
 
 @contextmanager

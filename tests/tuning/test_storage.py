@@ -55,3 +55,26 @@ def test_a_line_that_was_not_finished_is_dropped(cut, tmp_path):
     assert len(second.trials) == 1
     second.add_trial(optuna.create_trial(value=2.0))
     assert [t.value for t in study(path).trials] == [1.0, 2.0]
+
+
+def test_nothing_is_written_after_the_half_line_of_another_process(tmp_path):
+    path = tmp_path / "journal"
+    living = study(path)
+    living.add_trial(optuna.create_trial(value=1.0))
+    with path.open("a") as file:
+        file.write('{"op_code": 4, "worker')  # of a process that was killed
+    living.add_trial(optuna.create_trial(value=2.0))
+    assert [t.value for t in study(path).trials] == [1.0, 2.0]
+
+
+def test_the_lock_of_a_killed_process_is_released_for_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    study("runs/journal")
+    storage = open_storage("runs/journal")
+    lock = storage._backend._lock
+    lock.acquire()  # and the process is killed
+    assert (tmp_path / "runs" / "journal.lock").stat()  # the age of the lock can be seen
+    monkeypatch.setattr(lock, "grace_period", 1e-3)
+    assert lock.acquire()
+    lock.release()

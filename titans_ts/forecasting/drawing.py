@@ -29,6 +29,7 @@ def forecast_charts(
     n_history: int = 168,
     max_variates: int = 8,
     earlier: tuple[Array, Sequence[Band]] | None = None,
+    times: pd.Index | None = None,
 ) -> list[Chart]:
     """Return a chart for each variate of an item: its last rows, and the forecast after them.
 
@@ -44,11 +45,13 @@ def forecast_charts(
         Which item, and how many rows and variates at most (default 168 and 8).
     earlier : tuple, optional
         The point and the bands of a forecast of the last H rows of the item (default: none).
+    times : Index, optional
+        The times of the steps of all items, `panel.future(H)` (default: they are computed).
     """
     first, end = (int(row) for row in panel.spans[place])
     first = max(first, end - n_history)
     H = point.shape[1]
-    times = panel.future(H)
+    times = panel.future(H) if times is None else times
     if times is None or panel.index is None:
         before, after = pd.RangeIndex(first - end, 0), pd.RangeIndex(H)
     else:

@@ -43,6 +43,7 @@ from titans_ts.forecasting.persistence import FittedParts, pack, unpack
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.nn.series.model import ForecastingModel
+from titans_ts.training import begin_fit
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ class TitansForecaster(ForecasterEvaluation):
         if size is None:
             size = default_batch_size(panel.n_targets)
         training = self._training_config(batch_size=size)
-        run = self._begin_run(X=_parts(panel), validation=_parts(validation))
+        run = begin_fit(self, X=_parts(panel), validation=_parts(validation))
         with self._seeded(None if run is None else run.seed()) as generator:
             fitted = fit_forecaster(
                 panel,

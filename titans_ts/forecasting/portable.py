@@ -108,7 +108,8 @@ class _PortableForecaster(nn.Module):
         self.network = portable_copy(predictor.network)
         self.identity, self.level = scales.identity, scales.level
         for name in ("mean", "spread", "covariate_mean", "covariate_spread"):
-            self.register_buffer(name, _double(getattr(scales, name)))
+            # an output is called "mean", and ONNX has one space of names
+            self.register_buffer(f"fitted_{name}", _double(getattr(scales, name)))
         self.complete = not np.isnan(scales.mean).any()
         """Whether the fit saw every variate."""
         numbers = [] if encoder is None else [c for c in encoder.columns if "mean" in c]
@@ -163,11 +164,11 @@ class _PortableForecaster(nn.Module):
         if self.identity:
             return torch.zeros_like(targets[:, 0]), torch.ones_like(targets[:, 0])
         if item is None:
-            mean, spread = self.mean.expand(n, -1), self.spread.expand(n, -1)
+            mean, spread = self.fitted_mean.expand(n, -1), self.fitted_spread.expand(n, -1)
         else:
-            place = item.clamp(0, self.mean.shape[0] - 1)
-            mean, spread = self.mean[place], self.spread[place]
-            other = ((item < 0) | (item >= self.mean.shape[0]))[:, None]
+            place = item.clamp(0, self.fitted_mean.shape[0] - 1)
+            mean, spread = self.fitted_mean[place], self.fitted_spread[place]
+            other = ((item < 0) | (item >= self.fitted_mean.shape[0]))[:, None]
             mean = mean.masked_fill(other, torch.nan)
         if item is None and self.complete:
             return mean, spread
@@ -179,8 +180,8 @@ class _PortableForecaster(nn.Module):
 
     def _covariates(self, values: Tensor) -> Tensor:
         """Scale covariates `[..., n]`, the last n of them."""
-        first = self.covariate_mean.shape[0] - values.shape[-1]
-        return (values - self.covariate_mean[first:]) / self.covariate_spread[first:]
+        first = self.fitted_covariate_mean.shape[0] - values.shape[-1]
+        return (values - self.fitted_covariate_mean[first:]) / self.fitted_covariate_spread[first:]
 
     def _static(self, categories: Tensor | None, numbers: Tensor | None) -> Any:
         given = categories if categories is not None else numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from titans_ts.datasets.atomic import ASIDE, atomic_path, replace_file
+from titans_ts.datasets.atomic import ASIDE, replace_file
 
 __all__ = ["PartCache", "model_digest"]
 
@@ -54,8 +55,9 @@ class PartCache:
     def put(self, number: int, part: NDArray[Any]) -> None:
         """Store a part atomically."""
         if self._folder is not None:
-            with atomic_path(self._folder / f"part-{number}.npy") as path:
-                np.save(path, part)
+            content = io.BytesIO()  # of a full disk, np.save says neither the file nor the cause
+            np.save(content, part)
+            replace_file(self._folder / f"part-{number}.npy", content.getvalue())
 
     def remove(self) -> None:
         """Remove all parts, and the folder if it is empty then."""

@@ -70,7 +70,7 @@ from titans_ts.genomics.splitting import check_groups, hold_out
 from titans_ts.nn.dna.model import STRANDS, SequenceModel
 from titans_ts.nn.dna.nucleotides import SOFT_MASKED
 from titans_ts.nn.dna.tokenizers import learn_merges
-from titans_ts.training import bucketed_batches, memory_change, sequence_loss, train
+from titans_ts.training import begin_fit, bucketed_batches, memory_change, sequence_loss, train
 from titans_ts.types import (
     Directions,
     DNATokenizerName,
@@ -297,7 +297,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if not known.all():  # sequences without a target are left out
             data = data.take(np.flatnonzero(known))
             groups = None if groups is None else groups[known]
-        run = self._begin_run(
+        run = begin_fit(
+            self,
             X=sequences,
             y=target,
             groups=groups,

@@ -10,13 +10,14 @@ from titans_ts.training.losses import (
     target_loss,
 )
 from titans_ts.training.memory_change import memory_change
-from titans_ts.training.unfinished import UnfinishedRun
+from titans_ts.training.unfinished import UnfinishedRun, begin_fit
 
 __all__ = [
     "LAST_CHECKPOINT",
     "StreamLoss",
     "UnfinishedRun",
     "batches",
+    "begin_fit",
     "bucketed_batches",
     "cut_by_length",
     "forecast_loss",

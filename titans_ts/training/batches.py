@@ -1,4 +1,8 @@
-"""Loaders of batches; a data set returns a whole batch for a list of indices."""
+"""Loaders of batches; a data set returns a whole batch for a list of indices.
+
+The batch size is that of all training processes together: each reads its share of every training batch,
+and all of the validation batches.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +61,36 @@ def batches(
         each epoch, or at even distances without a generator.
     """
     source: Any = dataset
-    sampler = _sampler(dataset, batch_size, generator, max_samples)
+    sampler: Any = _sampler(dataset, batch_size, generator, max_samples)
+    if generator is not None:
+        sampler = _Shared(sampler)
     return DataLoader(source, sampler=sampler, batch_size=None)
+
+
+class _Shared:
+    """The batches of a sampler, of which each of several training processes reads its own samples.
+
+    All processes draw the same batches; a batch with fewer samples than processes is read by all of them.
+    """
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, size = 0, 1
+        if several:
+            rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        for batch in self._batches:
+            own = slice(rank, None, size)
+            if isinstance(batch, tuple):  # of streams
+                few = len(batch[0]) < size
+                yield batch if few else tuple(part[own] for part in batch)
+            else:
+                yield batch if len(batch) < size else batch[own]
 
 
 def _sampler(
@@ -108,6 +140,7 @@ def bucketed_batches(
     source: Any = dataset
     max_batches = None if max_samples is None else -(-max_samples // batch_size)
     sampler: Any = _BucketSampler(drawn, lengths, batch_size, max_tokens, max_batches, generator)
+    sampler = _Shared(sampler)
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 
@@ -213,6 +246,7 @@ def stream_batches(
     """
     source: Any = _StreamDataset(dataset)
     sampler: Any = _StreamSampler(dataset, batch_size, generator, n_batches, max(1, skip))
+    sampler = _Shared(sampler)
     return DataLoader(source, sampler=sampler, batch_size=None)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,13 +13,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from tqdm import tqdm
 
 from titans_ts.datasets.atomic import atomic_path
 from titans_ts.training.module import TrainingModule
 
-__all__ = ["BestWeights", "EpochCheckpoint", "FitProgress", "ReportEpochs"]
+__all__ = ["BestWeights", "EpochCheckpoint", "FitProgress", "PlainCheckpointIO", "ReportEpochs"]
 
 
 class BestWeights(pl.Callback):
@@ -67,7 +70,11 @@ class BestWeights(pl.Callback):
         """Set the share of the time limit that has passed, and stop after it."""
         if self.time_limit is not None:
             assert isinstance(module, TrainingModule)
-            module.time_spent = (time.perf_counter() - self._started) / self.time_limit
+            spent = (time.perf_counter() - self._started) / self.time_limit
+            # all processes stop at the same step
+            module.time_spent = (
+                spent if trainer.world_size == 1 else trainer.strategy.broadcast(spent)
+            )
             trainer.should_stop |= module.time_spent >= 1
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -136,8 +143,26 @@ class EpochCheckpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the checkpoint atomically."""
-        with atomic_path(self.path) as unfinished:
-            trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as unfinished:
+                trainer.save_checkpoint(unfinished)
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)
+
+
+class PlainCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to its path at once; Lightning's own goes through a file in /tmp.
+
+    After a kill, that file would stay.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        content = io.BytesIO()  # of a full disk, torch.save says neither the file nor the cause
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
 
 
 class ReportEpochs(pl.Callback):

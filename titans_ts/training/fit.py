@@ -83,7 +83,12 @@ def train(
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from titans_ts.training.callbacks import BestWeights, EpochCheckpoint, FitProgress
+    from titans_ts.training.callbacks import (
+        BestWeights,
+        EpochCheckpoint,
+        FitProgress,
+        PlainCheckpointIO,
+    )
     from titans_ts.training.module import TrainingModule
 
     with _quiet():
@@ -101,23 +106,26 @@ def train(
             "enable_model_summary": False,
             "enable_progress_bar": False,
             "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # batches are shared out in `batches.py`
             "callbacks": callbacks,
         }
         if progress_bar and not options.get("enable_progress_bar"):
             callbacks.append(FitProgress())
         if not _has_folder():  # Lightning asks for it, although it writes nothing
             settings["default_root_dir"] = tempfile.gettempdir()
+        plugins: list[Any] = []
         if not {"strategy", "num_nodes"} & options.keys():
             # one process, also under a scheduler (Slurm) that starts several which do not train together
-            settings["plugins"] = [LightningEnvironment()]
+            plugins = [LightningEnvironment()]
         last = None
         if resume is not None:
+            plugins.append(PlainCheckpointIO())
             resume.mkdir(parents=True, exist_ok=True)
             callbacks.append(checkpoint := EpochCheckpoint(resume / LAST_CHECKPOINT, generator))
             if checkpoint.path.exists():
                 _check_readable(checkpoint.path)
                 last = str(checkpoint.path)
-        trainer = pl.Trainer(**settings | options)
+        trainer = pl.Trainer(**settings | {"plugins": plugins} | options)
         module = TrainingModule(model, loss, config)
         try:
             trainer.fit(module, training, validation, ckpt_path=last)

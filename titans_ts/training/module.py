@@ -44,8 +44,20 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Any) -> Tensor:
         """Return the loss of a batch."""
         loss, weight = self.loss(self.model, batch)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=max(1, weight))
-        return loss
+        several = self.trainer.world_size > 1
+        self.log(
+            "train_loss",
+            loss,
+            on_epoch=True,
+            on_step=False,
+            batch_size=max(1, weight),
+            sync_dist=several,
+        )
+        if not several:
+            return loss
+        # the gradients of the processes are averaged, but their numbers of values may differ
+        weights = self.all_gather(torch.tensor(float(weight), device=loss.device))
+        return loss * (weight * self.trainer.world_size / weights.sum().clamp_min(1))
 
     def validation_step(self, batch: Any) -> None:
         """Log the loss of a validation batch, unless it has no observed target."""

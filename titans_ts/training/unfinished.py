@@ -1,17 +1,25 @@
-"""The folder of an unfinished training: its checkpoints, and a note of what is trained."""
+"""The folder of an unfinished training: its checkpoints, and a note of what is trained.
+
+A fit compares the parameters of its estimator, and hashes of its data, with those of the note.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import numbers
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.utils import check_random_state
+
 from titans_ts.datasets.atomic import ASIDE, replace_file
 from titans_ts.training.fit import LAST_CHECKPOINT
 
-__all__ = ["UnfinishedRun"]
+__all__ = ["UnfinishedRun", "begin_fit"]
 
 _NOTE = "run.json"
 _OWN = re.compile(rf"{re.escape(_NOTE)}|{re.escape(LAST_CHECKPOINT)}|network-\d+|{ASIDE}.*")
@@ -92,6 +100,53 @@ class UnfinishedRun:
     def _remove_checkpoints(self) -> None:
         for checkpoint in self.folder.rglob(LAST_CHECKPOINT):
             checkpoint.unlink()
+
+
+def begin_fit(estimator: Any, **data: Any) -> UnfinishedRun | None:
+    """Open the folder of `training_options["resume"]` for a fit.
+
+    Parameters
+    ----------
+    estimator : TitansEstimator
+        The estimator, whose parameters are compared with those of the run to resume.
+    **data : array, str, None, or a list of them
+        What is fitted, by the name that an error shows.
+
+    Returns
+    -------
+    UnfinishedRun or None
+        The run; its seed takes the place of `random_state`. None if no folder is set.
+
+    Raises
+    ------
+    ValueError
+        As :meth:`UnfinishedRun.begin`.
+    """
+    folder = estimator.options("training_options").resume
+    if folder is None:
+        return None
+    run, seed = UnfinishedRun(Path(folder)), estimator.random_state
+    if not isinstance(seed, numbers.Integral):
+        known = run.seed()
+        seed = check_random_state(seed).randint(2**31 - 1) if known is None else known
+    free = {"random_state", "progress_bar", "device", "training_options", "model_options"}
+    params = {
+        name: repr(value)
+        for name, value in estimator.get_params().items()
+        if name not in free and name.rpartition("__")[2] not in ("trainer_kwargs", "resume")
+    }
+    run.begin(params | {name: _hash(part) for name, part in data.items()} | {"seed": int(seed)})
+    return run
+
+
+def _hash(value: Any) -> str:
+    """Return a hash of an array, of text, or of a list of them."""
+    digest = hashlib.sha256()
+    for part in value if isinstance(value, list) else [value]:
+        array = np.asarray(part)
+        content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
+        digest.update(f"{array.shape} {array.dtype}".encode() + content)
+    return digest.hexdigest()
 
 
 def _read(note: Path) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _run_next(
         pass  # it was taken for dead, and another process runs it again
     except Exception as error:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr("reason", f"{type(error).__name__}: {error}")
+            trial.set_user_attr("reason", f"{type(error).__name__}: {error}".removesuffix(": "))
         study.tell(trial, state=TrialState.FAIL)
     except BaseException:
         study.requeue(trial)

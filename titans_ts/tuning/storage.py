@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -25,6 +25,8 @@ __all__ = ["StorageLike", "open_storage", "temporary_journal"]
 
 StorageLike: TypeAlias = str | Path | BaseStorage | None
 """A URL of a database, the path of a journal file, an Optuna storage, or None for memory."""
+
+_Lock: TypeAlias = JournalFileOpenLock | JournalFileSymlinkLock
 
 _SQLITE_TIMEOUT = 60.0
 """Seconds to wait for another process that writes to SQLite."""
@@ -58,14 +60,38 @@ def open_storage(storage: StorageLike) -> BaseStorage:
     return _open_journal(str(storage))
 
 
+class _JournalFile(JournalFileBackend):
+    """A journal to which no process writes after half a line, be it of a killed one or of a full disk."""
+
+    def __init__(self, path: str, lock: _Lock) -> None:
+        super().__init__(path, lock)
+        self._path, self._own_lock = path, lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append whole lines, or none."""
+        _drop_unfinished_line(self._path, self._own_lock)
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            _drop_unfinished_line(self._path, self._own_lock)
+            raise OSError(
+                error.errno,
+                f"storage {self._path!r} cannot be written ({error.strerror or error}); free some space, "
+                "or name another file",
+            ) from error
+
+
 def _open_journal(path: str) -> JournalStorage:
     try:
         if not path:
             raise FileNotFoundError("it has no name")
+        # Optuna's lock is a link to the path, which a relative one would not lead to from its own folder:
+        # after a kill, the next process would wait for ever
+        path = os.path.abspath(path)
         # the default lock is a symbolic link, which few users of Windows may make
         lock = (JournalFileOpenLock if os.name == "nt" else JournalFileSymlinkLock)(path)
         _drop_unfinished_line(path, lock)
-        return JournalStorage(JournalFileBackend(path, lock))
+        return JournalStorage(_JournalFile(path, lock))
     except (OSError, ValueError, LookupError, AttributeError, AssertionError) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(
@@ -74,7 +100,7 @@ def _open_journal(path: str) -> JournalStorage:
         ) from error
 
 
-def _drop_unfinished_line(path: str, lock: JournalFileOpenLock | JournalFileSymlinkLock) -> None:
+def _drop_unfinished_line(path: str, lock: _Lock) -> None:
     """Cut a journal after its last whole line: a process may have been killed while it wrote."""
     if not os.path.exists(path) or _is_whole(path):
         return
@@ -104,7 +130,12 @@ def _open_database(url: str) -> RDBStorage:
         options = {"connect_args": {"timeout": _SQLITE_TIMEOUT}} if is_sqlite else None
         storage = RDBStorage(url, options)
     except (ImportError, ValueError, SQLAlchemyError) as error:
-        raise ValueError(f"storage is {shown!r}, which cannot be opened: {error}") from error
+        # of SQLAlchemy's, the first line: the others are SQL and a link
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"storage is {shown!r}, which cannot be opened: {reason} (check that it can be reached and "
+            "written, and that the disk is not full)"
+        ) from error
     if is_sqlite:  # it locks no rows: two processes that read before either writes would both claim
         event.listen(storage.engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
     weakref.finalize(storage, storage.engine.dispose)  # or its connections are left open

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_charts", "draw_series"]
 
+_TURNED = 50
+"""Names below an axis with more letters than this are turned."""
 _STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
@@ -84,21 +86,32 @@ def draw_series(charts: Sequence[Chart], left_out: int) -> Figure:
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     title = axes.set_title(chart.title, loc="left", fontsize=10, fontweight="bold", color=INK)
     title.set_parse_math(False)  # a name may hold a dollar sign
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, color=INK, labelcolor=INK)
     axes.grid(axis="y", alpha=0.25, lw=0.6)
-    axes.margins(x=0.01)
+    apart = chart.names or all(mark.kind == "points" for mark in chart.marks)
+    axes.margins(x=0.06 if apart else 0.01)
     axes.set_xlabel(chart.x_title, fontsize=8, color=INK).set_parse_math(False)
     axes.set_ylabel(chart.y_title, fontsize=8, color=INK).set_parse_math(False)
+    for name in chart.log:
+        axes.set(**{f"{name}scale": "log"})
     bars = [mark for mark in chart.marks if mark.kind == "bars"]
     for mark in chart.marks:
         _draw_mark(axes, mark, bars, chart.names)
-    for name in chart.log:
-        axes.set(**{f"{name}scale": "log"})
+    if all(mark.x.dtype.kind in "iu" for mark in chart.marks):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for rule in chart.rules:
         axes.axvline(_x(pd.Index([rule]))[0], color=INK, lw=0.6, ls=":")
+    if "y" in chart.log:  # the ends of ranges, which matplotlib leaves out
+        ends = [values for m in chart.marks for values in (m.y, m.low) if values is not None]
+        shown = np.concatenate(ends)
+        shown = shown[np.isfinite(shown) & (shown > 0)]
+        if len(shown):
+            axes.set_ylim(shown.min() / 1.3, shown.max() * 1.3)
     if chart.y_range is not None:
         axes.set_ylim(chart.y_range)
     for mark in chart.marks[:1]:
@@ -122,7 +135,9 @@ def _draw_mark(axes: Axes, mark: Mark, bars: list[Mark], names: bool) -> None:
         shift = ([id(other) for other in bars].index(id(mark)) - (len(bars) - 1) / 2) * width
         axes.bar(place + shift, y, width, **style)
         if names:
-            axes.set_xticks(place, [str(name) for name in mark.x])
+            labels = [str(name) for name in mark.x]
+            turned = sum(map(len, labels)) > _TURNED
+            axes.set_xticks(place, labels, rotation=30 * turned, ha="right" if turned else "center")
     elif mark.kind == "points":
         axes.plot(x, y, "o", ms=4, **style)
     elif mark.kind == "steps":
