@@ -195,7 +195,7 @@ def classify(
     if json:
         from titans_ts.pipelines.outcome import plain_records
 
-        written = [write_classify(job, out), *([] if save is None else [save])]
+        written = [*write_classify(job, out, report), *([] if save is None else [save])]
         scores = [] if job.scores is None else plain_records(job.scores.reset_index(names="model"))
         content = {
             "sequences": len(job.predictions),

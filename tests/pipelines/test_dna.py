@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,6 +178,35 @@ def test_a_classifier_begins_with_what_was_pretrained(folder, tmp_path):
     run("classify", folder / "train.csv", *more, *TINY)
     config = TitansClassifier.load(tmp_path / "m").model_.config
     assert (config.backbone.d_model, config.backbone.n_layers) == (16, 1)
+
+
+def test_results_as_json(folder, tmp_path):
+    def read(*arguments):
+        result = CliRunner().invoke(app, [str(a) for a in arguments] + ["--json"])
+        assert result.exit_code == 0, (result.output, result.exception)
+        content = json.loads(result.stdout)  # nothing else is printed there
+        assert all(Path(path).exists() for path in content["files"])
+        return content
+
+    genome, model = folder / "g.fa", ["--model", folder / "m", "--quiet"]
+    out = tmp_path / "s.bed"
+    content = read("scan", genome, *model, "--out", out, "--window", 40, "--stride", 20)
+    written = pd.read_csv(out, sep="\t", header=None)
+    assert content["windows"] == len(written)
+    assert content["best"][0]["score"] == pytest.approx(written[4].max(), rel=1e-4)
+    options = (folder / "x.vcf", "--window", 30, "--out", tmp_path / "v.csv")
+    content = read("variants", genome, *options, *model)
+    assert (content["variants"], content["mismatches"], content["outside"]) == (2, 1, 0)
+    assert read("surprise", genome, *model, "--out", tmp_path / "s.bedgraph")["bins"] == 2
+    small = ["--max-epochs", 1, "--preset", "fast", "--quiet", "--out", tmp_path]
+    page = ["--report", tmp_path / "page.html"]
+    content = read("classify", folder / "train.csv", folder / "test.csv", *small, *page)
+    assert [row["model"] for row in content["scores"]] == ["titans", "k-mers", "commonest class"]
+    assert content["sequences"] == 20
+    assert str(tmp_path / "page.html") in content["files"]
+    predicted = pd.read_csv(tmp_path / "predictions.csv")
+    accuracy = (predicted["predicted"] == predicted["label"]).mean()
+    assert content["scores"][0]["accuracy"] == pytest.approx(accuracy)
 
 
 def test_scan_surprise_and_variants(folder, tmp_path):
