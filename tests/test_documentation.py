@@ -16,12 +16,16 @@ from titans_ts.pipelines.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")])
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = [
+    pytest.param(path, marks=pytest.mark.slow if path.name == "two_processes.py" else ())
+    for path in sorted((ROOT / "examples").glob("*.py"))
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What an example must say, and between which numbers the first group of it must lie. Both are trained
 # on one thread with a fixed seed; the bounds leave room for another processor's rounding.
 PROOF = {
     "dna_quickstart.py": (r"accuracy on 200 unseen sequences: ([\d.]+)% \(chance 50.0%\)", 80, 100),
+    "two_processes.py": (r"largest difference ([\d.]+)", 0, 1e-4),
     "forecast_quickstart.py": (r"on average ([\d.]+)% lower than seasonal naive", 5, 100),
 }
 

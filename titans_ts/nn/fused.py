@@ -16,7 +16,6 @@ from torch import Tensor
 from titans_ts.kernels.autograd import differentiable_once
 from titans_ts.kernels.decisions import covered
 from titans_ts.kernels.layout import take
-from titans_ts.kernels.portable import recorded_format
 from titans_ts.kernels.native.units import (
     native_gated_norm,
     native_gated_norm_backward,
@@ -24,6 +23,7 @@ from titans_ts.kernels.native.units import (
     native_units_backward,
     uncovered_units,
 )
+from titans_ts.kernels.portable import recorded_format
 
 __all__ = ["gated_norm", "inverse_rms", "project"]
 

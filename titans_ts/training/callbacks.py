@@ -60,7 +60,9 @@ class BestWeights(pl.Callback):
             assert isinstance(module, TrainingModule)
             spent = (time.perf_counter() - self._started) / self.time_limit
             # all processes stop at the same step
-            module.time_spent = spent if trainer.world_size == 1 else trainer.strategy.broadcast(spent)
+            module.time_spent = (
+                spent if trainer.world_size == 1 else trainer.strategy.broadcast(spent)
+            )
             trainer.should_stop |= module.time_spent >= 1
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
