@@ -1,11 +1,11 @@
-"""Does a forecaster that runs for very long stay as small, as fast and as right as it was?
+"""Run a forecaster for very long: does it stay as small, as fast and as right as it was.
 
     python benchmarks/long_run.py               # 10 ** 7 rows and 1000 fits: an hour
     python benchmarks/long_run.py --share 0.05  # a twentieth of both: some minutes
 
-- Stream: rows go through `update` as arrays, most of them in blocks of 20 000; at ten places, 300 rows
-  come one at a time, each with a `predict`, and their CPU time is measured. The process's memory, and the distance
-  between the forecast and that of a fresh pass over the last rows, are measured at the same places.
+- Stream: rows go through `update` as arrays, most of them in blocks of 20 000. At ten places, 300 rows
+  come one at a time, each with a `predict`, and their CPU time is measured. The process's memory, and
+  the distance between the forecast and that of a fresh pass over the last rows, are measured there too.
 - Fits: a tiny model is fitted and forecasts again and again; memory, open files and threads are counted.
 - The same seed must give the same bits, and a series times 1e-30 to 1e30 the same forecast times that.
 """
@@ -69,7 +69,9 @@ def stream(n_rows: int) -> None:
     rng = np.random.default_rng(0)
     forecaster = model().fit(rows(0, 2000, rng))
     done, places = 2000, [int(n_rows * share) for share in np.linspace(0.01, 1, 10)]
-    print("| rows | resident MB | median CPU ms a row | 99th percentile | distance from a fresh pass |")
+    print(
+        "| rows | resident MB | median CPU ms a row | 99th percentile | distance from a fresh pass |"
+    )
     print("|---|---|---|---|---|")
     started = time.process_time()
     for place in places:
@@ -91,7 +93,9 @@ def stream(n_rows: int) -> None:
         gc.collect()
         median, slow = np.percentile(np.array(seconds) * 1e3, [50, 99])
         apart = distance_from_fresh(forecaster, last)
-        print(f"| {done:,} | {resident():.0f} | {median:.2f} | {slow:.2f} | {apart:.1e} |", flush=True)
+        print(
+            f"| {done:,} | {resident():.0f} | {median:.2f} | {slow:.2f} | {apart:.1e} |", flush=True
+        )
     print(f"{(done - 2000) / (time.process_time() - started):,.0f} rows a CPU second")
 
 

@@ -97,9 +97,7 @@ def compute(call: MemoryCall) -> MemoryOutput:
     reads, norms = [], []
     for g in range(n_chunks):
         part = _Coefficients(*(x[:, :, g] for x in shares))
-        chunk = _Chunk(
-            call, keys[:, :, g], values[:, :, g], part, (weights, kept, anchor), target
-        )
+        chunk = _Chunk(call, keys[:, :, g], values[:, :, g], part, (weights, kept, anchor), target)
         norms.append(chunk.surprise())
         if queries is not None:
             reads.append(chunk.read(queries[:, :, g]))
@@ -119,7 +117,6 @@ def _coefficients(
     forget: Tensor | None, momentum: Tensor | None, lr: Tensor, there: Tensor
 ) -> _Coefficients:
     """Compute the coefficients of gates `[B, H, G, L]`; `there` `[G, L]` is 1 where a token is."""
-    size = lr.shape[-1]
     empty = 1 - there
     keep = torch.ones_like(lr) if forget is None else 1 - forget * there
     eta = empty.expand_as(lr) if momentum is None else momentum * there + empty

@@ -55,7 +55,9 @@ def read_format(path: str | Path, name: str | None) -> Format:
         )
     if _SUFFIXES.get(suffix) != found:
         wanted = next(end for end, kind in _SUFFIXES.items() if kind == found)
-        raise ValueError(f"path is {str(path)!r}, but format is {found!r}; let it end with {wanted}")
+        raise ValueError(
+            f"path is {str(path)!r}, but format is {found!r}; let it end with {wanted}"
+        )
     return found
 
 
@@ -85,9 +87,7 @@ def write_portable(path: str | Path, portable: Portable, target: Format) -> dict
     """
     if target == "onnx":
         _need_onnx()
-    shapes = {
-        name: ["batch", *x.shape[1:]] for name, x in portable.inputs.items()
-    }
+    shapes = {name: ["batch", *x.shape[1:]] for name, x in portable.inputs.items()}
     types = {name: str(x.dtype).removeprefix("torch.") for name, x in portable.inputs.items()}
     description = {
         "titans_ts": titans_ts.__version__,
@@ -125,8 +125,7 @@ def _save_onnx(program: Any, portable: Portable, path: Path, text: str) -> None:
         )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(
-            f"the model cannot be written as ONNX ({_reason(error)}); export it with "
-            "format='torch'"
+            f"the model cannot be written as ONNX ({_reason(error)}); export it with format='torch'"
         ) from error
     assert found is not None
     found.model.metadata_props["titans_ts"] = text

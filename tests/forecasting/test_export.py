@@ -134,7 +134,9 @@ def test_file_runs_without_the_package(fitted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "blend", [["linear", "last value", "drift", "seasonal naive"], ["pretrained", "linear"]], ids=str
+    "blend",
+    [["linear", "last value", "drift", "seasonal naive"], ["pretrained", "linear"]],
+    ids=str,
 )
 def test_blend_is_included(fitted, blend):
     forecaster = fitted(n_layers=0, blend=blend)
@@ -153,9 +155,7 @@ def test_seasonal_blend_repeats_the_last_observed_season():
     past = np.stack([wave[-220:], wave[:220]])[..., None]
     past[0, -2] = np.nan
     mean, _ = run(forecaster, past=past)
-    np.testing.assert_allclose(
-        mean[..., 0], [forecaster.predict(w[:, 0]) for w in past], atol=1e-5
-    )
+    np.testing.assert_allclose(mean[..., 0], [forecaster.predict(w[:, 0]) for w in past], atol=1e-5)
 
 
 def test_forecaster_without_a_fit_is_included():
@@ -197,7 +197,10 @@ def test_items_and_covariates_are_inputs():
     mean, _ = run(
         forecaster,
         past=np.stack(
-            [part[["target", "seen", "plan"]].to_numpy()[-32:] for _, part in frame.groupby("item_id")]
+            [
+                part[["target", "seen", "plan"]].to_numpy()[-32:]
+                for _, part in frame.groupby("item_id")
+            ]
         ),
         known=ahead.plan.to_numpy().reshape(2, 4, 1),
         item=np.array([0, 1]),
@@ -208,7 +211,10 @@ def test_items_and_covariates_are_inputs():
     np.testing.assert_allclose(mean[..., 0], expected, atol=1e-4)  # the values are about 100
     described = forecaster._portable("torch").description
     assert described["items"] == ["a", "b"]
-    assert described["static_covariates"] == [{"name": "kind", "categories": ["x", "y"]}, {"name": "size"}]
+    assert described["static_covariates"] == [
+        {"name": "kind", "categories": ["x", "y"]},
+        {"name": "size"},
+    ]
     assert described["frequency"] == "D"
 
 
@@ -245,7 +251,12 @@ def test_value_beyond_float32_gives_nan(fitted):
         ({}, "one.bin", None, "end"),
         ({}, "one.pt2", "tflite", "format is 'tflite'"),
         ({}, "one.pt2", "onnx", "let it end with .onnx"),
-        ({"output": "student_t"}, "one.pt2", None, "output is 'student_t'.*'quantiles' or 'normal'"),
+        (
+            {"output": "student_t"},
+            "one.pt2",
+            None,
+            "output is 'student_t'.*'quantiles' or 'normal'",
+        ),
         ({"blend": ["smoothing"]}, "one.pt2", None, r"'smoothing' .*fit with blend=\['linear'"),
         ({"blend": ["pretrained"]}, "one.onnx", None, r"format='onnx': 'pretrained'"),
     ],

@@ -22,7 +22,9 @@ TINY = {
 def sequences(n=48, seed=0):
     rng = np.random.default_rng(seed)
     share = [0.22, 0.22, 0.22, 0.22, 0.03, 0.03, 0.03, 0.03]
-    return ["".join(rng.choice(list("ACGTN-cg"), p=share, size=rng.integers(24, 41))) for _ in range(n)]
+    return [
+        "".join(rng.choice(list("ACGTN-cg"), p=share, size=rng.integers(24, 41))) for _ in range(n)
+    ]
 
 
 def labels(found):
@@ -31,7 +33,10 @@ def labels(found):
 
 def inputs(estimator, fresh, length=LENGTH):
     codes, lengths = pad_codes(estimator._read_fitted(fresh))
-    return {"codes": torch.nn.functional.pad(codes, (0, length - codes.shape[1])), "lengths": lengths}
+    return {
+        "codes": torch.nn.functional.pad(codes, (0, length - codes.shape[1])),
+        "lengths": lengths,
+    }
 
 
 def run(estimator, fresh, length=LENGTH):
@@ -42,8 +47,19 @@ def run(estimator, fresh, length=LENGTH):
 
 
 CHOICES = [
-    {"variant": "mac", "tokenizer": "kmer", "rc": "average", "kmer_model": KmerModel(4, 1, positions=32)},
-    {"variant": "mal", "tokenizer": "conv", "stride": 4, "rc": "equivariant", "bidirectional": "shared"},
+    {
+        "variant": "mac",
+        "tokenizer": "kmer",
+        "rc": "average",
+        "kmer_model": KmerModel(4, 1, positions=32),
+    },
+    {
+        "variant": "mal",
+        "tokenizer": "conv",
+        "stride": 4,
+        "rc": "equivariant",
+        "bidirectional": "shared",
+    },
     {"variant": "lmm", "pooling": "last", "soft_masked": "flag", "bidirectional": "separate"},
     {"variant": "mag", "pooling": "attention", "position": True, "kmer_model": KmerModel(3)},
     {"variant": "lmm", "pooling": "max", "model_options": {"memory": {"depth": 1}}},

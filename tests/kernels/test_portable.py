@@ -29,7 +29,9 @@ def call(depth, error_at, forget_to, carried, momentum=True, forget=True, length
     state = None
     if carried:  # in the middle of a chunk
         begun = [None if x is None else x[:, :5] for x in tokens]
-        state = reference.compute(MemoryCall(*begun, initial, None, None, 8, forget_to, error_at)).state
+        state = reference.compute(
+            MemoryCall(*begun, initial, None, None, 8, forget_to, error_at)
+        ).state
     return MemoryCall(*tokens, initial, state, None, 8, forget_to, error_at)
 
 

@@ -68,7 +68,9 @@ def portable_forecaster(predictor: PanelPredictor, panel: Panel, target: Format)
         "targets": _names(panel.columns, range(config.n_variates)),
         "past_covariates": _names(roles.past_covariates, ()),
         "known_covariates": _names(roles.known_covariates, ()),
-        "frequency": None if panel.freq is None else getattr(panel.freq, "freqstr", str(panel.freq)),
+        "frequency": None
+        if panel.freq is None
+        else getattr(panel.freq, "freqstr", str(panel.freq)),
     }
     if config.n_known:
         steps = config.prediction_length
@@ -83,7 +85,8 @@ def portable_forecaster(predictor: PanelPredictor, panel: Panel, target: Format)
         if n_numbers:
             inputs["numbers"] = torch.zeros(2, n_numbers, dtype=torch.float64)
         described["static_covariates"] = [
-            {"name": str(c["name"])} | ({"categories": c["categories"]} if "categories" in c else {})
+            {"name": str(c["name"])}
+            | ({"categories": c["categories"]} if "categories" in c else {})
             for c in encoder.columns
         ]
     return Portable(module, inputs, ("mean", "quantiles"), described)
@@ -201,7 +204,9 @@ def _measured(targets: Tensor) -> tuple[Tensor, Tensor]:
     total = count.clamp_min(1)
     place = torch.arange(targets.shape[1], device=targets.device)[:, None]
     first = torch.where(seen, place, targets.shape[1]).amin(1).clamp_max(targets.shape[1] - 1)
-    start = targets.gather(1, first[:, None])  # a column that does not move has a spread of exactly 0
+    start = targets.gather(
+        1, first[:, None]
+    )  # a column that does not move has a spread of exactly 0
     moved = torch.where(seen, targets - start, 0.0)
     furthest = moved.abs().amax(1, keepdim=True)
     unit = torch.where(furthest > 0, furthest, 1.0)

@@ -104,7 +104,8 @@ class PortableBlend(nn.Module):
             # linear in the model's quantiles
             known = at_levels(np.eye(own), levels, blend.pretrained) if len(levels) else None
             self.register_buffer(
-                "to_levels", torch.zeros(own, 0).double() if known is None else torch.from_numpy(known)
+                "to_levels",
+                torch.zeros(own, 0).double() if known is None else torch.from_numpy(known),
             )
 
     def forward(self, past: Tensor, point: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +136,9 @@ class PortableBlend(nn.Module):
                 found = _SIMPLE[name](series, self.horizon, self.season)
             found = found.masked_fill(nothing, torch.nan)
             mean = found + usual * getattr(self, f"mean_error_{i}")
-            parts.append((name, mean, found[..., None] + usual[..., None] * getattr(self, f"errors_{i}")))
+            parts.append(
+                (name, mean, found[..., None] + usual[..., None] * getattr(self, f"errors_{i}"))
+            )
         if self.pretrained is not None:
             own = self._zero_shot(self.pretrained, series)
             parts.append((ZERO_SHOT, own.mean(-1), own @ self.to_levels))
@@ -143,7 +146,11 @@ class PortableBlend(nn.Module):
 
     def _linear(self, past: Tensor) -> Tensor:
         length = self.linear.shape[0] - 1
-        x = F.pad(past[:, max(0, past.shape[1] - length) :], (max(0, length - past.shape[1]), 0), value=torch.nan)
+        x = F.pad(
+            past[:, max(0, past.shape[1] - length) :],
+            (max(0, length - past.shape[1]), 0),
+            value=torch.nan,
+        )
         seen = ~x.isnan()
         count = seen.sum(1, keepdim=True).clamp_min(1)
         mean = torch.where(seen, x, 0.0).sum(1, keepdim=True) / count

@@ -62,8 +62,8 @@ def portable_sequence_model(
         n_kmers = kmer_model.weight.shape[1]
         if n_kmers > _MOST_FEATURES:
             raise ValueError(
-                f"the k-mer model counts {n_kmers} k-mers, and a graph at most {_MOST_FEATURES}; fit with "
-                "a shorter k, or kmer_model=None"
+                f"the k-mer model counts {n_kmers} k-mers, and a graph at most {_MOST_FEATURES}; fit "
+                "with a shorter k, or kmer_model=None"
             )
     if config.n_bins:
         length = config.length

@@ -119,7 +119,9 @@ class SlidingWindowAttention(_Attention):
             y = self._attend(q, new, stream, lasting, cache.filled)
         pairs = last_tokens(stream.movedim(3, 1), self.cache_size, lengths).movedim(1, 3)
         if isinstance(cache.filled, int):
-            return self._output(y), AttentionCache(pairs, min(cache.filled + length, self.cache_size))
+            return self._output(y), AttentionCache(
+                pairs, min(cache.filled + length, self.cache_size)
+            )
         filled = cache.filled + (length if lengths is None else lengths.cpu())
         return self._output(y), AttentionCache(pairs, filled.clamp_max(self.cache_size))
 
