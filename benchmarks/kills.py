@@ -358,12 +358,13 @@ def undisturbed(job: Job) -> tuple[float, Any]:
         return time.perf_counter() - began, result
 
 
-def kill(name: str, job: Job, times: int, rng: np.random.Generator) -> str:
-    """Kill a job, and return a row of the table."""
+def kill(name: str, job: Job, times: int, minutes: float, rng: np.random.Generator) -> str:
+    """Kill a job so many times, or for so many minutes, and return a row of the table."""
     seconds, expected = min((undisturbed(job) for _ in range(2)), key=lambda one: one[0])
     found: list[tuple[bool, list[str], Any]] = []
     n_runs, begun = 0, time.perf_counter()
-    while len(found) < times and n_runs < MOST * times:
+    until = begun + 60 * minutes
+    while len(found) < times and n_runs < MOST * times and time.perf_counter() < until:
         in_time, *rest = kill_once(job, rng.uniform(0, seconds))
         n_runs += 1
         if in_time or rest[0] is False:
@@ -376,8 +377,8 @@ def kill(name: str, job: Job, times: int, rng: np.random.Generator) -> str:
     )
     for left in sorted({tuple(left) for _, left, _ in found if left}):
         print(f"left beside by {name}: {', '.join(left)}", file=sys.stderr)
-    minutes = (time.perf_counter() - begun) / 60
-    return f"| {name} | {seconds:.2f} | {' | '.join(map(str, counts))} | {minutes:.1f} |"
+    spent = (time.perf_counter() - begun) / 60
+    return f"| {name} | {seconds:.2f} | {' | '.join(map(str, counts))} | {spent:.1f} |"
 
 
 def main() -> None:
@@ -387,6 +388,9 @@ def main() -> None:
         "jobs", nargs="*", metavar="job", help=f"of {', '.join(choices)} (default: all)"
     )
     parser.add_argument("--times", type=int, default=50, help="kills of each job (default 50)")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="most for each job (default: no limit)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -405,7 +409,7 @@ def main() -> None:
         print("| job | seconds | kills | not whole | left beside | other result | minutes |")
         print("|---|---|---|---|---|---|---|")
         for name in wanted:
-            print(kill(name, JOBS[name](), options.times, rng), flush=True)
+            print(kill(name, JOBS[name](), options.times, options.minutes, rng), flush=True)
 
 
 if __name__ == "__main__":
