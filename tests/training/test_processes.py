@@ -53,7 +53,7 @@ def difference(script):
 @pytest.mark.slow
 def test_two_processes_reach_the_losses_of_one(tmp_path):
     """Both sum the same float32 gradients in another order, and the rounding grows in each step."""
-    assert difference(ROOT / "examples" / "two_processes.py") < 1e-4
+    assert difference(ROOT / "examples" / "16_two_processes.py") < 1e-4
     (tmp_path / "classifier.py").write_text(CLASSIFIER)
     assert difference(tmp_path / "classifier.py") < 1e-4
 
