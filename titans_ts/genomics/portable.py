@@ -73,7 +73,7 @@ def portable_sequence_model(
     described = {
         "length": length,
         "alphabet": LETTERS,
-        "lower_case": LOWER if config.soft_masked == "flag" else None,
+        "soft_masked_offset": LOWER if config.soft_masked == "flag" else None,
         "soft_masked": config.soft_masked,
         "columns": columns,
     }
