@@ -46,7 +46,7 @@ def read_format(path: str | Path, name: str | None) -> Format:
         If there is no such format, or the suffix is that of another one.
     """
     suffix = Path(path).suffix
-    found = _SUFFIXES.get(suffix) if name is None else name
+    found: Any = _SUFFIXES.get(suffix) if name is None else name
     if found not in _SUFFIXES.values():
         what = f"path is {str(path)!r}" if name is None else f"format is {name!r}"
         raise ValueError(

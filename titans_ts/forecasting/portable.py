@@ -101,6 +101,13 @@ def _names(names: Any, others: Any) -> list[Any]:
 class _PortableForecaster(nn.Module):
     """The scaling of windows, the network, and the blend."""
 
+    fitted_mean: Tensor
+    fitted_spread: Tensor
+    fitted_covariate_mean: Tensor
+    fitted_covariate_spread: Tensor
+    number_mean: Tensor
+    number_scale: Tensor
+
     def __init__(self, predictor: PanelPredictor) -> None:
         super().__init__()
         scales, encoder, blend = predictor.scales, predictor.encoder, predictor.blend

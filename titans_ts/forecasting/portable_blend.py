@@ -84,6 +84,11 @@ def check_parts(blend: Blend | None, target: Format) -> None:
 class PortableBlend(nn.Module):
     """The forecasts beside the network's, and their weights."""
 
+    linear: Any
+    """`[L + 1, H]`; None without a linear map."""
+    seasons: Tensor
+    to_levels: Tensor
+
     def __init__(self, blend: Blend, config: ForecasterConfig) -> None:
         super().__init__()
         self.weights, self.fitted = dict(blend.weights), blend.fitted

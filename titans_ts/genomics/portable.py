@@ -84,6 +84,9 @@ def portable_sequence_model(
 class _PortableSequenceModel(nn.Module):
     """The network, the k-mer model, and the probabilities of their logits."""
 
+    scale: Tensor
+    mean: Tensor
+
     def __init__(
         self,
         model: SequenceModel,
@@ -110,6 +113,10 @@ class _PortableSequenceModel(nn.Module):
 
 class _Kmers(nn.Module):
     """Counts of k-mers, scaled to a norm of 1, a linear map, and the mixing weights."""
+
+    weight: Tensor
+    bias: Tensor
+    mixing_weights: Tensor
 
     def __init__(self, fitted: FittedKmerModel) -> None:
         super().__init__()

@@ -106,7 +106,8 @@ class TitansBackbone(nn.Module):
             state = self.initial_state(len(x)) if state is None else state
             return BackboneOutput(x, state, surprise)
         if state is None:
-            state = (self.fixed_state if recorded else self).initial_state(x.shape[0])
+            source: Any = self.fixed_state if recorded else self
+            state = source.initial_state(x.shape[0])
         packing = None if mask is None else Packing(mask.bool(), _most_present(mask))
         # In a graph, absent tokens are read as zeros: they come last, so nothing present depends on them.
         lengths = None if packing is None or recorded else packing.lengths

@@ -56,7 +56,7 @@ class TrainingModule(pl.LightningModule):
         if not several:
             return loss
         # the gradients of the processes are averaged, but their numbers of values may differ
-        weights = self.all_gather(torch.tensor(float(weight), device=loss.device))
+        weights: Any = self.all_gather(torch.tensor(float(weight), device=loss.device))
         return loss * (weight * self.trainer.world_size / weights.sum().clamp_min(1))
 
     def validation_step(self, batch: Any) -> None:
