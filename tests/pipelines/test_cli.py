@@ -47,7 +47,7 @@ def test_forecast_writes_table_picture_report_and_model(csv, tmp_path):
     assert (out / "forecast.png").read_bytes().startswith(b"\x89PNG")
     page = report.read_text()
     assert 'src="http' not in page
-    assert "Seasonal naive" in page
+    assert "seasonal naive repeats the last" in page
     assert "Left out, not numbers: note" in page
     loaded = TitansForecaster.load(model)
     frame = read_frame(csv)
