@@ -41,6 +41,8 @@ def recording(target: Format) -> Iterator[None]:
 
 def recorded_format() -> Format | None:
     """Return the format of the graph that is recorded; None outside of :func:`recording`."""
+    if torch.compiler.is_dynamo_compiling():  # torch.compile cannot follow a context variable
+        return None
     return _RECORDED.get()
 
 

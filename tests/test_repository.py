@@ -28,9 +28,13 @@ LAYERS = {  # a package may import these and itself; datasets and kernels stand 
     "kernels": set(),
     "nn": {"config", "datasets", "kernels"},
     "training": {"config", "datasets", "nn"},
-    "estimator": {"config", "nn", "reporting"},
-    "forecasting": {"config", "datasets", "estimator", "nn", "reporting", "training"},
-    "genomics": {"config", "datasets", "estimator", "nn", "training"},
+    "exporting": {"datasets", "kernels"},
+    "estimator": {"config", "exporting", "nn", "reporting"},
+    "forecasting": {
+        *("config", "datasets", "estimator", "exporting", "kernels"),
+        *("nn", "reporting", "training"),
+    },
+    "genomics": {"config", "datasets", "estimator", "exporting", "nn", "training"},
     "tuning": {"config", "datasets", "estimator", "forecasting", "genomics", "nn", "training"},
     "reporting": {"datasets"},
     "pipelines": {

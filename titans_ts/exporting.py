@@ -7,13 +7,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-import titans_ts
 from titans_ts.datasets.atomic import atomic_path
 from titans_ts.kernels.portable import Format, recording
 
@@ -90,7 +90,7 @@ def write_portable(path: str | Path, portable: Portable, target: Format) -> dict
     shapes = {name: ["batch", *x.shape[1:]] for name, x in portable.inputs.items()}
     types = {name: str(x.dtype).removeprefix("torch.") for name, x in portable.inputs.items()}
     description = {
-        "titans_ts": titans_ts.__version__,
+        "titans_ts": import_module(__package__).__version__,
         "format": 1,
         **portable.description,
         "inputs": {name: {"shape": shapes[name], "dtype": types[name]} for name in shapes},

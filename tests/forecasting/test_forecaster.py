@@ -557,7 +557,10 @@ def test_what_an_interval_needs(frame):
         short.backtest(frame).adaptive_interval()
 
 
-@pytest.mark.parametrize("output", ["normal", "student_t", "negative_binomial"])
+@pytest.mark.parametrize(
+    "output",
+    [pytest.param("normal", marks=pytest.mark.slow), "student_t", "negative_binomial"],
+)
 def test_distributions(output, tmp_path):
     rng = np.random.default_rng(0)
     size = 10 + 8 * np.sin(np.arange(1200) / 3)

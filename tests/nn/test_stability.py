@@ -118,7 +118,13 @@ def largest(state):
     return {n: x.float().abs().flatten(1).amax(1) for n, x in tensors.items() if x.ndim > 1}
 
 
-@pytest.mark.parametrize("variant", sorted(BLOCKS))
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(v, marks=[pytest.mark.slow] * (v in {"mag", "mal", "swa"}))
+        for v in sorted(BLOCKS)
+    ],
+)
 @pytest.mark.parametrize(
     "dtype",
     [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)],

@@ -357,7 +357,7 @@ def test_the_learning_rate_is_annealed_within_the_limit(monkeypatch):
     best = BestWeights(3, config.time_limit)
     best.load_state_dict(state)
     module = TrainingModule(torch.nn.Linear(2, 2), lambda model, batch: (batch, 1), config)
-    trainer = SimpleNamespace(estimated_stepping_batches=1000, should_stop=False)
+    trainer = SimpleNamespace(estimated_stepping_batches=1000, should_stop=False, world_size=1)
     module.trainer = trainer
     _, (schedule,) = module.configure_optimizers()
     factor = schedule["scheduler"].lr_lambdas[0]
