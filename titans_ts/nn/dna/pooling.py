@@ -65,7 +65,8 @@ class LastToken(Pooling):
         """As in the base class."""
         place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
         last = (mask * place).amax(1)  # [B], 0 where no token is present
-        taken = tokens[torch.arange(len(tokens), device=mask.device), (last - 1).clamp(min=0)]
+        index = (last - 1).clamp(min=0)[:, None, None].expand(-1, 1, tokens.shape[2])
+        taken = tokens.gather(1, index)[:, 0]
         before = torch.zeros_like(taken) if state is None else state
         return torch.where(last[:, None] > 0, taken, before)
 
