@@ -141,7 +141,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         prefix = f"{ASIDE}{path.name}-{_HOST}.{os.getpid()}."
         aside = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         with ExitStack() as stack:
-            stack.callback(shutil.rmtree, aside)
+            # another writer may remove it at the same time, as that of an ended one
+            stack.callback(shutil.rmtree, aside, ignore_errors=True)
             stack.callback(os.close, hold(aside))
             (aside / "new").mkdir()
             yield aside / "new"
