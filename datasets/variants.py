@@ -84,7 +84,9 @@ def read_variants(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def normalise_variants(genome: str | Path | Genome, variants: pd.DataFrame) -> pd.DataFrame:
+def normalise_variants(
+    genome: str | Path | Genome, variants: pd.DataFrame, *, leftwards: bool = True
+) -> pd.DataFrame:
     r"""Return variants without the letters that both alleles share, as far to the left as possible.
 
     One change of a genome can be written in many ways (a missing CA of CACACA is missing anywhere); all
@@ -97,6 +99,9 @@ def normalise_variants(genome: str | Path | Genome, variants: pd.DataFrame) -> p
         A FASTA file.
     variants : DataFrame
         `chrom`, `start` (0-based), `ref` and `alt`; other columns are kept.
+    leftwards : bool
+        Whether to move variants to the left (default True). Those of one chromosome, which are applied
+        together, must not pass one another: with False, only the letters that both share are left out.
 
     Returns
     -------
@@ -122,15 +127,19 @@ def normalise_variants(genome: str | Path | Genome, variants: pd.DataFrame) -> p
     """
     genome = genome if isinstance(genome, Genome) else Genome(genome)
     rows = [
-        _normalised(genome, *row)
+        _normalised(genome, *row, leftwards=leftwards)
         for row in check_variants(variants).itertuples(index=False, name=None)
     ]
     start, ref, alt = zip(*rows, strict=True) if rows else ((), (), ())
-    same = {name: variants[name].dtype for name in ("start", "ref", "alt")}
-    return variants.assign(start=start, ref=ref, alt=alt).astype(same)
+    found = variants.assign(start=np.array(start, np.int64))
+    for name, letters in (("ref", ref), ("alt", alt)):
+        found[name] = pd.Series(letters, variants.index, dtype=object)
+    return found
 
 
-def _normalised(genome: Genome, chrom: str, start: int, ref: str, alt: str) -> tuple[int, str, str]:
+def _normalised(
+    genome: Genome, chrom: str, start: int, ref: str, alt: str, *, leftwards: bool
+) -> tuple[int, str, str]:
     """Return `start`, `ref` and `alt` of the normal form of a variant."""
     if chrom not in genome.lengths:
         raise KeyError(genome.no_contig(chrom))
@@ -142,7 +151,7 @@ def _normalised(genome: Genome, chrom: str, start: int, ref: str, alt: str) -> t
     while True:
         while ref and alt and ref[-1].upper() == alt[-1].upper():
             ref, alt = ref[:-1], alt[:-1]
-        if (ref and alt) or ref == alt or start == 0:
+        if (ref and alt) or ref == alt or start == 0 or not leftwards:
             break
         if not before:
             before = genome.fetch(chrom, max(0, start - _STRETCH), start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
@@ -22,7 +23,8 @@ _ABOUT = ("command", "version")
 """What such a file has beside the options."""
 _LEFT_OUT = ("json", "quiet", "config", "debug")
 """Options that change no result."""
-_RESULTS = ("out", "plot", "save")
+_PASSWORD = re.compile(r"://[^/@]*:[^/]*@")
+_RESULTS = ("out", "plot", "save", "report")
 """Options that name where a result goes; the file of options is written beside the first one given."""
 
 
@@ -75,6 +77,10 @@ def read_options(path: str | Path, command: str, known: dict[str, bool]) -> dict
         name = str(key).replace("-", "_")
         if name in _ABOUT or value in ("", "null", "~"):
             continue
+        if name in _LEFT_OUT:
+            raise ValueError(
+                f"--config: {path} has {key!r}, which changes no result; give it on the command line"
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0].replace('_', '-')!r}?)" if near else ""
@@ -82,8 +88,11 @@ def read_options(path: str | Path, command: str, known: dict[str, bool]) -> dict
                 f"--config: {path} has {key!r}, which is no option of `titans-ts {command}`{hint}; "
                 "remove it"
             )
-        if isinstance(value, dict):
-            raise ValueError(f"--config: {path} has a mapping for {key!r}; give a value or a list")
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, str) for part in parts):
+            raise ValueError(
+                f"--config: {path} has more than texts for {key!r}; give a value, or a list of them"
+            )
         if known[name]:
             options[name] = value if isinstance(value, list) else [value]
         else:
@@ -99,7 +108,8 @@ def write_options(command: str, options: dict[str, Any]) -> Path | None:
     command : str
         The name of the command.
     options : dict
-        Its parameters and their values. Paths are made absolute, so that the file works everywhere.
+        Its parameters and their values. Paths are made absolute, so that the file works everywhere. A
+        URL with a password is left out.
 
     Returns
     -------
@@ -119,7 +129,8 @@ def write_options(command: str, options: dict[str, Any]) -> Path | None:
         path = result.with_name(f"{result.name}{_SUFFIX}")
     content = {"command": command, "version": version("titans-ts")}
     for name, value in options.items():
-        if name not in _LEFT_OUT and value is not None and value != []:
+        secret = isinstance(value, str) and _PASSWORD.search(value) is not None
+        if name not in _LEFT_OUT and value is not None and value != [] and not secret:
             content[name.replace("_", "-")] = _plain(value)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     head = f"# The run again: titans-ts {command} --config {path.name}\n"

@@ -449,6 +449,8 @@ class TitansEstimator(BaseEstimator, ABC):
 def _several(trainer_kwargs: dict[str, Any]) -> bool:
     """Whether these arguments of Lightning's trainer may start several processes."""
     devices = trainer_kwargs.get("devices", 1)
+    if devices in ("auto", -1, "-1"):  # all GPUs, or one process without any
+        devices = max(1, torch.cuda.device_count())
     n_devices = len(devices) if isinstance(devices, (list, tuple)) else devices
     return n_devices not in (1, "1") or trainer_kwargs.get("num_nodes", 1) not in (1, "1")
 

@@ -169,6 +169,10 @@ def test_a_normal_form_keeps_rows_columns_and_what_the_genome_does_not_have(tmp_
     assert found.index.tolist() == list("abcdef")
     assert found["id"].tolist() == list(range(6))
     assert normalise_variants(path, frame[:0]).equals(frame[:0])
+    categories = frame.astype({"chrom": "category", "ref": "category", "alt": "category"})
+    assert normalise_variants(path, categories)["ref"].tolist() == found["ref"].tolist()
+    trimmed = normalise_variants(path, frame, leftwards=False)
+    assert trimmed["start"].tolist() == [390, 399, 4, 398, 2, 1]
     with pytest.raises(KeyError, match="contig='three' is not known"):
         normalise_variants(path, frame.assign(chrom="three"))
     with pytest.raises(ValueError, match=r"lack the column 'alt'"):

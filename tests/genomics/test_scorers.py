@@ -140,10 +140,41 @@ def test_a_haplotype_is_the_genome_with_all_its_variants(genome):
     ):
         with pytest.raises(ValueError, match=message):
             variant_effect(count_a, genome, frame, haplotype="copy", **options)
+    unknown = variants.assign(copy=["x", None, "x"])
+    with pytest.raises(ValueError, match="variant 1 has no value in the column 'copy'; give each"):
+        variant_effect(count_a, genome, unknown, haplotype="copy", **options)
     with pytest.raises(KeyError, match="haplotype is 'phase', which is no column"):
         variant_effect(count_a, genome, variants, haplotype="phase", **options)
     with pytest.raises(ValueError, match="a background is of single variants"):
         variant_effect(count_a, genome, variants, haplotype="copy", background=9, **options)
+
+
+def test_variants_of_a_haplotype_do_not_pass_one_another(tmp_path):
+    path = tmp_path / "repeat.fa"
+    contig = "GGTTGGTTGGTTGGTTTTTT" + "CACACA" + "GGTTGGTTGGTTGGTTTTTT"
+    path.write_text(f">one\n{contig}\n")
+    seen = []
+
+    def remember(codes):
+        seen.extend(decode_nucleotides(row) for row in codes)
+        return np.asarray(count_a(codes), float)
+
+    rows = [("one", 23, "A", "T", 1), ("one", 24, "CA", "", 1)]  # CACACA to CACT
+    variants = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt", "copy"])
+    options = {"window": 20, "haplotype": "copy", "progress_bar": False}
+    found = variant_effect(remember, path, variants, **options)
+    assert seen == [contig[13:33], (contig[:23] + "T" + contig[26:])[13:33]]
+    assert found[["start", "end"]].to_numpy().tolist() == [[23, 26]]
+    anchored = variants.assign(start=[21, 23], ref=["A", "ACA"], alt=["T", "A"])
+    assert variant_effect(count_a, path, anchored, **options)["ref_match"].all()
+
+
+def test_what_lies_beyond_a_contig_is_not_in_the_genome(genome):
+    rows = [("one", start, "", "A") for start in (-1, 0, len(TEXT), len(TEXT) + 1, 1000)]
+    variants = pd.DataFrame(rows, columns=["chrom", "start", "ref", "alt"])
+    found = variant_effect(count_a, genome, variants, window=8, progress_bar=False)
+    assert found["ref_match"].tolist() == [False, True, True, False, False]
+    assert found["effect"].isna().tolist() == [True, False, False, True, True]
 
 
 def test_p_values_are_shares_of_the_same_change_elsewhere(tmp_path):

@@ -70,7 +70,10 @@ def test_values_of_a_file_are_those_of_the_command_line(tmp_path):
         ("command: scan", "options of `titans-ts scan`"),
         ("- 3", "has no options"),
         ("a: [", "no YAML file"),
-        ("target: {a: 1}", "a mapping for 'target'"),
+        ("target: {a: 1}", "more than texts for 'target'"),
+        ("target: [a, {b: c}]", "more than texts for 'target'; give a value, or a list"),
+        ("contigs: [a, [b]]", "more than texts for 'contigs'"),
+        ("quiet: true", "'quiet', which changes no result; give it on the command line"),
     ],
 )
 def test_files_that_are_wrong(text, message, tmp_path):
@@ -98,6 +101,22 @@ def test_the_options_stand_beside_a_result(tmp_path):
         assert content["contigs"] == ["a"]
         assert not {"json", "label", "quiet", "debug"} & set(content)
     assert write_options("scan", {"out": None}) is None
+    report = tmp_path / "page.html"
+    report.write_text("")
+    assert write_options("memory", {"report": report}) == tmp_path / "page.html.options.yaml"
+
+
+def test_no_password_is_written_beside_a_result(tmp_path):
+    for storage, kept in (
+        ("postgresql://user:secret@host/base", False),
+        ("postgresql://user@host/base", True),
+        ("sqlite:///study.db", True),
+    ):
+        path = write_options("tune", {"out": tmp_path, "storage": storage, "n_trials": 3})
+        assert "secret" not in path.read_text()
+        content = yaml.safe_load(path.read_text())
+        assert (content.get("storage") == storage) == kept
+        assert content["n-trials"] == 3
 
 
 def test_every_command_has_the_common_options():

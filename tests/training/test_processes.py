@@ -102,3 +102,13 @@ def test_several_processes_need_a_seed():
     )
     with pytest.raises(ValueError, match=r"random_state is None.*give a whole number"):
         forecaster.fit([float(i % 7) for i in range(300)])
+
+
+@pytest.mark.skipif(
+    torch.cuda.device_count() > 1, reason="all of several GPUs are several processes"
+)
+def test_all_devices_may_be_one_process_which_needs_no_seed():
+    trainer = {"devices": "auto", "accelerator": "cpu", "enable_progress_bar": False}
+    small = {"d_model": 8, "n_heads": 1, "max_epochs": 1, "blend": False, "progress_bar": False}
+    forecaster = TitansForecaster(2, 8, **small, training_options={"trainer_kwargs": trainer})
+    assert forecaster.fit([float(i % 7) for i in range(60)]).predict().shape == (2,)

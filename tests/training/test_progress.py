@@ -34,7 +34,10 @@ def test_a_fit_shows_one_bar_in_every_encoding(encoding, monkeypatch):
 
 
 def test_no_bar_is_shown_if_none_is_wanted(capsys):
-    TitansForecaster(4, 12, **small_settings()).fit(FRAME)
-    shown = capsys.readouterr()
-    assert "fit:" not in shown.err
-    assert shown.out == ""
+    quiet = {"progress_bar": True}
+    quiet["training_options"] = {"trainer_kwargs": {"enable_progress_bar": False}}
+    for settings in (small_settings(), small_settings() | quiet):
+        TitansForecaster(4, 12, **settings).fit(FRAME)
+        shown = capsys.readouterr()
+        assert "fit:" not in shown.err
+        assert shown.out == ""

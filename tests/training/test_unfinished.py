@@ -114,6 +114,19 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         forecaster(training_options=options, **small).fit(WAVE)
 
 
+def test_a_folder_that_cannot_be_removed_does_not_end_a_fit(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    series = np.sin(np.arange(60.0))[:, None]
+    fitted = forecaster(training_options={"resume": str(tmp_path / "link")}).fit(series)
+    assert fitted.predict().shape == (2, 1)
+    assert not any((tmp_path / "real").rglob(LAST_CHECKPOINT))
+    run = UnfinishedRun(tmp_path / "run")
+    run.begin({"seed": 0})
+    run.end()
+    run.end()  # another process of the same run
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"has 'thesis\.tex', which is of no unfinished run; give"):

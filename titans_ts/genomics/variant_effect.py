@@ -70,8 +70,8 @@ def variant_effect(
         Letters of a window.
     haplotype : str, optional
         A column of the variants. Those with the same value in it lie on one chromosome and are scored
-        together: the middle between the first and the last is at index ``window // 2``. The result has
-        a row for each value (default: every variant is scored alone).
+        together, each where it is written: the middle between the first and the last is at index
+        ``window // 2``. The result has a row for each value (default: every variant is scored alone).
     background : int
         Number of random variants of each kind (substitution, insertion, deletion, other) to compare the
         effects with (default 0, no comparison). Each has the alleles of one of the variants, at a random
@@ -104,8 +104,8 @@ def variant_effect(
     KeyError
         If a contig is not in the genome, unless `outside` is "drop", or `haplotype` is not a column.
     ValueError
-        If an argument is invalid, a window has a letter outside IUPAC, or the variants of a haplotype
-        overlap, lie on several contigs, or do not fit into a window.
+        If an argument is invalid, a window has a letter outside IUPAC, a variant has no `haplotype`, or
+        the variants of one overlap, lie on several contigs, or do not fit into half a window.
     """
     window = check_integer("window", plain(window), 1)
     background = check_integer("background", plain(background), 0)
@@ -129,8 +129,18 @@ def variant_effect(
     if outside == "drop":
         inside = frame["chrom"].isin(genome.lengths).to_numpy()
         table, frame = table[inside], frame[inside]
-    frame = normalise_variants(genome, frame)
     labels = np.arange(len(frame)) if haplotype is None else table[haplotype].to_numpy()
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise ValueError(
+            f"variant {frame.index[missing[0]]} has no value in the column {haplotype!r}; give each "
+            "haplotype, and each variant of an unknown one, a value of its own"
+        )
+    together = pd.Series(labels, dtype=object).duplicated(keep=False).to_numpy()
+    alone = normalise_variants(genome, frame[~together])
+    frame = pd.concat([alone, normalise_variants(genome, frame[together], leftwards=False)]).loc[
+        frame.index
+    ]
     groups = _groups(frame, labels, haplotype, window)
     score = partial(
         _scores, scorer, genome, window=window, soft_masked=soft_masked, progress_bar=progress_bar
@@ -233,7 +243,8 @@ def _scores(
             pairs: list[Codes] = []
             for i in range(first, min(first + size, len(groups))):
                 letters = other = around[i]
-                match[i] = True
+                length = genome.lengths[groups[i][0].chrom]
+                match[i] = groups[i][0].start >= 0 and groups[i][-1].end <= length
                 for allele in reversed(groups[i]):  # from the right, so that places stay
                     at = allele.start - int(middle[i]) + lead
                     after = at + len(allele.ref)

@@ -109,7 +109,7 @@ def train(
             "use_distributed_sampler": False,  # batches are shared out in `batches.py`
             "callbacks": callbacks,
         }
-        if progress_bar and not options.get("enable_progress_bar"):
+        if progress_bar and "enable_progress_bar" not in options:
             callbacks.append(FitProgress())
         if not _has_folder():  # Lightning asks for it, although it writes nothing
             settings["default_root_dir"] = tempfile.gettempdir()

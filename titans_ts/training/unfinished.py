@@ -92,14 +92,14 @@ class UnfinishedRun:
         replace_file(note, text.encode())
 
     def end(self) -> None:
-        """Remove the folder."""
+        """Remove the folder; one that cannot be removed, such as a link, is left without checkpoints."""
         self._remove_checkpoints()
         (self.folder / _NOTE).unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # of several processes, each comes here
 
     def _remove_checkpoints(self) -> None:
-        for checkpoint in self.folder.rglob(LAST_CHECKPOINT):
-            checkpoint.unlink()
+        for checkpoint in list(self.folder.rglob(LAST_CHECKPOINT)):
+            checkpoint.unlink(missing_ok=True)
 
 
 def begin_fit(estimator: Any, **data: Any) -> UnfinishedRun | None:
