@@ -69,7 +69,8 @@ def scan(
         from titans_ts.datasets.atomic import replace_file
         from titans_ts.pipelines.dna.report import track_page
 
-        settings = {"model": str(model), "window": window, "stride": stride, "strand": strand}
+        settings = {"model": str(model), "label": label or "default", "window": window}
+        settings |= {"stride": stride, "strand": strand}
         page = track_page(frame, "score", f"Windows of {genome.name}", settings)
         replace_file(report, page.encode())
     best = frame.nlargest(5, "score")

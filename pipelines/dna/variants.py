@@ -73,7 +73,8 @@ def variants(
     if report is not None:
         from titans_ts.pipelines.dna.report import variants_page
 
-        settings = {"model": str(model), "window": window}
+        settings = {"model": str(model), "label": label or "default", "window": window}
+        settings |= {"background": background, "outside": outside}
         page = variants_page(effects, f"{vcf.name} on {genome.name}", settings)
         replace_file(report, page.encode())
     mismatch = int((~effects["ref_match"]).sum())
