@@ -46,15 +46,9 @@ from titans_ts.datasets import write_track
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.postgresql import NoServer, server
+from tests.support import small_settings
 
-TINY: dict[str, Any] = {
-    "d_model": 16,
-    "n_heads": 2,
-    "n_layers": 1,
-    "max_epochs": 1,
-    "random_state": 0,
-    "progress_bar": False,
-}
+TINY: dict[str, Any] = small_settings()
 WAVE = np.sin(np.arange(120) / 3)
 LENGTHS = {"one": 40_000, "two": 10_000}
 MOST = 4
@@ -359,7 +353,7 @@ def undisturbed(job: Job) -> tuple[float, Any]:
 
 
 def kill(name: str, job: Job, times: int, minutes: float, rng: np.random.Generator) -> str:
-    """Kill a job so many times, or for so many minutes, and return a row of the table."""
+    """Kill a job `times` times, for `minutes` at most, and return its row of the table."""
     seconds, expected = min((undisturbed(job) for _ in range(2)), key=lambda one: one[0])
     found: list[tuple[bool, list[str], Any]] = []
     n_runs, begun = 0, time.perf_counter()

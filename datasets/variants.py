@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from titans_ts.datasets._files import open_text
 from titans_ts.datasets._places import check_variants
@@ -85,7 +86,7 @@ def read_variants(path: str | Path) -> pd.DataFrame:
 
 
 def normalise_variants(
-    genome: str | Path | Genome, variants: pd.DataFrame, *, leftwards: bool = True
+    genome: str | Path | Genome, variants: pd.DataFrame, *, leftwards: bool | ArrayLike = True
 ) -> pd.DataFrame:
     r"""Return variants without the letters that both alleles share, as far to the left as possible.
 
@@ -99,9 +100,10 @@ def normalise_variants(
         A FASTA file.
     variants : DataFrame
         `chrom`, `start` (0-based), `ref` and `alt`; other columns are kept.
-    leftwards : bool
-        Whether to move variants to the left (default True). Those of one chromosome, which are applied
-        together, must not pass one another: with False, only the letters that both share are left out.
+    leftwards : bool or array-like
+        Whether to move all variants, or each one, to the left (default True). Those of one chromosome,
+        which are applied together, must not pass one another: with False, only the letters that both
+        share are left out.
 
     Returns
     -------
@@ -126,9 +128,11 @@ def normalise_variants(
     [['I', 2, 'CA', ''], ['I', 2, 'CA', '']]
     """
     genome = genome if isinstance(genome, Genome) else Genome(genome)
+    checked = check_variants(variants).itertuples(index=False, name=None)
+    moved = np.broadcast_to(leftwards, len(variants))
     rows = [
-        _normalised(genome, *row, leftwards=leftwards)
-        for row in check_variants(variants).itertuples(index=False, name=None)
+        _normalised(genome, *row, leftwards=left)
+        for row, left in zip(checked, moved.tolist(), strict=True)
     ]
     start, ref, alt = zip(*rows, strict=True) if rows else ((), (), ())
     found = variants.assign(start=np.array(start, np.int64))

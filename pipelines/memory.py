@@ -18,6 +18,7 @@ from titans_ts.pipelines.options import (
     TimeColumn,
     check_matplotlib,
     echo_json,
+    given_files,
     note,
 )
 from titans_ts.pipelines.series.options import (
@@ -114,7 +115,7 @@ def memory(
         from titans_ts.reporting.pages import memory_page
 
         replace_file(report, memory_page(found, {"model": str(model), "data": str(data)}).encode())
-    files = [str(path) for path in (plot, report) if path is not None]
+    files = given_files(plot, report)
     if json:
         echo_json(_record(found, files))
         return

@@ -36,6 +36,7 @@ __all__ = [
     "column_list",
     "contig_names",
     "echo_json",
+    "given_files",
     "note",
     "show_progress",
 ]
@@ -127,6 +128,11 @@ def column_list(columns: str | None) -> list[str] | None:
 def echo_json(content: Any) -> None:
     """Print an object as JSON on one line."""
     typer.echo(json.dumps(content, default=str, allow_nan=False))
+
+
+def given_files(*paths: Path | None) -> list[str]:
+    """Return the names of the files that were asked for."""
+    return [str(path) for path in paths if path is not None]
 
 
 def note(line: str) -> None:

@@ -120,9 +120,8 @@ class TitansEstimator(BaseEstimator, ABC):
         first = [f"{name}={values[name]!r}" for name in self.shown_always if name in values]
         missing = [part for part in first if f"{part.partition('=')[0]}=" not in text]
         head, _, rest = text.partition("(")
-        return f"{head}({', '.join([*missing, rest] if rest != ')' else missing)}" + (
-            ")" if rest == ")" else ""
-        )
+        shown = [*missing, rest.removesuffix(")")]
+        return f"{head}({', '.join(part for part in shown if part)})"
 
     def summary(self) -> EstimatorSummary:
         """Return what was set, what was fitted, how good it is and how long it took, in a few lines."""

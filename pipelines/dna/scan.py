@@ -23,6 +23,7 @@ from titans_ts.pipelines.options import (
     Report,
     Threads,
     echo_json,
+    given_files,
     show_progress,
 )
 
@@ -80,7 +81,7 @@ def scan(
         content = {
             "windows": len(frame),
             "best": plain_records(best),
-            "files": [str(path) for path in (out, report) if path is not None],
+            "files": given_files(out, report),
         }
         echo_json(content)
         return

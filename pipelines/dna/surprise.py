@@ -16,6 +16,7 @@ from titans_ts.pipelines.options import (
     Report,
     Threads,
     echo_json,
+    given_files,
     show_progress,
 )
 
@@ -45,14 +46,11 @@ def surprise(
     frame = estimator.surprise(
         Genome(genome, pad_invalid=pad_invalid), bin=bin, contigs=contigs or None, out=out
     )
-    if report is not None:
-        _write_report(frame, "surprise", genome, model, bin, report)
-    if json:
-        echo_json(
-            {"bins": len(frame), "files": [str(path) for path in (out, report) if path is not None]}
-        )
-        return
-    typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")
+    text = (
+        "High surprise: the memory learns much there. It also depends on composition and position."
+    )
+    settings = {"model": str(model), "bin": bin}
+    _show(frame, "surprise", text, genome, settings, out, report, json)
 
 
 def surprisal(
@@ -94,25 +92,29 @@ def surprisal(
         out=out,
         progress_bar=show_progress(quiet),
     )
+    text = "The mean negative log-likelihood of the letters of a bin; 1.386 for random letters."
+    settings = {"model": str(model), "bin": bin}
+    _show(frame, "surprisal [nats]", text, genome, settings, out, report, json)
+
+
+def _show(
+    frame: Any,
+    what: str,
+    text: str,
+    genome: Path,
+    settings: dict[str, Any],
+    out: Path,
+    report: Path | None,
+    json: bool,
+) -> None:
+    """Write the report of a track, with a text on the score, and print what was written."""
     if report is not None:
-        _write_report(frame, "surprisal [nats]", genome, model, bin, report)
+        from titans_ts.datasets.atomic import replace_file
+        from titans_ts.pipelines.dna.report import track_page
+
+        page = track_page(frame, what, f"Bins of {genome.name}", settings, text)
+        replace_file(report, page.encode())
     if json:
-        echo_json(
-            {"bins": len(frame), "files": [str(path) for path in (out, report) if path is not None]}
-        )
+        echo_json({"bins": len(frame), "files": given_files(out, report)})
         return
     typer.echo(f"{len(frame)} bins of {genome.name}\nwrote {out}")
-
-
-def _write_report(frame: Any, what: str, genome: Path, model: Path, bin: int, report: Path) -> None:
-    from titans_ts.datasets.atomic import replace_file
-    from titans_ts.pipelines.dna.report import track_page
-
-    text = (
-        "High surprise: the memory learns much there. It also depends on composition and position."
-    )
-    if what != "surprise":
-        text = "The mean negative log-likelihood of the letters of a bin; 1.386 for random letters."
-    settings = {"model": str(model), "bin": bin}
-    page = track_page(frame, what, f"Bins of {genome.name}", settings, text)
-    replace_file(report, page.encode())

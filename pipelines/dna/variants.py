@@ -24,6 +24,7 @@ from titans_ts.pipelines.options import (
     Threads,
     contig_names,
     echo_json,
+    given_files,
 )
 
 __all__ = ["variants"]
@@ -84,7 +85,7 @@ def variants(
             "mismatches": mismatch,
             "without_letters": alleles.attrs["left_out"],
             "outside": len(alleles) - len(effects),
-            "files": [str(path) for path in (out, report) if path is not None],
+            "files": given_files(out, report),
         }
         echo_json(content)
         return

@@ -173,6 +173,8 @@ def test_a_normal_form_keeps_rows_columns_and_what_the_genome_does_not_have(tmp_
     assert normalise_variants(path, categories)["ref"].tolist() == found["ref"].tolist()
     trimmed = normalise_variants(path, frame, leftwards=False)
     assert trimmed["start"].tolist() == [390, 399, 4, 398, 2, 1]
+    each = normalise_variants(path, frame, leftwards=[True, False] * 3)
+    assert each["start"].tolist() == [0, 399, 4, 398, 2, 1]
     with pytest.raises(KeyError, match="contig='three' is not known"):
         normalise_variants(path, frame.assign(chrom="three"))
     with pytest.raises(ValueError, match=r"lack the column 'alt'"):

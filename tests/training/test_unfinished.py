@@ -23,7 +23,7 @@ class Crash(Exception):
 
 
 def crash(after):
-    """Lightning's arguments for a training that ends after so many epochs, of all networks together."""
+    """Arguments of Lightning that end a fit after `after` epochs, counted over its networks."""
     import lightning.pytorch as pl
 
     class Stop(pl.Callback):

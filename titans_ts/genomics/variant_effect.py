@@ -137,10 +137,7 @@ def variant_effect(
             "haplotype, and each variant of an unknown one, a value of its own"
         )
     together = pd.Series(labels, dtype=object).duplicated(keep=False).to_numpy()
-    alone = normalise_variants(genome, frame[~together])
-    frame = pd.concat([alone, normalise_variants(genome, frame[together], leftwards=False)]).loc[
-        frame.index
-    ]
+    frame = normalise_variants(genome, frame, leftwards=~together)
     groups = _groups(frame, labels, haplotype, window)
     score = partial(
         _scores, scorer, genome, window=window, soft_masked=soft_masked, progress_bar=progress_bar
