@@ -6,7 +6,9 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +41,7 @@ __all__ = [
     "given_files",
     "note",
     "show_progress",
+    "warnings_said",
 ]
 
 ContextLength = Annotated[
@@ -147,6 +150,16 @@ class Notes(list[str]):
         """Print a line and keep it."""
         note(line)
         self.append(line)
+
+
+@contextmanager
+def warnings_said(say: Callable[[str], None]) -> Iterator[None]:
+    """Say the warnings of a block in plain lines, each once."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for line in dict.fromkeys(str(warning.message) for warning in warned):
+        say(line)
 
 
 def show_progress(quiet: bool) -> bool:

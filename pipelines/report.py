@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.datasets import check_frame
+from titans_ts.forecasting.anomalies import anomaly_charts
 from titans_ts.forecasting.drawing import Band, backtest_charts, forecast_charts, quantile_bands
 from titans_ts.reporting.charts import Chart, Mark
 from titans_ts.reporting.evaluation import (
@@ -141,7 +142,7 @@ def anomaly_page(
     charts: list[Chart] = []
     for names, part in groups[:MOST_SERIES]:
         name = " ".join(str(n) for n in names)
-        charts += _anomaly_charts(name, part, roles.timestamp)
+        charts += anomaly_charts(name, part)
     n = int(table["score"].notna().sum())
     text = [f"{len(groups) - MOST_SERIES:,} more series are not shown."] * (
         len(groups) > MOST_SERIES
@@ -372,24 +373,6 @@ def _surprise_section(job: ForecastJob) -> Section:
         "times as much."
     )
     return Section("Surprise", (text,), tuple(charts[:MOST_SERIES]), picker="Series")
-
-
-def _anomaly_charts(name: str, part: pd.DataFrame, time: str) -> list[Chart]:
-    x = pd.Index(part[time])
-    value, score = part["value"].to_numpy(float), part["score"].to_numpy(float)
-    found = part["anomaly"].to_numpy(bool)
-    values = (
-        Mark("line", "value", x, value),
-        Mark("points", "anomaly", x[found], value[found], role="alarm"),
-    )
-    limit = np.full(2, float(part["threshold"].iloc[0]))
-    scores = (
-        Mark("line", "score", x, score, role="past"),
-        Mark("line", "threshold", x[[0, -1]], limit, role="quiet", dash="dash"),
-        Mark("points", "anomaly", x[found], score[found], role="alarm"),
-    )
-    words = f"{int(found.sum())} of {int(np.isfinite(score).sum())} values are anomalies."
-    return [Chart(name, values, words=words), Chart(name, scores, y_title="score")]
 
 
 def _model_section(model: TitansForecaster) -> Section:

@@ -23,6 +23,7 @@ from titans_ts.pipelines.options import (
     echo_json,
     note,
     show_progress,
+    warnings_said,
 )
 from titans_ts.pipelines.series.options import (
     Calendar,
@@ -141,7 +142,6 @@ def backtest(
             )
         forecaster = load_forecaster(model, device)
         series, _ = read_for_model(file, forecaster, columns, notes.say)
-        _note_fitted(forecaster.end_, series.frame, series.timestamp, notes)
     else:
         if prediction_length is None:
             raise ValueError("--prediction-length is missing; give it, or a saved model by --model")
@@ -160,7 +160,8 @@ def backtest(
         forecaster.set_params(preset=preset, **series.parameters)
         options["refit"] = refit or windows
     note(series.summary())
-    found = forecaster.backtest(series.frame, season_length=season_length, **options)
+    with warnings_said(notes.say):
+        found = forecaster.backtest(series.frame, season_length=season_length, **options)
     panel = found.panel
     season = season_length or usual_season(panel.freq if panel.timed else None)
     axes = column_list(by) if by else []
@@ -206,20 +207,6 @@ def backtest(
         typer.echo(sentence)
     for path in written:
         typer.echo(f"wrote {path}")
-
-
-def _note_fitted(end: Any, frame: Any, timestamp: str, notes: Notes) -> None:
-    """Say how many rows the model may have been fitted to."""
-    import pandas as pd
-
-    times = frame.get(timestamp, frame.index)
-    last = end.max() if isinstance(end, pd.Series) else end
-    known = int((times <= last).sum())
-    if known:
-        notes.say(
-            f"{known} of {len(frame)} rows are not after {last}, the end of what the model knows: "
-            "forecasts of rows that it was fitted to look too good"
-        )
 
 
 def _write(folder: Path, tables: dict[str, Any]) -> list[Path]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from titans_ts.pipelines.options import Json, Threads, TimeColumn, echo_json, note
+from titans_ts.pipelines.options import Json, Threads, TimeColumn, echo_json, note, warnings_said
 from titans_ts.pipelines.series.options import (
     Coverage,
     DateFormat,
@@ -119,8 +118,7 @@ def predict(
         item_id = roles.item_id if columns.item else None
         plan = read_plan(future, columns, item_id=item_id, timestamp=roles.timestamp, say=note)
     levels = None if quantiles is None else quantile_levels(quantiles)
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always", UserWarning)
+    with warnings_said(note):
         outcome = forecast_outcome(
             forecaster,
             series.frame if history and series is not None else None,
@@ -129,8 +127,6 @@ def predict(
             horizon=prediction_length,
             quantile_levels=levels,
         )
-    for line in dict.fromkeys(str(warning.message) for warning in warned):
-        note(line)
     if save is not None:
         forecaster.save(save)
         note(f"wrote {save}/")

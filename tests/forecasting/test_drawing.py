@@ -151,3 +151,40 @@ def test_levels_are_not_rounded():
     assert "2.5 % to 97.5 % quantile" in labels
     alone = TitansForecaster.from_pretrained(H, quantile_levels=(0.5,))
     assert not alone.plot(wide()).axes[0].collections
+
+
+def anomalies(X):
+    return TitansForecaster.from_pretrained(1, progress_bar=False).detect_anomalies(
+        X, score="surprise", risk=0.02
+    )
+
+
+@pytest.mark.parametrize("X", [wide(), wide().to_numpy(), wide()["c"].rename("value")])
+def test_a_picture_of_anomalies_has_the_values_and_the_scores(X):
+    found = anomalies(X)
+    figure = found.plot()
+    names = list(dict.fromkeys(map(str, found["variate"])))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [n for n in names for _ in "vs"]
+    for name, (values, scores) in zip(names, np.array(figure.axes).reshape(-1, 2), strict=True):
+        rows = pd.DataFrame(found[found["variate"].astype(str) == name])
+        assert_allclose(lines(values, "value")[0], rows["value"])
+        assert_allclose(lines(values, "anomaly")[0], rows["value"][rows["anomaly"]])
+        assert_allclose(lines(scores, "score")[0], rows["score"])
+        assert_allclose(lines(scores, "threshold")[0], rows["threshold"].iloc[:2])
+        assert_allclose(lines(scores, "anomaly")[0], rows["score"][rows["anomaly"]])
+    assert len(found.plot(max_variates=1).axes) == 2
+
+
+def test_a_picture_of_an_item_with_anomalies():
+    frame = long().rename(columns={"item_id": "shop"})
+    forecaster = TitansForecaster.from_pretrained(1, item_id="shop", progress_bar=False)
+    found = forecaster.detect_anomalies(frame, score="surprise", risk=0.02)
+    found.loc[found["shop"] == "a$b", "anomaly"] = True
+    drawn, other = found.plot().axes[0], found.plot(item="c").axes[0]
+    assert len(lines(drawn, "value")[0]) == 20
+    assert len(lines(other, "value")[0]) == 60
+    with pytest.raises(ValueError, match="item is 'x', which is not among the items 'a.b', 'c'"):
+        found.plot(item="x")
+    with pytest.raises(ValueError, match="max_variates"):
+        found.plot(max_variates=0)
+    assert type(found[found["anomaly"]]) is pd.DataFrame  # a part of the table has no such picture

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from titans_ts.config import check_integer
+from titans_ts.estimator import plain
+from titans_ts.forecasting.drawing import some_names
 from titans_ts.forecasting.panel import Panel
+from titans_ts.reporting.charts import Chart, Mark
 
-__all__ = ["anomaly_frame", "peaks_over_threshold", "rarity", "score_threshold"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Anomalies",
+    "anomaly_charts",
+    "anomaly_frame",
+    "peaks_over_threshold",
+    "rarity",
+    "score_threshold",
+]
 
 _FEWEST_PEAKS = 20
 """Smallest number of scores above a threshold that a distribution is fitted to."""
@@ -16,9 +32,86 @@ _TAIL = 0.98
 """Quantile where a tail begins."""
 
 
-def anomaly_frame(
-    panel: Panel, scores: NDArray[np.float64], thresholds: list[float]
-) -> pd.DataFrame:
+class Anomalies(pd.DataFrame):
+    """The values of a series with their scores, a row per value; a part of it is a plain DataFrame.
+
+    Its columns are `item_id` (of a long frame), `timestamp`, `variate`, `value`, `score`, `threshold` and
+    `anomaly`; the first two have the names that the forecaster was given.
+    """
+
+    def plot(self, *, item: Any = None, max_variates: int = 4) -> Figure:
+        """Draw the values and the scores, and mark the anomalies.
+
+        Parameters
+        ----------
+        item : optional
+            Which item of a long frame (default: the one with the most anomalies).
+        max_variates : int
+            Number of variates at most, two charts for each (default 4).
+
+        Returns
+        -------
+        Figure
+            The figure, neither shown nor saved.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such item.
+        """
+        check_integer("max_variates", plain(max_variates), 1)
+        from titans_ts.reporting.plots import draw_series
+
+        part = pd.DataFrame(self)
+        if part.columns[1] != "variate":
+            names = part.iloc[:, 0]
+            found = part["anomaly"].groupby(names, sort=False).sum()
+            chosen = found.idxmax() if item is None else item
+            if chosen not in found.index:
+                raise ValueError(
+                    f"item is {item!r}, which is not among the items {some_names(found.index)}; "
+                    "choose one"
+                )
+            part = part[names == chosen]
+        groups = list(part.groupby("variate", sort=False))
+        charts = [
+            chart
+            for name, rows in groups[:max_variates]
+            for chart in anomaly_charts(str(name), rows)
+        ]
+        return draw_series(charts, len(groups) - len(charts) // 2)
+
+
+def anomaly_charts(name: str, rows: pd.DataFrame) -> list[Chart]:
+    """Return the charts of the values and of the scores of one variate.
+
+    Parameters
+    ----------
+    name : str
+        The title.
+    rows : DataFrame
+        The variate's rows of :class:`Anomalies`.
+    """
+    x = pd.Index(rows.iloc[:, rows.columns.get_loc("variate") - 1])
+    value, score = rows["value"].to_numpy(float), rows["score"].to_numpy(float)
+    found = rows["anomaly"].to_numpy(bool)
+    values = (
+        Mark("line", "value", x, value),
+        Mark("points", "anomaly", x[found], value[found], role="alarm"),
+    )
+    limit = np.full(2, float(rows["threshold"].iloc[0]))
+    scores = (
+        Mark("line", "score", x, score, role="past"),
+        Mark("line", "threshold", x[[0, -1]], limit, role="quiet", dash="dash"),
+        Mark("points", "anomaly", x[found], score[found], role="alarm"),
+    )
+    words = f"{int(found.sum())} of {int(np.isfinite(score).sum())} values are anomalies."
+    return [Chart(name, values, words=words), Chart(name, scores, y_title="score")]
+
+
+def anomaly_frame(panel: Panel, scores: NDArray[np.float64], thresholds: list[float]) -> Anomalies:
     """Return a row per value of a panel with its score `[N, C]` and its variate's threshold `[C]`."""
     C = panel.n_targets
     places = np.arange(len(scores)) if panel.index is None else panel.index
@@ -34,7 +127,7 @@ def anomaly_frame(
     frame["anomaly"] = frame["score"] > frame["threshold"]
     if panel.items is not None:
         frame.insert(0, panel.roles.item_id, panel.items.repeat(np.diff(panel.starts) * C))
-    return frame
+    return Anomalies(frame)
 
 
 def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") -> float:

@@ -94,6 +94,9 @@ class Backtest:
         Number of rows between the starts of two windows (default 1).
     least : float
         The smallest possible value: 0 for counts (default: none).
+    n_fitted : int
+        Number of forecasts, over all items, that begin within rows that the model was fitted to
+        (default 0).
     """
 
     actual: Array
@@ -105,6 +108,7 @@ class Backtest:
     cutoffs: NDArray[np.int64] = field(repr=False)
     stride: int = 1
     least: float = -np.inf
+    n_fitted: int = 0
 
     @property
     def n_windows(self) -> int:
@@ -127,9 +131,17 @@ class Backtest:
         rows = (np.sum(self.cutoffs >= 0, 0) - 1) * min(self.stride, H) + H
         return int(np.sum(np.where((self.cutoffs >= 0).any(0), rows // H, 0)))
 
+    def fitted_note(self) -> str:
+        """Return how many forecasts are of fitted rows, and what to do about it."""
+        n = int((self.cutoffs >= 0).sum())
+        return (
+            f"{self.n_fitted} of {n} forecasts begin within the rows that the model was fitted to, and "
+            "look too good; give later rows, or refit=1"
+        )
+
     def _notes(self) -> list[str]:
         """What has to be known to read the table of errors."""
-        notes = []
+        notes = [self.fitted_note()] if self.n_fitted else []
         if self.n_independent < FEWEST:
             notes.append(
                 f"too few to tell: {self.n_independent} of the forecasts do not overlap, and {FEWEST} "
@@ -341,6 +353,7 @@ def rolling_backtest(
     season: int,
     stride: int,
     refit: int | None = None,
+    n_fitted: int = 0,
 ) -> Backtest:
     """Compare forecasts, and those of the baselines, with the observed values.
 
@@ -358,6 +371,8 @@ def rolling_backtest(
         Number of steps in a season, and of rows between the starts of two windows.
     refit : int, optional
         Number of windows in a call of `forecast` (default: all).
+    n_fitted : int
+        Number of forecasts that begin within fitted rows (default 0).
     """
     size = len(cuts) if refit is None else refit
     parts = [forecast(cuts[start : start + size]) for start in range(0, len(cuts), size)]
@@ -373,6 +388,7 @@ def rolling_backtest(
         cuts,
         stride,
         0.0 if config.output == "negative_binomial" else -np.inf,
+        n_fitted,
     )
 
 

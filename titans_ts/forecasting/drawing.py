@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from titans_ts.forecasting.panel import Panel
 from titans_ts.reporting.charts import Chart, Mark, band_mark
 
-__all__ = ["Band", "backtest_charts", "forecast_charts", "item_place", "quantile_bands"]
+__all__ = [
+    "Band",
+    "backtest_charts",
+    "forecast_charts",
+    "item_place",
+    "quantile_bands",
+    "some_names",
+]
 
 Array = NDArray[np.float64]
 Band = tuple[tuple[float, float], Array, Array]
@@ -154,9 +161,16 @@ def item_place(panel: Panel, item: Any) -> int:
     if item is None:
         return 0
     if item not in known:
-        some = ", ".join(repr(name) for name in known[:3]) + (", .." if len(known) > 3 else "")
-        raise ValueError(f"item is {item!r}, which is not among the items {some}; choose one")
+        raise ValueError(
+            f"item is {item!r}, which is not among the items {some_names(known)}; choose one"
+        )
     return known.index(item)
+
+
+def some_names(names: Iterable[Any]) -> str:
+    """Return the first three names."""
+    names = list(names)
+    return ", ".join(repr(name) for name in names[:3]) + (", .." if len(names) > 3 else "")
 
 
 def _observed(times: pd.Index, values: Array) -> Mark:

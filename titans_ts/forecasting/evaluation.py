@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from tqdm import tqdm
 
 from titans_ts.config import check_integer
 from titans_ts.estimator import plain
-from titans_ts.forecasting.anomalies import anomaly_frame, rarity, score_threshold
+from titans_ts.forecasting.anomalies import Anomalies, anomaly_frame, rarity, score_threshold
 from titans_ts.forecasting.backtest import Backtest, rolling_backtest, rolling_r2
 from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
+from titans_ts.forecasting.fitted_rows import FittedEnd, n_fitted
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.metrics import (
     mean_absolute_error,
@@ -43,6 +45,8 @@ from titans_ts.types import SeriesLike
 __all__ = ["ForecasterEvaluation"]
 
 Array = NDArray[np.float64]
+_OUTSIDE = 3
+"""Calls between a warning and the code of the user: the method and its wrapper."""
 
 
 class ForecasterEvaluation(ForecasterParameters):
@@ -51,6 +55,8 @@ class ForecasterEvaluation(ForecasterParameters):
     model_: ForecastingModel
     _tail: Panel
     _watched: Watched | None = None
+    _fitted_end: FittedEnd | None = None
+    """Where the fitted rows end; None if nothing was fitted."""
     _errors: ErrorMemory | None = None
     """With `adapt`, the memory of forecast errors after the last row."""
     _from_pretrained = False
@@ -100,8 +106,8 @@ class ForecasterEvaluation(ForecasterParameters):
 
         Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
         the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
-        and drift forecasts. Without `refit`, rows used for training are not out-of-sample: pass new rows
-        preceded by one context window.
+        and drift forecasts. Without `refit`, forecasts of rows that the model was fitted to look too
+        good, and a warning counts them: pass new rows preceded by one context window.
 
         Parameters
         ----------
@@ -162,8 +168,11 @@ class ForecasterEvaluation(ForecasterParameters):
             forecasts: tuple[Array, Array] = fresh._rolling(panel, some)
             return forecasts
 
+        known = 0
+        if refit is None and self._fitted_end is not None:
+            known = n_fitted(self._fitted_end, self.predictor.scales.items, panel, cuts)
         with tqdm(desc="backtest", disable=not show or refit is None) as bar:
-            return rolling_backtest(
+            backtest = rolling_backtest(
                 panel,
                 cuts,
                 config,
@@ -171,7 +180,11 @@ class ForecasterEvaluation(ForecasterParameters):
                 season=season_length or usual_season(panel.freq if timed else None),
                 stride=stride or H,
                 refit=refit,
+                n_fitted=known,
             )
+        if known:
+            warnings.warn(backtest.fitted_note(), UserWarning, stacklevel=_OUTSIDE)
+        return backtest
 
     def _rolling(
         self, panel: Panel, cuts: NDArray[np.int64], progress_bar: bool = False
@@ -253,6 +266,7 @@ class ForecasterEvaluation(ForecasterParameters):
         if not is_windows(X):
             alone = copy(self)
             alone._errors = None  # it would repair what the model's own memory lacks
+            alone._fitted_end = None  # compared with itself alone, so fitted rows do not matter
             errors = alone.backtest(X, progress_bar=False).metrics().loc["titans"]
             return {name: float(errors[name]) for name in ("mase", "mse", "wql")}
         config = self.model_.config
@@ -337,7 +351,7 @@ class ForecasterEvaluation(ForecasterParameters):
         risk: float = 1e-3,
         method: str = "quantile",
         reference: SeriesLike | None = None,
-    ) -> pd.DataFrame:
+    ) -> Anomalies:
         """Find unusual values of a series.
 
         Parameters
@@ -360,10 +374,10 @@ class ForecasterEvaluation(ForecasterParameters):
 
         Returns
         -------
-        DataFrame
-            A row per value: `item_id` (of a long frame), `timestamp` (the row's number for an array),
-            `variate`, `value`, `score`, `threshold` and `anomaly`. The first `context_length` rows have
-            no error, and a missing value has no score.
+        Anomalies
+            A DataFrame with a row per value: `item_id` (of a long frame), `timestamp` (the row's number
+            for an array), `variate`, `value`, `score`, `threshold` and `anomaly`. Its `plot()` draws
+            them. The first `context_length` rows have no error, and a missing value has no score.
         """
         self._ready(X)
         parts = {"both": ("error", "surprise")}.get(score, (score,))

@@ -34,6 +34,8 @@ from titans_ts.forecasting.defaults import default_batch_size
 from titans_ts.forecasting.drawing import forecast_charts, item_place, quantile_bands
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
+from titans_ts.forecasting.facts import facts
+from titans_ts.forecasting.fitted_rows import fitted_end
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
 from titans_ts.forecasting.horizons import check_arguments, rolled, warn_longer
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
@@ -332,6 +334,7 @@ class TitansForecaster(ForecasterEvaluation):
         if fitted:
             self._errors = self._learned_errors(predictor, panel, len(panel.values) // 2)
             self._from_pretrained, self._watched, self._calibration = False, None, None
+            self._fitted_end = None
         self._predictor, self.model_, self.history_ = predictor, predictor.network, []
         self._remember(panel)
         return self
@@ -398,6 +401,7 @@ class TitansForecaster(ForecasterEvaluation):
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
         self._watched, self._from_pretrained, self._errors = None, False, errors
+        self._fitted_end = fitted_end(panel)
         self._remember(panel, scaled=fitted.scaled.values)
         if run is not None:
             run.end()
@@ -890,36 +894,7 @@ class TitansForecaster(ForecasterEvaluation):
         return panel, *rolled(forecast, panel, known, length, steps)
 
     def _facts(self) -> dict[str, str]:
-        tail, config = self._tail, self.model_.config
-        names = [str(name) for name in tail.columns or range(tail.n_targets)]
-        shown = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
-        parts = [f"{len(names)} variate{'s' * (len(names) > 1)} ({shown})"]
-        if tail.items is not None:
-            parts.insert(0, f"{len(tail.items):,} items")
-        if tail.index is not None:
-            freq = getattr(tail.freq, "freqstr", tail.freq)
-            parts.append(f"frequency {freq}, up to {max(tail.index[tail.starts[1:] - 1])}")
-        if not self._fitted_network:
-            return {"follows": "; ".join(parts), "network": "pretrained; nothing was fitted"}
-        blocks = config.backbone.n_layers
-        layers = f"{blocks} {config.backbone.variant.upper()} blocks" if blocks else "no blocks"
-        facts = {
-            "fitted to": "; ".join(parts),
-            "network": f"{layers}, width {config.backbone.d_model}; reads {config.context_length} steps, "
-            f"{config.patch_length} in a token",
-        }
-        blend = self.blend_
-        if len(blend):
-            used = blend["weight"][blend["weight"] >= 0.005].sort_values(ascending=False)
-            facts["forecasts"] = ", ".join(f"{name} {w:.2f}" for name, w in used.items())
-            others = blend["loss"].drop(index=["titans", ZERO_SHOT], errors="ignore").dropna()
-            if len(others):
-                change = 1 / others.min() - 1
-                facts["validation"] = (
-                    f"quantile loss {abs(change):.1%} {'lower' if change < 0 else 'higher'} than that of "
-                    f"{others.idxmin()}, the best simple forecast"
-                )
-        return facts
+        return facts(self._tail, self.model_.config, self.blend_, fitted=self._fitted_network)
 
     def _correction(self, panel: Panel) -> Array:
         """What is added to a forecast of a panel, `[1, H, C]`: zero unless it continues the series."""
@@ -956,6 +931,7 @@ class TitansForecaster(ForecasterEvaluation):
                 self._calibration,
                 self._watched,
                 self._errors,
+                self._fitted_end,
             )
         )
         return fitted | {"from_pretrained": self._from_pretrained}, tensors
@@ -968,6 +944,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._tail, self._unread = parts.predictor, parts.tail, parts.unread
         self._state, self._calibration = parts.state, parts.calibration
         self._watched, self._errors = parts.watched, parts.errors
+        self._fitted_end = parts.fitted_end
         self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)
 

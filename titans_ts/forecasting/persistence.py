@@ -17,6 +17,7 @@ from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.blend import Blend, Errors
 from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.error_memory import NAMES, ErrorMemory, start_memory
+from titans_ts.forecasting.fitted_rows import FittedEnd
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -50,6 +51,8 @@ class FittedParts:
     """The series memories of :meth:`TitansForecaster.watch`; None before its first call."""
     errors: ErrorMemory | None
     """The memory of forecast errors, if there is one."""
+    fitted_end: FittedEnd | None
+    """Where the fitted rows end, if a network was fitted (and the file has it)."""
 
 
 def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -81,6 +84,9 @@ def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
     if parts.errors is not None:
         tensors |= {f"errors.{n}": torch.from_numpy(getattr(parts.errors, n)) for n in NAMES}
+    if parts.fitted_end is not None:
+        for name, part in parts.fitted_end._asdict().items():
+            tensors[f"fitted_end.{name}"] = torch.from_numpy(part)
     if parts.watched is not None:
         items = parts.watched.items
         fitted["watched"] = None if items is None else _plain_items(items)
@@ -126,7 +132,27 @@ def unpack(
         Calibration(*known) if known else None,
         _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
         _rebuild_errors(network.config, tensors) if "errors.weights" in tensors else None,
+        _rebuild_end(tensors, tail, scales) if "fitted_end.times" in tensors else None,
     )
+
+
+def _rebuild_end(tensors: dict[str, Tensor], tail: Panel, scales: Scales) -> FittedEnd:
+    """Return the end of the fitted rows.
+
+    Raises
+    ------
+    ValueError
+        If it does not belong to the fitted items.
+    """
+    end = FittedEnd(*(tensors[f"fitted_end.{name}"].numpy() for name in FittedEnd._fields))
+    n_items = 1 if scales.items is None else len(scales.items)
+    n_times = 0 if tail.index is None else n_items
+    if end.times.shape != (n_times,) or end.values.shape[1:] != (tail.n_targets,):
+        raise ValueError(
+            f"the end of the fitted rows has {len(end.times)} times, not {n_times}, or other columns: "
+            "the file is damaged; fit again"
+        )
+    return end
 
 
 def _rebuild_errors(config: ForecasterConfig, tensors: dict[str, Tensor]) -> ErrorMemory:

@@ -20,6 +20,7 @@ __all__ = [
     "regular_items",
     "rising_items",
     "time_gaps",
+    "whole_numbers",
 ]
 
 
@@ -265,6 +266,12 @@ def continued(index: pd.Index | None, steps: int, freq: Any) -> pd.Index:
     assert isinstance(index, pd.RangeIndex)
     start = index[-1] + index.step
     return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
+
+
+def whole_numbers(index: pd.Index) -> NDArray[np.int64]:
+    """Return times as whole numbers: nanoseconds of a date, the number of a period."""
+    times: Any = index.as_unit("ns").asi8 if isinstance(index, pd.DatetimeIndex) else index
+    return np.asarray(times, np.int64)
 
 
 def extended(index: pd.Index, steps: int, freq: Any) -> pd.Index:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.panel import Panel
+from titans_ts.forecasting.time_index import whole_numbers
 from titans_ts.nn.series.memory import SeriesState, series_surprise, start_series
 from titans_ts.nn.state import map_state
 
@@ -105,8 +105,7 @@ def _times(panel: Panel) -> NDArray[np.int64]:
     if index is None:
         return np.zeros((2, 0), np.int64)
     ends = index[np.stack([panel.starts[:-1], panel.starts[1:] - 1]).ravel()]
-    times: Any = ends.as_unit("ns").asi8 if isinstance(ends, pd.DatetimeIndex) else ends
-    return np.asarray(times, np.int64).reshape(2, -1)
+    return whole_numbers(ends).reshape(2, -1)
 
 
 def _extended(state: SeriesState, new: SeriesState) -> SeriesState:
