@@ -197,12 +197,8 @@ def held_out(
 
 def band(backtest: Backtest, margins: Array | None = None) -> tuple[Array, Array]:
     """Return the ends of the interval, `[W, I, H, C]` each; the point forecast lies between them."""
-    if margins is None:
-        low, high = backtest.quantiles[..., 0], backtest.quantiles[..., -1]
-    else:
-        low, high = widen(backtest.quantiles, margins, backtest.least)
-    point = backtest.forecasts["titans"]
-    return np.minimum(low, point), np.maximum(high, point)
+    added = np.zeros(()) if margins is None else margins
+    return widen(backtest.quantiles, added, backtest.forecasts["titans"], backtest.least)
 
 
 def with_simple(backtest: Backtest, season_length: int) -> Backtest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.forecasting.cases import small
 from titans_ts.forecasting.intervals import conformity, dependent_levels, margin, rolling_margins
 
 
@@ -77,3 +78,19 @@ def test_half_missing_errors_of_independent_steps_give_independent_levels(scale)
     levels = dependent_levels(errors, 4000, rng)
     assert abs(np.corrcoef(levels.T)[0, 1]) < 0.08
     np.testing.assert_allclose(np.quantile(levels, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+
+
+@pytest.mark.parametrize("output", ["quantiles", "negative_binomial"])
+def test_an_interval_contains_the_mean(output):
+    X = np.random.default_rng(0).negative_binomial(1, 0.1, (160, 2)).astype(float)
+    fitted = small(output=output).fit(X)
+    for coverage in (0.01, 0.5, 0.9):
+        low, high = np.moveaxis(fitted.predict_interval(coverage=coverage), -1, 0)
+        mean = fitted.predict()
+        assert (low <= mean).all()
+        assert (mean <= high).all()
+    backtest = fitted.backtest(X, stride=1)
+    low, high = backtest.adaptive_interval(0.01, calibration_windows=50)
+    mean = backtest.forecasts["titans"][50:]
+    assert (low <= mean).all()
+    assert (mean <= high).all()

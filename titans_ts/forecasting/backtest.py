@@ -304,7 +304,8 @@ class Backtest:
         low, high = self.quantiles[..., 0], self.quantiles[..., -1]
         scores = conformity(self.actual, low, high).swapaxes(1, 2)  # [W, H, I, C]
         added = rolling_margins(scores[n:], scores[:n], coverage, self.stride, recalibrate_every)
-        return widen(self.quantiles[n:], added.swapaxes(1, 2), self.least)
+        point = self.forecasts["titans"][n:]
+        return widen(self.quantiles[n:], added.swapaxes(1, 2), point, self.least)
 
     def frame(self) -> pd.DataFrame:
         """Return a frame with a row per forecast value.

@@ -505,7 +505,8 @@ class TitansForecaster(ForecasterEvaluation):
         """Forecast an interval for every step that contains the given share of future values.
 
         It is the interval between the outermost quantiles, widened or narrowed for every step and variate
-        according to the errors on the validation part, or on the rows given to :meth:`calibrate`.
+        according to the errors on the validation part, or on the rows given to :meth:`calibrate`. It
+        contains the mean, which :meth:`predict` forecasts.
 
         Parameters
         ----------
@@ -528,9 +529,9 @@ class TitansForecaster(ForecasterEvaluation):
         panel, known = self._read(X, known_covariates)
         check_interval(self.model_.config.quantile_levels)
         added = self._margins(panel, coverage)  # what is wrong with it is found before a forecast
-        _, quantiles = self._forecast(panel, known)
+        point, quantiles = self._forecast(panel, known)
         least = 0 if self.model_.output.counts else -np.inf
-        ends = np.stack(widen(quantiles, added, least), -1)
+        ends = np.stack(widen(quantiles, added, point, least), -1)
         return panel.format_levels(ends, ("lower", "upper"), "bound")
 
     def interval_margins(self, coverage: float = 0.9) -> Array:

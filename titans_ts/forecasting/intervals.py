@@ -45,16 +45,19 @@ def check_distribution(config: ForecasterConfig) -> None:
         raise ValueError("a distribution needs two quantiles; fit with two or more quantile_levels")
 
 
-def widen(quantiles: Array, added: Array, least: float = -np.inf) -> tuple[Array, Array]:
+def widen(
+    quantiles: Array, added: Array, point: Array, least: float = -np.inf
+) -> tuple[Array, Array]:
     """Return the ends `[...]` of an interval: the outermost of quantiles `[..., Q]`, moved by a margin.
 
     The lower end moves down and the upper end up by `added`, but the lower end not below `least`, the
     smallest possible value. A negative margin narrows the interval, but not further than until its ends
-    meet.
+    meet. The interval contains the point forecast `[...]`: a mean may lie beyond the quantiles.
     """
     low, high = quantiles[..., 0], quantiles[..., -1]
     added = np.maximum(added, (low - high) / 2)
-    return np.maximum(low - added, np.minimum(low, least)), high + added
+    low, high = np.maximum(low - added, np.minimum(low, least)), high + added
+    return np.minimum(low, point), np.maximum(high, point)
 
 
 def margin(scores: ArrayLike, coverage: float) -> Array:
