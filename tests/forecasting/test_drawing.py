@@ -188,3 +188,24 @@ def test_a_picture_of_an_item_with_anomalies():
     with pytest.raises(ValueError, match="max_variates"):
         found.plot(max_variates=0)
     assert type(found[found["anomaly"]]) is pd.DataFrame  # a part of the table has no such picture
+
+
+def test_an_interactive_picture_has_the_same_lines(model):
+    pictures = {
+        "forecast": lambda **how: model.plot(wide(), **how),
+        "backtest": lambda **how: model.backtest(wide()).plot(**how),
+        "anomalies": lambda **how: anomalies(wide()).plot(**how),
+    }
+    for draw in pictures.values():
+        drawn, figure = draw(), draw(interactive=True)
+        for row, axes in enumerate(drawn.axes):
+            label = axes.lines[0].get_label()
+            traces = [t for t in figure.data if t.yaxis == f"y{row + 1 if row else ''}"]
+            found = next(t.y for t in traces if t.legendgroup == label)
+            assert_allclose(np.array(found, float), lines(axes, label)[0], rtol=1e-6)
+        shown = [trace.legendgroup for trace in figure.data if trace.showlegend]
+        assert len(shown) == len(set(shown))
+        assert {a.get_title(loc="left") for a in drawn.axes} == {
+            a.text for a in figure.layout.annotations
+        }
+        figure.to_html()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from titans_ts.estimator import plain
 from titans_ts.forecasting.drawing import some_names
 from titans_ts.forecasting.panel import Panel
 from titans_ts.reporting.charts import Chart, Mark
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = [
     "Anomalies",
@@ -39,7 +36,7 @@ class Anomalies(pd.DataFrame):
     `anomaly`; the first two have the names that the forecaster was given.
     """
 
-    def plot(self, *, item: Any = None, max_variates: int = 4) -> Figure:
+    def plot(self, *, item: Any = None, max_variates: int = 4, interactive: bool = False) -> Any:
         """Draw the values and the scores, and mark the anomalies.
 
         Parameters
@@ -49,10 +46,13 @@ class Anomalies(pd.DataFrame):
         max_variates : int
             Number of variates at most, two charts for each (default 4).
 
+        interactive : bool
+            Whether to return a figure of plotly, to hover over and to zoom (default False).
+
         Returns
         -------
         Figure
-            The figure, neither shown nor saved.
+            The figure of matplotlib or plotly, neither shown nor saved.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Anomalies(pd.DataFrame):
             for name, rows in groups[:max_variates]
             for chart in anomaly_charts(str(name), rows)
         ]
-        return draw_series(charts, len(groups) - len(charts) // 2)
+        return draw_series(charts, len(groups) - len(charts) // 2, interactive=interactive)
 
 
 def anomaly_charts(name: str, rows: pd.DataFrame) -> list[Chart]:

@@ -33,8 +33,6 @@ from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.stateful import STREAMS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from titans_ts.reporting.charts import Chart
 
 __all__ = [
@@ -170,7 +168,14 @@ class Backtest:
         parts = [f"{n:,} {name[: None if n > 1 else -1]}" for name, n in counts.items() if n]
         return f"Backtest: {', '.join(parts)}; errors of the forecasts and of baselines"
 
-    def plot(self, *, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> Figure:
+    def plot(
+        self,
+        *,
+        item: Any = None,
+        n_windows: int = 8,
+        max_variates: int = 8,
+        interactive: bool = False,
+    ) -> Any:
         """Draw the last forecasts that do not overlap, with their outermost quantiles.
 
         Parameters
@@ -182,10 +187,13 @@ class Backtest:
         max_variates : int
             Number of panels at most, one per variate (default 8).
 
+        interactive : bool
+            Whether to return a figure of plotly, to hover over and to zoom (default False).
+
         Returns
         -------
         Figure
-            The figure, neither shown nor saved.
+            The figure of matplotlib or plotly, neither shown nor saved.
 
         Raises
         ------
@@ -199,7 +207,7 @@ class Backtest:
         from titans_ts.reporting.plots import draw_series
 
         charts = self.charts(item=item, n_windows=n_windows, max_variates=max_variates)
-        return draw_series(charts, self.panel.n_targets - len(charts))
+        return draw_series(charts, self.panel.n_targets - len(charts), interactive=interactive)
 
     def charts(self, *, item: Any = None, n_windows: int = 8, max_variates: int = 8) -> list[Chart]:
         """Return the charts that :meth:`plot` draws, as data; the parameters are the same."""

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,6 @@ from titans_ts.forecasting.rollback import keeps_series
 from titans_ts.nn.series.model import ForecastingModel
 from titans_ts.training import begin_fit
 from titans_ts.types import RandomState, SeriesLike, WindowsLike
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["TitansForecaster"]
 
@@ -613,7 +610,8 @@ class TitansForecaster(ForecasterEvaluation):
         item: Any = None,
         n_history: int = 168,
         max_variates: int = 8,
-    ) -> Figure:
+        interactive: bool = False,
+    ) -> Any:
         """Draw the forecast after the last rows, with the area between its outermost quantiles.
 
         Parameters
@@ -627,10 +625,13 @@ class TitansForecaster(ForecasterEvaluation):
         max_variates : int
             Number of panels at most, one per variate (default 8).
 
+        interactive : bool
+            Whether to return a figure of plotly, to hover over and to zoom (default False).
+
         Returns
         -------
         Figure
-            The figure, neither shown nor saved.
+            The figure of matplotlib or plotly, neither shown nor saved.
 
         Raises
         ------
@@ -652,7 +653,7 @@ class TitansForecaster(ForecasterEvaluation):
         charts = forecast_charts(
             panel, point, bands, place, n_history=n_history, max_variates=max_variates
         )
-        return draw_series(charts, panel.n_targets - len(charts))
+        return draw_series(charts, panel.n_targets - len(charts), interactive=interactive)
 
     @keeps_series
     def calibrate(self, X: SeriesLike) -> TitansForecaster:

@@ -1,21 +1,25 @@
-"""Charts for plotly.js, whose script pages carry inside."""
+"""Charts for plotly.js, whose script pages carry inside, and for notebooks."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import re
+from collections.abc import Sequence
 from functools import cache
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from titans_ts.reporting.charts import Chart, Mark
+from titans_ts.reporting.charts import COLOURS, Chart, Mark
 
-__all__ = ["axis_values", "packed_script", "plotly_chart"]
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["axis_values", "packed_script", "plotly_chart", "plotly_figure"]
 
 _DIGITS = 7
 """Significant digits of the numbers in a page."""
@@ -24,6 +28,8 @@ _FEW = 12
 
 _NAME = 24
 """Letters of a name below an axis at most."""
+_ROW = 210
+"""Pixels of a chart among several."""
 
 
 @cache
@@ -92,6 +98,58 @@ def plotly_chart(chart: Chart) -> dict[str, Any]:
         "data": traces,
         "layout": layout,
     }
+
+
+def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
+    """Draw charts one below the other, on a common x-axis, as a figure of plotly for notebooks.
+
+    Parameters
+    ----------
+    charts : sequence of Chart
+        At least one, whose x-axes have times or numbers.
+    title : str
+        The title of the figure (default: none).
+    """
+    from plotly.subplots import make_subplots
+
+    n = len(charts)
+    figure = make_subplots(
+        rows=n,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.25 / n,
+        subplot_titles=[_plain(chart.title) for chart in charts],
+    )
+    named: set[str] = set()
+    for row, chart in enumerate(charts, 1):
+        drawn = plotly_chart(chart)
+        for trace in drawn["data"]:
+            meta = trace.pop("meta")
+            name = _plain(chart.marks[meta["mark"]].name)
+            first = name not in named and not (meta["band"] and "fill" not in trace)
+            named |= {name} if first else set()
+            colour = COLOURS[meta["role"]][0]
+            style = {"line": trace.get("line", {}) | {"color": colour}} if "mode" in trace else {}
+            style |= {"marker": trace.get("marker", {}) | {"color": colour}}
+            if "fill" in trace:
+                style["fillcolor"] = f"{colour}33"
+            legend = {"legendgroup": name, "showlegend": first}
+            trace |= style | legend | ({"name": name} if first else {})
+            figure.add_trace(trace, row, 1)
+        for shape in drawn["layout"]["shapes"]:
+            figure.add_vline(shape["x0"], row=row, col=1, line={"dash": "dot", "width": 1})
+        figure.update_xaxes(drawn["layout"]["xaxis"], row=row, col=1)
+        figure.update_yaxes(drawn["layout"]["yaxis"], row=row, col=1)
+    figure.update_layout(
+        title={"text": _plain(title)},
+        height=_ROW * n + 120,
+        template="plotly_white",
+        hovermode="x unified",
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        margin={"l": 60, "r": 20, "t": 70 if title else 40, "b": 80},
+    )
+    figure.update_annotations(x=0, xanchor="left")  # the charts' titles
+    return figure
 
 
 def axis_values(index: pd.Index) -> list[Any]:

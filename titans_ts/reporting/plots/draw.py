@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from titans_ts.reporting.charts import COLOURS, Chart, Mark
+from titans_ts.reporting.interactive import plotly_figure
 from titans_ts.reporting.plots.common import INK, check_matplotlib
 
 if TYPE_CHECKING:
@@ -79,10 +80,13 @@ def draw_charts(
     return figure
 
 
-def draw_series(charts: Sequence[Chart], left_out: int) -> Figure:
-    """Draw the charts of several variates, and say how many others are left out."""
+def draw_series(charts: Sequence[Chart], left_out: int, *, interactive: bool = False) -> Any:
+    """Draw the charts of several variates, and say how many others are left out.
+
+    The figure is one of matplotlib, or if it is `interactive` one of plotly.
+    """
     title = f"{left_out} more variates are not shown" if left_out else ""
-    return draw_charts(charts, title=title)
+    return plotly_figure(charts, title) if interactive else draw_charts(charts, title=title)
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
