@@ -56,13 +56,12 @@ fuzz-bytes: .venv/installed
 # known vulnerabilities of what is locked, and a bill of materials of what is installed.
 .venv-release/installed:
 	test -x .venv-release/bin/pip || $(PYTHON) -m venv .venv-release
-	.venv-release/bin/python -m pip install --quiet pip-tools pip-audit cyclonedx-bom
+	.venv-release/bin/python -m pip install --quiet uv pip-audit cyclonedx-bom
 	touch $@
 
 lock: .venv-release/installed
-	CUSTOM_COMPILE_COMMAND="make lock" .venv-release/bin/pip-compile --quiet --generate-hashes --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra all \
-	  --constraint constraints.txt --output-file requirements.lock pyproject.toml
+	.venv-release/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --extra all \
+	  --constraints constraints.txt --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 audit: .venv-release/installed .venv/installed
 	.venv-release/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
