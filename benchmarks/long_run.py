@@ -7,6 +7,7 @@
   come one at a time, each with a `predict`, and their CPU time is measured. The process's memory, and
   the distance between the forecast and that of a fresh pass over the last rows, are measured there too.
 - Fits: a tiny model is fitted and forecasts again and again; memory, open files and threads are counted.
+- `update` by one row of an array, a frame and a long frame is timed.
 - The same seed must give the same bits, and a series times 1e-30 to 1e30 the same forecast times that.
 """
 
@@ -21,6 +22,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from titans_ts import TitansForecaster
@@ -111,6 +113,28 @@ def fits(n_fits: int) -> None:
             print(f"| {i} | {resident():.0f} | {counts} |", flush=True)
 
 
+def forms() -> None:
+    """Measure `update` by one row, in every form that a series may have."""
+    n = 200
+    times = pd.date_range("2026", periods=2000 + n, freq="h", name="timestamp")
+    frame = pd.DataFrame(rows(0, len(times), np.random.default_rng(1)), times, ["a", "b"])
+    long = frame.melt(var_name="item_id", value_name="y", ignore_index=False).reset_index()
+    series = {
+        "array": [frame[i : i + 1].to_numpy() for i in range(len(frame))],
+        "frame": [frame[i : i + 1] for i in range(len(frame))],
+        "long frame of two items": [part for _, part in long.groupby("timestamp")],
+    }
+    for name, parts in series.items():
+        join = np.concatenate if name == "array" else pd.concat
+        forecaster = model().fit(join(parts[:2000]))
+        seconds = []
+        for part in parts[2000:]:
+            begun = time.process_time()
+            forecaster.update(part)
+            seconds.append(time.process_time() - begun)
+        print(f"update by one row of {name}: {np.median(seconds) * 1e3:.2f} CPU ms")
+
+
 def same_seed() -> None:
     series = rows(0, 300, np.random.default_rng(2))
     first, second = (model(variant="mac").fit(series).predict().tobytes() for _ in range(2))
@@ -134,6 +158,7 @@ def main() -> None:
     torch.set_num_threads(1)
     stream(int(10**7 * share))
     fits(int(1000 * share))
+    forms()
     same_seed()
     scales()
 

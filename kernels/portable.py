@@ -21,7 +21,7 @@ from torch import Tensor
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.state import MemoryOutput, MemoryState, initial_state
 
-__all__ = ["Format", "compute", "recorded_format", "recording"]
+__all__ = ["Format", "asinh", "compute", "largest_so_far", "recorded_format", "recording"]
 
 Format = Literal["torch", "onnx"]
 """What a graph is recorded for."""
@@ -44,6 +44,25 @@ def recorded_format() -> Format | None:
     if torch.compiler.is_dynamo_compiling():  # torch.compile cannot follow a context variable
         return None
     return _RECORDED.get()
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Return the inverse hyperbolic sine."""
+    if recorded_format() != "onnx":
+        return torch.asinh(x)
+    size = x.abs()  # onnxruntime has it for float32 alone
+    return x.sign() * (size + (size.square() + 1).sqrt()).log()
+
+
+def largest_so_far(values: Tensor) -> Tensor:
+    """Return the largest value up to every column `[N, T]`."""
+    if recorded_format() != "onnx":
+        return values.cummax(1).values
+    distance = 1  # ONNX has no running maximum
+    while distance < values.shape[1]:
+        earlier = torch.cat([values[:, :distance], values[:, :-distance]], 1)
+        values, distance = torch.maximum(values, earlier), 2 * distance
+    return values
 
 
 class _Coefficients(NamedTuple):

@@ -128,8 +128,18 @@ def _save_onnx(program: Any, portable: Portable, path: Path, text: str) -> None:
             f"the model cannot be written as ONNX ({_reason(error)}); export it with format='torch'"
         ) from error
     assert found is not None
+    _free_names(found.model, {*names, *portable.outputs})
     found.model.metadata_props["titans_ts"] = text
     found.save(str(path), external_data=False)
+
+
+def _free_names(model: Any, names: set[str]) -> None:
+    """Rename what is called like an input or an output: a graph has one space of names."""
+    ends = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    inside = (value for node in model.graph.all_nodes() for value in node.outputs)
+    for number, value in enumerate(inside):
+        if value.name in names and id(value) not in ends:
+            value.name = f"{value.name}_inside_{number}"
 
 
 def _reason(error: Exception) -> str:

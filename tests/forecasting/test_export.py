@@ -135,7 +135,11 @@ def test_file_runs_without_the_package(fitted, tmp_path):
 
 @pytest.mark.parametrize(
     "blend",
-    [["linear", "last value", "drift", "seasonal naive"], ["pretrained", "linear"]],
+    [
+        ["linear", "last value", "drift", "seasonal naive"],
+        ["pretrained", "linear"],
+        ["theta", "smoothing", "seasonal smoothing", "multiplicative smoothing"],
+    ],
     ids=str,
 )
 def test_blend_is_included(fitted, blend):
@@ -145,6 +149,15 @@ def test_blend_is_included(fitted, blend):
     assert n_rows == 300
     past = windows(n_rows)
     assert_same(forecaster, past, run(forecaster, past=past))
+
+
+def test_file_has_exponential_smoothing(tmp_path):
+    forecaster = TitansForecaster(**TINY | {"n_layers": 0, "blend": ["smoothing"]}).fit(series())
+    assert "smoothing" in forecaster.predictor.blend.weights
+    forecaster.export(tmp_path / "one.pt2")
+    program = torch.export.load(tmp_path / "one.pt2").module()
+    past = windows(300)
+    assert_same(forecaster, past, [x.numpy() for x in program(past=torch.from_numpy(past))])
 
 
 def test_seasonal_blend_repeats_the_last_observed_season():
@@ -257,13 +270,9 @@ def test_value_beyond_float32_gives_nan(fitted):
             None,
             "output is 'student_t'.*'quantiles' or 'normal'",
         ),
-        ({"blend": ["smoothing"]}, "one.pt2", None, r"'smoothing' .*fit with blend=\['linear'"),
-        ({"blend": ["pretrained"]}, "one.onnx", None, r"format='onnx': 'pretrained'"),
     ],
 )
 def test_what_cannot_be_exported_is_named(fitted, tmp_path, parameters, path, format, message):
-    if path == "one.onnx":
-        pytest.importorskip("onnxscript", reason="ONNX needs onnx and onnxscript")
     forecaster = fitted(n_layers=0, **parameters)
     with pytest.raises(ValueError, match=message):
         forecaster.export(tmp_path / path, format=format)
@@ -289,3 +298,23 @@ def test_onnx_is_predict(fitted, tmp_path, variant):
         past = windows(32)[:n]
         assert_same(forecaster, past, session.run(None, {"past": past}))
     assert json.loads(session.get_modelmeta().custom_metadata_map["titans_ts"])["rows"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["one.pt2", "one.onnx"])
+def test_default_forecast_is_exported(tmp_path, path):
+    wave = np.sin(np.arange(260) * np.pi / 6)[:, None] * SPREAD
+    X = pd.DataFrame(series() + 5 * wave, pd.date_range("2026", periods=260, freq="2h"))
+    chosen = {k: v for k, v in TINY.items() if k != "blend"}
+    forecaster = TitansForecaster(**chosen, n_layers=1, variant="lmm").fit(X)
+    assert {"pretrained", "theta"} <= set(forecaster.predictor.blend.weights)
+    past = X.to_numpy()[None, -forecaster.predictor.blend_rows :]
+    past = np.concatenate([np.full((1, 40, 2), np.nan), past], 1)
+    forecaster.export(tmp_path / path)
+    if path == "one.pt2":
+        program = torch.export.load(tmp_path / path).module()
+        mean = program(past=torch.from_numpy(past))[0].numpy()
+    else:
+        runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime")
+        mean = runtime.InferenceSession(tmp_path / path).run(None, {"past": past})[0]
+    np.testing.assert_allclose(mean[0] / SPREAD, forecaster.predict(X) / SPREAD, atol=1e-5)

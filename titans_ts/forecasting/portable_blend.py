@@ -1,12 +1,11 @@
 """The blend of a fitted forecaster as a module: the network's forecasts with pretrained and simple ones.
 
-Series are `[N, T]` float64 with N = B C; NaN is missing. The simple forecasts are those of `baselines.py`
-and `linear.py`, in operations that a graph can hold.
+Series are `[N, T]` float64 with N = B C; NaN is missing. The linear map is that of `linear.py`, in
+operations that a graph can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,47 +16,12 @@ from torch import Tensor, nn
 from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.blend import LINEAR, NETWORK, ZERO_SHOT, Blend
 from titans_ts.forecasting.linear import FURTHEST
+from titans_ts.forecasting.portable_simple import SIMPLE, observed_mean
 from titans_ts.forecasting.pretrained import at_levels, pretrained_model, two_seasons
 from titans_ts.kernels.portable import Format
 from titans_ts.nn.portable import portable_copy
 
 __all__ = ["PortableBlend", "check_parts"]
-
-
-def _last_value(past: Tensor, horizon: int, season: int) -> Tensor:
-    return _seasonal_naive(past, horizon, 1)
-
-
-def _seasonal_naive(past: Tensor, horizon: int, season: int) -> Tensor:
-    """Repeat the last season; a missing value is that of a season earlier, and so on."""
-    padded = F.pad(past, (-past.shape[1] % season, 0), value=torch.nan)
-    seasons = padded.unflatten(1, (-1, season))  # [N, n, S]
-    n = seasons.shape[1]
-    number = torch.where(seasons.isnan(), -1, torch.arange(n, device=past.device)[:, None])
-    last = number.amax(1, keepdim=True).clamp_min(0)
-    chosen = seasons.gather(1, last)[:, 0]
-    return chosen[:, torch.arange(horizon, device=past.device) % season]
-
-
-def _drift(past: Tensor, horizon: int, season: int) -> Tensor:
-    """Extend the line through the first and the last observed value."""
-    n_rows = past.shape[1]
-    place = torch.arange(n_rows, device=past.device)
-    seen = ~past.isnan()
-    first = torch.where(seen, place, n_rows).amin(1, keepdim=True).clamp_max(n_rows - 1)
-    last = torch.where(seen, place, -1).amax(1, keepdim=True).clamp_min(0)
-    start, end = past.gather(1, first), past.gather(1, last)
-    slope = (end - start) / (last - first).clamp_min(1)
-    ahead = n_rows - last + torch.arange(horizon, device=past.device)
-    return end + slope * ahead
-
-
-_SIMPLE: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "last value": _last_value,
-    "drift": _drift,
-    "seasonal naive": _seasonal_naive,
-}
-"""Simple forecasts `[N, H]` of series `[N, T]`."""
 
 
 def check_parts(blend: Blend | None, target: Format) -> None:
@@ -70,7 +34,7 @@ def check_parts(blend: Blend | None, target: Format) -> None:
     """
     if blend is None:
         return
-    exportable = [LINEAR, *_SIMPLE] + ([ZERO_SHOT] if target == "torch" else [])
+    exportable = [LINEAR, *SIMPLE, ZERO_SHOT]
     others = [n for n in blend.weights if n not in (NETWORK, *exportable)]
     if others:
         weights = ", ".join(f"{name!r} ({blend.weights[name]:.2f})" for name in others)
@@ -138,7 +102,7 @@ class PortableBlend(nn.Module):
             if name == LINEAR:
                 found = self._linear(series)
             else:
-                found = _SIMPLE[name](series, self.horizon, self.season)
+                found = SIMPLE[name](series, self.horizon, self.season)
             found = found.masked_fill(nothing, torch.nan)
             mean = found + usual * getattr(self, f"mean_error_{i}")
             parts.append(
@@ -177,22 +141,16 @@ class PortableBlend(nn.Module):
 
 def _usual_difference(past: Tensor, season: int) -> Tensor:
     """Return the mean absolute seasonal difference of series, `[N]`, as the blend measures it."""
-    size = _observed_mean(past.abs())
+    size = observed_mean(past.abs())
     usual = torch.zeros_like(size)
     for step in (season, 1):
         if past.shape[1] > step:
-            difference = _observed_mean((past[:, step:] - past[:, : past.shape[1] - step]).abs())
+            difference = observed_mean((past[:, step:] - past[:, : past.shape[1] - step]).abs())
         else:
             difference = torch.full_like(size, torch.nan)
         usual = torch.where(usual > 1e-9 * size, usual, difference)
     usual = torch.where(usual > 1e-9 * size, usual, size / 100)
     return torch.where(usual > 0, usual, torch.nan)
-
-
-def _observed_mean(values: Tensor) -> Tensor:
-    """Return the mean of the observed values of every row `[N, T]`; NaN without any."""
-    seen = ~values.isnan()
-    return torch.where(seen, values, 0.0).sum(1) / seen.sum(1)
 
 
 def _near_zero(past: Tensor) -> tuple[Tensor, Tensor]:

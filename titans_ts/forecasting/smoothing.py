@@ -9,20 +9,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exponential_smoothing"]
+__all__ = ["SEASONS_AT_START", "Grid", "exponential_smoothing"]
 
 Array = NDArray[np.float64]
 
 _LEVEL = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.99)
 _TREND = ((0.0, 0.0), *itertools.product((0.02, 0.1, 0.3), (0.9, 0.98)))
 _SEASON = (0.0, 0.05, 0.2, 0.5)
-_SEASONS_AT_START = 4
+SEASONS_AT_START = 4
 """Number of seasons at the beginning of a series that its first seasonal pattern is computed from."""
 _BLOCK = 2**22
 """Number of seasonal values (of all series and parameters) that are kept at a time: 32 MiB."""
 
 
-class _Grid(NamedTuple):
+class Grid(NamedTuple):
     """G settings of the parameters, `[G]` each."""
 
     level: Array
@@ -35,7 +35,8 @@ class _Grid(NamedTuple):
     """Share that the season takes (gamma)."""
 
     @classmethod
-    def of(cls, seasonal: bool) -> _Grid:
+    def of(cls, seasonal: bool) -> Grid:
+        """Return all settings, those of the season only if there is one."""
         settings = itertools.product(_LEVEL, _TREND, _SEASON if seasonal else (0.0,))
         rows = [(a, a * b, phi, (1 - a) * g) for a, (b, phi), g in settings]
         return cls(*np.array(rows).T)
@@ -74,7 +75,7 @@ def exponential_smoothing(past: Array, prediction_length: int, season_length: in
     >>> exponential_smoothing(past, prediction_length=4, season_length=4).round(1)
     array([[1., 2., 3., 6.]])
     """
-    grid = _Grid.of(season_length > 1)
+    grid = Grid.of(season_length > 1)
     at_once = max(1, _BLOCK // (season_length * len(grid.level)))
     blocks = np.split(past, range(at_once, len(past), at_once))
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -83,7 +84,7 @@ def exponential_smoothing(past: Array, prediction_length: int, season_length: in
     return np.concatenate(parts)
 
 
-def _smooth(past: Array, prediction_length: int, season_length: int, grid: _Grid) -> Array:
+def _smooth(past: Array, prediction_length: int, season_length: int, grid: Grid) -> Array:
     middle = np.nanmean(past, 1, keepdims=True)
     unit = np.nanmean(np.abs(past - middle), 1, keepdims=True)
     unit = np.where(unit > 0, unit, 1.0)
@@ -121,7 +122,7 @@ def _start(y: Array, season_length: int) -> tuple[NDArray[np.int64], Array, Arra
     """
     first = (~np.isnan(y)).argmax(1)
     length, columns = max(season_length, 2), y.shape[1]
-    at = first[:, None] + np.arange(_SEASONS_AT_START * length)
+    at = first[:, None] + np.arange(SEASONS_AT_START * length)
     head = np.take_along_axis(y, np.minimum(at, columns - 1), 1)
     seasons = np.where(at < columns, head, np.nan).reshape(len(y), -1, length)
     means = np.nanmean(seasons, 2)
@@ -134,7 +135,7 @@ def _start(y: Array, season_length: int) -> tuple[NDArray[np.int64], Array, Arra
     return first, means[:, 0], slope, np.take_along_axis(pattern, place, 1)
 
 
-def _weights(squares: Array, seen: NDArray[np.int64], season_length: int, grid: _Grid) -> Array:
+def _weights(squares: Array, seen: NDArray[np.int64], season_length: int, grid: Grid) -> Array:
     """Return the weights `[N, G]` of the settings, from their sums of squared errors."""
     n_parameters = 2.0 + 3 * (grid.trend > 0) + (season_length if season_length > 1 else 0)
     n = np.maximum(seen[:, None], n_parameters + 2.5)

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 from scipy.signal import lfilter
 
-__all__ = ["theta"]
+__all__ = ["LEVEL", "SIGNIFICANT", "SMALLEST", "TIE", "theta"]
 
 Array = NDArray[np.float64]
 
-_LEVEL = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+LEVEL = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """Shares of an error that the level may take (alpha)."""
-_SIGNIFICANT = 1.645
+SIGNIFICANT = 1.645
 """Standard errors that the autocorrelation at a season must have for the season to be removed."""
-_SMALLEST = 0.01
+SMALLEST = 0.01
 """Smallest factor of a multiplicative season."""
+TIE = 1e-9
+"""Sums of squared errors that differ by this share are equal."""
 
 
 def theta(past: Array, prediction_length: int, season_length: int = 1) -> Array:
@@ -88,7 +90,7 @@ def _season(y: Array, seen: NDArray[np.bool_], length: int) -> tuple[Array, Arra
     centred = np.where(seen, y - mean, 0)
     products = [(centred[:, k:] * centred[:, :-k]).sum(1) for k in range(1, length + 1)]
     r = np.stack(products, 1) / (centred * centred).sum(1, keepdims=True)
-    limit = _SIGNIFICANT * np.sqrt((1 + 2 * (r[:, :-1] ** 2).sum(1)) / rows)
+    limit = SIGNIFICANT * np.sqrt((1 + 2 * (r[:, :-1] ** 2).sum(1)) / rows)
     seasonal = (np.abs(r[:, -1]) > limit) & (rows >= 2 * length + 1)
     weights = np.full(length, 1 / length)
     if length % 2 == 0:
@@ -104,7 +106,7 @@ def _season(y: Array, seen: NDArray[np.bool_], length: int) -> tuple[Array, Arra
     terms -= terms.mean(1, keepdims=True)
     ratio = _by_phase(np.where(inside, y / trend, np.nan), length)
     ratio /= ratio.mean(1, keepdims=True)
-    multiplied = (seasonal & factors & (ratio.min(1) > _SMALLEST))[:, None]
+    multiplied = (seasonal & factors & (ratio.min(1) > SMALLEST))[:, None]
     added = (seasonal & ~factors)[:, None]
     return np.where(added, terms, none[0]), np.where(multiplied, ratio, none[1])
 
@@ -119,15 +121,14 @@ def _by_phase(x: Array, length: int) -> Array:
 
 def _smooth(x: Array) -> tuple[Array, Array]:
     """Return the last level of the best simple exponential smoothing, and its alpha; `[N, 1]` each."""
-    best = np.full(len(x), np.inf)
-    level, share = x[:, -1].copy(), np.ones(len(x))
-    for alpha in _LEVEL:
+    squares, ends = np.empty((2, len(x), len(LEVEL)))
+    for i, alpha in enumerate(LEVEL):
         levels, _ = lfilter([alpha], [1, alpha - 1], x, axis=1, zi=(1 - alpha) * x[:, :1])
-        squares = np.square(x[:, 1:] - levels[:, :-1]).sum(1)
-        better = squares < best
-        best = np.where(better, squares, best)
-        level, share = np.where(better, levels[:, -1], level), np.where(better, alpha, share)
-    return level[:, None], share[:, None]
+        squares[:, i] = np.square(x[:, 1:] - levels[:, :-1]).sum(1)
+        ends[:, i] = levels[:, -1]
+    # the smallest alpha of those that do not differ by more than rounding
+    best = (squares <= (1 + TIE) * squares.min(1, keepdims=True)).argmax(1)[:, None]
+    return np.take_along_axis(ends, best, 1), np.array(LEVEL)[best]
 
 
 def _slope(x: Array, seen: NDArray[np.bool_]) -> Array:

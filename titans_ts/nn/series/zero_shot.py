@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import BackboneConfig
-from titans_ts.kernels.portable import recorded_format
+from titans_ts.kernels.portable import asinh, largest_so_far, recorded_format
 from titans_ts.nn.backbone import TitansBackbone
 
 __all__ = ["Patches", "ZeroShotConfig", "ZeroShotModel", "read_patches"]
@@ -140,7 +140,7 @@ def read_patches(values: Tensor, seasons: Tensor, config: ZeroShotConfig) -> Pat
     def patched(terms: Tensor, centre: Tensor | None, scale: Tensor) -> Tensor:
         parts = terms.unflatten(1, (-1, P))
         parts = parts if centre is None else parts - centre[..., None]
-        return torch.asinh((parts / scale[..., None]).nan_to_num())
+        return asinh((parts / scale[..., None]).nan_to_num())
 
     source = torch.where(filled.isnan(), last, filled)
     ahead = torch.arange(1, H + 1)
@@ -174,11 +174,11 @@ def read_patches(values: Tensor, seasons: Tensor, config: ZeroShotConfig) -> Pat
         there,
         n.log1p() / 4,
         (n / m).log1p() / 2,
-        torch.asinh(zero) / 3,
+        asinh(zero) / 3,
         there * angle.sin(),
         there * angle.cos(),
         since.log1p() / 2,
-        torch.asinh((end_last - level) / deviation),
+        asinh((end_last - level) / deviation),
         n_seasonal / (n_seasonal + m),
         seen.double().mean(-1),
         (longer.double()[:, None] / m).log() / 2 * seen.any(-1),
@@ -189,9 +189,9 @@ def read_patches(values: Tensor, seasons: Tensor, config: ZeroShotConfig) -> Pat
         patched(seasonal, None, unit),
         patched(step, None, unit),
         observed.unflatten(1, (-1, P)),
-        torch.asinh(relative[:, :, 0]),
-        torch.asinh((far - base) / unit[..., None]),
-        torch.asinh(growth / unit[..., None]),
+        asinh(relative[:, :, 0]),
+        asinh((far - base) / unit[..., None]),
+        asinh(growth / unit[..., None]),
         repeated,
         torch.stack(scalars, -1),
     ]
@@ -208,7 +208,7 @@ def read_patches(values: Tensor, seasons: Tensor, config: ZeroShotConfig) -> Pat
 def _since(observed: Tensor) -> Tensor:
     """Steps since the last observed value, `[B, T]`."""
     time = torch.arange(observed.shape[1])
-    seen = torch.where(observed, time, -1).cummax(1).values
+    seen = largest_so_far(torch.where(observed, time, -1))
     return time - seen
 
 
