@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import Any, List  # noqa: UP035
 
 import torch
 from torch import Tensor
@@ -416,7 +416,7 @@ def _backward(
     chunk_size: int,
     to_initial: bool,
     online: bool,
-) -> list[Tensor]:
+) -> List[Tensor]:  # noqa: UP006, torch 2.6 does not know list[Tensor]
     """Gradients of the first ten arguments; empty for those that are None."""
     call = _Call(
         k, (forget, momentum, lr), mask, position, widths, chunk_size, to_initial, online,
