@@ -97,7 +97,7 @@ def write_portable(path: str | Path, portable: Portable, target: Format) -> dict
         "outputs": list(portable.outputs),
     }
     text = json.dumps(description, indent=2)
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.6 needs an end
     dynamic = {name: {0: batch} for name in portable.inputs}
     with _quiet(), torch.no_grad(), recording(target):
         program = torch.export.export(
