@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import Tensor
 
 from titans_ts.forecasting.smoothing import SEASONS_AT_START, Grid
@@ -20,6 +21,9 @@ from titans_ts.kernels.portable import largest_so_far
 __all__ = ["SIMPLE", "observed_mean"]
 
 Tensors = tuple[Tensor, ...]
+
+_SCANS = Version(torch.__version__) >= Version("2.13")
+"""Whether torch has a loop in a graph that works here (that of 2.6 does not)."""
 
 
 def last_value(past: Tensor, horizon: int, season: int) -> Tensor:
@@ -153,8 +157,11 @@ def observed_mean(values: Tensor, dim: int = 1) -> Tensor:
 
 
 def _scan(step: Callable[[Tensors, Tensors], Tensors], kept: Tensors, rows: Tensors) -> Tensors:
-    """Apply a function to what is kept and every row `[T, ...]` in turn; a graph holds it once."""
-    if not torch.compiler.is_compiling():
+    """Apply a function to what is kept and every row `[T, ...]` in turn; a graph holds it once.
+
+    With an older torch, a graph holds it T times.
+    """
+    if not torch.compiler.is_compiling() or not _SCANS:
         for row in zip(*rows, strict=True):
             kept = step(kept, row)
         return kept
