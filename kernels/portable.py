@@ -162,10 +162,11 @@ def _products(gate: Tensor) -> Tensor:
     factors = torch.where(after, gate[..., None], 1.0)
     if recorded_format() != "onnx":
         return factors.cumprod(-2).tril(1)
-    rows = [factors[..., 0, :]]  # ONNX has no products along an axis
-    for t in range(1, size):
-        rows.append(rows[-1] * factors[..., t, :])
-    return torch.stack(rows, -2).tril(1)
+    distance = 1  # ONNX has no products along an axis
+    while distance < size:
+        earlier = F.pad(factors[..., :-distance, :], (0, 0, distance, 0), value=1.0)
+        factors, distance = factors * earlier, 2 * distance
+    return factors.tril(1)
 
 
 class _Chunk:
@@ -250,11 +251,24 @@ class _Chunk:
         matrix = 2 * (x @ wrote.mT) * gradients
         if recorded_format() != "onnx":
             return torch.linalg.solve_triangular(-matrix, right, upper=False, unitriangular=True)
-        rows = [right[..., :1, :]]  # ONNX has no triangular system
-        for t in range(1, right.shape[-2]):
-            known = torch.cat(rows, -2)
-            rows.append(right[..., t : t + 1, :] + matrix[..., t : t + 1, :t] @ known)
-        return torch.cat(rows, -2)
+        size = matrix.shape[-1]  # ONNX has no triangular system
+        added = (1 << (size - 1).bit_length()) - size
+        inverse = _inverse(F.pad(matrix, (0, added, 0, added)))
+        return inverse[..., :size, :size] @ right
+
+
+def _inverse(below: Tensor) -> Tensor:
+    """Return the inverse of I - A for matrices A `[.., n, n]` below the diagonal; n is a power of two.
+
+    That of twice the size follows from those of two blocks, so n needs log2(n) steps.
+    """
+    half = below.shape[-1] // 2
+    if half == 0:
+        return torch.ones_like(below)
+    blocks = torch.stack([below[..., :half, :half], below[..., half:, half:]], -3)
+    first, second = _inverse(blocks).unbind(-3)
+    corner = second @ below[..., half:, :half] @ first
+    return torch.cat([F.pad(first, (0, half)), torch.cat([corner, second], -1)], -2)
 
 
 def _square(x: Tensor) -> Tensor:

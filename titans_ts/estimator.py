@@ -215,11 +215,11 @@ class TitansEstimator(BaseEstimator, ABC):
         from titans_ts.exporting import read_format, write_portable  # not needed by anything else
 
         target = read_format(path, format)
-        write_portable(path, self._portable(target, **options), target)
+        write_portable(path, self._portable(**options), target)
 
     @abstractmethod
-    def _portable(self, target: Any, **options: Any) -> Any:
-        """Return a :class:`titans_ts.exporting.Portable` of the fitted model for a format."""
+    def _portable(self, **options: Any) -> Any:
+        """Return a :class:`titans_ts.exporting.Portable` of the fitted model."""
 
     def memory_report(self, X: Any, y: Any = None) -> MemoryReport:
         """Measure how much the fitted model uses its memory.

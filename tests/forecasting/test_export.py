@@ -49,7 +49,7 @@ def windows(n_rows, n=4):
 
 def run(forecaster, **inputs):
     """The module that is recorded, without recording it."""
-    module = forecaster._portable("torch").module
+    module = forecaster._portable().module
     with torch.no_grad(), recording("torch"):
         outputs = module(**{name: torch.from_numpy(x) for name, x in inputs.items()})
     return [x.numpy() for x in outputs]
@@ -145,7 +145,7 @@ def test_file_runs_without_the_package(fitted, tmp_path):
 def test_blend_is_included(fitted, blend):
     forecaster = fitted(n_layers=0, blend=blend)
     assert len(forecaster.predictor.blend.weights) > 1
-    n_rows = forecaster._portable("torch").inputs["past"].shape[1]
+    n_rows = forecaster._portable().inputs["past"].shape[1]
     assert n_rows == 300
     past = windows(n_rows)
     assert_same(forecaster, past, run(forecaster, past=past))
@@ -222,7 +222,7 @@ def test_items_and_covariates_are_inputs():
     )
     expected = forecaster.predict(known_covariates=ahead).target.to_numpy().reshape(2, 4)
     np.testing.assert_allclose(mean[..., 0], expected, atol=1e-4)  # the values are about 100
-    described = forecaster._portable("torch").description
+    described = forecaster._portable().description
     assert described["items"] == ["a", "b"]
     assert described["static_covariates"] == [
         {"name": "kind", "categories": ["x", "y"]},

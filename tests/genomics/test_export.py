@@ -41,7 +41,7 @@ def inputs(estimator, fresh, length=LENGTH):
 
 def run(estimator, fresh, length=LENGTH):
     """The module that is recorded, without recording it."""
-    portable = estimator._portable("torch", length=length)
+    portable = estimator._portable(length=length)
     with torch.no_grad(), recording("torch"):
         return portable.module(**inputs(estimator, fresh, length)).numpy()
 

@@ -918,10 +918,10 @@ class TitansForecaster(ForecasterEvaluation):
             return self._state
         return None if panel.kind == "windows" else self.predictor.consume(panel)[0]
 
-    def _portable(self, target: Any, **options: Any) -> Any:
+    def _portable(self, **options: Any) -> Any:
         from titans_ts.forecasting.portable import portable_forecaster
 
-        return portable_forecaster(self.predictor, self._tail, target)
+        return portable_forecaster(self.predictor, self._tail)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         fitted, tensors = pack(

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from titans_ts.exporting import Portable
 from titans_ts.forecasting.panel import Panel
-from titans_ts.forecasting.portable_blend import PortableBlend, check_parts
+from titans_ts.forecasting.portable_blend import PortableBlend
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import FURTHEST, STILL
-from titans_ts.kernels.portable import Format
 from titans_ts.nn.portable import portable_copy
 from titans_ts.nn.series.outputs import Normal, Quantiles
 
@@ -27,7 +26,7 @@ _ROWS = 512
 """Number of rows that an exported forecaster without a fit reads."""
 
 
-def portable_forecaster(predictor: PanelPredictor, panel: Panel, target: Format) -> Portable:
+def portable_forecaster(predictor: PanelPredictor, panel: Panel) -> Portable:
     """Return a fitted forecaster as a module that a graph can hold.
 
     Parameters
@@ -36,8 +35,6 @@ def portable_forecaster(predictor: PanelPredictor, panel: Panel, target: Format)
         The network, the scaling and the blend.
     panel : Panel
         A panel in the form of the fitted one, for the names of its columns.
-    target : {"torch", "onnx"}
-        The format of the graph.
 
     Raises
     ------
@@ -55,7 +52,6 @@ def portable_forecaster(predictor: PanelPredictor, panel: Panel, target: Format)
             f"output is {config.output!r}, whose quantiles cannot be exported; fit with "
             "output='quantiles' or 'normal'"
         )
-    check_parts(predictor.blend, target)
     module = _PortableForecaster(predictor).eval()
     encoder = predictor.encoder
     n_rows, F = module.n_rows, config.n_variates + config.n_past + config.n_known

@@ -18,31 +18,9 @@ from titans_ts.forecasting.blend import LINEAR, NETWORK, ZERO_SHOT, Blend
 from titans_ts.forecasting.linear import FURTHEST
 from titans_ts.forecasting.portable_simple import SIMPLE, observed_mean
 from titans_ts.forecasting.pretrained import at_levels, pretrained_model, two_seasons
-from titans_ts.kernels.portable import Format
 from titans_ts.nn.portable import portable_copy
 
-__all__ = ["PortableBlend", "check_parts"]
-
-
-def check_parts(blend: Blend | None, target: Format) -> None:
-    """Refuse a blend with a part that a graph cannot hold.
-
-    Raises
-    ------
-    ValueError
-        The message names the parts and what to do.
-    """
-    if blend is None:
-        return
-    exportable = [LINEAR, *SIMPLE, ZERO_SHOT]
-    others = [n for n in blend.weights if n not in (NETWORK, *exportable)]
-    if others:
-        weights = ", ".join(f"{name!r} ({blend.weights[name]:.2f})" for name in others)
-        raise ValueError(
-            f"the forecast is a blend, and these parts (with their weights) cannot be exported with "
-            f"format={target!r}: {weights}; fit with blend={exportable}, or blend=False for the network "
-            "alone"
-        )
+__all__ = ["PortableBlend"]
 
 
 class PortableBlend(nn.Module):

@@ -305,7 +305,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
         return log_odds
 
-    def _portable(self, target: Any, **options: Any) -> Any:
+    def _portable(self, **options: Any) -> Any:
         return self._portable_of("probabilities", self.classes_.tolist(), **options)
 
     def _fitted(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -213,7 +213,7 @@ class TitansRegressor(RegressorMixin, SequenceEstimator):
             raise ValueError("y has no column with two values to compare with; give some")
         return float(np.mean(scores))
 
-    def _portable(self, target: Any, **options: Any) -> Any:
+    def _portable(self, **options: Any) -> Any:
         columns, scale = list(range(len(self.mean_))), (self.scale_.tolist(), self.mean_.tolist())
         return self._portable_of("values", columns, scale, **options)
 
