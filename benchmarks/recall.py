@@ -162,24 +162,30 @@ def run(args: argparse.Namespace) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay the rows out as a Markdown table, medians over the seeds."""
-    lines = ["| task | row | steps to .95 | CPU s | accuracy at step | accuracy at length |"]
-    lines.append("|" + "---|" * 6)
-    for r in rows:
-        reached = [run["reached"] for run in r["runs"]]
-        steps, seconds = (
+    marks = list(rows[0]["runs"][0]["training"])
+    head = ["task", "row", "seeds", "steps to .95", "CPU s", *(f"step {m}" for m in marks)]
+    head += ["at that length", *(f"{n} times" for n in TIMES[1:])]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    order = {name: i for i, name in enumerate([*TASKS, *ROWS])}
+    for r in sorted(rows, key=lambda r: (order[r["task"]], order[r["row"]])):
+        runs = r["runs"]
+        reached = [run["reached"] for run in runs]
+        cells = [
             "-" if None in reached else f"{statistics.median(x[k] for x in reached):.0f}"
             for k in ("steps", "seconds")
-        )
+        ]
+        cells += [_median([run["training"].get(m) for run in runs]) for m in marks]
+        lengths = [str(r["length"] * n) for n in TIMES]
+        cells += [_median([run["accuracy"].get(n) for run in runs]) for n in lengths]
         row = " ".join([r["row"], *(f"{name}={value}" for name, value in r["memory"].items())])
-        curves = [_medians([run[kind] for run in r["runs"]]) for kind in ("training", "accuracy")]
-        lines.append(f"| {' | '.join([r['task'], row, steps, seconds, *curves])} |")
+        lines.append(f"| {' | '.join([r['task'], row, str(len(runs)), *cells])} |")
     return "\n".join(lines)
 
 
-def _medians(runs: list[dict[str, float]]) -> str:
-    """Format the median of every entry over the runs."""
-    medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    return ", ".join(f"{name}: {value:.3f}" for name, value in medians.items())
+def _median(values: list[float | None]) -> str:
+    """Format the median without a leading zero; empty where nothing was measured."""
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):.3f}".removeprefix("0") if known else ""
 
 
 def main() -> None:
