@@ -132,7 +132,8 @@ def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
             style = {"line": trace.get("line", {}) | {"color": colour}} if "mode" in trace else {}
             style |= {"marker": trace.get("marker", {}) | {"color": colour}}
             if "fill" in trace:
-                style["fillcolor"] = f"{colour}33"
+                red, green, blue = bytes.fromhex(colour[1:])
+                style["fillcolor"] = f"rgba({red}, {green}, {blue}, 0.2)"
             legend = {"legendgroup": name, "showlegend": first}
             trace |= style | legend | ({"name": name} if first else {})
             figure.add_trace(trace, row, 1)
