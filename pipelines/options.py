@@ -157,9 +157,11 @@ def warnings_said(say: Callable[[str], None]) -> Iterator[None]:
     """Say the warnings of a block in plain lines, each once."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
-        yield
-    for line in dict.fromkeys(str(warning.message) for warning in warned):
-        say(line)
+        try:
+            yield
+        finally:
+            for line in dict.fromkeys(str(warning.message) for warning in warned):
+                say(line)
 
 
 def show_progress(quiet: bool) -> bool:

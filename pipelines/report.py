@@ -141,8 +141,7 @@ def anomaly_page(
     groups.sort(key=lambda group: -int(group[1]["anomaly"].sum()))
     charts: list[Chart] = []
     for names, part in groups[:MOST_SERIES]:
-        name = " ".join(str(n) for n in names)
-        charts += anomaly_charts(name, part)
+        charts += anomaly_charts(names, part, roles.timestamp)
     n = int(table["score"].notna().sum())
     text = [f"{len(groups) - MOST_SERIES:,} more series are not shown."] * (
         len(groups) > MOST_SERIES

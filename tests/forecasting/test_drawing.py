@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,7 +161,7 @@ def anomalies(X):
     )
 
 
-@pytest.mark.parametrize("X", [wide(), wide().to_numpy(), wide()["c"].rename("value")])
+@pytest.mark.parametrize("X", [wide(), wide().to_numpy(), wide().to_period("h")["c"]])
 def test_a_picture_of_anomalies_has_the_values_and_the_scores(X):
     found = anomalies(X)
     figure = found.plot()
@@ -180,14 +182,36 @@ def test_a_picture_of_an_item_with_anomalies():
     forecaster = TitansForecaster.from_pretrained(1, item_id="shop", progress_bar=False)
     found = forecaster.detect_anomalies(frame, score="surprise", risk=0.02)
     found.loc[found["shop"] == "a$b", "anomaly"] = True
-    drawn, other = found.plot().axes[0], found.plot(item="c").axes[0]
+    drawn, other = found.plot().axes[0], found.copy().plot(item="c").axes[0]
+    assert drawn.get_title(loc="left") == "a$b value"
     assert len(lines(drawn, "value")[0]) == 20
     assert len(lines(other, "value")[0]) == 60
-    with pytest.raises(ValueError, match="item is 'x', which is not among the items 'a.b', 'c'"):
-        found.plot(item="x")
+    for item in ("x", ["c"]):
+        with pytest.raises(ValueError, match="which is not among the items 'a.b', 'c'; choose one"):
+            found.plot(item=item)
+    assert len(pickle.loads(pickle.dumps(found)).plot(item="c").axes) == 2
     with pytest.raises(ValueError, match="max_variates"):
         found.plot(max_variates=0)
     assert type(found[found["anomaly"]]) is pd.DataFrame  # a part of the table has no such picture
+
+
+def test_a_picture_of_anomalies_of_a_series_without_a_name():
+    found = anomalies(pd.Series(wide()["c"].to_numpy(), wide().index))
+    for interactive in (False, True):
+        found.plot(interactive=interactive)
+    assert found.plot().axes[0].get_title(loc="left") == "value"
+
+
+@pytest.mark.parametrize("index", ["hours", "periods", "numbers"])
+def test_an_interactive_picture_of_one_step_has_its_interval(index):
+    X = wide() if index == "hours" else wide().to_period("h")
+    X = X.reset_index(drop=True) if index == "numbers" else X
+    forecaster = TitansForecaster.from_pretrained(1, progress_bar=False)
+    for draw in (forecaster.plot, lambda X, **how: forecaster.backtest(X).plot(**how)):
+        plain, figure = draw(X), draw(X, interactive=True)
+        labels = [text.get_text() for text in plain.legends[0].get_texts()]
+        shown = [trace.legendgroup for trace in figure.data if trace.showlegend]
+        assert sorted(shown) == sorted(labels)
 
 
 def test_an_interactive_picture_has_the_same_lines(model):

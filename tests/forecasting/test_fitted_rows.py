@@ -64,8 +64,47 @@ def test_forecasts_of_fitted_rows_are_counted(form):
     assert counted(fitted, X, stride=1) == (within, N - L - H + 1)
     assert counted(fitted, X[:80], stride=1) == (within - H + 1, within - H + 1)
     assert counted(fitted, X[30:], stride=1) == (within - 30, N - 30 - L - H + 1)
+    assert counted(fitted, X[60:], stride=1)[0] == 20 - L
     assert counted(fitted, X[80 - L :], stride=1)[0] == 0
     assert counted(fitted, X, stride=1, refit=100, season_length=12)[0] == 0
+
+
+def test_rows_before_the_fit_are_no_fitted_ones():
+    for form in ("frame", "array", "numbers"):
+        X = FORMS[form]
+        fitted = small().fit(X[60:])
+        assert counted(fitted, X[:60], stride=1)[0] == 0
+        assert counted(fitted, X, stride=1)[0] == N - 60 - H + 1
+    before = long()[long()["timestamp"] < frame().index[60]]
+    fitted = small().fit(long()[long()["timestamp"] >= frame().index[60]])
+    assert counted(fitted, before, stride=1)[0] == 0
+
+
+def test_other_series_of_the_same_row_numbers_are_no_fitted_ones():
+    X = FORMS["numbers"]
+    fitted = small().fit(X[:80])
+    assert counted(fitted, X[80 - L :].reset_index(drop=True), stride=1)[0] == 0
+    assert counted(fitted, X[::-1].reset_index(drop=True), stride=1)[0] == 0
+
+
+@pytest.mark.parametrize("form", ["frame", "periods", "numbers", "array"])
+@pytest.mark.parametrize("other", ["frame", "periods", "numbers", "array"])
+def test_a_series_may_come_in_another_form(form, other):
+    fitted, X = small().fit(FORMS[form][:80]), FORMS[other]
+    try:
+        fitted.score(X)
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error)):
+            fitted.backtest(X, stride=1)
+        return
+    assert counted(fitted, X, stride=1)[0] == 80 - L
+
+
+def test_a_single_series_and_a_long_frame_have_no_row_in_common():
+    wide, panel = frame()[["y0"]], long()
+    assert counted(small().fit(panel), wide, stride=1)[0] == 0
+    for X in (wide, wide.to_numpy()):
+        assert counted(small().fit(X), panel, stride=1)[0] == 0
 
 
 def test_rows_after_the_fit_are_no_fitted_ones():
@@ -95,6 +134,7 @@ def test_a_part_of_the_fitted_rows_is_known_by_its_times_alone():
 def test_rows_that_repeat_are_not_taken_for_fitted_ones():
     X = np.tile(np.arange(40.0), 4)
     assert counted(small().fit(X[:80]), X, stride=1)[0] == 0
+    assert counted(small().fit(np.r_[X[:80], np.full(40, np.nan)]), X, stride=1)[0] == 0
     missing = X.copy()
     missing[75] = np.nan
     fitted = small().fit(missing[:80])

@@ -43,7 +43,7 @@ def test_forecasts_are_the_same(name, season, n):
         warnings.simplefilter("ignore")  # the blend silences them, too
         expected = SIMPLE[name](y.copy(), H, season)
     found = PORTABLE[name](torch.from_numpy(y), H, season).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_operations_that_onnx_lacks():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,14 @@ class Anomalies(pd.DataFrame):
     `anomaly`; the first two have the names that the forecaster was given.
     """
 
+    _metadata: ClassVar[list[str]] = ["_names"]
+    _names: tuple[Any, Any] = (None, "timestamp")
+    """The columns of the items (None for a single series) and of the times."""
+
+    def copy(self, deep: bool = True) -> Anomalies:
+        """Return a copy."""
+        return _anomalies(super().copy(deep=deep), self._names)
+
     def plot(self, *, item: Any = None, max_variates: int = 4, interactive: bool = False) -> Any:
         """Draw the values and the scores, and mark the anomalies.
 
@@ -45,7 +54,6 @@ class Anomalies(pd.DataFrame):
             Which item of a long frame (default: the one with the most anomalies).
         max_variates : int
             Number of variates at most, two charts for each (default 4).
-
         interactive : bool
             Whether to return a figure of plotly, to hover over and to zoom (default False).
 
@@ -57,44 +65,46 @@ class Anomalies(pd.DataFrame):
         Raises
         ------
         ModuleNotFoundError
-            If matplotlib is not installed.
+            If matplotlib is needed and not installed.
         ValueError
             If there is no such item.
         """
         check_integer("max_variates", plain(max_variates), 1)
         from titans_ts.reporting.plots import draw_series
 
-        part = pd.DataFrame(self)
-        if part.columns[1] != "variate":
-            names = part.iloc[:, 0]
-            found = part["anomaly"].groupby(names, sort=False).sum()
-            chosen = found.idxmax() if item is None else item
-            if chosen not in found.index:
+        part, (item_id, time), shown = pd.DataFrame(self), self._names, []
+        if item_id is not None:
+            found = part["anomaly"].groupby(part[item_id], sort=False, observed=True).sum()
+            chosen, known = found.idxmax() if item is None else item, found.index.tolist()
+            if chosen not in known:
                 raise ValueError(
-                    f"item is {item!r}, which is not among the items {some_names(found.index)}; "
-                    "choose one"
+                    f"item is {item!r}, which is not among the items {some_names(known)}; choose one"
                 )
-            part = part[names == chosen]
-        groups = list(part.groupby("variate", sort=False))
+            part, shown = part[part[item_id] == chosen], [chosen]
+        variate = part["variate"].where(part["variate"].notna(), "value")  # a series without a name
+        groups = list(part.groupby(variate, sort=False))
         charts = [
             chart
             for name, rows in groups[:max_variates]
-            for chart in anomaly_charts(str(name), rows)
+            for chart in anomaly_charts([*shown, name], rows, time)
         ]
         return draw_series(charts, len(groups) - len(charts) // 2, interactive=interactive)
 
 
-def anomaly_charts(name: str, rows: pd.DataFrame) -> list[Chart]:
+def anomaly_charts(names: Sequence[Any], rows: pd.DataFrame, time: Any) -> list[Chart]:
     """Return the charts of the values and of the scores of one variate.
 
     Parameters
     ----------
-    name : str
-        The title.
+    names : sequence
+        What the title consists of: the item, if there is one, and the variate.
     rows : DataFrame
         The variate's rows of :class:`Anomalies`.
+    time : column
+        The column of the times.
     """
-    x = pd.Index(rows.iloc[:, rows.columns.get_loc("variate") - 1])
+    name = " ".join(map(str, names))
+    x = pd.Index(rows[time])
     value, score = rows["value"].to_numpy(float), rows["score"].to_numpy(float)
     found = rows["anomaly"].to_numpy(bool)
     values = (
@@ -127,7 +137,14 @@ def anomaly_frame(panel: Panel, scores: NDArray[np.float64], thresholds: list[fl
     frame["anomaly"] = frame["score"] > frame["threshold"]
     if panel.items is not None:
         frame.insert(0, panel.roles.item_id, panel.items.repeat(np.diff(panel.starts) * C))
-    return Anomalies(frame)
+    items = None if panel.items is None else panel.roles.item_id
+    return _anomalies(frame, (items, panel.roles.timestamp))
+
+
+def _anomalies(frame: pd.DataFrame, names: tuple[Any, Any]) -> Anomalies:
+    table = Anomalies(frame)
+    table._names = names
+    return table
 
 
 def score_threshold(scores: ArrayLike, risk: float, method: str = "quantile") -> float:

@@ -134,7 +134,7 @@ class Backtest:
         n = int((self.cutoffs >= 0).sum())
         return (
             f"{self.n_fitted} of {n} forecasts begin within the rows that the model was fitted to, and "
-            "look too good; give later rows, or refit=1"
+            "look too good; give later rows, or fit again on the way (refit)"
         )
 
     def _notes(self) -> list[str]:
@@ -186,7 +186,6 @@ class Backtest:
             Number of forecasts at most (default 8).
         max_variates : int
             Number of panels at most, one per variate (default 8).
-
         interactive : bool
             Whether to return a figure of plotly, to hover over and to zoom (default False).
 
@@ -198,7 +197,7 @@ class Backtest:
         Raises
         ------
         ModuleNotFoundError
-            If matplotlib is not installed.
+            If matplotlib is needed and not installed.
         ValueError
             If there is no such item, or it has no forecast.
         """

@@ -24,7 +24,7 @@ from titans_ts.forecasting.blend import ZERO_SHOT
 from titans_ts.forecasting.columns import is_windows
 from titans_ts.forecasting.cutoffs import cutoffs
 from titans_ts.forecasting.error_memory import ErrorMemory, begin, read_rows
-from titans_ts.forecasting.fitted_rows import FittedEnd, n_fitted
+from titans_ts.forecasting.fitted_rows import FittedRows, n_fitted
 from titans_ts.forecasting.frequency import usual_season
 from titans_ts.forecasting.metrics import (
     mean_absolute_error,
@@ -55,8 +55,8 @@ class ForecasterEvaluation(ForecasterParameters):
     model_: ForecastingModel
     _tail: Panel
     _watched: Watched | None = None
-    _fitted_end: FittedEnd | None = None
-    """Where the fitted rows end; None if nothing was fitted."""
+    _fitted_rows: FittedRows | None = None
+    """The rows that a network was fitted to; None if there is none, or an old file does not tell."""
     _errors: ErrorMemory | None = None
     """With `adapt`, the memory of forecast errors after the last row."""
     _from_pretrained = False
@@ -107,7 +107,8 @@ class ForecasterEvaluation(ForecasterParameters):
         Every forecast uses only the rows before it. With `stateful_windows` the memory keeps learning;
         the weights do not change, unless `refit` is given. The baselines are the naive, seasonal naive
         and drift forecasts. Without `refit`, forecasts of rows that the model was fitted to look too
-        good, and a warning counts them: pass new rows preceded by one context window.
+        good: pass new rows preceded by one context window. A warning counts such forecasts, where dates,
+        or the values of the last fitted rows, tell them.
 
         Parameters
         ----------
@@ -169,8 +170,8 @@ class ForecasterEvaluation(ForecasterParameters):
             return forecasts
 
         known = 0
-        if refit is None and self._fitted_end is not None:
-            known = n_fitted(self._fitted_end, self.predictor.scales.items, panel, cuts)
+        if refit is None and self._fitted_rows is not None:
+            known = n_fitted(self._fitted_rows, self.predictor.scales.items, panel, cuts)
         with tqdm(desc="backtest", disable=not show or refit is None) as bar:
             backtest = rolling_backtest(
                 panel,
@@ -266,7 +267,7 @@ class ForecasterEvaluation(ForecasterParameters):
         if not is_windows(X):
             alone = copy(self)
             alone._errors = None  # it would repair what the model's own memory lacks
-            alone._fitted_end = None  # compared with itself alone, so fitted rows do not matter
+            alone._fitted_rows = None  # compared with itself alone, so fitted rows do not matter
             errors = alone.backtest(X, progress_bar=False).metrics().loc["titans"]
             return {name: float(errors[name]) for name in ("mase", "mse", "wql")}
         config = self.model_.config

@@ -1,4 +1,4 @@
-"""Where the rows end that a model was fitted to, and which forecasts are of such rows."""
+"""Which rows a model was fitted to, and which forecasts begin among them."""
 
 from __future__ import annotations
 
@@ -11,39 +11,52 @@ from numpy.typing import NDArray
 from titans_ts.forecasting.panel import Panel
 from titans_ts.forecasting.time_index import whole_numbers
 
-__all__ = ["FittedEnd", "fitted_end", "n_fitted"]
+__all__ = ["FittedRows", "fitted_rows", "n_fitted"]
 
 _ROWS = 32
-"""Rows of an array that are kept to find its end in another one."""
+"""Rows at the end of a single series that are kept to find it in another one."""
+_FEWEST = 8
+"""So many of them are enough where the other one begins with them."""
 
 
-class FittedEnd(NamedTuple):
-    """The end of the fitted rows."""
+class FittedRows(NamedTuple):
+    """The rows that a model was fitted to: their times, and the last values of a single series."""
 
     times: NDArray[np.int64]
-    """Time of every item's last row `[I]`, in nanoseconds if it is a date; empty for an array."""
+    """Time of every item's first and last row, `[2, I]`; `[2, 0]` for an array."""
     values: NDArray[np.float64]
-    """The last rows `[n, C]` of an array; empty for rows with times."""
+    """The last rows `[n, C]` of a single series; `[0, C]` of a long frame."""
+    n_rows: int
+    """Number of rows of a single series."""
+    dated: bool
+    """Whether the times are dates, in nanoseconds."""
 
 
-def fitted_end(panel: Panel) -> FittedEnd:
-    """Return the end of a panel."""
-    C = panel.n_targets
-    if panel.index is None:
-        return FittedEnd(np.zeros(0, np.int64), panel.values[-_ROWS:, :C].copy())
-    return FittedEnd(whole_numbers(panel.index[panel.starts[1:] - 1]), np.zeros((0, C)))
+def fitted_rows(panel: Panel) -> FittedRows:
+    """Return what is kept of the rows of a panel."""
+    C, index = panel.n_targets, panel.index
+    single = panel.values[-_ROWS if panel.items is None else len(panel.values) :, :C].copy()
+    if index is None:
+        return FittedRows(np.zeros((2, 0), np.int64), single, len(panel.values), False)
+    times = np.stack(
+        [whole_numbers(index[panel.spans[:, 0]]), whole_numbers(index[panel.spans[:, 1] - 1])]
+    )
+    return FittedRows(times, single, len(panel.values), _dated(index))
 
 
-def n_fitted(end: FittedEnd, items: pd.Index | None, panel: Panel, cuts: NDArray[np.int64]) -> int:
+def n_fitted(
+    fitted: FittedRows, items: pd.Index | None, panel: Panel, cuts: NDArray[np.int64]
+) -> int:
     """Return how many forecasts of a panel begin within the fitted rows.
 
-    Rows of an array are known by the values of the last fitted ones; if these are not in the panel, or
-    more than once, no row is taken for a fitted one.
+    Rows are compared by their dates, and those of a long frame by any times. The rows of a single series
+    without dates are known by the values of the last fitted ones; if these are not in the panel, or more
+    than once, no row is taken for a fitted one.
 
     Parameters
     ----------
-    end : FittedEnd
-        The end of the fitted rows.
+    fitted : FittedRows
+        What was kept of the fitted rows.
     items : Index, optional
         The names of the items that were fitted; None for a single series.
     panel : Panel
@@ -51,19 +64,34 @@ def n_fitted(end: FittedEnd, items: pd.Index | None, panel: Panel, cuts: NDArray
     cuts : ndarray
         The first row that every forecast is of, `[W, I]`; -1 for none.
     """
-    if panel.index is None:
-        return int(np.sum((cuts >= 0) & (cuts < _end_of(end.values, panel.values))))
+    if (items is None) != (panel.items is None):
+        return 0
+    if items is None and not (fitted.dated and _dated(panel.index)):
+        end = _end_of(fitted.values, panel.values)
+        return int(np.sum((cuts >= max(0, end - fitted.n_rows)) & (cuts < end)))
+    assert panel.index is not None
+    if fitted.dated != _dated(panel.index):
+        return 0
     place = np.zeros(1, int) if items is None else items.get_indexer(panel.items)
     begins = whole_numbers(panel.index[np.maximum(cuts, 0).ravel()]).reshape(cuts.shape)
-    return int(np.sum((cuts >= 0) & (place >= 0) & (begins <= end.times[place])))
+    first, last = fitted.times[:, place]
+    return int(np.sum((cuts >= 0) & (place >= 0) & (first <= begins) & (begins <= last)))
+
+
+def _dated(index: pd.Index | None) -> bool:
+    return isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
 
 
 def _end_of(block: NDArray[np.float64], values: NDArray[np.float64]) -> int:
-    """Return the row after the place of a block `[n, C]` in values `[N, F]`; 0 if there is not one."""
+    """Return the row after the one place of a block `[n, C]` in values `[N, F]`; 0 if there is none."""
+    gap = np.isnan(block)
+    high, low = np.where(gap, -np.inf, block).max(0), np.where(gap, np.inf, block).min(0)
+    if not (high > low).any():  # what does not move is nothing to be known by
+        return 0
     rows = values[:, : block.shape[1]]
     found = np.arange(1, len(rows) + 1)
     for back in range(1, len(block) + 1):  # the last row first: few places are left after it
-        found = found[found >= back]
-        some, wanted = rows[found - back], block[-back]
-        found = found[((some == wanted) | (np.isnan(some) & np.isnan(wanted))).all(1)]
-    return int(found[0]) if len(block) and len(found) == 1 else 0
+        some, wanted = rows[np.maximum(found - back, 0)], block[-back]
+        same = ((some == wanted) | (np.isnan(some) & np.isnan(wanted))).all(1)
+        found = found[np.where(found >= back, same, back > _FEWEST)]
+    return int(found[0]) if len(found) == 1 else 0

@@ -35,7 +35,7 @@ from titans_ts.forecasting.drawing import forecast_charts, item_place, quantile_
 from titans_ts.forecasting.error_memory import WINDOW, ErrorMemory, begin, learned, read_rows
 from titans_ts.forecasting.evaluation import ForecasterEvaluation
 from titans_ts.forecasting.facts import facts
-from titans_ts.forecasting.fitted_rows import fitted_end
+from titans_ts.forecasting.fitted_rows import fitted_rows
 from titans_ts.forecasting.fitting import fit_forecaster, season_of_panel, without_fit
 from titans_ts.forecasting.horizons import check_arguments, rolled, warn_longer
 from titans_ts.forecasting.intervals import check_distribution, check_interval, widen
@@ -331,7 +331,7 @@ class TitansForecaster(ForecasterEvaluation):
         if fitted:
             self._errors = self._learned_errors(predictor, panel, len(panel.values) // 2)
             self._from_pretrained, self._watched, self._calibration = False, None, None
-            self._fitted_end = None
+            self._fitted_rows = None
         self._predictor, self.model_, self.history_ = predictor, predictor.network, []
         self._remember(panel)
         return self
@@ -398,7 +398,7 @@ class TitansForecaster(ForecasterEvaluation):
         self.model_, self.history_ = fitted.predictor.network, fitted.history
         self._predictor, self._calibration = fitted.predictor, calibration
         self._watched, self._from_pretrained, self._errors = None, False, errors
-        self._fitted_end = fitted_end(panel)
+        self._fitted_rows = fitted_rows(panel)
         self._remember(panel, scaled=fitted.scaled.values)
         if run is not None:
             run.end()
@@ -534,6 +534,8 @@ class TitansForecaster(ForecasterEvaluation):
     def interval_margins(self, coverage: float = 0.9) -> Array:
         """Return what :meth:`predict_interval` adds to both ends between the outermost quantiles.
 
+        If the mean is beyond an end then, that end moves to it.
+
         Parameters
         ----------
         coverage : float
@@ -624,7 +626,6 @@ class TitansForecaster(ForecasterEvaluation):
             Number of rows before the forecast to show at most (default 168).
         max_variates : int
             Number of panels at most, one per variate (default 8).
-
         interactive : bool
             Whether to return a figure of plotly, to hover over and to zoom (default False).
 
@@ -636,7 +637,7 @@ class TitansForecaster(ForecasterEvaluation):
         Raises
         ------
         ModuleNotFoundError
-            If matplotlib is not installed.
+            If matplotlib is needed and not installed.
         NotFittedError
             If it is not fitted.
         TypeError, ValueError
@@ -933,7 +934,7 @@ class TitansForecaster(ForecasterEvaluation):
                 self._calibration,
                 self._watched,
                 self._errors,
-                self._fitted_end,
+                self._fitted_rows,
             )
         )
         return fitted | {"from_pretrained": self._from_pretrained}, tensors
@@ -946,7 +947,7 @@ class TitansForecaster(ForecasterEvaluation):
         self._predictor, self._tail, self._unread = parts.predictor, parts.tail, parts.unread
         self._state, self._calibration = parts.state, parts.calibration
         self._watched, self._errors = parts.watched, parts.errors
-        self._fitted_end = parts.fitted_end
+        self._fitted_rows = parts.fitted_rows
         self._from_pretrained = fitted.get("from_pretrained", False)
         self._name_features(self._tail)
 

@@ -17,7 +17,7 @@ from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.blend import Blend, Errors
 from titans_ts.forecasting.calibration import Calibration
 from titans_ts.forecasting.error_memory import NAMES, ErrorMemory, start_memory
-from titans_ts.forecasting.fitted_rows import FittedEnd
+from titans_ts.forecasting.fitted_rows import FittedRows
 from titans_ts.forecasting.panel import Panel, Roles, category, holds_numbers
 from titans_ts.forecasting.predictor import PanelPredictor
 from titans_ts.forecasting.scaling import Scales, StaticEncoder
@@ -51,8 +51,8 @@ class FittedParts:
     """The series memories of :meth:`TitansForecaster.watch`; None before its first call."""
     errors: ErrorMemory | None
     """The memory of forecast errors, if there is one."""
-    fitted_end: FittedEnd | None
-    """Where the fitted rows end, if a network was fitted (and the file has it)."""
+    fitted_rows: FittedRows | None
+    """The rows that a network was fitted to, if there is one and the file tells."""
 
 
 def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -84,9 +84,11 @@ def pack(parts: FittedParts) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors |= {f"state.{k}": v.cpu().contiguous() for k, v in state.items()}
     if parts.errors is not None:
         tensors |= {f"errors.{n}": torch.from_numpy(getattr(parts.errors, n)) for n in NAMES}
-    if parts.fitted_end is not None:
-        for name, part in parts.fitted_end._asdict().items():
-            tensors[f"fitted_end.{name}"] = torch.from_numpy(part)
+    if parts.fitted_rows is not None:
+        times, values, *others = parts.fitted_rows
+        tensors["fitted_rows.times"] = torch.from_numpy(times)
+        tensors["fitted_rows.values"] = torch.from_numpy(values)
+        fitted["fitted_rows"] = others
     if parts.watched is not None:
         items = parts.watched.items
         fitted["watched"] = None if items is None else _plain_items(items)
@@ -108,9 +110,14 @@ def unpack(
         if not isinstance(getattr(roles, name), tuple) and (name, roles.target) != ("target", None):
             raise TypeError(f"roles.{name} is {getattr(roles, name)!r}")
     arrays: Any = {name: tensors[name].numpy() for name in _SCALES}
+    for name in ("spread", "covariate_spread"):
+        if (arrays[name] <= 0).any():
+            raise ValueError(
+                f"{name} has values that are not positive: the file is damaged; fit again"
+            )
     scales = Scales(
         **arrays,
-        items=None if fitted["items"] is None else pd.Index(fitted["items"]),
+        items=None if fitted["items"] is None else _rebuild_items(fitted["items"]),
         identity=network.output.counts,
         level=network.config.scaler != "mean",
     )
@@ -132,27 +139,30 @@ def unpack(
         Calibration(*known) if known else None,
         _rebuild_watched(fitted, tensors) if "watched" in fitted else None,
         _rebuild_errors(network.config, tensors) if "errors.weights" in tensors else None,
-        _rebuild_end(tensors, tail, scales) if "fitted_end.times" in tensors else None,
+        _rebuild_rows(fitted, tensors, tail, scales) if "fitted_rows" in fitted else None,
     )
 
 
-def _rebuild_end(tensors: dict[str, Tensor], tail: Panel, scales: Scales) -> FittedEnd:
-    """Return the end of the fitted rows.
+def _rebuild_rows(
+    fitted: dict[str, Any], tensors: dict[str, Tensor], tail: Panel, scales: Scales
+) -> FittedRows:
+    """Return what is kept of the fitted rows.
 
     Raises
     ------
     ValueError
         If it does not belong to the fitted items.
     """
-    end = FittedEnd(*(tensors[f"fitted_end.{name}"].numpy() for name in FittedEnd._fields))
+    times, values = (tensors[f"fitted_rows.{name}"].numpy() for name in ("times", "values"))
     n_items = 1 if scales.items is None else len(scales.items)
     n_times = 0 if tail.index is None else n_items
-    if end.times.shape != (n_times,) or end.values.shape[1:] != (tail.n_targets,):
+    if times.shape != (2, n_times) or values.shape[1:] != (tail.n_targets,):
         raise ValueError(
-            f"the end of the fitted rows has {len(end.times)} times, not {n_times}, or other columns: "
-            "the file is damaged; fit again"
+            f"the fitted rows have {len(times.T)} times, not {n_times}, or other columns: the file is "
+            "damaged; fit again"
         )
-    return end
+    n_rows, dated = fitted["fitted_rows"]
+    return FittedRows(times, values, int(n_rows), bool(dated))
 
 
 def _rebuild_errors(config: ForecasterConfig, tensors: dict[str, Tensor]) -> ErrorMemory:
@@ -201,7 +211,7 @@ def _rebuild_blend(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Blend:
 def _rebuild_watched(fitted: dict[str, Any], tensors: dict[str, Tensor]) -> Watched:
     items = fitted["watched"]
     return Watched(
-        None if items is None else pd.Index(items),
+        None if items is None else _rebuild_items(items),
         tensors["watched.last"].numpy(),
         unflatten_state(tensors, start_series(1, 1), "watched.state"),
     )
@@ -269,7 +279,7 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
         panel,
         index=index,
         offsets=tensors["tail_offsets"].numpy(),
-        items=pd.Index(items),
+        items=_rebuild_items(items),
         static=pd.DataFrame(dict(plain["static"])) if "static" in plain else None,
     )
 
@@ -293,6 +303,17 @@ def _plain_items(items: pd.Index) -> list[Any]:
         if not (name is None or isinstance(name, (str, int, float))):
             raise ValueError(f"the item {name!r} cannot be saved; use text or whole numbers")
     return names
+
+
+def _rebuild_items(names: list[Any]) -> pd.Index:
+    """Return the names of items of a file.
+
+    Raises
+    ------
+    ValueError
+        If one is neither text nor a number.
+    """
+    return pd.Index(_plain_items(pd.Index(names, dtype=object)))
 
 
 def describe_index(index: pd.Index, freq: Any) -> dict[str, Any]:

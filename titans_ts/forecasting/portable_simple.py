@@ -263,7 +263,7 @@ def _start(y: Tensor, season: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _weights(squares: Tensor, seen: Tensor, season: int, grid: Any) -> Tensor:
     """Return the weights `[N, G]` of the settings, from their sums of squared errors."""
-    n_parameters = 2.0 + 3 * (grid.trend > 0) + (season if season > 1 else 0)
+    n_parameters = 2.0 + 3 * (grid.trend > 0).to(squares.dtype) + (season if season > 1 else 0)
     n = torch.maximum(seen, n_parameters + 2.5)
     loss = (squares / seen.clamp_min(1) + 1e-12).log()
     correction = n_parameters * (n_parameters + 1) / (n - n_parameters - 1).clamp_min(1)

@@ -269,7 +269,9 @@ def continued(index: pd.Index | None, steps: int, freq: Any) -> pd.Index:
 
 
 def whole_numbers(index: pd.Index) -> NDArray[np.int64]:
-    """Return times as whole numbers: nanoseconds of a date, the number of a period."""
+    """Return times as whole numbers: nanoseconds of a date, and of the beginning of a period."""
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
     times: Any = index.as_unit("ns").asi8 if isinstance(index, pd.DatetimeIndex) else index
     return np.asarray(times, np.int64)
 

@@ -126,7 +126,8 @@ def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
         for trace in drawn["data"]:
             meta = trace.pop("meta")
             name = _plain(chart.marks[meta["mark"]].name)
-            first = name not in named and not (meta["band"] and "fill" not in trace)
+            lower = meta["band"] and trace["line"]["width"] == 0 and "fill" not in trace
+            first = name not in named and not lower
             named |= {name} if first else set()
             colour = COLOURS[meta["role"]][0]
             style = {"line": trace.get("line", {}) | {"color": colour}} if "mode" in trace else {}
@@ -135,7 +136,9 @@ def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
                 red, green, blue = bytes.fromhex(colour[1:])
                 style["fillcolor"] = f"rgba({red}, {green}, {blue}, 0.2)"
             legend = {"legendgroup": name, "showlegend": first}
-            trace |= style | legend | ({"name": name} if first else {})
+            if meta["band"] and not lower:
+                style |= {"name": name} | ({} if "fill" in trace else {"opacity": 0.3})
+            trace |= style | legend
             figure.add_trace(trace, row, 1)
         for shape in drawn["layout"]["shapes"]:
             figure.add_vline(shape["x0"], row=row, col=1, line={"dash": "dot", "width": 1})
