@@ -141,16 +141,20 @@ def test_every_kind_of_saved_model_is_compared():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("forecaster_frame", lambda c: c["fitted"]["roles"].update(known_covariates=[])),
-        ("forecaster_frame", lambda c: c["fitted"]["roles"].update(target=2.5)),
-        ("forecaster_panel", lambda c: c["fitted"]["tail"]["items"].pop()),
-        ("forecaster_irregular", lambda c: c["fitted"]["tail"].update(kind="panel")),
-        ("classifier_kmer", lambda c: c["fitted"].update(classes=[])),
+        ("forecaster_frame", lambda c, t: c["fitted"]["roles"].update(known_covariates=[])),
+        ("forecaster_frame", lambda c, t: c["fitted"]["roles"].update(target=2.5)),
+        ("forecaster_panel", lambda c, t: c["fitted"]["tail"]["items"].pop()),
+        ("forecaster_panel", lambda c, t: c["fitted"]["tail"].update(items=[[], "b"])),
+        ("forecaster_panel", lambda c, t: c["fitted"].update(items=["a", {}])),
+        ("forecaster_array", lambda c, t: t["spread"].fill_(0)),
+        ("forecaster_frame", lambda c, t: t["covariate_spread"].fill_(-1)),
+        ("forecaster_irregular", lambda c, t: c["fitted"]["tail"].update(kind="panel")),
+        ("classifier_kmer", lambda c, t: c["fitted"].update(classes=[])),
     ],
 )
 def test_parts_that_do_not_fit_are_found_when_a_model_is_loaded(name, change, tmp_path):
     config, tensors = load_directory(SAVED / name)
-    change(config)
+    change(config, tensors)
     save_directory(tmp_path / "m", config, tensors)
     with pytest.raises(ValueError, match="holds a damaged model: its parts do not fit"):
         ESTIMATORS[name.split("_")[0]].load(tmp_path / "m")

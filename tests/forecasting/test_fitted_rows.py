@@ -7,10 +7,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.forecasting.cases import H, L, small
 from titans_ts import TitansForecaster
 from titans_ts.datasets import make_series
+from titans_ts.nn.checkpoint import load_directory, save_directory
 
 N = 120
 
@@ -148,6 +150,18 @@ def test_the_end_is_saved(form, tmp_path):
     fitted = small().fit(X)
     fitted.save(tmp_path / "model")
     assert counted(TitansForecaster.load(tmp_path / "model"), X) == counted(fitted, X)
+
+
+def test_forged_ends_are_refused(tmp_path):
+    small().fit(frame()).save(tmp_path / "model")
+    config, tensors = load_directory(tmp_path / "model")
+    for name, forged in {
+        "times": torch.zeros(2, 3, dtype=torch.int64),
+        "values": torch.zeros(4, 5, dtype=torch.float64),
+    }.items():
+        save_directory(tmp_path / "forged", config, tensors | {f"fitted_rows.{name}": forged})
+        with pytest.raises(ValueError, match="damaged model"):
+            TitansForecaster.load(tmp_path / "forged")
 
 
 def test_without_a_fit_no_row_is_a_fitted_one():
