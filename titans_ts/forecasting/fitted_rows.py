@@ -16,7 +16,7 @@ __all__ = ["FittedRows", "fitted_rows", "n_fitted"]
 _ROWS = 32
 """Rows at the end of a single series that are kept to find it in another one."""
 _FEWEST = 8
-"""So many of them are enough where the other one begins with them."""
+"""The last ones of them that are enough where the other series begins there."""
 
 
 class FittedRows(NamedTuple):

@@ -26,11 +26,11 @@ _SCANS = Version(torch.__version__) >= Version("2.13")
 """Whether torch has a loop in a graph that works here (that of 2.6 does not)."""
 
 
-def last_value(past: Tensor, horizon: int, season: int) -> Tensor:
-    return seasonal_naive(past, horizon, 1)
+def _last_value(past: Tensor, horizon: int, season: int) -> Tensor:
+    return _seasonal_naive(past, horizon, 1)
 
 
-def seasonal_naive(past: Tensor, horizon: int, season: int) -> Tensor:
+def _seasonal_naive(past: Tensor, horizon: int, season: int) -> Tensor:
     """Repeat the last season; a missing value is that of a season earlier, and so on."""
     seasons = _by_season(past, season)  # [N, n, S]
     n = seasons.shape[1]
@@ -39,7 +39,7 @@ def seasonal_naive(past: Tensor, horizon: int, season: int) -> Tensor:
     return _repeated(seasons.gather(1, last)[:, 0], horizon)
 
 
-def drift(past: Tensor, horizon: int, season: int) -> Tensor:
+def _drift(past: Tensor, horizon: int, season: int) -> Tensor:
     """Extend the line through the first and the last observed value."""
     n_rows = past.shape[1]
     seen = ~past.isnan()
@@ -52,7 +52,7 @@ def drift(past: Tensor, horizon: int, season: int) -> Tensor:
     return end + slope * ahead
 
 
-def theta(past: Tensor, horizon: int, season: int) -> Tensor:
+def _theta(past: Tensor, horizon: int, season: int) -> Tensor:
     """Forecast by simple exponential smoothing with half of the linear trend."""
     y, seen = _filled(past)
     add, multiply = _season(y, seen, season)
@@ -78,11 +78,11 @@ def theta(past: Tensor, horizon: int, season: int) -> Tensor:
     return ahead * _repeated(multiply, horizon) + _repeated(add, horizon)
 
 
-def smoothing(past: Tensor, horizon: int, season: int) -> Tensor:
-    return seasonal_smoothing(past, horizon, 1)
+def _smoothing(past: Tensor, horizon: int, season: int) -> Tensor:
+    return _seasonal_smoothing(past, horizon, 1)
 
 
-def seasonal_smoothing(past: Tensor, horizon: int, season: int) -> Tensor:
+def _seasonal_smoothing(past: Tensor, horizon: int, season: int) -> Tensor:
     """Forecast by exponential smoothing, averaged over a grid of its parameters."""
     grid: Any = Grid(*(past.new_tensor(part.tolist()) for part in Grid.of(season > 1)))  # type: ignore[arg-type]
     middle = observed_mean(past)[:, None]
@@ -125,13 +125,13 @@ def seasonal_smoothing(past: Tensor, horizon: int, season: int) -> Tensor:
     return forecast * unit + middle
 
 
-def multiplicative(past: Tensor, horizon: int, season: int) -> Tensor:
+def _multiplicative(past: Tensor, horizon: int, season: int) -> Tensor:
     """Smooth the logarithms of series that are positive, at most e times beyond their range."""
     seen = ~past.isnan()
     low = torch.where(seen, past, torch.inf).amin(1, keepdim=True)
     high = torch.where(seen, past, -torch.inf).amax(1, keepdim=True)
     positive = low > 0
-    log = seasonal_smoothing(
+    log = _seasonal_smoothing(
         torch.where(positive, past, torch.nan).log(), horizon, season
     )  # NaN for the others
     forecast = torch.maximum(torch.minimum(log, high.log() + 1), low.log() - 1).exp()
@@ -139,13 +139,13 @@ def multiplicative(past: Tensor, horizon: int, season: int) -> Tensor:
 
 
 SIMPLE: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "last value": last_value,
-    "drift": drift,
-    "seasonal naive": seasonal_naive,
-    "theta": theta,
-    "smoothing": smoothing,
-    "seasonal smoothing": seasonal_smoothing,
-    "multiplicative smoothing": multiplicative,
+    "last value": _last_value,
+    "drift": _drift,
+    "seasonal naive": _seasonal_naive,
+    "theta": _theta,
+    "smoothing": _smoothing,
+    "seasonal smoothing": _seasonal_smoothing,
+    "multiplicative smoothing": _multiplicative,
 }
 """Simple forecasts `[N, H]` of series `[N, T]`, by their names in a blend."""
 
