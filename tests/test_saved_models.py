@@ -146,6 +146,7 @@ def test_every_kind_of_saved_model_is_compared():
         ("forecaster_panel", lambda c, t: c["fitted"]["tail"]["items"].pop()),
         ("forecaster_panel", lambda c, t: c["fitted"]["tail"].update(items=[[], "b"])),
         ("forecaster_panel", lambda c, t: c["fitted"].update(items=["a", {}])),
+        ("forecaster_panel", lambda c, t: c["fitted"]["tail"].update(columns=["other"])),
         ("forecaster_array", lambda c, t: t["spread"].fill_(0)),
         ("forecaster_frame", lambda c, t: t["covariate_spread"].fill_(-1)),
         ("forecaster_irregular", lambda c, t: c["fitted"]["tail"].update(kind="panel")),

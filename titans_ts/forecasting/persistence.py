@@ -257,6 +257,10 @@ def _rebuild_panel(plain: dict[str, Any], tensors: dict[str, Tensor], roles: Rol
     """Undo :func:`_describe_panel`."""
     values = tensors["tail"].numpy()
     columns = tuple(plain["columns"]) if "columns" in plain else None
+    if None not in (columns, roles.target) and columns != roles.target:
+        raise ValueError(
+            f"the columns {columns} are not the targets {roles.target}: the file is damaged"
+        )
     panel = Panel(values, plain["n_targets"], plain["kind"], columns, roles=roles)
     if "items" not in plain:
         if "index" not in plain:
