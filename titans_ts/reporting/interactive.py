@@ -124,22 +124,8 @@ def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
     for row, chart in enumerate(charts, 1):
         drawn = plotly_chart(chart)
         for trace in drawn["data"]:
-            meta = trace.pop("meta")
-            name = _plain(chart.marks[meta["mark"]].name)
-            lower = meta["band"] and trace["line"]["width"] == 0 and "fill" not in trace
-            first = name not in named and not lower
-            named |= {name} if first else set()
-            colour = COLOURS[meta["role"]][0]
-            style = {"line": trace.get("line", {}) | {"color": colour}} if "mode" in trace else {}
-            style |= {"marker": trace.get("marker", {}) | {"color": colour}}
-            if "fill" in trace:
-                red, green, blue = bytes.fromhex(colour[1:])
-                style["fillcolor"] = f"rgba({red}, {green}, {blue}, 0.2)"
-            legend = {"legendgroup": name, "showlegend": first}
-            if meta["band"] and not lower:
-                style |= {"name": name} | ({} if "fill" in trace else {"opacity": 0.3})
-            trace |= style | legend
-            figure.add_trace(trace, row, 1)
+            mark = chart.marks[trace.pop("meta")["mark"]]
+            figure.add_trace(_coloured(trace, mark, named), row, 1)
         for shape in drawn["layout"]["shapes"]:
             figure.add_vline(shape["x0"], row=row, col=1, line={"dash": "dot", "width": 1})
         figure.update_xaxes(drawn["layout"]["xaxis"], row=row, col=1)
@@ -154,6 +140,25 @@ def plotly_figure(charts: Sequence[Chart], title: str = "") -> Figure:
     )
     figure.update_annotations(x=0, xanchor="left")  # the charts' titles
     return figure
+
+
+def _coloured(trace: dict[str, Any], mark: Mark, named: set[str]) -> dict[str, Any]:
+    """Return a trace with its colour; it is in the legend if its name is not among those `named`."""
+    name, colour = _plain(mark.name), COLOURS[mark.role][0]
+    lower_end = mark.kind == "band" and "fill" not in trace
+    shown = not lower_end and name not in named
+    style: dict[str, Any] = {"legendgroup": name, "showlegend": shown}
+    style["marker"] = trace.get("marker", {}) | {"color": colour}
+    if "mode" in trace:
+        style["line"] = trace.get("line", {}) | {"color": colour}
+    if "fill" in trace:
+        red, green, blue = bytes.fromhex(colour[1:])
+        style |= {"name": name, "fillcolor": f"rgba({red}, {green}, {blue}, 0.2)"}
+    if mark.kind == "range":
+        style["opacity"] = 0.3
+    if shown:
+        named.add(name)
+    return trace | style
 
 
 def axis_values(index: pd.Index) -> list[Any]:
