@@ -182,7 +182,11 @@ class ErrorMemory:
         retention = np.array([shared] + (len(self.covariance) - 1) * [own])
         size = np.trace(self.covariance, axis1=1, axis2=2)
         certain = size < self.covariance.shape[1] / _PRIOR
-        self.covariance /= np.where(certain, retention**_EVERY, 1)[:, None, None]
+        # on some processors `dger` rounds the two halves differently, and the difference would grow
+        symmetric = self.covariance + self.covariance.swapaxes(1, 2)
+        self.covariance[:] = symmetric / (
+            2 * np.where(certain, retention**_EVERY, 1)[:, None, None]
+        )
 
     def _write(self, slot: int, actual: Array, scale: Array) -> None:
         """Learn the errors of the forecast in a slot of the values `[H, C]`."""

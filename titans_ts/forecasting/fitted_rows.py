@@ -28,8 +28,8 @@ class FittedRows(NamedTuple):
     """The last rows `[n, C]` of a single series; `[0, C]` of a long frame."""
     n_rows: int
     """Number of rows of a single series."""
-    dated: bool
-    """Whether the times are dates, in nanoseconds."""
+    kind: str
+    """What the times are: "date" (in microseconds), the frequency of periods, or "" for numbers."""
 
 
 def fitted_rows(panel: Panel) -> FittedRows:
@@ -37,11 +37,9 @@ def fitted_rows(panel: Panel) -> FittedRows:
     C, index = panel.n_targets, panel.index
     single = panel.values[-_ROWS if panel.items is None else len(panel.values) :, :C].copy()
     if index is None:
-        return FittedRows(np.zeros((2, 0), np.int64), single, len(panel.values), False)
-    times = np.stack(
-        [whole_numbers(index[panel.spans[:, 0]]), whole_numbers(index[panel.spans[:, 1] - 1])]
-    )
-    return FittedRows(times, single, len(panel.values), _dated(index))
+        return FittedRows(np.zeros((2, 0), np.int64), single, len(panel.values), "")
+    times = np.stack([_times(index[panel.spans[:, 0]]), _times(index[panel.spans[:, 1] - 1])])
+    return FittedRows(times, single, len(panel.values), _kind(index))
 
 
 def n_fitted(
@@ -49,9 +47,9 @@ def n_fitted(
 ) -> int:
     """Return how many forecasts of a panel begin within the fitted rows.
 
-    Rows are compared by their dates, and those of a long frame by any times. The rows of a single series
-    without dates are known by the values of the last fitted ones; if these are not in the panel, or more
-    than once, no row is taken for a fitted one.
+    Rows are compared by their dates or periods, and those of a long frame by any times. The rows of a
+    single series without dates are known by the values of the last fitted ones; if these are not in the
+    panel, or more than once, no row is taken for a fitted one.
 
     Parameters
     ----------
@@ -66,20 +64,26 @@ def n_fitted(
     """
     if (items is None) != (panel.items is None):
         return 0
-    if items is None and not (fitted.dated and _dated(panel.index)):
+    kind = _kind(panel.index)
+    if items is None and not (kind and fitted.kind == kind):
         end = _end_of(fitted.values, panel.values)
         return int(np.sum((cuts >= max(0, end - fitted.n_rows)) & (cuts < end)))
-    assert panel.index is not None
-    if fitted.dated != _dated(panel.index):
+    if panel.index is None or fitted.kind != kind:
         return 0
     place = np.zeros(1, int) if items is None else items.get_indexer(panel.items)
-    begins = whole_numbers(panel.index[np.maximum(cuts, 0).ravel()]).reshape(cuts.shape)
+    begins = _times(panel.index[np.maximum(cuts, 0).ravel()]).reshape(cuts.shape)
     first, last = fitted.times[:, place]
     return int(np.sum((cuts >= 0) & (place >= 0) & (first <= begins) & (begins <= last)))
 
 
-def _dated(index: pd.Index | None) -> bool:
-    return isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
+def _kind(index: pd.Index | None) -> str:
+    if isinstance(index, pd.PeriodIndex):
+        return str(index.freqstr)
+    return "date" if isinstance(index, pd.DatetimeIndex) else ""
+
+
+def _times(index: pd.Index) -> NDArray[np.int64]:
+    return whole_numbers(index, "us")  # years before 1678, too
 
 
 def _end_of(block: NDArray[np.float64], values: NDArray[np.float64]) -> int:

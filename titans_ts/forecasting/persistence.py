@@ -161,8 +161,8 @@ def _rebuild_rows(
             f"the fitted rows have {len(times.T)} times, not {n_times}, or other columns: the file is "
             "damaged; fit again"
         )
-    n_rows, dated = fitted["fitted_rows"]
-    return FittedRows(times, values, int(n_rows), bool(dated))
+    n_rows, kind = fitted["fitted_rows"]
+    return FittedRows(times, values, int(n_rows), str(kind))
 
 
 def _rebuild_errors(config: ForecasterConfig, tensors: dict[str, Tensor]) -> ErrorMemory:

@@ -268,11 +268,9 @@ def continued(index: pd.Index | None, steps: int, freq: Any) -> pd.Index:
     return pd.RangeIndex(start, start + steps * index.step, index.step, name=index.name)
 
 
-def whole_numbers(index: pd.Index) -> NDArray[np.int64]:
-    """Return times as whole numbers: nanoseconds of a date, and of the beginning of a period."""
-    if isinstance(index, pd.PeriodIndex):
-        index = index.to_timestamp()
-    times: Any = index.as_unit("ns").asi8 if isinstance(index, pd.DatetimeIndex) else index
+def whole_numbers(index: pd.Index, unit: str = "ns") -> NDArray[np.int64]:
+    """Return times as whole numbers: dates in a unit, and the numbers of periods."""
+    times: Any = index.as_unit(unit).asi8 if isinstance(index, pd.DatetimeIndex) else index
     return np.asarray(times, np.int64)
 
 
