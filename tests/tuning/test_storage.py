@@ -36,7 +36,19 @@ def unknown(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("make", [missing_folder, folder, no_name, junk, unknown])
+def number(tmp_path):
+    path = tmp_path / "journal"
+    path.write_text("7\n")
+    return path
+
+
+def text(tmp_path):
+    path = tmp_path / "journal"
+    path.write_text('"op_code"\n')
+    return path
+
+
+@pytest.mark.parametrize("make", [missing_folder, folder, no_name, junk, unknown, number, text])
 def test_a_journal_that_cannot_be_opened_is_named(make, tmp_path):
     path = make(tmp_path)
     with pytest.raises(ValueError, match="storage is .*, which cannot be opened: .+") as error:

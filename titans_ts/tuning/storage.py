@@ -92,7 +92,14 @@ def _open_journal(path: str) -> JournalStorage:
         lock = (JournalFileOpenLock if os.name == "nt" else JournalFileSymlinkLock)(path)
         _drop_unfinished_line(path, lock)
         return JournalStorage(_JournalFile(path, lock))
-    except (OSError, ValueError, LookupError, AttributeError, AssertionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(
             f"storage is {path!r}, which cannot be opened: {reason} (delete a damaged journal, or name "
