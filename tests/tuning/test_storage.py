@@ -24,31 +24,27 @@ def no_name(tmp_path):
     return ""
 
 
-def junk(tmp_path):
-    path = tmp_path / "journal"
-    path.write_text("one\ntwo\nthree\n")
-    return path
+def holding(content):
+    def make(tmp_path):
+        path = tmp_path / "journal"
+        path.write_text(content)
+        return path
+
+    return make
 
 
-def unknown(tmp_path):
-    path = tmp_path / "journal"
-    path.write_text('{"op_code": 99, "worker_id": "a"}\n')
-    return path
-
-
-def number(tmp_path):
-    path = tmp_path / "journal"
-    path.write_text("7\n")
-    return path
-
-
-def text(tmp_path):
-    path = tmp_path / "journal"
-    path.write_text('"op_code"\n')
-    return path
-
-
-@pytest.mark.parametrize("make", [missing_folder, folder, no_name, junk, unknown, number, text])
+@pytest.mark.parametrize(
+    "make",
+    [
+        missing_folder,
+        folder,
+        no_name,
+        holding("one\ntwo\nthree\n"),
+        holding('{"op_code": 99, "worker_id": "a"}\n'),
+        holding("7\n"),
+        holding('"op_code"\n'),
+    ],
+)
 def test_a_journal_that_cannot_be_opened_is_named(make, tmp_path):
     path = make(tmp_path)
     with pytest.raises(ValueError, match="storage is .*, which cannot be opened: .+") as error:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from titans_ts.config import check_integer
 from titans_ts.estimator import plain
-from titans_ts.forecasting.drawing import some_names
+from titans_ts.forecasting.drawing import place_among
 from titans_ts.forecasting.panel import Panel
 from titans_ts.reporting.charts import Chart, Mark
 
@@ -75,12 +75,9 @@ class Anomalies(pd.DataFrame):
         part, (item_id, time), shown = pd.DataFrame(self), self._names, []
         if item_id is not None:
             found = part["anomaly"].groupby(part[item_id], sort=False, observed=True).sum()
-            chosen, known = found.idxmax() if item is None else item, found.index.tolist()
-            if chosen not in known:
-                raise ValueError(
-                    f"item is {item!r}, which is not among the items {some_names(known)}; choose one"
-                )
-            part, shown = part[part[item_id] == chosen], [chosen]
+            known = found.index.tolist()
+            place = int(found.argmax()) if item is None else place_among(item, known)
+            part, shown = part[part[item_id] == known[place]], [known[place]]
         variate = part["variate"].where(part["variate"].notna(), "value")  # a series without a name
         groups = list(part.groupby(variate, sort=False))
         charts = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,8 @@ __all__ = [
     "backtest_charts",
     "forecast_charts",
     "item_place",
+    "place_among",
     "quantile_bands",
-    "some_names",
 ]
 
 Array = NDArray[np.float64]
@@ -158,19 +158,21 @@ def item_place(panel: Panel, item: Any) -> int:
         If there is no such item.
     """
     known = list(range(panel.n_items)) if panel.items is None else panel.items.tolist()
-    if item is None:
-        return 0
+    return 0 if item is None else place_among(item, known)
+
+
+def place_among(item: Any, known: list[Any]) -> int:
+    """Return the place of an item among the known ones.
+
+    Raises
+    ------
+    ValueError
+        If it is not among them.
+    """
     if item not in known:
-        raise ValueError(
-            f"item is {item!r}, which is not among the items {some_names(known)}; choose one"
-        )
+        some = ", ".join(repr(name) for name in known[:3]) + (", .." if len(known) > 3 else "")
+        raise ValueError(f"item is {item!r}, which is not among the items {some}; choose one")
     return known.index(item)
-
-
-def some_names(names: Iterable[Any]) -> str:
-    """Return the first three names."""
-    names = list(names)
-    return ", ".join(repr(name) for name in names[:3]) + (", .." if len(names) > 3 else "")
 
 
 def _observed(times: pd.Index, values: Array) -> Mark:

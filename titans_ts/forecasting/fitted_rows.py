@@ -15,6 +15,8 @@ __all__ = ["FittedRows", "fitted_rows", "n_fitted"]
 
 _ROWS = 32
 """Rows at the end of a single series that are kept to find it in another one."""
+_UNIT = "us"
+"""The unit of dates: nanoseconds do not hold years before 1678."""
 _FEWEST = 8
 """The last ones of them that are enough where the other series begins there."""
 
@@ -34,12 +36,9 @@ class FittedRows(NamedTuple):
 
 def fitted_rows(panel: Panel) -> FittedRows:
     """Return what is kept of the rows of a panel."""
-    C, index = panel.n_targets, panel.index
-    single = panel.values[-_ROWS if panel.items is None else len(panel.values) :, :C].copy()
-    if index is None:
-        return FittedRows(np.zeros((2, 0), np.int64), single, len(panel.values), "")
-    times = np.stack([_times(index[panel.spans[:, 0]]), _times(index[panel.spans[:, 1] - 1])])
-    return FittedRows(times, single, len(panel.values), _kind(index))
+    kept = _ROWS if panel.items is None else 0
+    values = panel.values[max(0, len(panel.values) - kept) :, : panel.n_targets].copy()
+    return FittedRows(panel.end_times(_UNIT), values, len(panel.values), _kind(panel.index))
 
 
 def n_fitted(
@@ -71,7 +70,7 @@ def n_fitted(
     if panel.index is None or fitted.kind != kind:
         return 0
     place = np.zeros(1, int) if items is None else items.get_indexer(panel.items)
-    begins = _times(panel.index[np.maximum(cuts, 0).ravel()]).reshape(cuts.shape)
+    begins = whole_numbers(panel.index[np.maximum(cuts, 0).ravel()], _UNIT).reshape(cuts.shape)
     first, last = fitted.times[:, place]
     return int(np.sum((cuts >= 0) & (place >= 0) & (first <= begins) & (begins <= last)))
 
@@ -80,10 +79,6 @@ def _kind(index: pd.Index | None) -> str:
     if isinstance(index, pd.PeriodIndex):
         return str(index.freqstr)
     return "date" if isinstance(index, pd.DatetimeIndex) else ""
-
-
-def _times(index: pd.Index) -> NDArray[np.int64]:
-    return whole_numbers(index, "us")  # years before 1678, too
 
 
 def _end_of(block: NDArray[np.float64], values: NDArray[np.float64]) -> int:

@@ -20,6 +20,7 @@ from titans_ts.forecasting.time_index import (
     extended,
     item_at,
     time_gaps,
+    whole_numbers,
 )
 from titans_ts.forecasting.time_ranges import local_clock, time_range
 
@@ -151,6 +152,13 @@ class Panel:
     def starts(self) -> NDArray[np.int64]:
         """First row of every item, and the number of rows, `[I + 1]`."""
         return np.array([0, len(self.values)]) if self.offsets is None else self.offsets
+
+    def end_times(self, unit: str = "ns") -> NDArray[np.int64]:
+        """Times of the items' first and last rows `[2, I]`, dates in a unit; `[2, 0]` for an array."""
+        if self.index is None:
+            return np.zeros((2, 0), np.int64)
+        ends = self.index[np.stack([self.starts[:-1], self.starts[1:] - 1]).ravel()]
+        return whole_numbers(ends, unit).reshape(2, -1)
 
     @property
     def timed(self) -> bool:

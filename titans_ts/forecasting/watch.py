@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from titans_ts.datasets import gather_rows
 from titans_ts.forecasting.panel import Panel
-from titans_ts.forecasting.time_index import whole_numbers
 from titans_ts.nn.series.memory import SeriesState, series_surprise, start_series
 from titans_ts.nn.state import map_state
 
@@ -77,7 +76,7 @@ def _joined(
     panel: Panel, watched: Watched | None
 ) -> tuple[pd.Index | None, NDArray[np.int64], NDArray[np.int64]]:
     """Return all items, the times of their last rows, and the places of the panel's items among them."""
-    begins, ends = _times(panel)
+    begins, ends = panel.end_times()
     place = np.arange(panel.n_items)
     if watched is None:
         return panel.items, ends, place
@@ -97,15 +96,6 @@ def _joined(
     last = last.copy()
     last[place[: len(ends)]] = ends
     return items, last, place
-
-
-def _times(panel: Panel) -> NDArray[np.int64]:
-    """Return the times of the items' first and last rows `[2, I]`; `[2, 0]` for an array."""
-    index = panel.index
-    if index is None:
-        return np.zeros((2, 0), np.int64)
-    ends = index[np.stack([panel.starts[:-1], panel.starts[1:] - 1]).ravel()]
-    return whole_numbers(ends).reshape(2, -1)
 
 
 def _extended(state: SeriesState, new: SeriesState) -> SeriesState:
