@@ -2,6 +2,7 @@
 
     python benchmarks/dna.py --task mouse_3 --seeds 3
     python benchmarks/dna.py --table            # show the files in benchmarks/results as a table
+    python benchmarks/dna.py --table default    # the same for the default, its parts and controls
 
 Every model is trained on the official training part and evaluated once on the official test part.
 Settings were chosen on the development part (benchmarks/README.md). Deep models stop early on the
@@ -20,16 +21,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from controls import ABLATION, CONTROLS, DEPTHS, PLAIN_DNA, parameters
-from record import RESULTS, data_file, record
+from dna_tasks import TASKS, Task, splits
+from record import RESULTS, record
 from sklearn.base import clone
 from sklearn.metrics import (
     accuracy_score,
@@ -38,16 +40,9 @@ from sklearn.metrics import (
     matthews_corrcoef,
     roc_auc_score,
 )
-from sklearn.model_selection import StratifiedKFold
 
-from titans_ts import (
-    ConvTokenizer,
-    KmerModel,
-    KmerTokenizer,
-    NucleotideTokenizer,
-    TitansClassifier,
-)
-from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, read_sequences
+from titans_ts import KmerModel, TitansClassifier
+from titans_ts.datasets import check_splits
 from titans_ts.genomics.baselines import cnn_classifier, kmer_classifier
 
 QUIET = {"progress_bar": False}
@@ -58,167 +53,14 @@ PARTS = {name: parameters(part) for name, part in (DEPTHS | ABLATION).items()}
 """Parameters of the models whose layer lacks a part, by name; they run if `--models` names them."""
 TOGETHER = ("seeds together", "titans + words", "seeds together + words")
 """Titans with its k-mer model, and the mean of the seeds' probabilities."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """The sequences, the target and the model parameters of a task."""
-
-    read: Callable[[argparse.Namespace], pd.DataFrame]
-    titans: dict[str, Any]
-    target: float | None = None
-    """Target of the test MCC, or of another `metric`; None if there is no target."""
-    metric: str = "mcc"
-    cnn: dict[str, Any] = field(default_factory=dict)
-    words: dict[str, Any] = field(default_factory=lambda: {"k": 6, "gaps": 2})
-    folds: int = 0
-    """Number of stratified folds if there is no official split (a seed is then a fold); 0 is none."""
-
-
-def gue(name: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
-    return lambda _: read_sequences(data_file(f"genomics/gue/{name}.csv.gz"))
-
-
-def table(path: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
-    return lambda _: read_sequences(data_file(f"genomics/{path}"))
-
-
-def labelled_fasta(name: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
-    def read(_: argparse.Namespace) -> pd.DataFrame:
-        path = data_file(f"genomics/longctx/{name}.fa.gz")
-        return read_sequences(path, labels=path.with_name(f"{name}.labels.tsv"))
-
-    return read
-
-
-def yeast(_: argparse.Namespace) -> pd.DataFrame:
-    regions = FastaRegions(
-        data_file("genomics/genomes/yeast_R64.fa.gz"),
-        data_file("genomics/genomes/yeast_tss_vs_random_500bp.bed.gz"),
-        rename=lambda contig: contig.removeprefix("chr"),
-    )
-    frame = regions.frame
-    return pd.DataFrame(
-        {
-            "sequence": list(regions),
-            "label": frame["score"].astype(int).to_numpy(),
-            "split": frame["column_6"].to_numpy(),
-        }
-    )
-
-
-def nontata(args: argparse.Namespace) -> pd.DataFrame:
-    if args.genome is None:
-        raise SystemExit("human_nontata_promoters needs --genome, the human genome as FASTA")
-    genome = Genome(args.genome)
-    official = "genomics/genomicbenchmarks/official_intervals_6tasks.parquet"
-    return build_genomic_benchmark(
-        "human_nontata_promoters",
-        genome,
-        args.intervals or data_file(official),
-        rename=None if "chr1" in genome.lengths else lambda c: c.removeprefix("chr"),
-    )
-
-
-MOTIFS: dict[str, Any] = {
-    "tokenizer": "conv",
-    "stride": 4,
-    "rc": "average",
-    "pooling": "max",
-    "n_layers": 1,
+TABLES = {
+    "titans": (*MODELS[1:], *TOGETHER),
+    "default": (
+        *("default", "default, k-mers alone", "default, network alone", *DEFAULT),
+        *("titans + words", "words", "gapped words", "cnn"),
+    ),
 }
-MOTIFS |= {"learning_rate": 0.01, "max_epochs": 10}
-FILTERS = ConvTokenizer(n_filters=256, init="kmers")
-BEGUN = MOTIFS | {"tokenizer": FILTERS, "learning_rate": 0.005}
-FEW = {
-    "tokenizer": ConvTokenizer(n_filters=512, init="kmers"),
-    "learning_rate": 0.003,
-    "max_epochs": 20,
-    "training_options": {"patience": 10},
-}
-KMERS = {"tokenizer": KmerTokenizer(k=6, gaps=2), "rc": "average", "pooling": "mean"}
-KMERS |= {"n_layers": 1, "learning_rate": 0.003, "max_epochs": 2}
-PLACES = {"n_layers": 1, "learning_rate": 0.003}
-PLACES |= {"tokenizer": NucleotideTokenizer(kernel_size=11)}
-LONG = {"tokenizer": KmerTokenizer(k=6, all_offsets=True), "stride": 6}
-LONG |= {"position": False, "pooling": "mean", "max_length": 12_288}
-LONG |= {"n_layers": 1, "learning_rate": 0.01, "max_epochs": 10}
-
-TASKS = {
-    "mouse_3": Task(gue("mouse_3"), BEGUN | FEW, 0.82),
-    "mouse_4": Task(gue("mouse_4"), BEGUN, 0.49),
-    "prom_300_tata": Task(
-        gue("prom_300_tata"),
-        BEGUN | {"rc": "none", "pooling": "flatten"},
-        0.80,
-        cnn={"pooling": "flatten"},
-    ),
-    "prom_core_tata": Task(gue("prom_core_tata"), PLACES | {"max_epochs": 15}, 0.76),
-    "tf_0": Task(gue("tf_0"), KMERS, 0.68),
-    "tf_1": Task(gue("tf_1"), BEGUN | {"max_epochs": 5}, 0.72),
-    "tf_2": Task(gue("tf_2"), MOTIFS, 0.70),
-    "tf_4": Task(gue("tf_4"), BEGUN | {"max_epochs": 8}, 0.79),
-    "yeast_tss": Task(
-        yeast,
-        MOTIFS | {"rc": "none", "stride": 8, "pooling": "flatten"},
-        0.72,
-        cnn={"pooling": "flatten"},
-    ),
-    "uci_splice": Task(
-        table("splice/uci_splice_60bp.csv.gz"),
-        {"max_epochs": 12},
-        0.95,
-        metric="accuracy",
-        folds=10,
-    ),
-    "gene_family": Task(
-        table("gene_family/gene_family_chimp_dog.csv.gz"),
-        LONG | {"stride": 3, "max_length": 3_072, "max_epochs": 15},
-        0.85,
-        metric="accuracy",
-        words={"k": 6, "both_strands": False},  # coding sequences
-    ),
-    "mtdna": Task(
-        labelled_fasta("mtdna_vertebrates_5class"),
-        LONG | {"max_length": 6_144, "max_epochs": 8, "rc": "average"},
-        metric="f1",
-        words={"k": 6},
-    ),
-    "plasmid": Task(
-        labelled_fasta("plasmid_phylum_3class"),
-        LONG | {"model_options": {"dropout": 0.0}, "rc": "average"},
-        metric="f1",
-        words={"k": 6},
-    ),
-    "organelle": Task(
-        labelled_fasta("organelle_kingdom_3class"),
-        LONG | {"model_options": {"dropout": 0.0}, "rc": "average"},
-        metric="f1",
-        words={"k": 6},
-    ),
-    "mouse_0": Task(gue("mouse_0"), BEGUN),
-    "mouse_2": Task(gue("mouse_2"), BEGUN | FEW),
-    "hbv": Task(
-        table("longctx/hbv_genotype_6class.csv.gz"),
-        LONG | {"stride": 3, "max_length": 3_072},
-        metric="accuracy",
-        words={"k": 6},
-    ),
-    "human_nontata_promoters": Task(nontata, MOTIFS | {"rc": "none"}),
-}
-
-
-def splits(frame: pd.DataFrame, task: Task, seeds: int) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield every seed with its frame, whose column `split` names the part of each row."""
-    if not task.folds:
-        for seed in range(seeds):
-            yield seed, frame
-        return
-    folds = StratifiedKFold(task.folds, shuffle=True, random_state=0)
-    for seed, (_, test) in enumerate(folds.split(frame["sequence"], frame["label"])):
-        if seed < seeds:
-            split = np.where(np.isin(np.arange(len(frame)), test), "test", "train")
-            yield seed, frame.assign(split=split)
+"""Columns of the tables of the recipes and of the default."""
 
 
 def settings(task: Task) -> dict[str, Any]:
@@ -343,24 +185,40 @@ class Run:
         return row
 
 
-def show() -> None:
-    """Print the results in the folder as a table: the mean over seeds, and their number."""
-    models = MODELS + TOGETHER
-    print(f"| task | metric | target | {' | '.join(models)} | seeds | seconds |")
-    print("|---" * (len(models) + 5) + "|")
+def leakage(frame: pd.DataFrame) -> dict[str, float]:
+    """Shares of the test part that are in the training part, too, or resemble a sequence of it."""
+    train, test = (frame[frame["split"] == part] for part in ("train", "test"))
+    found = check_splits(
+        train["sequence"].tolist(), train["label"], test["sequence"].tolist(), test["label"]
+    )
+    shares = dict(zip(found["kind"], found["share"], strict=True))
+    return {kind: round(float(shares.get(kind, 0)), 4) for kind in ("in both", "near-duplicate")}
+
+
+def show(which: str) -> None:
+    """Print the results of the recipes or of the default as a table of means over the seeds."""
+    columns = TABLES[which]
+    print(
+        f"| task | metric | target | {' | '.join(columns)} | AUC | published | leaks | seeds | seconds |"
+    )
+    print("|---" * (len(columns) + 8) + "|")
     for name, task in TASKS.items():
         path = RESULTS / f"dna-{name}.json"
         if not path.is_file():
             continue
-        rows = pd.DataFrame(json.loads(path.read_text())["rows"])
-        by = rows.groupby("model")[task.metric]
-        cells = [f"{by.mean()[m]:.3f}" if m in by.groups else "" for m in models]
-        ours = rows[rows["model"].isin(["titans", "titans + words"])]
-        target = "" if task.target is None else f"{task.target:.2f}"
-        print(
-            f"| {name} | {task.metric} | {target} | {' | '.join(cells)} | {ours['seed'].nunique()} "
-            f"| {ours['seconds'].median():.0f} |"
-        )
+        content = json.loads(path.read_text())
+        rows = pd.DataFrame(content["rows"])
+        ours = rows[rows["model"].isin([which, f"{which} + words"])]
+        if ours.empty:
+            continue
+        score = rows.groupby("model")[task.metric].mean()
+        cells = [f"{score[m]:.3f}" if m in score else "" for m in columns]
+        auc = ours["auc"].mean() if "auc" in ours else float("nan")
+        leaks = sum(content["leakage"].values()) if "leakage" in content else float("nan")
+        more = [task.target, auc, task.published_auc, leaks]
+        target, *more = ("" if n is None or np.isnan(n) else f"{n:.3f}" for n in more)
+        cells += [*more, str(ours["seed"].nunique()), f"{ours['seconds'].median():.0f}"]
+        print(f"| {name} | {task.metric} | {target} | {' | '.join(cells)} |")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -372,12 +230,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--genome", help="FASTA, for human_nontata_promoters")
     parser.add_argument("--intervals", help="for human_nontata_promoters; default: official ones")
-    parser.add_argument("--table", action="store_true", help="show the saved results")
+    parser.add_argument(
+        "--table",
+        nargs="?",
+        const="titans",
+        choices=TABLES,
+        help="show the saved results: of the recipes (titans), or of the default",
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     if args.table:
-        show()
+        show(args.table)
         return
     only = {name.strip() for name in args.models.split(";") if name.strip()}
     models = (*MODELS, *CONTROLS, *PARTS, *DEFAULT)
@@ -393,17 +257,18 @@ def main(arguments: list[str] | None = None) -> None:
         parts = ("", ", network alone", ", k-mers alone")
         anew |= {name + part for name in only & {"default", *DEFAULT} for part in parts}
         rows = [row for row in rows if row["model"] not in anew]
-        run = None
+        run, leaks = None, {}
         for seed, split in splits(frame, task, args.seeds):
             if run is None or task.folds:
                 run = Run(split, task, only)
+            leaks = leaks or leakage(split)
             for row in run.rows(seed):
                 key = row["model"], row["seed"]
                 rows = [old for old in rows if (old["model"], old["seed"]) != key] + [row]
                 print(name, json.dumps(row), flush=True)
                 command = f"python benchmarks/dna.py --task {name} --seeds {args.seeds}"
                 command += f" --models '{args.models}'" if only else ""
-                record(f"dna-{name}", command, rows, settings=settings(task))
+                record(f"dna-{name}", command, rows, settings=settings(task), leakage=leaks)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+THREADS = os.environ.get("TITANS_TS_TEST_THREADS", "1")
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when the libraries are loaded
+    os.environ.setdefault(name, THREADS)
+
+import torch  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -25,4 +30,4 @@ def benchmarks_on_the_path(monkeypatch):
             del sys.modules[name]
 
 
-torch.set_num_threads(int(os.environ.get("TITANS_TS_TEST_THREADS", "1")))
+torch.set_num_threads(int(THREADS))

@@ -308,10 +308,32 @@ def test_dna_tasks_have_models_and_a_table(capsys):
         assert models.keys() <= {*dna.MODELS, *dna.CONTROLS, *dna.PARTS, *dna.DEFAULT}, name
         for model in models.values():
             assert clone(model).get_params().keys() == model.get_params().keys()
-    dna.show()
-    table = capsys.readouterr().out
-    assert "| prom_core_tata | mcc | 0.76 |" in table
-    assert len({line.count("|") for line in table.splitlines()}) == 1
+    for which, start in (
+        ("titans", "prom_core_tata | mcc | 0.760"),
+        ("default", "tf_0 | mcc | 0.680"),
+    ):
+        dna.main(["--table", which])
+        table = capsys.readouterr().out
+        assert f"\n| {start} |" in table
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_dna_tasks_have_two_parts():
+    import argparse
+
+    import dna_tasks
+
+    if os.environ.get("TITANS_TS_DATA") is None:
+        pytest.skip("TITANS_TS_DATA names no folder of real data")
+    small = ("mouse_3", "emp_H3", "ienhancer_1", "vista", "promoters_uci", "enhancers_cohn_foreign")
+    for name in small:
+        task = dna_tasks.TASKS[name]
+        _, frame = next(dna_tasks.splits(task.read(argparse.Namespace()), task, 1))
+        assert {"train", "test"} <= set(frame["split"]) <= {"train", "dev", "test"}, name
+        both = set(frame.loc[frame["split"] == "train", "sequence"]) & set(
+            frame.loc[frame["split"] == "test", "sequence"]
+        )
+        assert not both, name
 
 
 @pytest.mark.parametrize("parts", [("train", "dev", "test"), ("train", "test")])
@@ -346,13 +368,13 @@ def test_dna_models_answer_together(parts):
 def test_the_official_split_of_human_promoters_is_made_of_a_genome(monkeypatch):
     import argparse
 
-    import dna
+    import dna_tasks
 
     home = os.environ.get("TITANS_TS_DATA")
     if home is None:
         pytest.skip("TITANS_TS_DATA names no folder of real data")
 
-    class Stub(dna.Genome):  # every contig, of A
+    class Stub(dna_tasks.Genome):  # every contig, of A
         def __init__(self, path):
             self.path = Path(path)
             self.lengths = {f"chr{c}": 10**9 for c in (*range(1, 23), "X", "Y")}
@@ -360,12 +382,12 @@ def test_the_official_split_of_human_promoters_is_made_of_a_genome(monkeypatch):
         def fetch(self, chrom, start, end, strand="+"):
             return "A" * (end - start)
 
-    monkeypatch.setattr(dna, "Genome", Stub)
-    frame = dna.nontata(argparse.Namespace(genome="hg38.fa", intervals=None))
+    monkeypatch.setattr(dna_tasks, "Genome", Stub)
+    frame = dna_tasks.nontata(argparse.Namespace(genome="hg38.fa", intervals=None))
     assert frame["split"].value_counts().to_dict() == {"train": 27_097, "test": 9_034}
     assert set(frame["sequence"].str.len()) == {251}
     with pytest.raises(SystemExit, match="needs --genome"):
-        dna.nontata(argparse.Namespace(genome=None, intervals=None))
+        dna_tasks.nontata(argparse.Namespace(genome=None, intervals=None))
 
 
 def test_dna_names_of_models(capsys):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dger
 
+from titans_ts.blas import one_blas_thread
 from titans_ts.config import ForecasterConfig
 from titans_ts.forecasting.calibration import Calibration, n_scores
 from titans_ts.forecasting.frequency import cycle_phase
@@ -333,12 +334,13 @@ def read_rows(
         ends = np.full((len(cuts), 2, H, C), np.nan)
         if n_levels > 1:
             ends = np.moveaxis(quantiles[..., [0, -1]], -1, 1)
-        added = np.stack(
-            [
-                memory.read(padded[cut : cut + length], forecast, outermost, scale)
-                for cut, forecast, outermost in zip(cuts, point, ends, strict=True)
-            ]
-        )
+        with one_blas_thread():
+            added = np.stack(
+                [
+                    memory.read(padded[cut : cut + length], forecast, outermost, scale)
+                    for cut, forecast, outermost in zip(cuts, point, ends, strict=True)
+                ]
+            )
         kept = np.isin(cuts, wanted)
         if kept.any():
             parts.append([point[kept], quantiles[kept], added[kept]])

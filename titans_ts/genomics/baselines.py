@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -12,7 +11,7 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
 from titans_ts.genomics.classifier import TitansClassifier
-from titans_ts.genomics.kmer_model import STRENGTHS, kmer_regression
+from titans_ts.genomics.kmer_model import STRENGTHS, KmerRegression
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.genomics.options import ConvTokenizer
 from titans_ts.genomics.splitting import ClassKeepingSplit
@@ -52,7 +51,7 @@ def kmer_classifier(
     [1, 0]
     """
     models = {
-        "logistic": (kmer_regression(), 1.0, _likelihood),
+        "logistic": (KmerRegression(), 1.0, _likelihood),
         "svm": (LinearSVC(), 0.1, "accuracy"),
     }
     if model not in models:
@@ -76,7 +75,7 @@ class _BestHeldOut(GridSearchCV):
         return float(self.best_estimator_.score(X, y, **params))
 
 
-def _likelihood(model: LogisticRegression, X: Any, y: Any) -> float:
+def _likelihood(model: KmerRegression, X: Any, y: Any) -> float:
     """Mean log-likelihood; scikit-learn's "neg_log_loss" needs every class in the held-out part."""
     return -float(log_loss(y, model.predict_proba(X), labels=model.classes_))
 

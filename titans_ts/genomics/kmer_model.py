@@ -16,16 +16,17 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
+from titans_ts.blas import one_blas_thread
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.training import target_loss
 
 __all__ = [
     "STRENGTHS",
     "FittedKmerModel",
+    "KmerRegression",
     "LinearFit",
     "fit_kmer_model",
     "fit_linear",
-    "kmer_regression",
     "mix",
 ]
 
@@ -245,9 +246,17 @@ def _mixing_weights(
     return mixing
 
 
-def kmer_regression(C: float = 1.0) -> LogisticRegression:
-    """Return a logistic regression for k-mer counts; small counts need a small tolerance."""
-    return LogisticRegression(C=C, tol=1e-6, max_iter=1000)
+class KmerRegression(LogisticRegression):
+    """A logistic regression for k-mer counts; small counts need a small tolerance."""
+
+    def __init__(self, C: float = 1.0, tol: float = 1e-6, max_iter: int = 1000) -> None:
+        super().__init__(C=C, tol=tol, max_iter=max_iter)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KmerRegression:
+        """Fit with one thread: the counts are sparse, and its other vectors are short."""
+        with one_blas_thread():
+            super().fit(X, y, sample_weight)
+        return self
 
 
 def _linear(
@@ -271,13 +280,14 @@ def _linear(
         return coefficients, bias
     if output == "values":
         counts = counts if known.all() else counts[known]
-        model = Ridge(alpha=10 / strength).fit(counts, values[known])
+        with one_blas_thread():
+            model = Ridge(alpha=10 / strength).fit(counts, values[known])
     else:
         sample_weight = None
         if weight is not None:
             by_class = output == "classes"
             sample_weight = weight[values] if by_class else np.where(values > 0, weight, 1.0)
-        model = kmer_regression(strength).fit(counts, values, sample_weight=sample_weight)
+        model = KmerRegression(strength).fit(counts, values, sample_weight=sample_weight)
     coefficients[rows], bias[rows] = model.coef_, model.intercept_
     return coefficients, bias
 

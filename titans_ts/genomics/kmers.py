@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import normalize
 
+from titans_ts.blas import one_blas_thread
 from titans_ts.genomics.parse import iterate_sequences
 from titans_ts.genomics.positions import beside, n_position_features, position_features
 from titans_ts.nn.dna.nucleotides import LOWER, gapped_offsets
@@ -210,7 +211,8 @@ def informative_kmers(
     mean = np.nansum(target, 0) / np.maximum(known.sum(0), 1)
     target = np.where(known, target - mean, 0)
     target /= np.maximum(target.std(0), 1e-12)
-    model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
+    with one_blas_thread():
+        model = Ridge(alpha=3.0, solver="lsqr", tol=1e-3, max_iter=200).fit(counts, target)
     spread = np.sqrt(np.asarray(counts.multiply(counts).mean(0)).ravel())
     importance = np.abs(np.reshape(model.coef_, (-1, counts.shape[1]))).max(0) * spread
     offsets = vectorizer.offsets()
