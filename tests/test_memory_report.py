@@ -213,7 +213,9 @@ def test_a_model_without_a_memory_says_so(fitted):
             report.plot()
 
 
-@pytest.mark.parametrize("variant", ["lmm", "mac", "mag", "mal"])
+@pytest.mark.parametrize(
+    "variant", ["lmm", "mac", *(pytest.param(v, marks=pytest.mark.slow) for v in ("mag", "mal"))]
+)
 def test_carried_states_missing_values_and_items_of_a_panel(variant: Variant):
     frame = pd.concat(
         pd.DataFrame({"item_id": name, "timestamp": np.arange(n), "y": SERIES[:n, 0]})

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("nn", "training", "forecasting", "genomics", "reporting", "tuning")
 MAPPED = ("kernels", "datasets", "pipelines")  # folders at the top, linked into titans_ts
 LAYERS = {  # a package may import these and itself; datasets and kernels stand alone
+    "blas": set(),
     "config": set(),
     "types": set(),
     "datasets": set(),
@@ -31,10 +32,10 @@ LAYERS = {  # a package may import these and itself; datasets and kernels stand 
     "exporting": {"datasets", "kernels"},
     "estimator": {"config", "exporting", "nn", "reporting"},
     "forecasting": {
-        *("config", "datasets", "estimator", "exporting", "kernels"),
+        *("blas", "config", "datasets", "estimator", "exporting", "kernels"),
         *("nn", "reporting", "training"),
     },
-    "genomics": {"config", "datasets", "estimator", "exporting", "nn", "training"},
+    "genomics": {"blas", "config", "datasets", "estimator", "exporting", "nn", "training"},
     "tuning": {"config", "datasets", "estimator", "forecasting", "genomics", "nn", "training"},
     "reporting": {"datasets"},
     "pipelines": {

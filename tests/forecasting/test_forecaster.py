@@ -443,6 +443,7 @@ def test_columns_that_json_cannot_hold_are_refused(frame, tmp_path):
 @pytest.mark.skipif(
     not os.environ.get("TITANS_TS_DATA"), reason="TITANS_TS_DATA does not name the real data sets"
 )
+@pytest.mark.slow
 def test_a_minute_of_training_on_etth1_beats_repeating_the_last_day():
     """Standard borders, a small model, five epochs on a fifth of the windows; see benchmarks/."""
     frame = load_dataset("ETTh1")[["HUFL", "MUFL", "OT"]]
@@ -519,7 +520,7 @@ def noisy(n_rows, scale, seed):
 
 def test_intervals_hold_what_they_promise(tmp_path):
     frame = noisy(3000, [0.1, 0.5], 0)
-    forecaster = small(max_epochs=8).fit(frame[:2000])  # until the noise decides the width
+    forecaster = small(n_layers=0, max_epochs=8).fit(frame[:2000])  # until the noise decides the width
     for coverage in (0.5, 0.9):
         past = np.stack([frame.to_numpy()[i : i + L] for i in range(2000, 2900)])
         future = np.stack([frame.to_numpy()[i + L : i + L + H] for i in range(2000, 2900)])
@@ -568,7 +569,7 @@ def test_distributions(output, tmp_path):
     values = values + 2 * rng.standard_t(4, size=1200) if output != "negative_binomial" else values
     frame = pd.DataFrame({"y": values}, pd.date_range("2024-01-01", periods=1200, freq="h"))
     levels = (0.05, 0.5, 0.95)
-    settings = {"max_epochs": 15, "learning_rate": 0.01, "quantile_levels": levels}
+    settings = {"n_layers": 0, "max_epochs": 15, "learning_rate": 0.01, "quantile_levels": levels}
     forecaster = small(output=output, **settings).fit(frame[:1000])
     backtest = forecaster.backtest(frame[1000 - L :], stride=1)
     expected = size[1000 : 1000 + backtest.n_windows]

@@ -279,7 +279,7 @@ def spiked(n_rows=400):
 @pytest.mark.parametrize("method", ["quantile", "evt"])
 def test_anomalies_are_found_where_they_are(form, method):
     frame = spiked()
-    fitted = small(stateful_windows=0, max_epochs=20, learning_rate=0.01)
+    fitted = small(stateful_windows=0, n_layers=0, max_epochs=20, learning_rate=0.01)
     if form == "panel":
         long = frame.stack().rename("value").rename_axis(["timestamp", "item_id"]).reset_index()
         found = fitted.fit(long).detect_anomalies(long, risk=2e-3, method=method)

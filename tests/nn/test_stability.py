@@ -121,7 +121,7 @@ def largest(state):
 @pytest.mark.parametrize(
     "variant",
     [
-        pytest.param(v, marks=[pytest.mark.slow] * (v in {"mag", "mal", "swa"}))
+        pytest.param(v, marks=[pytest.mark.slow] * (v != "lmm"))
         for v in sorted(BLOCKS)
     ],
 )

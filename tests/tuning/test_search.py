@@ -411,7 +411,7 @@ def rates(trial):
 @pytest.mark.parametrize("pruner", ["asha", "median", "hyperband"])
 def test_a_bad_trial_is_pruned_before_its_last_epoch(pruner):
     found = search(
-        forecaster(max_epochs=6), rates, cv=2, n_trials=9, pruner=pruner, study_name="study"
+        forecaster(n_layers=0, max_epochs=6), rates, cv=2, n_trials=9, pruner=pruner, study_name="study"
     ).fit(wave())
     trials = found.study_.trials
     bad = [t for t in trials if rates(t)["learning_rate"] < 1e-6]
@@ -442,9 +442,8 @@ def test_both_trainings_of_one_fit_report_their_epochs_once():
 
 
 def test_every_pruning_step_is_reported_once_with_many_epochs():
-    found = search(forecaster(max_epochs=100, training_options={"patience": 100}), n_trials=1).fit(
-        wave()
-    )
+    estimator = forecaster(n_layers=0, max_epochs=100, training_options={"patience": 100})
+    found = search(estimator, n_trials=1).fit(wave())
     steps = list(found.study_.trials[0].intermediate_values)
     assert steps == list(range(1, 82))
 
