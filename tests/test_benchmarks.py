@@ -64,6 +64,7 @@ def test_quick_run_from_end_to_end(tmp_path, capsys):
         assert title in said
 
 
+@pytest.mark.slow
 def test_a_wrong_implementation_is_reported_and_not_timed(tmp_path, capsys, monkeypatch):
     from titans_ts.kernels import IMPLEMENTATIONS
     from titans_ts.kernels.chunked import op as chunked
@@ -175,6 +176,7 @@ def test_peak_memory_sees_what_is_gone_again():
     assert (peak - before) / megabyte < 4
 
 
+@pytest.mark.slow
 def test_a_probe_in_a_process_of_its_own():
     from speed.contenders import Case
     from speed.probe import probe_apart

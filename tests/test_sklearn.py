@@ -136,8 +136,15 @@ RULES = parametrize_with_checks(
 )
 
 
+def marked(case):
+    """A check whose variant repeats a training of seconds is slow."""
+    estimator, check = case.values if isinstance(case, type(pytest.param())) else case
+    repeats = "train" in str(check) and getattr(check, "keywords", None)
+    return pytest.param(estimator, check, marks=pytest.mark.slow) if repeats else case
+
+
 # a list of them: older ones are a generator, which pytest 9.1 refuses
-@pytest.mark.parametrize(RULES.args[0], [*RULES.args[1]], **RULES.kwargs)
+@pytest.mark.parametrize(RULES.args[0], [*map(marked, RULES.args[1])], **RULES.kwargs)
 def test_it_keeps_the_rules_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -151,6 +151,7 @@ def test_blend_is_included(fitted, blend):
     assert_same(forecaster, past, run(forecaster, past=past))
 
 
+@pytest.mark.slow
 def test_file_has_exponential_smoothing(tmp_path):
     forecaster = TitansForecaster(**TINY | {"n_layers": 0, "blend": ["smoothing"]}).fit(series())
     assert "smoothing" in forecaster.predictor.blend.weights

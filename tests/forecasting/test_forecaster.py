@@ -218,6 +218,7 @@ def test_history_can_be_moved_on(frame, fitted):
     pd.testing.assert_frame_equal(moved.predict(), fitted.predict(frame.iloc[:100]))
 
 
+@pytest.mark.slow
 def test_forecasting_many_windows_takes_bounded_memory():
     """4 000 windows of 8 variates at once would take gigabytes; in groups, a few hundred MB."""
     import resource
@@ -259,6 +260,7 @@ def test_an_epoch_ends_after_so_many_steps(frame, carried):
     assert seen == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_long_series_trains_for_as_many_steps_as_a_short_one():
     rows, seen = wide(2000), []
 
@@ -520,7 +522,9 @@ def noisy(n_rows, scale, seed):
 
 def test_intervals_hold_what_they_promise(tmp_path):
     frame = noisy(3000, [0.1, 0.5], 0)
-    forecaster = small(n_layers=0, max_epochs=8).fit(frame[:2000])  # until the noise decides the width
+    forecaster = small(n_layers=0, max_epochs=8).fit(
+        frame[:2000]
+    )  # until the noise decides the width
     for coverage in (0.5, 0.9):
         past = np.stack([frame.to_numpy()[i : i + L] for i in range(2000, 2900)])
         future = np.stack([frame.to_numpy()[i + L : i + L + H] for i in range(2000, 2900)])

@@ -130,7 +130,7 @@ def test_known_future_covariates_are_used(tmp_path):
     )
     frame["y"] = 3 * frame["price"] + frame["flag"] + 0.1 * rng.normal(size=600)
     train, test = frame[:-H], frame[-H:]
-    settings = {"target": "y", "max_epochs": 12, "learning_rate": 0.01}
+    settings = {"target": "y", "n_layers": 0, "max_epochs": 12, "learning_rate": 0.01}
     forecaster = small(**settings, known_covariates=["price", "flag"]).fit(train)
     forecast = forecaster.predict(known_covariates=test[["flag", "price"]])  # in any order
     assert list(forecast.columns) == ["y"]
@@ -727,7 +727,7 @@ def test_time_gaps_tell_what_values_do_not():
     waited = np.log(frame.index.to_series().diff().dt.total_seconds().to_numpy())
     frame = frame[2:].assign(y=waited[1:-1])  # how long it took to come to the row before
     options = {"max_epochs": 15, "learning_rate": 0.01, "patch_length": 4, "patch_stride": 2}
-    options |= {"prediction_length": 1, "scaler": "none"}
+    options |= {"prediction_length": 1, "scaler": "none", "n_layers": 0}
     told = small(freq="irregular", **options).fit(frame[:600])
     numbered = small(**options).fit(frame[:600].to_numpy())
     assert told.score(frame[600:]) > 0.7

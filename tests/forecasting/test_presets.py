@@ -125,7 +125,9 @@ def test_best_trains_one_network_if_nothing_is_held_out():
     assert n_layers(fitted) == 2
 
 
-@pytest.mark.parametrize(("preset", "expected"), [("fast", 320), ("default", 640)])
+@pytest.mark.parametrize(
+    ("preset", "expected"), [("fast", 320), pytest.param("default", 640, marks=pytest.mark.slow)]
+)
 def test_the_preset_sets_the_number_of_steps(preset, expected):
     options = {"trainer_kwargs": {"callbacks": [Steps()]}, "patience": 1000}
     fitted = forecaster(

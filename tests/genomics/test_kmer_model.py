@@ -16,7 +16,7 @@ from tests.support import random_dna, rounding, small_dna_settings
 from titans_ts import KmerModel, TitansClassifier, TitansRegressor
 from titans_ts.datasets import reverse_complement
 from titans_ts.genomics.inference import network_logits
-from titans_ts.genomics.kmer_model import FittedKmerModel, fit_kmer_model
+from titans_ts.genomics.kmer_model import FittedKmerModel, KmerRegression, fit_kmer_model
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
@@ -45,6 +45,23 @@ def learn(wanted, output, network=None, weight=None, n=300):
 def classes_by_letters(n=300, n_classes=3):
     sequences = random_sequences(n)
     return np.array([[s.count(c) for c in "AGC"[:n_classes]] for s in sequences]).argmax(1)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n", [7, 60, 200, 201])
+def test_a_fit_of_few_sequences_is_that_of_any(n, n_classes):
+    sequences = random_sequences(n)
+    sequences[1] = sequences[0]  # equal rows, whose products have no inverse
+    counter = KmerVectorizer(5, 1)
+    X = counter.fit_transform(sequences).astype(float)
+    y, weight = np.arange(n) % n_classes, np.linspace(0.5, 2, n)
+    precise = {"C": 3.0, "tol": 1e-9, "max_iter": 5000}
+    ours = KmerRegression(**precise).fit(X, y, weight)
+    expected = LogisticRegression(**precise).fit(X, y, weight)
+    assert ours.coef_.shape == expected.coef_.shape
+    np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), atol=1e-5)
+    other = counter.transform(random_sequences(30, seed=1))
+    np.testing.assert_allclose(ours.predict_proba(other), expected.predict_proba(other), atol=1e-5)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

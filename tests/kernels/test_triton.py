@@ -39,6 +39,14 @@ _INTERPRET = "TRITON_INTERPRET"
 RULES = pytest.mark.parametrize(
     ("error_at", "depth"), [("chunk", 1), ("chunk", 2), ("token", 1), ("token", 2)]
 )
+HALF_OF_THE_RULES = pytest.mark.parametrize(
+    ("error_at", "depth"),
+    [
+        *(("chunk", 1), ("token", 2)),
+        *(pytest.param(*rule, marks=pytest.mark.slow) for rule in (("chunk", 2), ("token", 1))),
+    ],
+)
+"""The other half, of the same kernels in other combinations, is slow."""
 
 
 def _interpret():
@@ -111,22 +119,22 @@ def assert_matches(case, mask=None, tolerance=2e-5, **options):
 
 
 @RULES
-@pytest.mark.parametrize(
-    ("chunk_size", "length"), [(1, 1), (1, 4), (3, 13), (16, 1), (16, 16), (16, 70), (32, 40)]
-)
+@pytest.mark.parametrize(("chunk_size", "length"), [(1, 1), (3, 13), (16, 1), (16, 16), (32, 40)])
 def test_matches_recurrent(error_at, depth, chunk_size, length):
-    """With a state carried in; 70 tokens of chunks of 16 are 5 chunks in segments of 2."""
+    """With a state carried in."""
     case = inputs_for(error_at, length, depth, heads=1 + (length == 16))
     assert_matches(case, chunk_size=chunk_size, error_at=error_at)
 
 
-@pytest.mark.parametrize(
-    ("error_at", "depth"),
-    [
-        *(("chunk", 1), ("token", 2)),
-        *(pytest.param(*rule, marks=pytest.mark.slow) for rule in (("chunk", 2), ("token", 1))),
-    ],
-)
+@HALF_OF_THE_RULES
+@pytest.mark.parametrize(("chunk_size", "length"), [(1, 4), (16, 70)])
+def test_many_chunks_match_recurrent(error_at, depth, chunk_size, length):
+    """70 tokens of chunks of 16 are 5 chunks in segments of 2."""
+    case = inputs_for(error_at, length, depth, heads=1)
+    assert_matches(case, chunk_size=chunk_size, error_at=error_at)
+
+
+@HALF_OF_THE_RULES
 @pytest.mark.parametrize(
     ("momentum", "forget", "masked", "read"),
     [
@@ -170,6 +178,7 @@ def test_widths(error_at, widths):
     assert_matches(case, chunk_size=16, error_at=error_at)
 
 
+@pytest.mark.slow
 def test_widest_memory():
     assert_matches(make_inputs(2, 2, batch_size=1, heads=1, widths=(128, 512, 128)), chunk_size=1)
 

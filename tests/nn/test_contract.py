@@ -318,7 +318,7 @@ def test_token_by_token_is_one_pass(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("control", CONTROLS)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_control_streams(variant, control, masked):
     memory, changes = CONTROLS[control]
     backbone, x = build(variant, memory, **changes), tokens(3, T, D)

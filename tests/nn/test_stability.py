@@ -120,10 +120,7 @@ def largest(state):
 
 @pytest.mark.parametrize(
     "variant",
-    [
-        pytest.param(v, marks=[pytest.mark.slow] * (v != "lmm"))
-        for v in sorted(BLOCKS)
-    ],
+    [pytest.param(v, marks=[pytest.mark.slow] * (v != "lmm")) for v in sorted(BLOCKS)],
 )
 @pytest.mark.parametrize(
     "dtype",

@@ -214,6 +214,7 @@ run_search("fit", {"n_trials": 6, "storage": storage, "study_name": "s", "log": 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_command_resumes_when_it_is_run_again(tmp_path):
     log, hold = tmp_path / "log", tmp_path / "hold"
     storage = f"sqlite:///{tmp_path}/study.db"

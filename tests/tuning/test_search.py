@@ -411,7 +411,12 @@ def rates(trial):
 @pytest.mark.parametrize("pruner", ["asha", "median", "hyperband"])
 def test_a_bad_trial_is_pruned_before_its_last_epoch(pruner):
     found = search(
-        forecaster(n_layers=0, max_epochs=6), rates, cv=2, n_trials=9, pruner=pruner, study_name="study"
+        forecaster(n_layers=0, max_epochs=6),
+        rates,
+        cv=2,
+        n_trials=9,
+        pruner=pruner,
+        study_name="study",
     ).fit(wave())
     trials = found.study_.trials
     bad = [t for t in trials if rates(t)["learning_rate"] < 1e-6]
