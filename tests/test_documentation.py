@@ -43,7 +43,7 @@ PROOF = {
     "15_custom_block.py": (r"this block is (-?[\d.]+)% better than seasonal naive", 5, 100),
     "16_two_processes.py": (r"largest difference ([\d.]+)", 0, 1e-3),
 }
-FAST = {"01_forecast_quickstart.py"}
+FAST = {"05_zero_shot.py"}
 """The example that `make test` runs, too; `make test-all` runs the others, which take seconds each."""
 _GENOMES = (
     "10_fasta_and_bed",

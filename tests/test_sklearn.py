@@ -137,9 +137,10 @@ RULES = parametrize_with_checks(
 
 
 def marked(case):
-    """A check whose variant repeats a training of seconds is slow."""
+    """Slow: what repeats a training of seconds, and the second estimator of the same base."""
     estimator, check = case.values if isinstance(case, type(pytest.param())) else case
     repeats = "train" in str(check) and getattr(check, "keywords", None)
+    repeats = repeats or isinstance(estimator, SpelledRegressor)
     return pytest.param(estimator, check, marks=pytest.mark.slow) if repeats else case
 
 
