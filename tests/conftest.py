@@ -3,6 +3,7 @@
 `TITANS_TS_TEST_THREADS=2` sets another number; `make test-portable` does.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,20 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when the librar
 import torch  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def pytest_sessionstart():
+    """Collecting makes objects that stay: looking through them again and again takes seconds."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -188,8 +188,8 @@ def test_the_network_has_the_weight_where_it_knows_more():
     rng = np.random.default_rng(0)
     z = rng.normal(size=600)
     frame = pd.DataFrame({"y": z, "z": z}, pd.date_range("2024", periods=600, freq="h"))
-    forecaster = small(blend=True, known_covariates=["z"], max_epochs=30, learning_rate=0.01)
-    forecaster.fit(frame)
+    options = {"n_layers": 0, "max_epochs": 30, "learning_rate": 0.01}
+    forecaster = small(blend=True, known_covariates=["z"], **options).fit(frame)
     assert forecaster.blend_.loc["titans", "weight"] > 0.8
 
 

@@ -277,7 +277,7 @@ def test_several_labels_a_sequence(tmp_path):
         )
         sequences.append(letters[:15] + motifs + letters[15:])
     frame = pd.DataFrame(labels, columns=["tata", "gc"])
-    options = {"max_epochs": 12, "learning_rate": 0.01, "batch_size": 32}
+    options = {"n_layers": 0, "max_epochs": 12, "learning_rate": 0.01, "batch_size": 32}
     fitted = small(**options).fit(sequences, frame)
     assert list(fitted.classes_) == ["tata", "gc"]
     p = fitted.predict_proba(sequences)
