@@ -90,6 +90,7 @@ def train(
         PlainCheckpointIO,
     )
     from titans_ts.training.module import TrainingModule
+    from titans_ts.training.threads import warn_if_threads_wait
 
     with _quiet():
         options = dict(trainer_kwargs or {})
@@ -127,6 +128,8 @@ def train(
                 last = str(checkpoint.path)
         trainer = pl.Trainer(**settings | {"plugins": plugins} | options)
         module = TrainingModule(model, loss, config)
+        if trainer.strategy.root_device.type == "cpu":
+            warn_if_threads_wait()
         try:
             trainer.fit(module, training, validation, ckpt_path=last)
         except SIGTERMException:  # a SystemExit whose status is 0
