@@ -4,11 +4,12 @@
     python benchmarks/dna.py --table            # show the files in benchmarks/results as a table
     python benchmarks/dna.py --table default    # the same for the default, its parts and controls
 
-Every model is trained on the official training part and evaluated once on the official test part.
-Settings were chosen on the development part (benchmarks/README.md). Deep models stop early on the
-development part, or on a fifth of the training part if a task has none. "default" is
-`TitansClassifier()` without parameters; "titans" has the settings of the task. The controls of Titans
-("write off", "attention alone", "no backbone"; "default, write off", ...) run if `--models` names them.
+Every model is trained on the official training part and evaluated once on the official test part;
+without one, on folds, or as the task's note in the table says. Settings were chosen on the
+development part (benchmarks/README.md). Deep models stop early on the development part, or on a fifth
+of the training part if a task has none. "default" is `TitansClassifier()` without parameters; "titans"
+has the settings of the task. The controls of Titans ("write off", "attention alone", "no backbone";
+"default, write off", ...) run if `--models` names them.
 The data are in `$TITANS_TS_DATA`, except GenomicBenchmarks' `human_nontata_promoters`. That task is cut
 from your genome with the official intervals, which are also there (or in `--intervals`, a folder of its
 repository):
@@ -186,7 +187,10 @@ class Run:
 
 
 def leakage(frame: pd.DataFrame) -> dict[str, float]:
-    """Shares of the test part that are in the training part, too, or resemble a sequence of it."""
+    """Shares of the test part that are in the training part, too, or resemble a sequence of it.
+
+    A training sequence much shorter than those of the test part cannot resemble one.
+    """
     train, test = (frame[frame["split"] == part] for part in ("train", "test"))
     found = check_splits(
         train["sequence"].tolist(), train["label"], test["sequence"].tolist(), test["label"]
@@ -213,18 +217,23 @@ def show(which: str) -> None:
             continue
         score = rows.groupby("model")[task.metric].mean()
         cells = [f"{score[m]:.3f}" if m in score else "" for m in columns]
-        auc = ours["auc"].mean() if "auc" in ours else float("nan")
+        auc = float("nan")
+        if "auc" in ours:
+            whole = f"{which} + words"
+            one = ours[ours["model"] == (whole if whole in set(ours["model"]) else which)]
+            auc = one["auc"].mean()
         leaks = sum(content["leakage"].values()) if "leakage" in content else float("nan")
         more = [task.target, auc, task.published_auc, leaks]
         target, *more = ("" if n is None or np.isnan(n) else f"{n:.3f}" for n in more)
         cells += [*more, str(ours["seed"].nunique()), f"{ours['seconds'].median():.0f}"]
-        print(f"| {name} | {task.metric} | {target} | {' | '.join(cells)} |")
+        named = name + (f" ({task.note})" if task.note else " (folds)" * bool(task.folds))
+        print(f"| {named} | {task.metric} | {target} | {' | '.join(cells)} |")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--task", choices=[*TASKS, "all"], default="mouse_3")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (uci_splice: folds)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, or of folds")
     parser.add_argument(
         "--models", default="", help="only these, separated by ;, controls included"
     )

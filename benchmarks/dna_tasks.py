@@ -13,7 +13,13 @@ from record import data_file
 from sklearn.model_selection import StratifiedKFold
 
 from titans_ts import ConvTokenizer, KmerTokenizer, NucleotideTokenizer
-from titans_ts.datasets import FastaRegions, Genome, build_genomic_benchmark, read_sequences
+from titans_ts.datasets import (
+    FastaRegions,
+    Genome,
+    build_genomic_benchmark,
+    read_sequences,
+    reverse_complement,
+)
 
 __all__ = ["TASKS", "Task", "splits"]
 
@@ -32,7 +38,10 @@ class Task:
     folds: int = 0
     """Number of stratified folds if there is no official split (a seed is then a fold); 0 is none."""
     published_auc: float | None = None
-    """Best published area under the curve of frozen embeddings of large models, if there is one."""
+    """Best published area under the ROC curve of a linear model of frozen embeddings, of DNABERT-2,
+    Nucleotide Transformer v2, HyenaDNA, Caduceus-Ph and GROVER."""
+    note: str = ""
+    """In what the protocol is not the official one."""
 
 
 def gue(name: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
@@ -56,9 +65,9 @@ def renamed(path: str, **parts: str) -> Callable[[argparse.Namespace], pd.DataFr
 
 
 def dev_test(name: str) -> Task:
-    """Return a task of GUE whose training part is not here: trained on "dev", asked on "test"."""
+    """Return a task of GUE whose training part is not here: its development part takes its place."""
     read = renamed(f"gue_devtest_only/{name}.csv.gz", train="dev", test="test")
-    return Task(read, BEGUN)
+    return Task(read, BEGUN, note="trained on dev")
 
 
 def enhancers(_: argparse.Namespace) -> pd.DataFrame:
@@ -78,9 +87,10 @@ def vista(_: argparse.Namespace) -> pd.DataFrame:
 
 
 def foreign(test: str, train: str, last: int | None = None) -> Callable[..., pd.DataFrame]:
-    """Test part of GenomicBenchmarks, and to train on another table of the same kind of sequence.
+    """Read a test part of GenomicBenchmarks, and another table of the same kind to train on.
 
-    `last` is the number of letters at the end of each of the other's sequences to keep.
+    `last` is the number of letters at the end of each of the other's sequences to keep. What is in both,
+    on either strand, is not trained on.
     """
 
     def read(_: argparse.Namespace) -> pd.DataFrame:
@@ -88,6 +98,8 @@ def foreign(test: str, train: str, last: int | None = None) -> Callable[..., pd.
         other = read_sequences(data_file(f"genomics/{train}"))
         if last is not None:
             other["sequence"] = other["sequence"].str[-last:]
+        known = {*asked["sequence"], *map(reverse_complement, asked["sequence"])}
+        other = other[~other["sequence"].isin(known)]
         asked, other = asked.assign(split="test"), other.assign(split="train")
         columns = ["sequence", "label", "split"]
         return pd.concat([other[columns], asked[columns]], ignore_index=True)
@@ -226,7 +238,7 @@ TASKS = {
     "ienhancer_2": Task(
         renamed("enhancers/ienhancer2l_layer2.csv.gz", train="train"), BEGUN, folds=5
     ),
-    "vista": Task(vista, BEGUN),
+    "vista": Task(vista, BEGUN, note="own split"),
     "ecoli_sigma": Task(
         renamed("promoters/ecoli_sigma_81bp.csv.gz", train="train"), BEGUN, metric="f1", folds=5
     ),
@@ -251,7 +263,9 @@ TASKS = {
         BEGUN,
     ),
     "enhancers_cohn_foreign": Task(
-        foreign("human_enhancers_cohn", "enhancers/ienhancer2l_layer1.csv.gz"), BEGUN
+        foreign("human_enhancers_cohn", "enhancers/ienhancer2l_layer1.csv.gz"),
+        BEGUN,
+        note="trained on iEnhancer",
     ),
     "human_nontata_promoters": Task(nontata, MOTIFS | {"rc": "none"}),
 }

@@ -60,7 +60,10 @@ def planted(seed: int, n_train: int = 2000, n_test: int = 600) -> Data:
     n, length = n_train + n_test, 100
     rows, labels, sites = [], np.arange(n) % 2, []
     for label in labels:
-        letters, place = rng.choice(list("ACGT"), length), int(rng.integers(length - len(MOTIF)))
+        letters, place = (
+            rng.choice(list("ACGT"), length),
+            int(rng.integers(length - len(MOTIF) + 1)),
+        )
         motif = list(MOTIF)
         if not label:
             at = int(rng.integers(len(MOTIF)))
@@ -72,11 +75,15 @@ def planted(seed: int, n_train: int = 2000, n_test: int = 600) -> Data:
 
 
 def splice(seed: int) -> Data:
-    """Return one fold of UCI's splice junctions; the site are the two letters next to the junction."""
+    """Return one fold of UCI's splice junctions; the site are the two letters next to the junction.
+
+    Sequences that are in the training part, too, are left out.
+    """
     task = TASKS["uci_splice"]
     frame = task.read(argparse.Namespace())
     *_, (_, split) = splits(frame, task, seed + 1)
     train, test = (split[split["split"] == part] for part in ("train", "test"))
+    test = test[~test["sequence"].isin(train["sequence"])]
     sites = {"EI": ("GT", slice(30, 32)), "IE": ("AG", slice(28, 30))}
     found = []
     for sequence, label in zip(test["sequence"], test["label"], strict=True):
@@ -176,9 +183,10 @@ def main(arguments: list[str] | None = None) -> None:
     for task in args.tasks:
         data = DATA[task](args.seed)
         for name, model, seconds in fitted(data, args.seed, args.models):
-            row = {"task": task, "model": name, **sensitivity(model, data)}
+            row = {"task": task, "model": name, "seed": args.seed, **sensitivity(model, data)}
             row["seconds"] = round(seconds, 1)
-            rows = [old for old in rows if (old["task"], old["model"]) != (task, name)] + [row]
+            key = ("task", "model", "seed")
+            rows = [old for old in rows if any(old[k] != row[k] for k in key)] + [row]
             print(json.dumps(row), flush=True)
             record("variants", "python benchmarks/variants.py", rows)
 

@@ -31,6 +31,7 @@ def pytest_collection_finish():
 
 def pytest_sessionfinish():
     gc.unfreeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -320,6 +320,33 @@ def test_dna_tasks_have_models_and_a_table(capsys):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+def test_single_letters_of_a_site_are_told_from_others():
+    import numpy as np
+    import variants
+
+    data = variants.planted(0, n_train=20, n_test=12)
+    assert all(
+        sequence[site] == variants.MOTIF if label else site.stop == 0
+        for sequence, label, site in zip(data.test, data.wanted, data.sites, strict=True)
+    )
+
+    class Reader:
+        classes_ = np.array([0, 1])
+
+        def predict_proba(self, sequences):
+            has = np.array([variants.MOTIF in s for s in sequences])
+            return np.stack([1 - (share := np.where(has, 0.9, 0.2)), share], 1)
+
+        def predict(self, sequences):
+            return self.predict_proba(sequences).argmax(1)
+
+    found = variants.sensitivity(Reader(), data)
+    assert found["accuracy"] == found["auc"] == 1
+    assert found["substitutions"] == 6 * 3 * 100
+    assert found["fall_in_site"] == pytest.approx(np.log(9) + np.log(4), abs=1e-3)
+    assert found["fall_elsewhere"] == 0
+
+
 def test_dna_tasks_have_two_parts():
     import argparse
 
@@ -327,7 +354,8 @@ def test_dna_tasks_have_two_parts():
 
     if os.environ.get("TITANS_TS_DATA") is None:
         pytest.skip("TITANS_TS_DATA names no folder of real data")
-    small = ("mouse_3", "emp_H3", "ienhancer_1", "vista", "promoters_uci", "enhancers_cohn_foreign")
+    small = ["mouse_3", "emp_H3", "ienhancer_1", "vista", "promoters_uci"]
+    small += ["enhancers_cohn_foreign", "human_nontata_foreign"]
     for name in small:
         task = dna_tasks.TASKS[name]
         _, frame = next(dna_tasks.splits(task.read(argparse.Namespace()), task, 1))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from tests.forecasting.cases import small
 from titans_ts.blas import one_blas_thread
+from titans_ts.forecasting.error_memory import ErrorMemory
 from titans_ts.genomics.baselines import kmer_classifier
-from titans_ts.genomics.kmer_model import KmerRegression
+from titans_ts.genomics.kmer_model import fit_linear
+from titans_ts.genomics.kmers import KmerVectorizer, informative_kmers
+from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
 
 def threads():
@@ -60,15 +66,44 @@ def test_blocks_that_overlap_set_the_number_back():
     assert threads() == {2}
 
 
-def test_linear_models_of_kmers_compute_with_one_thread(monkeypatch):
-    seen = []
+def classes():
+    kmer_classifier(k=2, C=1.0).fit(["ACGT", "TTTT"], [0, 1])
 
-    def fit(self, *_):
+
+def values():
+    sequences = [encode_nucleotides(s) for s in ("ACGT", "TTTT", "ACCC", "GGTT")]
+    target = np.arange(4.0)[:, None]
+    fit_linear(KmerVectorizer(2), (sequences, target), (sequences, target), "values", 1)
+
+
+def filters():
+    sequences = [encode_nucleotides(s) for s in ("ACGT", "TTTT")]
+    informative_kmers(sequences, np.array([[0.0], [1.0]]), 1, k=2, gaps=0, both_strands=False)
+
+
+def errors():
+    rows = np.random.default_rng(0).normal(size=(80, 2))
+    small(n_layers=0, blend=False, adapt=True).fit(rows)
+
+
+@pytest.mark.parametrize(
+    ("compute", "owner", "method"),
+    [
+        (classes, LogisticRegression, "fit"),
+        (values, Ridge, "fit"),
+        (filters, Ridge, "fit"),
+        (errors, ErrorMemory, "read"),
+    ],
+)
+def test_small_matrices_compute_with_one_thread(compute, owner, method, monkeypatch):
+    seen, original = [], getattr(owner, method)
+
+    def spied(self, *args, **kwargs):
         seen.append(threads())
-        raise KeyError
+        return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(KmerRegression.__mro__[1], "fit", fit)
-    with pytest.raises(KeyError):
-        kmer_classifier(k=2, C=1.0).fit(["ACGT", "TTTT"], [0, 1])
-    assert seen == [{1}]
+    monkeypatch.setattr(owner, method, spied)
+    compute()
+    assert {1} in seen
+    assert {2} not in seen
     assert threads() == {2}

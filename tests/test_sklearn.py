@@ -138,10 +138,12 @@ RULES = parametrize_with_checks(
 
 def marked(case):
     """Slow: what repeats a training of seconds, and the second estimator of the same base."""
-    estimator, check = case.values if isinstance(case, type(pytest.param())) else case
-    repeats = "train" in str(check) and getattr(check, "keywords", None)
+    case = case if isinstance(case, type(pytest.param())) else pytest.param(*case)
+    estimator, check = case.values
+    repeats = "_train" in str(check) and getattr(check, "keywords", None)
     repeats = repeats or isinstance(estimator, SpelledRegressor)
-    return pytest.param(estimator, check, marks=pytest.mark.slow) if repeats else case
+    marks = [*case.marks, pytest.mark.slow] if repeats else case.marks
+    return pytest.param(estimator, check, marks=marks)
 
 
 # a list of them: older ones are a generator, which pytest 9.1 refuses

@@ -22,13 +22,13 @@ def _libraries() -> ThreadpoolController:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Compute with one BLAS thread in a `with` block, as others can cost more than they save.
+    """Let a `with` block compute with one BLAS thread, as others can cost more than they save.
 
     OpenBLAS shares out even the product of a 124 x 124 matrix and a vector. Where other work keeps the
     second core busy, each product then waits for milliseconds instead of taking microseconds.
 
     The number of threads belongs to the process. The first of several blocks sets it, and sets it back at
-    its end; those that begin meanwhile leave it as it is.
+    its end; those that begin meanwhile leave it as it is, and may end with more than one.
 
     Examples
     --------

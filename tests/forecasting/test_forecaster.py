@@ -522,9 +522,8 @@ def noisy(n_rows, scale, seed):
 
 def test_intervals_hold_what_they_promise(tmp_path):
     frame = noisy(3000, [0.1, 0.5], 0)
-    forecaster = small(n_layers=0, max_epochs=8).fit(
-        frame[:2000]
-    )  # until the noise decides the width
+    # until the noise decides the width
+    forecaster = small(n_layers=0, max_epochs=8).fit(frame[:2000])
     for coverage in (0.5, 0.9):
         past = np.stack([frame.to_numpy()[i : i + L] for i in range(2000, 2900)])
         future = np.stack([frame.to_numpy()[i + L : i + L + H] for i in range(2000, 2900)])

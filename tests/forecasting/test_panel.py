@@ -252,7 +252,6 @@ def test_missing_values_under_every_option(tokens, scaler):
     frame.loc[60:, "b"] = np.nan  # never observed in the second item
     options = {"tokens": tokens, "scaler": scaler, "calendar": ["week"]}
     for cycle, carried in ((7, 1), (0, 0)):
-        options["n_layers"] = carried
         fitted = small(season_length=cycle, stateful_windows=carried, **options).fit(frame)
         future = fitted.predict()
         missing = future["item_id"] != frame["item_id"].iloc[0]

@@ -49,14 +49,21 @@ def classes_by_letters(n=300, n_classes=3):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("n", [7, 60, 200, 201])
-def test_a_fit_of_few_sequences_is_that_of_any(n, n_classes):
+def test_a_fit_of_few_sequences_is_that_of_any(n, n_classes, monkeypatch):
     sequences = random_sequences(n)
     sequences[1] = sequences[0]  # equal rows, whose products have no inverse
     counter = KmerVectorizer(5, 1)
     X = counter.fit_transform(sequences).astype(float)
     y, weight = np.arange(n) % n_classes, np.linspace(0.5, 2, n)
     precise = {"C": 3.0, "tol": 1e-9, "max_iter": 5000}
+    sizes, original = [], LogisticRegression.fit
+    monkeypatch.setattr(
+        LogisticRegression,
+        "fit",
+        lambda self, X, *rest: sizes.append(X.shape) or original(self, X, *rest),
+    )
     ours = KmerRegression(**precise).fit(X, y, weight)
+    assert sizes == [(n, n) if n <= 200 else X.shape]
     expected = LogisticRegression(**precise).fit(X, y, weight)
     assert ours.coef_.shape == expected.coef_.shape
     np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), atol=1e-5)

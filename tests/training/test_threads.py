@@ -1,4 +1,4 @@
-"""A machine whose cores are busy is told of, before a fit takes thirty times as long."""
+"""A fit warns of busy cores, on which it takes thirty times as long."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def two_threads():
     ("factor", "warned"), [(35.2, True), (4.1, True), (3.9, False), (0.4, False)]
 )
 def test_a_fit_says_that_threads_wait(factor, warned, monkeypatch):
-    monkeypatch.setattr(threads, "_waiting", lambda: factor)
+    monkeypatch.setattr(threads, "_waiting", lambda _: factor)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         small(n_layers=0).fit(np.arange(60.0))
@@ -51,4 +51,6 @@ def test_waiting_is_a_ratio_of_times(monkeypatch):
         clock.now += 1 / 8 if numbers.ndim == 1 else 5
 
     monkeypatch.setattr(torch.Tensor, "add_", add)
-    assert threads._waiting() == pytest.approx(5)
+    threads._waiting.cache_clear()
+    assert threads._waiting(2) == pytest.approx(5)
+    threads._waiting.cache_clear()
