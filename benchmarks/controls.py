@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from titans_ts.config import MemoryConfig
 from titans_ts.forecasting.pretrained import other_model, pretrained_model
@@ -20,6 +23,7 @@ __all__ = [
     "DEPTHS",
     "PLAIN_DNA",
     "PRETRAINED_CONTROLS",
+    "alone",
     "parameters",
     "pretrained_control",
 ]
@@ -68,6 +72,18 @@ ABLATION: dict[str, dict[str, Any]] = {
 
 DEPTHS = {f"depth {depth}": {"depth": depth} for depth in (1, 3, 4)}
 """Memories of other depths than two."""
+
+
+def alone(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a fitted estimator for DNA without its k-mer model, and without its network."""
+    kmers = getattr(model, "kmer_model_", None)
+    if kmers is None:
+        return
+    for part, weights in (("network alone", [[1.0], [0.0]]), ("k-mers alone", [[0.0], [1.0]])):
+        other = copy(model)
+        mixing = weights * np.ones_like(kmers.mixing_weights)
+        other.kmer_model_ = dataclasses.replace(kmers, mixing_weights=mixing)
+        yield part, other
 
 
 def parameters(settings: dict[str, Any]) -> dict[str, Any]:

@@ -24,13 +24,12 @@ import json
 import time
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from controls import ABLATION, CONTROLS, DEPTHS, PLAIN_DNA, parameters
+from controls import ABLATION, CONTROLS, DEPTHS, PLAIN_DNA, alone, parameters
 from dna_tasks import TASKS, Task, splits
 from record import RESULTS, record
 from sklearn.base import clone
@@ -123,9 +122,9 @@ class Run:
                 yield from self._parts(model, name, seed, start)
                 continue
             if getattr(model, "kmer_model_", None) is not None:
-                alone = copy(model)
-                alone.kmer_model_ = None
-                yield self._asked(alone, name, seed) | more
+                network = copy(model)
+                network.kmer_model_ = None
+                yield self._asked(network, name, seed) | more
                 name, more["mixing_weights"] = (
                     f"{name} + words",
                     model.kmer_model_.mixing_weights.round(2).tolist(),
@@ -145,15 +144,8 @@ class Run:
         chosen = {k: repr(v) for k, v in model.chosen_.items()}
         row = self._asked(model, name, seed)
         yield row | {"epochs": len(model.history_), "seconds": seconds, "chosen": chosen}
-        if model.kmer_model_ is None:
-            return
-        mixing = model.kmer_model_.mixing_weights
-        for part, weights in (("network alone", [[1.0], [0.0]]), ("k-mers alone", [[0.0], [1.0]])):
-            alone = copy(model)
-            alone.kmer_model_ = replace(
-                model.kmer_model_, mixing_weights=weights * np.ones_like(mixing)
-            )
-            yield self._asked(alone, f"{name}, {part}", seed)
+        for part, other in alone(model):
+            yield self._asked(other, f"{name}, {part}", seed)
 
     def _asked(self, model: Any, name: str, seed: int) -> dict[str, Any]:
         asked = {part: self._part[part][0] for part in ("test", "dev") if part in self._part}

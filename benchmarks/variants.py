@@ -22,13 +22,11 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from copy import copy
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from controls import CONTROLS
+from controls import CONTROLS, alone
 from dna_tasks import TASKS, splits
 from numpy.typing import NDArray
 from record import RESULTS, record
@@ -114,14 +112,8 @@ def fitted(data: Data, seed: int, only: list[str]) -> Iterator[tuple[str, Any, f
         start = time.process_time()
         model.fit(data.train, data.labels)
         yield name, model, time.process_time() - start
-        kmers = getattr(model, "kmer_model_", None)
-        if kmers is None:
-            continue
-        for part, weights in (("network alone", [[1.0], [0.0]]), ("k-mers alone", [[0.0], [1.0]])):
-            alone = copy(model)
-            mixing = weights * np.ones_like(kmers.mixing_weights)
-            alone.kmer_model_ = replace(kmers, mixing_weights=mixing)
-            yield f"{name}, {part}", alone, 0.0
+        for part, other in alone(model):
+            yield f"{name}, {part}", other, 0.0
 
 
 def log_odds(model: Any, sequences: list[str], labels: NDArray[Any]) -> NDArray[np.float64]:

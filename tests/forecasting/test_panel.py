@@ -251,7 +251,7 @@ def test_missing_values_under_every_option(tokens, scaler):
     frame.loc[[3, 20, 21, 70], "a"] = np.nan
     frame.loc[60:, "b"] = np.nan  # never observed in the second item
     options = {"tokens": tokens, "scaler": scaler, "calendar": ["week"]}
-    for cycle, carried in ((7, 1), (0, 0)):
+    for cycle, carried in ((7, 0), (7, 1), (0, 0)):
         fitted = small(season_length=cycle, stateful_windows=carried, **options).fit(frame)
         future = fitted.predict()
         missing = future["item_id"] != frame["item_id"].iloc[0]

@@ -64,7 +64,15 @@ def ahead(forecaster, X, end):
     return forecaster.predict(known_covariates=known)
 
 
-@pytest.mark.parametrize("cuts", [[201, 203, 250, 260], [*range(201, 261)], [215, 216, 232, 260]])
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        pytest.param([260], marks=pytest.mark.slow),
+        [201, 203, 250, 260],
+        [*range(201, 261)],
+        [215, 216, 232, 260],
+    ],
+)
 def test_any_cut_of_the_stream_gives_the_same_forecast(case, cuts):
     fitted, X = case
     whole = fitted.predict(X[:260], X[["y1"]][260:264] if fitted.known_covariates else None)

@@ -131,15 +131,15 @@ def assert_same(actual, expected, tolerance):
         assert error <= tolerance, f"{name}: {error:.1e} > {tolerance:.0e}"
 
 
-def sizes(lengths):
-    """Cases of depth, chunk and length; long ones are slow."""
+def sizes(lengths, slow=()):
+    """Cases of depth, chunk and length; long ones are slow, and others that are named."""
     return [
         pytest.param(
             depth,
             chunk_size,
             length,
             id=f"depth{depth}-chunk{chunk_size}-{length}",
-            marks=[pytest.mark.slow] * (length > 200),
+            marks=[pytest.mark.slow] * (length > 200 or length in slow),
         )
         for depth, chunk_size in itertools.product([1, 2, 3], [1, 3, 16, 64])
         for length in lengths

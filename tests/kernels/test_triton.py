@@ -160,7 +160,7 @@ def test_switches_match_recurrent(error_at, depth, momentum, forget, masked, rea
 
 
 @RULES
-@pytest.mark.parametrize("length", [3, 11])
+@pytest.mark.parametrize("length", [pytest.param(2, marks=pytest.mark.slow), 3, 11])
 def test_goes_on_inside_a_chunk(error_at, depth, length):
     """All samples 4 tokens past a boundary: pieces that end in the same chunk, with it, and after it."""
     inputs, initial, state = inputs_for(error_at, length, depth, heads=1)

@@ -69,7 +69,7 @@ def test_project_is_its_definition(length, size, gradients, bounded):
         assert torch.allclose(ours, theirs, rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("size", [1, 2, pytest.param(4, marks=pytest.mark.slow), 7])
 @pytest.mark.parametrize("length", [1, 2, 11])
 @pytest.mark.parametrize("bounded", [False, True])
 def test_gradients_of_project_are_finite_differences(length, size, bounded):
