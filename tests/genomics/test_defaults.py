@@ -162,6 +162,7 @@ def test_a_given_value_is_kept_and_the_others_are_chosen_for_it():
         "gaps": 0,
         "both_strands": False,
         "positions": 0,
+        "merged": True,
     }
     assert set(classifier.chosen_) == OPEN - set(given)
     assert config.pooling == "mean"  # what suits k-mers

@@ -84,6 +84,37 @@ def test_words_are_counted(k, gaps, both):
         assert {i: row[i] for i in np.flatnonzero(row)} == dict(expected)
 
 
+@pytest.mark.parametrize("positions", [0, 20])
+@pytest.mark.parametrize(("k", "gaps"), [(1, 0), (2, 2), (4, 1), (9, 0)])
+def test_a_kmer_and_its_reverse_complement_may_share_a_column(k, gaps, positions, monkeypatch):
+    rng = np.random.default_rng(0)
+    sequences = [random_letters(rng, n, "ACGTNacgt") for n in (1, 30, 60, 200)]
+    apart = KmerVectorizer(k, gaps, positions=positions).fit([])
+    merged = KmerVectorizer(k, gaps, positions=positions, merged=True).fit([])
+    counts, fewer = apart.transform(sequences), merged.transform(sequences)
+    assert fewer.shape == (4, merged.n_features_) < counts.shape
+    assert (apart.per_letter, merged.per_letter) == (2 * len(apart.offsets()), len(apart.offsets()))
+    np.testing.assert_allclose((fewer @ fewer.T).toarray(), (counts @ counts.T).toarray(), 1e-5)
+    weight = rng.normal(size=(2, merged.n_features_)).astype(np.float32)
+    full = merged.unmerged(weight)
+    np.testing.assert_allclose(counts @ full.T, fewer @ weight.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(full), np.linalg.norm(weight), rtol=1e-5)
+    named = apart.kmer_of_column()[merged.kmer_of_column()]
+    own = np.ceil(fewer.toarray()[:, : len(named)])
+    assert ((own > 0) == (counts.toarray()[:, named] > 0)).all()
+    monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 40)
+    np.testing.assert_allclose(merged.transform(sequences).toarray(), fewer.toarray(), 1e-4)
+
+
+def test_one_strand_has_nothing_to_merge():
+    one = KmerVectorizer(3, both_strands=False).fit([])
+    same = KmerVectorizer(3, both_strands=False, merged=True).fit([])
+    assert one.n_features_ == same.n_features_ == 64
+    assert (one.transform(["ACGTTN"]) != same.transform(["ACGTTN"])).nnz == 0
+    weight = np.ones((1, 64), np.float32)
+    assert same.unmerged(weight) is weight
+
+
 def test_many_sequences_are_counted_as_each_alone_and_codes_as_letters():
     rng = np.random.default_rng(1)
     sequences = [random_letters(rng, n) for n in rng.integers(1, 9, 5000)]

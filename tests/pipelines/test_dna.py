@@ -136,6 +136,7 @@ def test_classify_takes_what_the_estimator_takes(folder, tmp_path):
         "gaps": 1,
         "both_strands": False,
         "positions": 0,
+        "merged": True,
     }
     assert loaded.model_.config.pooling == "max"
     assert loaded.model_.config.bidirectional == "shared"

@@ -64,7 +64,7 @@ def kmer_classifier(
         linear = _BestHeldOut(linear, choices, scoring=score, cv=held_out)
     else:
         linear.set_params(C=C)
-    return make_pipeline(KmerVectorizer(k, gaps, both_strands), Normalizer(), linear)
+    return make_pipeline(KmerVectorizer(k, gaps, both_strands, merged=True), Normalizer(), linear)
 
 
 class _BestHeldOut(GridSearchCV):

@@ -80,9 +80,8 @@ class SequenceDataset:
         order = np.random.default_rng(seed).permutation(len(self))
         first = np.unique(self.target[order], return_index=True)[1] if classes else np.array([0])
         order = np.concatenate([order[first], np.delete(order, first)])
-        per_letter = (1 + counter.both_strands) * len(counter.offsets())
         lengths = np.array([len(s) for s in self.sequences])
-        counts = np.minimum(lengths, 4**counter.k) * per_letter
+        counts = np.minimum(lengths, 4**counter.k) * counter.per_letter
         last = max(
             len(first), int(np.searchsorted(counts[order].cumsum(), MAX_COUNTS, side="right"))
         )

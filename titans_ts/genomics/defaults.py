@@ -108,7 +108,7 @@ def quick_look(
     with_positions = look.equal and look.length <= _LONGEST_WITH_POSITIONS
     for name, both in (("both strands", True), ("one strand", False)):
         for end, positions in (("", 0), (", positions", look.length))[: 1 + with_positions]:
-            counter = KmerVectorizer(6, 0, both, positions)
+            counter = KmerVectorizer(6, 0, both, positions, merged=True)
             fitted = fit_linear(counter, some, others, output, n_outputs, weight, refit=False)
             losses[name + end] = fitted.loss
     return look._replace(losses=losses)

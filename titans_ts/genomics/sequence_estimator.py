@@ -511,7 +511,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     ) -> LinearFit:
         """Fit the linear k-mer model."""
         vectorizer = KmerVectorizer(
-            int(options.k), int(options.gaps), rc != "none", int(options.positions)
+            int(options.k), int(options.gaps), rc != "none", int(options.positions), merged=True
         )
         output = outputs["output"]
         data, held_out = (_counted(vectorizer, part, output, seed) for part in (data, held_out))
