@@ -264,16 +264,41 @@ def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, strid
         soft_masked=soft_masked,
         position=True,
     )
-    tokenizer = DNA_TOKENIZERS["conv"](config).eval()
+    tokenizer = DNA_TOKENIZERS["conv"](config).double()
+    parameters = list(tokenizer.parameters())
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 12 if soft_masked == "flag" else 6, (5, 50), generator=generator)
+    codes[0, 10:40] = 2  # equal sums
     mask = torch.ones(5, 50, dtype=torch.bool)
     for held in (mask, mask & (torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None])):
-        expected, there = tokenizer(codes, held)  # a gradient is needed
+        expected, there = tokenizer.eval()(codes, held)  # by convolution
+        d_tokens = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+        gradients = torch.autograd.grad(expected, parameters, d_tokens)
         with torch.no_grad():
             found, same = tokenizer(codes, held)
         assert torch.equal(there, same)
-        torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, expected.detach())
+        found, same = tokenizer.train()(codes, held)
+        assert torch.equal(there, same)
+        torch.testing.assert_close(found, expected)
+        for own, other in zip(
+            torch.autograd.grad(found, parameters, d_tokens), gradients, strict=True
+        ):
+            torch.testing.assert_close(own, other)
+
+
+def test_sums_are_looked_up_part_by_part(monkeypatch):
+    config = SequenceConfig(n_outputs=2, tokenizer="conv", stride=4, n_filters=6)
+    tokenizer = DNA_TOKENIZERS["conv"](config).double()
+    codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
+    found = []
+    for size in (2**18, 4 * 6, 7 * 4 * 6):
+        monkeypatch.setattr("titans_ts.nn.dna.tokenizers.conv._VALUES", size)
+        tokens, _ = tokenizer(codes, codes < 9)
+        gradients = torch.autograd.grad(tokens.square().sum(), list(tokenizer.parameters()))
+        found.append([tokens, *gradients])
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
 
 
 def test_without_places_a_token_is_the_same_wherever_it_stands():

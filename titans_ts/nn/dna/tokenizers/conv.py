@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ __all__ = ["ConvTokens"]
 _MATCH, _OTHERS = 0.5, 0.3
 """Filters that match a k-mer: weight of a matching letter, and factor of the random weights."""
 _VALUES = 2**18
-"""Number of sums of filters that are computed at a time where no gradient is needed."""
+"""Number of sums of filters that are computed at a time."""
 
 
 class ConvTokens(StridedTokenizer):
@@ -41,9 +43,10 @@ class ConvTokens(StridedTokenizer):
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
-        recorded = recorded_format() is not None
+        recorded = recorded_format() is not None or torch.compiler.is_compiling()
+        of_letters = torch.is_grad_enabled() and not self.training  # saliency
         tokens: Tensor
-        if codes.device.type == "cpu" and not recorded and not torch.is_grad_enabled():
+        if codes.device.type == "cpu" and not recorded and not of_letters:
             tokens = self.out(self._looked_up(codes, mask, own))
             return tokens
         x = F.gelu(self.conv(self.one_hot(codes, mask)))  # [B, F, N stride]
@@ -57,31 +60,16 @@ class ConvTokens(StridedTokenizer):
         return tokens
 
     def _looked_up(self, codes: Tensor, mask: Tensor, own: Tensor) -> Tensor:
-        """Return the best matches `[B, N, F]` by adding what the pairs of letters contribute to them.
-
-        There are few pairs, so this is several times faster than a convolution over one-hot letters. GELU
-        falls, and then rises: the largest of `stride` letters is at their least or their largest sum.
-        """
+        """Return the best matches `[B, N, F]` by :class:`_BestMatches`."""
         kinds = F.pad(self.one_hot.table, (0, 0, 0, 1))  # the last is no letter, [n, C]
-        taps = F.pad(self.conv.weight.permute(2, 1, 0), (0, 0, 0, 0, 0, self.kernel_size % 2))
-        taps = kinds @ taps  # [K, n, F], K even
-        table = taps[::2, :, None] + taps[1::2, None]  # [K / 2, n, n, F]
-        if self.conv.bias is not None:
-            table[0] += self.conv.bias
-        letters = torch.where(mask, codes, len(kinds) - 1)
-        letters = F.pad(letters, (0, self.kernel_size % 2)).unfold(1, len(taps), 1)
-        pairs = letters[..., ::2] * len(kinds) + letters[..., 1::2]  # [B, N stride, K / 2]
-        pairs = pairs + torch.arange(len(table), device=codes.device) * len(kinds) ** 2
-        pairs = pairs.unflatten(1, (-1, self.stride)).flatten(0, 1)  # [B N, stride, K / 2]
-        there = own.unflatten(1, (-1, self.stride)).flatten(0, 1)
-        rows = table.flatten(0, 2)
-        size = max(1, _VALUES // (self.stride * rows.shape[1]))  # so that they stay in the cache
-        best = torch.cat(
-            [
-                _best(F.embedding_bag(part.flatten(0, 1), rows, mode="sum"), held)
-                for part, held in zip(pairs.split(size), there.split(size), strict=True)
-            ]
-        )
+        letters = torch.where(mask, codes, len(kinds) - 1).unfold(1, self.kernel_size, 1)
+        letters = letters.unflatten(1, (-1, self.stride)).flatten(0, 1)  # [B N, stride, K]
+        own = own.unflatten(1, (-1, self.stride)).flatten(0, 1)
+        own = own if self.stride > 1 else torch.ones_like(own)  # a token of one letter is its own
+        weight, bias = self.conv.weight, self.conv.bias
+        learns = torch.is_grad_enabled()
+        function: Any = _BestMatches
+        best: Tensor = function.apply(weight, bias, kinds.to(weight.dtype), letters, own, learns)
         return best.unflatten(0, (len(codes), -1))
 
     def begin_with(self, kmers: NDArray[np.float32]) -> None:
@@ -99,20 +87,76 @@ class ConvTokens(StridedTokenizer):
                 self.conv.bias[row] = -_MATCH * (present.sum() - 2)
 
 
-def _best(sums: Tensor, there: Tensor) -> Tensor:
-    """Return the largest GELU `[n, F]` of sums `[n stride, F]`.
+class _BestMatches(torch.autograd.Function):
+    """The largest GELU of a filter's sums over the letters of a token, and 0 without letters.
 
-    It is of letters in `there` `[n, stride]`, and 0 without any; of one letter, it is always its own.
+    The sums are read from a table of what each pair of letters contributes, as there are few pairs. GELU
+    falls, and then rises: the largest is at the least or at the largest sum. Both directions are several
+    times faster than a convolution over one-hot letters and a maximum over its result.
     """
-    if there.shape[1] == 1:
-        return F.gelu(sums)
-    parts = sums.unflatten(0, there.shape)
-    whole = bool(there.all())
-    low = high = parts
-    if not whole:
-        limit = torch.finfo(parts.dtype).max
-        low = parts.masked_fill(~there[..., None], limit)
-        high = parts.masked_fill(~there[..., None], -limit)
-    low, high = reduce(torch.minimum, low.unbind(1)), reduce(torch.maximum, high.unbind(1))
-    best = torch.maximum(F.gelu(low), F.gelu(high))
-    return best if whole else best.masked_fill(~there.any(1, keepdim=True), 0)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        kinds: Tensor,
+        letters: Tensor,
+        own: Tensor,
+        learns: bool,
+    ) -> Tensor:
+        """Return `[M, F]` for letters `[M, stride, K]`, which are rows of `kinds` `[n, C]`.
+
+        `own` `[M, stride]` masks those of the sequence, and `learns` is whether a gradient is needed.
+        """
+        n, stride = len(kinds), letters.shape[1]
+        taps = kinds @ F.pad(weight.permute(2, 1, 0), (0, 0, 0, 0, 0, weight.shape[2] % 2))
+        table = taps[::2, :, None] + taps[1::2, None]  # [K / 2, n, n, F], K even
+        table[0] += bias
+        rows, places = table.flatten(0, 2), torch.arange(len(table)) * n**2
+        found, matches = [], []
+        for some, there in _parts(stride * rows.shape[1], letters, own):
+            some = F.pad(some, (0, weight.shape[2] % 2))
+            pairs = some[..., ::2] * n + some[..., 1::2] + places
+            sums = F.embedding_bag(pairs.flatten(0, 1), rows, mode="sum").unflatten(0, there.shape)
+            low, high, whole = sums, sums, bool(there.all())
+            if not whole:
+                limit = torch.finfo(sums.dtype).max
+                low = sums.masked_fill(~there[..., None], limit)
+                high = sums.masked_fill(~there[..., None], -limit)
+            low, high = reduce(torch.minimum, low.unbind(1)), reduce(torch.maximum, high.unbind(1))
+            below, above = F.gelu(low), F.gelu(high)
+            best = torch.maximum(below, above)
+            found.append(best if whole else best.masked_fill(~there.any(1, keepdim=True), 0))
+            if learns:
+                matches.append((sums, torch.where(below > above, low, high)))
+        ctx.save_for_backward(kinds, letters, own)
+        ctx.matches, ctx.shape = matches, weight.shape
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, d_best: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the weight and the bias; the first of equal sums has it."""
+        kinds, letters, own = ctx.saved_tensors
+        n_filters, channels, size = ctx.shape
+        d_taps, d_bias = d_best.new_zeros(n_filters, size * channels), d_best.new_zeros(n_filters)
+        sizes = letters.shape[1] * n_filters
+        parts = zip(_parts(sizes, letters, own, d_best), ctx.matches, strict=True)
+        for (some, there, slope), (sums, chosen) in parts:
+            slope = torch.ops.aten.gelu_backward(slope, chosen)
+            d_sums = torch.empty_like(sums)
+            whole = bool(there.all())
+            for i, own_sum in enumerate(sums.unbind(1)):
+                here = own_sum == chosen
+                here = here if whole else here & there[:, i, None]
+                d_sums[:, i] = torch.where(here, slope, 0)
+                slope = slope - d_sums[:, i]
+            d_sums = d_sums.flatten(0, 1)
+            d_taps.addmm_(d_sums.mT, kinds[some].flatten(0, 1).flatten(1))
+            d_bias += d_sums.sum(0)
+        return d_taps.unflatten(1, (size, channels)).mT.contiguous(), d_bias, None, None, None, None
+
+
+def _parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield a few rows of tensors at a time; with `width` numbers each, they stay in the cache."""
+    return zip(*(x.split(max(1, _VALUES // width)) for x in tensors), strict=True)
