@@ -1,7 +1,7 @@
 """Long contexts: two bacteria, a whole genome in one pass, recall of a distant motif, prophages.
 
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
-    python benchmarks/long_dna.py genome       # 4.6 million letters, in constant memory
+    python benchmarks/long_dna.py genome       # 4.6 million letters, and a hundred at random
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, and attention
     python benchmarks/long_dna.py novelty      # surprisal in E. coli's prophages
     python benchmarks/long_dna.py composition  # the same, by composition and by a memory of 4-mers
@@ -79,6 +79,8 @@ COURSE = (
 """Training stages of recall: number of stretches, range of letters, and training parameters."""
 BIN = 4_096
 """Letters of a bin of novelty and composition."""
+CHROMOSOME = 100_000_000
+"""Letters of a random chromosome, which genome reads."""
 LONGEST = 2_048
 """Letters of a training window of the language model of novelty."""
 LETTERS = {"n_layers": 2, "position": False, "rc": "augment"}
@@ -95,7 +97,7 @@ def chromosome(path: str) -> tuple[Genome, str, str]:
     return genome, name, genome.fetch(name, 0, genome.lengths[name])
 
 
-def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None:
+def answers(folder: str, sequences: list[Any], queue: Any, threads: int) -> None:
     """Put the predicted classes, the seconds and this process's peak memory in MiB into the queue."""
     torch.set_num_threads(threads)
     model = TitansClassifier.load(folder)
@@ -109,7 +111,7 @@ def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None
     queue.put((predicted, seconds, peak))
 
 
-def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
+def ask(folder: str, sequences: list[Any], threads: int) -> tuple[list[Any], float, float]:
     """Run :func:`answers` in a separate process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -168,8 +170,12 @@ def genome(args: argparse.Namespace) -> Any:
         model = TitansClassifier(**(PLAIN_DNA | QUIET | options), max_epochs=1).fit(X, [0, 1] * 20)
         with tempfile.TemporaryDirectory() as folder:
             model.save(folder)
-            for length in (100_000, 1_000_000, len(text)):
-                _, seconds, memory = ask(folder, [text[:length]], args.threads)
+            lengths = [100_000, 1_000_000, len(text)]
+            for length in lengths + [CHROMOSOME] * ("stride" in options):
+                letters: Any = text[:length]
+                if length == CHROMOSOME:
+                    letters = rng.integers(0, 4, length, dtype=np.uint8)
+                _, seconds, memory = ask(folder, [letters], args.threads)
                 yield {
                     "tokens": name,
                     "letters": length,
