@@ -45,7 +45,7 @@ class Task:
 
 
 def gue(name: str) -> Callable[[argparse.Namespace], pd.DataFrame]:
-    return lambda _: read_sequences(data_file(f"genomics/gue/{name}.csv.gz"))
+    return table(f"gue/{name}.csv.gz")
 
 
 def table(path: str) -> Callable[[argparse.Namespace], pd.DataFrame]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -140,18 +141,14 @@ def worm(seed: int) -> Data:
     sites = sorted({site for intron in introns.itertuples() for site in junctions(intron)})
     names = [name for name in genome.lengths if name in set(introns["chrom"])]
     letters = {name: genome.fetch(name, 0, genome.lengths[name]).upper() for name in names}
-    rng = np.random.default_rng(seed)
-    others = []
-    while len(others) < 4 * len(sites):
-        name, strand, kind = rng.choice(names), rng.choice(["+", "-"]), rng.choice([*SITES])
-        site = (str(name), int(rng.integers(HALF, len(letters[name]) - HALF)), strand, kind)
-        sequence = window(letters, site)
-        if sequence[SITES[kind][1]] == SITES[kind][0] and site not in taken:
-            others.append(site)
-    variants = read_variants(data_file(f"{folder}_variants.vcf.gz"))
+    decoys = [site for site in lookalikes(letters) if site not in taken]
+    chosen = np.random.default_rng(seed).permutation(len(decoys))[: 4 * len(sites)]
+    found: dict[tuple[str, int], set[str]] = {}
+    for variant in read_variants(data_file(f"{folder}_variants.vcf.gz")).itertuples():
+        found.setdefault((variant.chrom, variant.start), set()).add(variant.alt)
     rows: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     changes = []
-    for site in [*sites, *others]:
+    for site in [*sites, *(decoys[i] for i in chosen)]:
         name, middle, strand, kind = site
         sequence = window(letters, site)
         if len(sequence) < 2 * HALF:
@@ -160,16 +157,15 @@ def worm(seed: int) -> Data:
         rows[held_out].append((sequence, kind if site in taken else "none"))
         if not held_out or site not in taken:
             continue
-        near = (variants["chrom"] == name) & variants["start"].between(
-            middle - HALF, middle + HALF - 1
-        )
-        for variant in variants[near].drop_duplicates(["start", "alt"]).itertuples():
-            place, alt = variant.start - (middle - HALF), variant.alt
-            if strand == "-":
-                place, alt = 2 * HALF - 1 - place, reverse_complement(alt)
-            part = SITES[kind][1]
-            changed = substituted(sequence, place, alt)
-            changes.append(Change(len(rows[True]) - 1, changed, part.start <= place < part.stop))
+        part = SITES[kind][1]
+        for i in range(2 * HALF):
+            for letter in sorted(found.get((name, middle - HALF + i), ())):
+                back = strand == "-"
+                place, alt = (2 * HALF - 1 - i, reverse_complement(letter)) if back else (i, letter)
+                changed = substituted(sequence, place, alt)
+                changes.append(
+                    Change(len(rows[True]) - 1, changed, part.start <= place < part.stop)
+                )
     (train, labels), (test, wanted) = (zip(*rows[part], strict=True) for part in (False, True))
     return Data(list(train), np.array(labels), list(test), np.array(wanted), changes)
 
@@ -179,6 +175,17 @@ def junctions(intron: Any) -> list[tuple[str, int, str, str]]:
     kinds = ("donor", "acceptor") if intron.strand == "+" else ("acceptor", "donor")
     ends = zip((intron.start, intron.end), kinds, strict=True)
     return [(intron.chrom, end, intron.strand, kind) for end, kind in ends]
+
+
+def lookalikes(letters: dict[str, str]) -> list[tuple[str, int, str, str]]:
+    """Return every place, on either strand, that has the letters of a site."""
+    return [
+        (name, match.start() + (0 if (kind == "donor") == (strand == "+") else 2), strand, kind)
+        for name, text in letters.items()
+        for strand in "+-"
+        for kind, (pair, _) in SITES.items()
+        for match in re.finditer(pair if strand == "+" else reverse_complement(pair), text)
+    ]
 
 
 def window(letters: dict[str, str], site: tuple[str, int, str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -67,8 +68,9 @@ class Genome:
         self, path: str | Path, *, in_memory: bool = False, pad_invalid: bool = False
     ) -> None:
         self.path = Path(path).absolute()
-        if not self.path.is_file():
-            raise FileNotFoundError(f"path {str(path)!r} is not a file; give a FASTA file")
+        if not os.path.isfile(self.path):  # unlike Path's, not an error if letters were given
+            named = str(path) if len(str(path)) < 300 else f"{str(path)[:100]}..."
+            raise FileNotFoundError(f"path {named!r} is not a file; give a FASTA file")
         self.pad_invalid = pad_invalid
         self._file = IndexedFasta(self.path, allow_invalid=pad_invalid)
         self.lengths = self._file.lengths

@@ -325,10 +325,11 @@ def test_single_letters_of_a_site_are_told_from_others():
     import variants
 
     data = variants.planted(0, n_train=20, n_test=12)
-    assert all(
-        sequence[site] == variants.MOTIF if label else site.stop == 0
-        for sequence, label, site in zip(data.test, data.wanted, data.sites, strict=True)
-    )
+    for owner, sequence, inside in data.changes:
+        before = data.test[owner]
+        assert data.wanted[owner]
+        assert sum(a != b for a, b in zip(before, sequence, strict=True)) == 1
+        assert inside == (variants.MOTIF not in sequence)
 
     class Reader:
         classes_ = np.array([0, 1])
@@ -345,6 +346,28 @@ def test_single_letters_of_a_site_are_told_from_others():
     assert found["substitutions"] == 6 * 3 * 100
     assert found["fall_in_site"] == pytest.approx(np.log(9) + np.log(4), abs=1e-3)
     assert found["fall_elsewhere"] == 0
+
+
+def test_variants_of_the_worm_are_on_the_strand_of_their_junction(monkeypatch):
+    import variants
+
+    folder = os.environ.get("TITANS_TS_DATA")
+    if folder is None:
+        pytest.skip("TITANS_TS_DATA names no folder with genomes")
+    one, other = variants.worm(0), variants.worm(1)
+    assert len(one.train) + len(one.test) == len(other.train) + len(other.test)
+    assert (one.wanted != "none").sum() == (other.labels != "none").sum()
+    for data in (one, other):
+        assert 20 < sum(change.inside for change in data.changes) < len(data.changes) / 10
+        for owner, sequence, inside in data.changes:
+            _, site = variants.SITES[data.wanted[owner]]
+            differ = [i for i, c in enumerate(data.test[owner]) if c != sequence[i]]
+            assert len(differ) == 1
+            assert inside == (site.start <= differ[0] < site.stop)
+        own = [
+            data.test[owner][variants.SITES[data.wanted[owner]][1]] for owner, *_ in data.changes
+        ]
+        assert sum(letters in ("GT", "AG") for letters in own) > 0.95 * len(own)
 
 
 def test_dna_tasks_have_two_parts():

@@ -453,6 +453,8 @@ def test_places_that_cannot_be_had(fasta):
 def test_files_that_are_no_fasta(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a file; give a FASTA file"):
         Genome(tmp_path / "absent.fa")
+    with pytest.raises(FileNotFoundError, match=r"^path 'ACGTA[ACGT]{95}\.\.\.' is not a file"):
+        Genome("ACGTA" * 1000)
     for name, text in (("empty.fa", ""), ("table.fa", "a,b\n1,2\n")):
         path = tmp_path / name
         path.write_text(text)
