@@ -77,6 +77,9 @@ def test_how_much_a_linear_model_is_held_back_is_chosen_by_what_is_held_out():
         s[:20] + "TGACGTCA" * int(label) + s[20:] for s, label in zip(sequences, weak, strict=True)
     ]
     assert kmer_classifier(k=4).fit(clear, weak)[-1].best_params_["C"] >= 30
+    tried = words[-1].cv_results_
+    assert [params["C"] for params in tried["params"]] == [1, 3]  # and none after one that is worse
+    assert np.diff(tried["mean_test_score"]) < 0
     assert kmer_classifier(k=4, C=0.5).fit(sequences, labels)[-1].C == 0.5
 
 
