@@ -49,6 +49,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 
 PRETRAINED_CONTROLS = {
     "write off": "",
+    "never written": "nowrite",
     "attention alone": "swa",
     "no backbone": "none",
 }

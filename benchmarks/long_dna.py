@@ -1,7 +1,7 @@
 """Long contexts: two bacteria, a whole genome in one pass, recall of a distant motif, prophages.
 
     python benchmarks/long_dna.py species      # E. coli or Salmonella, windows of 1 kb to 1 Mb
-    python benchmarks/long_dna.py genome       # 4.6 million letters, and a hundred at random
+    python benchmarks/long_dna.py genome       # 4.6 million letters, and 100 million random ones
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, and attention
     python benchmarks/long_dna.py novelty      # surprisal in E. coli's prophages
     python benchmarks/long_dna.py composition  # the same, by composition and by a memory of 4-mers

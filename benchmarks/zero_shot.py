@@ -1,13 +1,14 @@
 """Forecasts without a fit against the number of steps that the pretrained model reads.
 
-    python benchmarks/zero_shot.py --pretrained build      # with the controls in build/swa and build/none
+    python benchmarks/zero_shot.py --pretrained build      # with the controls in build/swa, none, nowrite
     python benchmarks/zero_shot.py --markdown              # the table of the last run; measures nothing
 
 24 steps are forecast on ETTh1 and ETTh2 (hours), 96 on ETTm1 and ETTm2 (quarter hours), every variate by
 itself, from every 97th step of the last fifth of the rows. The memory begins empty at the first step that
 is read, so that a short context is a window alone, and a long one shows what the memory carries. Errors
 are relative to those of the seasonal naive forecast: mean absolute ones of the median, and the quantile
-loss; geometric means over the four sets. "write off" is the same model with a memory that never writes.
+loss; geometric means over the four sets. "write off" is the same model with a memory that no longer
+writes; "never written" was also trained so.
 Its scores on the eleven sets are rows of `leaderboard.py`. The data are in `$TITANS_TS_DATA`.
 """
 
@@ -88,6 +89,8 @@ def table() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="pretrained controls")
+    names = ["zero-shot", *PRETRAINED_CONTROLS]
+    parser.add_argument("--models", nargs="+", choices=names, help="default: all there are")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
@@ -97,7 +100,7 @@ def main() -> None:
             name for name, kind in PRETRAINED_CONTROLS.items() if args.pretrained or not kind
         ]
         command = shlex.join(["python", "benchmarks/zero_shot.py", *sys.argv[1:]])
-        run(["zero-shot", *without], args.pretrained, command)
+        run(args.models or ["zero-shot", *without], args.pretrained, command)
     print(table())
 
 

@@ -73,10 +73,33 @@ def test_a_fit_of_few_sequences_is_that_of_any(n, n_classes, monkeypatch):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_it_predicts_as_a_linear_model_of_scikit_learn(n_classes):
+def test_a_fit_may_begin_at_another(n_classes):
+    X = Normalizer().transform(COUNTER.fit_transform(random_sequences(300))).astype(float)
+    y = np.arange(300) % n_classes
+    model = KmerRegression(C=3.0, tol=1e-9, max_iter=5000)
+    expected = model.fit(X, y).predict_proba(X)
+    start, n_steps = (model.coef_.copy(), model.intercept_.copy()), model.n_iter_[0]
+    again = model.fit(X, y, start=start)
+    np.testing.assert_allclose(again.predict_proba(X), expected, atol=1e-6)
+    assert again.n_iter_[0] < n_steps / 2
+    other = KmerRegression(C=30.0, tol=1e-9, max_iter=5000)
+    np.testing.assert_allclose(
+        clone(other).fit(X, y, start=start).predict_proba(X),
+        other.fit(X, y).predict_proba(X),
+        atol=1e-4,
+    )
+    few = Normalizer().transform(KmerVectorizer(5, 1).fit_transform(random_sequences(50)))
+    model.fit(few, y[:50])  # a smaller problem, which begins at zero
+    assert model.coef_.shape[1] == few.shape[1]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_it_predicts_as_a_linear_model_of_scikit_learn(n_classes, merged):
     wanted = classes_by_letters(n_classes=n_classes)
     weight = np.arange(1.0, n_classes + 1)
-    kmer_model = learn(wanted, "classes", weight=weight)
+    counter = KmerVectorizer(3, 1, merged=merged)
+    kmer_model = learn(wanted, "classes", weight=weight, counter=counter)
     sequences = random_sequences(300)
     asked = codes(sequences[200:])
     counts = Normalizer().transform(COUNTER.fit_transform(sequences)).astype(float)
@@ -132,7 +155,7 @@ def test_models_of_earlier_versions_have_a_column_for_every_kmer():
     merged = learn(classes_by_letters(), "classes", counter=KmerVectorizer(3, 1, merged=True))
     params, tensors = merged.to_tensors()
     assert params.pop("merged")
-    tensors["kmer_model.weight"] = torch.from_numpy(merged.full_weight())
+    tensors["kmer_model.weight"] = torch.from_numpy(merged.unmerged().weight)
     earlier = FittedKmerModel.from_tensors(params, tensors)
     asked = codes(random_sequences(50, seed=1))
     assert earlier.weight.shape[1] == COUNTER.fit([]).n_features_ > merged.weight.shape[1]

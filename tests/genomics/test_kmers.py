@@ -70,7 +70,7 @@ def test_a_long_sequence_is_counted_a_stretch_at_a_time(monkeypatch, k, gaps, bo
         assert counted.dtype == expected.dtype
 
 
-@pytest.mark.parametrize(("k", "gaps"), [(1, 0), (3, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("k", "gaps"), [(1, 0), (3, 0), (2, 1), (3, 2), (8, 1), (9, 0)])
 @pytest.mark.parametrize("both", [False, True])
 def test_words_are_counted(k, gaps, both):
     rng = np.random.default_rng(0)
@@ -104,6 +104,18 @@ def test_a_kmer_and_its_reverse_complement_may_share_a_column(k, gaps, positions
     assert ((own > 0) == (counts.toarray()[:, named] > 0)).all()
     monkeypatch.setattr("titans_ts.genomics.kmers.BLOCK_LETTERS", 40)
     np.testing.assert_allclose(merged.transform(sequences).toarray(), fewer.toarray(), 1e-4)
+
+
+def test_many_sequences_of_long_kmers_are_counted():
+    rng = np.random.default_rng(0)
+    sequences = [random_letters(rng, 12) for _ in range(5000)]
+    counter = KmerVectorizer(10, both_strands=False)
+    counts = counter.fit_transform(sequences)
+    assert counts.shape[0] * counts.shape[1] > 2**32
+    assert (counts.sum(1) == 3).all()
+    alone = [counter.transform([sequences[i]]).indices for i in (0, 4321, 4999)]
+    for i, columns in zip((0, 4321, 4999), alone, strict=True):
+        np.testing.assert_array_equal(counts[[i]].indices, columns)
 
 
 def test_one_strand_has_nothing_to_merge():

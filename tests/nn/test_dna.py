@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
+import torch.utils.checkpoint
 
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.nn import DIRECTIONS, DNA_TOKENIZERS, POOLINGS, SequenceModel
@@ -265,20 +269,22 @@ def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, strid
         position=True,
     )
     tokenizer = DNA_TOKENIZERS["conv"](config).double()
-    parameters = list(tokenizer.parameters())
+    convolved = copy.deepcopy(tokenizer)
+    convolved.conv.register_forward_hook(lambda *_: None)  # which only a convolution has
+    parameters, others = list(tokenizer.parameters()), list(convolved.parameters())
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 12 if soft_masked == "flag" else 6, (5, 50), generator=generator)
     codes[0, 10:40] = 2  # equal sums
     mask = torch.ones(5, 50, dtype=torch.bool)
     for held in (mask, mask & (torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None])):
-        expected, there = tokenizer.eval()(codes, held)  # by convolution
+        expected, there = convolved(codes, held)
         d_tokens = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
-        gradients = torch.autograd.grad(expected, parameters, d_tokens)
+        gradients = torch.autograd.grad(expected, others, d_tokens)
         with torch.no_grad():
             found, same = tokenizer(codes, held)
         assert torch.equal(there, same)
         torch.testing.assert_close(found, expected.detach())
-        found, same = tokenizer.train()(codes, held)
+        found, same = tokenizer(codes, held)
         assert torch.equal(there, same)
         torch.testing.assert_close(found, expected)
         for own, other in zip(
@@ -290,15 +296,44 @@ def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, strid
 def test_sums_are_looked_up_part_by_part(monkeypatch):
     config = SequenceConfig(n_outputs=2, tokenizer="conv", stride=4, n_filters=6)
     tokenizer = DNA_TOKENIZERS["conv"](config).double()
-    codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(0, 4, (5, 50), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None]
     found = []
     for size in (2**18, 4 * 6, 7 * 4 * 6):
         monkeypatch.setattr("titans_ts.nn.dna.tokenizers.conv._VALUES", size)
-        tokens, _ = tokenizer(codes, codes < 9)
+        tokens, _ = tokenizer(codes, mask)
         gradients = torch.autograd.grad(tokens.square().sum(), list(tokenizer.parameters()))
         found.append([tokens, *gradients])
     torch.testing.assert_close(found[1], found[0])
     torch.testing.assert_close(found[2], found[0])
+
+
+def test_motif_filters_learn_as_a_convolution_does_wherever_they_are_looked_up():
+    config = SequenceConfig(n_outputs=2, tokenizer="conv", stride=4, n_filters=6)
+    tokenizer = DNA_TOKENIZERS["conv"](config)
+    codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
+    weight = tokenizer.conv.weight
+
+    def gradient(call):
+        return torch.autograd.grad(call(codes, codes < 9)[0].square().sum(), weight)[0]
+
+    expected = gradient(tokenizer)
+    compiled = torch.compile(tokenizer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(gradient(compiled), expected, rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(gradient(tokenizer), expected, rtol=0.1, atol=1.0)
+    again = torch.utils.checkpoint.checkpoint(tokenizer, codes, codes < 9, use_reentrant=False)
+    again[0].square().sum().backward()
+    torch.testing.assert_close(weight.grad, expected)
+    loss = tokenizer(codes, codes < 9)[0].square().sum()
+    (first,) = torch.autograd.grad(loss, weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+    torch.nn.utils.prune.l1_unstructured(tokenizer.conv, "weight", 0.5)
+    for _ in range(2):
+        tokenizer(codes, codes < 9)[0].sum().backward()
+    tokenizer.requires_grad_(False)
+    assert not tokenizer(codes, codes < 9)[0].requires_grad
 
 
 def test_without_places_a_token_is_the_same_wherever_it_stands():

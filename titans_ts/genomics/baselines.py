@@ -35,9 +35,9 @@ def kmer_classifier(
         As for :class:`titans_ts.genomics.kmers.KmerVectorizer`.
     C : float, optional
         Inverse strength of the regularisation. By default, the best of 1, 3, 10, ..., 3000 (for "svm" of
-        0.1 to 10) on a random fifth of the sequences, which is held out; none is tried after one that is
-        worse than that before it. Many weak k-mers need strong regularisation, a clear motif or long
-        sequences little.
+        0.1 to 10) on a random fifth of the sequences, which is held out; the search stops at the first
+        that is worse than the one before. Many weak k-mers need strong regularisation, a clear motif or
+        long sequences little.
     model : {"logistic", "svm"}
         Logistic regression (default), or a linear support-vector machine, which has no probabilities.
 

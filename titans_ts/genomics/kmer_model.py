@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,9 +71,10 @@ class FittedKmerModel:
         """Combine the network's logits `[N, n]` with those of the k-mer model."""
         return self.mixing_weights[0] * network + self.mixing_weights[1] * self.logits(sequences)
 
-    def full_weight(self) -> NDArray[np.float32]:
-        """Return the weights with a column for every k-mer, as without `merged`."""
-        return self.vectorizer.unmerged(self.weight)
+    def unmerged(self) -> FittedKmerModel:
+        """Return the same model with a weight for every k-mer, as without `merged`."""
+        vectorizer = KmerVectorizer(**self.vectorizer.get_params() | {"merged": False})
+        return replace(self, vectorizer=vectorizer, weight=self.vectorizer.unmerged(self.weight))
 
     def to_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the vectorizer's parameters, and the tensors, for :meth:`from_tensors`."""
@@ -282,12 +283,13 @@ class KmerRegression(LogisticRegression):
         """Fit with one thread: more would share out sums over the k-mers, and wait for one another.
 
         `start` has weights `[n, n_features]` and biases `[n]` to begin with, such as those of another C.
+        It is ignored for few sequences, whose problem is smaller.
         """
+        self.warm_start = False
         with one_blas_thread():
             if not issparse(X) or X.shape[0] > min(_FEW, X.shape[1] / 4):
-                self.warm_start = start is not None
                 if start is not None:
-                    self.coef_, self.intercept_ = start
+                    self.warm_start, (self.coef_, self.intercept_) = True, start
                 super().fit(X, y, sample_weight)
                 return self
             X = X.astype(np.float64)

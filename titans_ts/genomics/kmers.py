@@ -44,8 +44,8 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         counts (default 0: no such features).
     merged : bool
         Whether, with both strands, a k-mer and its reverse complement share a column, whose value is the
-        count of either times the root of 2 (of a palindrome: its count). Products of rows stay the same,
-        and so does a linear model with an L2 penalty, for half the work (default False).
+        count of either times the root of 2 (of a palindrome: its count on both strands). Products of rows
+        stay the same, and so does a linear model with an L2 penalty, for half the work (default False).
 
     Examples
     --------
@@ -140,24 +140,20 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
 
     def kmer_of_column(self) -> NDArray[np.int64]:
         """Return the k-mer of each column, the first of two that share it: `i * 4 ** k + number`."""
-        if self._shared():
-            return np.unique(_shared_columns(self.k, self.gaps)[0], return_index=True)[1]
-        return np.arange(len(self.offsets()) * 4**self.k)
+        numbers = np.arange(len(self.offsets()) * 4**self.k)
+        return (
+            numbers[numbers <= _reverse_complements(self.k, self.gaps)]
+            if self._shared()
+            else numbers
+        )
 
     def unmerged(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return weights `[n, n_features]` of the columns that there were if no k-mers shared one."""
+        """Return weights `[n, n_features]` for the columns without `merged`."""
         if not self._shared():
             return weight
         column, factor = _shared_columns(self.k, self.gaps)
         kmers, others = np.split(weight, [self._n_kmers()], 1)
         return np.concatenate([(kmers * factor / 2)[:, column], others], 1)
-
-    def _columns(self) -> list[NDArray[np.int64]]:
-        """Return the column of each k-mer, for each strand whose k-mers are counted."""
-        if self._shared():
-            return [_shared_columns(self.k, self.gaps)[0]]
-        both = [np.arange(self._n_kmers()), _reverse_complements(self.k, self.gaps)]
-        return both[: 1 + self.both_strands]
 
     def _shared(self) -> bool:
         return self.both_strands and self.merged
@@ -198,17 +194,23 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
         letters = np.concatenate(parts)
         n = len(letters) - reach
         row = np.repeat(np.arange(len(sequences)), [len(s) + reach for s in sequences])[:n]
-        row *= shape[1]
+        row = row.astype(np.int64) * shape[1]
         digits: NDArray[Any] = letters.astype(np.int32 if self.k <= 8 else np.int64)
         digits[letters > 3] = -(4**self.k)  # makes every k-mer with it negative
-        strands, keys = self._columns(), []
+        own = _shared_columns(self.k, self.gaps)[0] if self._shared() else None
+        other = (
+            _reverse_complements(self.k, self.gaps) if self.both_strands and own is None else None
+        )
+        keys = []
         for i, offsets in enumerate(self.offsets()):
             kmer = np.zeros(n, digits.dtype)
             for power, offset in enumerate(offsets):
                 kmer += digits[offset : offset + n] * 4**power
             whole = kmer >= 0
             kmer, start = kmer[whole].astype(np.int64) + i * 4**self.k, row[whole]
-            keys += [start + column[kmer] for column in strands]
+            keys.append(start + (kmer if own is None else own[kmer]))
+            if other is not None:
+                keys.append(start + other[kmer])
         return _summed(np.concatenate(keys), shape)
 
 
@@ -227,13 +229,13 @@ def _summed(keys: NDArray[np.int64], shape: tuple[int, int]) -> csr_matrix:
 @lru_cache(4)
 def _reverse_complements(k: int, gaps: int) -> NDArray[np.int64]:
     """Return the number of each k-mer's reverse complement, for the kinds of :func:`gapped_offsets`."""
-    kinds, numbers = gapped_offsets(k, gaps), np.arange(4**k)
-    found = np.empty((len(kinds), len(numbers)), np.int64)
-    for row, offsets in zip(found, kinds, strict=True):
-        row[:] = kinds.index(tuple(offsets[-1] - offset for offset in offsets[::-1])) * 4**k
-        for power in range(k):
-            row += (3 - (numbers >> (2 * power) & 3)) << (2 * (k - 1 - power))
-    return found.ravel()
+    numbers = np.arange(4**k, dtype=np.int64)
+    back = np.zeros_like(numbers)
+    for power in range(k):
+        back += (3 - (numbers >> (2 * power) & 3)) << (2 * (k - 1 - power))
+    order = {offsets: i for i, offsets in enumerate(gapped_offsets(k, gaps))}
+    kinds = [order[tuple(offsets[-1] - offset for offset in offsets[::-1])] for offsets in order]
+    return (np.array(kinds, np.int64)[:, None] * 4**k + back).ravel()
 
 
 @lru_cache(4)
@@ -241,8 +243,9 @@ def _shared_columns(k: int, gaps: int) -> tuple[NDArray[np.int64], NDArray[np.fl
     """Return the column of each k-mer, shared with its reverse complement, and each column's factor."""
     back = _reverse_complements(k, gaps)
     numbers = np.arange(len(back))
-    kmers, column = np.unique(np.minimum(numbers, back), return_inverse=True)
-    factor = np.where(back[kmers] == kmers, 2, np.sqrt(2)).astype(np.float32)
+    first = numbers <= back
+    column = (np.cumsum(first) - 1)[np.minimum(numbers, back)]
+    factor = np.where(numbers == back, 2, np.sqrt(2))[first].astype(np.float32)
     return column, factor
 
 
@@ -258,7 +261,7 @@ def informative_kmers(
     """Return the gapped k-mers that predict a target best, the best first.
 
     They are ranked by abs(coefficient) x standard deviation in a ridge regression on all k-mer counts.
-    With both strands, only one of a k-mer and its reverse complement is returned.
+    With both strands, a k-mer and its reverse complement are one, and one of them is returned.
 
     Parameters
     ----------

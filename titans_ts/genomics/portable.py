@@ -59,7 +59,8 @@ def portable_sequence_model(
             "fit with another tokenizer, for instance 'kmer'"
         )
     if kmer_model is not None:
-        n_kmers = kmer_model.full_weight().shape[1]
+        kmer_model = kmer_model.unmerged()
+        n_kmers = kmer_model.weight.shape[1]
         if n_kmers > _MOST_FEATURES:
             raise ValueError(
                 f"the k-mer model counts {n_kmers} k-mers, and a graph at most {_MOST_FEATURES}; fit "
@@ -123,8 +124,7 @@ class _Kmers(nn.Module):
         vectorizer = fitted.vectorizer
         self.offsets, self.both_strands = vectorizer.offsets(), vectorizer.both_strands
         self.positions = vectorizer.positions
-        self.register_buffer("weight", torch.tensor(fitted.full_weight()))
-        for name in ("bias", "mixing_weights"):
+        for name in ("weight", "bias", "mixing_weights"):
             self.register_buffer(name, torch.tensor(getattr(fitted, name)))
 
     def forward(self, codes: Tensor, lengths: Tensor, logits: Tensor) -> Tensor:

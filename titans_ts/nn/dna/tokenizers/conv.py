@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from titans_ts.config import SequenceConfig
 from titans_ts.kernels.portable import recorded_format
+from titans_ts.nn.dna.nucleotides import LOWER
 from titans_ts.nn.dna.tokenizers.base import OneHot, StridedTokenizer
 
 __all__ = ["ConvTokens"]
@@ -44,9 +46,8 @@ class ConvTokens(StridedTokenizer):
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
         recorded = recorded_format() is not None or torch.compiler.is_compiling()
-        of_letters = torch.is_grad_enabled() and not self.training  # saliency
         tokens: Tensor
-        if codes.device.type == "cpu" and not recorded and not of_letters:
+        if codes.device.type == "cpu" and not recorded and not self._has_hooks():
             tokens = self.out(self._looked_up(codes, mask, own))
             return tokens
         x = F.gelu(self.conv(self.one_hot(codes, mask)))  # [B, F, N stride]
@@ -59,15 +60,24 @@ class ConvTokens(StridedTokenizer):
         tokens = self.out(x.mT)
         return tokens
 
+    def _has_hooks(self) -> bool:
+        """Whether something else takes part in the convolution, as saliency or pruning does."""
+        parts = (self.one_hot, self.conv)
+        return any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+
     def _looked_up(self, codes: Tensor, mask: Tensor, own: Tensor) -> Tensor:
         """Return the best matches `[B, N, F]` by :class:`_BestMatches`."""
-        kinds = F.pad(self.one_hot.table, (0, 0, 0, 1))  # the last is no letter, [n, C]
+        table = self.one_hot.table
+        if table.shape[1] == 4:  # lower case is the same
+            table, codes = table[:LOWER], codes % LOWER
+        kinds = F.pad(table, (0, 0, 0, 1))  # the last is no letter, [n, C]
         letters = torch.where(mask, codes, len(kinds) - 1).unfold(1, self.kernel_size, 1)
         letters = letters.unflatten(1, (-1, self.stride)).flatten(0, 1)  # [B N, stride, K]
         own = own.unflatten(1, (-1, self.stride)).flatten(0, 1)
         own = own if self.stride > 1 else torch.ones_like(own)  # a token of one letter is its own
         weight, bias = self.conv.weight, self.conv.bias
-        learns = torch.is_grad_enabled()
+        assert bias is not None
+        learns = torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad)
         function: Any = _BestMatches
         best: Tensor = function.apply(weight, bias, kinds.to(weight.dtype), letters, own, learns)
         return best.unflatten(0, (len(codes), -1))
@@ -92,10 +102,12 @@ class _BestMatches(torch.autograd.Function):
 
     The sums are read from a table of what each pair of letters contributes, as there are few pairs. GELU
     falls, and then rises: the largest is at the least or at the largest sum. Both directions are several
-    times faster than a convolution over one-hot letters and a maximum over its result.
+    times faster than a convolution over one-hot letters and a maximum over its result. There are no
+    second derivatives, no forward-mode ones, and none by `torch.func`.
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         weight: Tensor,
@@ -129,20 +141,24 @@ class _BestMatches(torch.autograd.Function):
             best = torch.maximum(below, above)
             found.append(best if whole else best.masked_fill(~there.any(1, keepdim=True), 0))
             if learns:
-                matches.append((sums, torch.where(below > above, low, high)))
-        ctx.save_for_backward(kinds, letters, own)
-        ctx.matches, ctx.shape = matches, weight.shape
+                matches += [sums, torch.where(below > above, low, high)]
+        ctx.save_for_backward(kinds, letters, own, *matches)
+        ctx.shape = weight.shape
         return torch.cat(found)
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    @once_differentiable
     def backward(ctx: Any, d_best: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the weight and the bias; the first of equal sums has it."""
-        kinds, letters, own = ctx.saved_tensors
+        """Return the gradients of the weight and the bias; of equal sums, the first receives it."""
+        kinds, letters, own, *matches = ctx.saved_tensors
         n_filters, channels, size = ctx.shape
         d_taps, d_bias = d_best.new_zeros(n_filters, size * channels), d_best.new_zeros(n_filters)
         sizes = letters.shape[1] * n_filters
-        parts = zip(_parts(sizes, letters, own, d_best), ctx.matches, strict=True)
-        for (some, there, slope), (sums, chosen) in parts:
+        parts = _parts(sizes, letters, own, d_best)
+        for (some, there, slope), sums, chosen in zip(
+            parts, matches[::2], matches[1::2], strict=True
+        ):
             slope = torch.ops.aten.gelu_backward(slope, chosen)
             d_sums, part = torch.empty_like(sums), torch.empty_like(slope)
             whole = bool(there.all())
