@@ -300,7 +300,7 @@ def test_sums_are_looked_up_part_by_part(monkeypatch):
     mask = torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None]
     found = []
     for size in (2**18, 4 * 6, 7 * 4 * 6):
-        monkeypatch.setattr("titans_ts.nn.dna.tokenizers.conv._VALUES", size)
+        monkeypatch.setattr("titans_ts.nn.dna.tokenizers.conv.SUMS_AT_ONCE", size)
         tokens, _ = tokenizer(codes, mask)
         gradients = torch.autograd.grad(tokens.square().sum(), list(tokenizer.parameters()))
         found.append([tokens, *gradients])

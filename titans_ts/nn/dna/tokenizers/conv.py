@@ -18,11 +18,11 @@ from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.dna.nucleotides import LOWER
 from titans_ts.nn.dna.tokenizers.base import OneHot, StridedTokenizer
 
-__all__ = ["ConvTokens"]
+__all__ = ["SUMS_AT_ONCE", "ConvTokens"]
 
 _MATCH, _OTHERS = 0.5, 0.3
 """Filters that match a k-mer: weight of a matching letter, and factor of the random weights."""
-_VALUES = 2**18
+SUMS_AT_ONCE = 2**18
 """Number of sums of filters that are computed at a time."""
 
 
@@ -175,4 +175,4 @@ class _BestMatches(torch.autograd.Function):
 
 def _parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield a few rows of tensors at a time; with `width` numbers each, they stay in the cache."""
-    return zip(*(x.split(max(1, _VALUES // width)) for x in tensors), strict=True)
+    return zip(*(x.split(max(1, SUMS_AT_ONCE // width)) for x in tensors), strict=True)
