@@ -172,9 +172,10 @@ def genome(args: argparse.Namespace) -> Any:
             model.save(folder)
             lengths = [100_000, 1_000_000, len(text)]
             for length in lengths + [CHROMOSOME] * ("stride" in options):
-                letters: Any = text[:length]
+                letters = text[:length]
                 if length == CHROMOSOME:
-                    letters = rng.integers(0, 4, length, dtype=np.uint8)
+                    codes = rng.integers(0, 4, length, dtype=np.uint8)
+                    letters = np.frombuffer(b"ACGT", np.uint8)[codes].tobytes().decode()
                 _, seconds, memory = ask(folder, [letters], args.threads)
                 yield {
                     "tokens": name,
