@@ -80,10 +80,11 @@ def alone(model: Any) -> Iterator[tuple[str, Any]]:
     kmers = getattr(model, "kmer_model_", None)
     if kmers is None:
         return
-    for part, weights in (("network alone", [[1.0], [0.0]]), ("k-mers alone", [[0.0], [1.0]])):
+    mixing = [[0.0], [1.0]] * np.ones_like(kmers.mixing_weights)
+    only = dataclasses.replace(kmers, mixing_weights=mixing)
+    for part, kmer_model in (("network alone", None), ("k-mers alone", only)):
         other = copy(model)
-        mixing = weights * np.ones_like(kmers.mixing_weights)
-        other.kmer_model_ = dataclasses.replace(kmers, mixing_weights=mixing)
+        other.kmer_model_ = kmer_model
         yield part, other
 
 

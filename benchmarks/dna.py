@@ -23,7 +23,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -121,10 +120,8 @@ class Run:
             if name in ("default", *DEFAULT):
                 yield from self._parts(model, name, seed, start)
                 continue
-            if getattr(model, "kmer_model_", None) is not None:
-                network = copy(model)
-                network.kmer_model_ = None
-                yield self._asked(network, name, seed) | more
+            if parts := dict(alone(model)):
+                yield self._asked(parts["network alone"], name, seed) | more
                 name, more["mixing_weights"] = (
                     f"{name} + words",
                     model.kmer_model_.mixing_weights.round(2).tolist(),

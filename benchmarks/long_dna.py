@@ -59,6 +59,7 @@ from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.kernels import neural_memory
 from titans_ts.nn.checkpoint import load_model
 from titans_ts.nn.dna.language_model import LanguageModel
+from titans_ts.nn.dna.nucleotides import decode_nucleotides
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
@@ -97,7 +98,7 @@ def chromosome(path: str) -> tuple[Genome, str, str]:
     return genome, name, genome.fetch(name, 0, genome.lengths[name])
 
 
-def answers(folder: str, sequences: list[Any], queue: Any, threads: int) -> None:
+def answers(folder: str, sequences: list[str], queue: Any, threads: int) -> None:
     """Put the predicted classes, the seconds and this process's peak memory in MiB into the queue."""
     torch.set_num_threads(threads)
     model = TitansClassifier.load(folder)
@@ -111,7 +112,7 @@ def answers(folder: str, sequences: list[Any], queue: Any, threads: int) -> None
     queue.put((predicted, seconds, peak))
 
 
-def ask(folder: str, sequences: list[Any], threads: int) -> tuple[list[Any], float, float]:
+def ask(folder: str, sequences: list[str], threads: int) -> tuple[list[Any], float, float]:
     """Run :func:`answers` in a separate process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -170,18 +171,16 @@ def genome(args: argparse.Namespace) -> Any:
         model = TitansClassifier(**(PLAIN_DNA | QUIET | options), max_epochs=1).fit(X, [0, 1] * 20)
         with tempfile.TemporaryDirectory() as folder:
             model.save(folder)
-            lengths = [100_000, 1_000_000, len(text)]
-            for length in lengths + [CHROMOSOME] * ("stride" in options):
-                letters = text[:length]
-                if length == CHROMOSOME:
-                    codes = rng.integers(0, 4, length, dtype=np.uint8)
-                    letters = np.frombuffer(b"ACGT", np.uint8)[codes].tobytes().decode()
+            texts = [text[:100_000], text[:1_000_000], text]
+            if "stride" in options:
+                texts.append(decode_nucleotides(rng.integers(0, 4, CHROMOSOME, dtype=np.uint8)))
+            for letters in texts:
                 _, seconds, memory = ask(folder, [letters], args.threads)
                 yield {
                     "tokens": name,
-                    "letters": length,
+                    "letters": len(letters),
                     "seconds": round(seconds, 1),
-                    "letters_a_second": round(length / seconds),
+                    "letters_a_second": round(len(letters) / seconds),
                     "peak_mib": round(memory),
                 }
 

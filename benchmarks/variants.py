@@ -48,7 +48,7 @@ MODELS = ("default", *(f"default, {name}" for name in CONTROLS), "gapped words")
 ASKED = 200
 """Number of held-out sequences whose letters are substituted."""
 HALF = 30
-"""Letters before and after a junction of the worm."""
+"""Letters before and after a junction."""
 SITES = {"donor": ("GT", slice(HALF, HALF + 2)), "acceptor": ("AG", slice(HALF - 2, HALF))}
 """Letters of a site, and where they are in a sequence."""
 
@@ -119,7 +119,7 @@ def splice(seed: int) -> Data:
     *_, (_, split) = splits(frame, task, seed + 1)
     train, test = (split[split["split"] == part] for part in ("train", "test"))
     test = test[~test["sequence"].isin(train["sequence"])]
-    sites = {"EI": ("GT", slice(30, 32)), "IE": ("AG", slice(28, 30))}
+    sites = {"EI": SITES["donor"], "IE": SITES["acceptor"]}
     found = []
     for sequence, label in zip(test["sequence"], test["label"], strict=True):
         letters, site = sites.get(label, ("", slice(0)))
@@ -146,28 +146,28 @@ def worm(seed: int) -> Data:
     chosen = np.random.default_rng(seed).permutation(len(decoys))[: 4 * len(sites)]
     found: dict[tuple[str, int], set[str]] = {}
     for variant in read_variants(data_file(f"{folder}_variants.vcf.gz")).itertuples():
-        if letters.get(variant.chrom, "")[variant.start :][:1] == variant.ref:
+        own = letters.get(variant.chrom, "")[variant.start : variant.start + 1]
+        if own == variant.ref:
             found.setdefault((variant.chrom, variant.start), set()).add(variant.alt)
     rows: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     changes = []
     for site in [*sites, *(decoys[i] for i in chosen)]:
-        name, middle, strand, kind = site
+        name, *_, kind = site
         sequence = window(letters, site)
         if len(sequence) < 2 * HALF:
             continue
         held_out = names.index(name) % 2 == seed % 2
-        rows[held_out].append((sequence, kind if site in taken else "none"))
-        if not held_out or site not in taken:
-            continue
-        part = SITES[kind][1]
-        for i in range(2 * HALF):
-            for letter in sorted(found.get((name, middle - HALF + i), ())):
-                back = strand == "-"
-                place, alt = (2 * HALF - 1 - i, reverse_complement(letter)) if back else (i, letter)
-                changed = substituted(sequence, place, alt)
-                changes.append(
-                    Change(len(rows[True]) - 1, changed, part.start <= place < part.stop)
+        if held_out and site in taken:
+            part = SITES[kind][1]
+            changes += [
+                Change(
+                    len(rows[True]),
+                    substituted(sequence, place, letter),
+                    part.start <= place < part.stop,
                 )
+                for place, letter in near(found, site)
+            ]
+        rows[held_out].append((sequence, kind if site in taken else "none"))
     (train, labels), (test, wanted) = (zip(*rows[part], strict=True) for part in (False, True))
     return Data(list(train), np.array(labels), list(test), np.array(wanted), changes)
 
@@ -195,6 +195,16 @@ def window(letters: dict[str, str], site: tuple[str, int, str, str]) -> str:
     name, middle, strand, _ = site
     sequence = letters[name][max(0, middle - HALF) : middle + HALF]
     return reverse_complement(sequence) if strand == "-" else sequence
+
+
+def near(
+    found: dict[tuple[str, int], set[str]], site: tuple[str, int, str, str]
+) -> Iterator[tuple[int, str]]:
+    """Yield the place in the window of a site, and the letter there, of every variant."""
+    name, middle, strand, _ = site
+    for i in range(2 * HALF):
+        for letter in sorted(found.get((name, middle - HALF + i), ())):
+            yield (i, letter) if strand == "+" else (2 * HALF - 1 - i, reverse_complement(letter))
 
 
 DATA = {"planted": planted, "splice": splice, "worm": worm}

@@ -136,16 +136,14 @@ class KmerVectorizer(TransformerMixin, BaseEstimator):
     @property
     def per_letter(self) -> int:
         """Number of k-mers that are counted at a letter."""
-        return len(self.offsets()) * (1 + (self.both_strands and not self.merged))
+        return len(self.offsets()) * (1 + self.both_strands - self._shared())
 
     def kmer_of_column(self) -> NDArray[np.int64]:
         """Return the k-mer of each column, the first of two that share it: `i * 4 ** k + number`."""
         numbers = np.arange(len(self.offsets()) * 4**self.k)
-        return (
-            numbers[numbers <= _reverse_complements(self.k, self.gaps)]
-            if self._shared()
-            else numbers
-        )
+        if not self._shared():
+            return numbers
+        return numbers[numbers <= _reverse_complements(self.k, self.gaps)]
 
     def unmerged(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return weights `[n, n_features]` for the columns without `merged`."""

@@ -154,8 +154,7 @@ class _BestMatches(torch.autograd.Function):
         kinds, letters, own, *matches = ctx.saved_tensors
         n_filters, channels, size = ctx.shape
         d_taps, d_bias = d_best.new_zeros(n_filters, size * channels), d_best.new_zeros(n_filters)
-        sizes = letters.shape[1] * n_filters
-        parts = _parts(sizes, letters, own, d_best)
+        parts = _parts(letters.shape[1] * n_filters, letters, own, d_best)
         for (some, there, slope), sums, chosen in zip(
             parts, matches[::2], matches[1::2], strict=True
         ):
