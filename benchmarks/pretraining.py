@@ -1,126 +1,159 @@
-"""The effect of pretraining on genomes: E. coli's promoters and sigma factors.
+"""What the pretrained model of DNA is worth, from 100 labels to 1000.
 
-    python benchmarks/pretraining.py --seeds 3
-    python benchmarks/pretraining.py --seeds 3 --letters FOLDER   # with the model of an earlier run
+    python benchmarks/pretraining.py --task promoters_ecoli
+    python benchmarks/pretraining.py --task promoters_ecoli --controls build
+    python benchmarks/pretraining.py --table        # from the result files
 
-A language model is trained on E. coli K-12 and Salmonella LT2 (9.6 million letters, either strand, the
-next letter; once, with seed 0). Classifiers of the same size and settings then start from it, or from
-scratch. Their tasks are promoter or not (sigma 70, 3 839 sequences of 81 letters), and the sigma factor
-or none (7 classes, 5 720 sequences). There are no official splits: every seed holds out another
-stratified fifth for the test, the same for all models. The pretraining genome contains the test
-sequences, too, but not their labels.
+The training part of a task of dna.py is cut to some labels, the same for all models; tests are the
+official ones or folds, whole. "frozen" is a logistic regression of the embeddings of "dna-small".
+"fine-tuned" and "from scratch" are the same network without k-mers, which begins with its weights or
+with random ones. "default" chooses its own network, beside k-mers. `--controls` is a folder with models
+of `pretrain_dna.py`, whose frozen embeddings are tested: "none" (no backbone), "nowrite" (a memory
+that never writes) and "swa" (attention alone), and a random one beside them, which is made here.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
-from controls import PLAIN_DNA
-from record import data_file, record
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from sklearn.model_selection import train_test_split
+from controls import PRETRAINED_CONTROLS
+from dna_tasks import TASKS, splits
+from record import RESULTS, record, recorded, replaced
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import matthews_corrcoef, roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from titans_ts import NucleotideTokenizer, TitansClassifier
-from titans_ts.datasets import read_sequences
+from titans_ts import NucleotideTokenizer, SequenceEmbedding, TitansClassifier
+from titans_ts.config import to_dict
 from titans_ts.genomics.baselines import kmer_classifier
+from titans_ts.genomics.pretraining import load_body
+from titans_ts.nn.checkpoint import save_directory
+from titans_ts.nn.dna.language_model import LanguageModel
 
-GENOMES = (
-    "genomics/genomes/ecoli_k12_mg1655.fa.gz",
-    "genomics/genomes/salmonella_enterica_LT2.fa.gz",
-)
-TASKS = {
-    "promoter": "genomics/promoters/cnnprom_ecoli_sigma70.csv.gz",
-    "sigma": "genomics/promoters/ecoli_sigma_81bp.csv.gz",
+LABELS = (100, 300, 1000)
+SCRATCH = {
+    "variant": "lmm",
+    "n_layers": 2,
+    "bidirectional": "shared",
+    "position": False,
+    "stride": 1,
 }
-SIZES = {"tokenizer": NucleotideTokenizer(kernel_size=11), "n_layers": 2, "progress_bar": False}
+"""The network of "dna-small" as parameters; the fit chooses its pooling and learning rate."""
+QUIET = {"progress_bar": False, "random_state": 0}
+
+
+def random_model(path: Path) -> Path:
+    """Write a language model like "dna-small" that has learned nothing."""
+    config = load_body("dna-small").config
+    torch.manual_seed(0)
+    content = {"model": LanguageModel.__name__, "config": to_dict(config), "objective": "masked"}
+    save_directory(path, content, LanguageModel(config).state_dict())
+    return path
+
+
+def linear(model: Any) -> Any:
+    """Return a logistic regression of a model's embeddings; its strength is chosen on five folds."""
+    strengths = {"C": [1e-4, 1e-3, 1e-2, 1e-1, 1.0]}
+    folds = KFold(5, shuffle=True, random_state=0)  # also of classes with fewer than five
+    regression = LogisticRegression(max_iter=1000)
+    regression = GridSearchCV(regression, strengths, scoring="matthews_corrcoef", cv=folds)
+    return make_pipeline(SequenceEmbedding(model), StandardScaler(), regression)
+
+
+def models(random: Path, controls: Path | None) -> dict[str, Any]:
+    """Return the models to fit, by name; with `controls`, only the embeddings of controls."""
+    if controls is not None:
+        found = {name: controls / there for name, there in PRETRAINED_CONTROLS.items() if there}
+        return {f"frozen, {n}": linear(m) for n, m in (found | {"random": random}).items()}
+    alone = {"kmer_model": None, **QUIET}
+    return {
+        "frozen": linear("dna-small"),
+        "k-mers": kmer_classifier(),
+        "fine-tuned": TitansClassifier(pretrained="dna-small", **alone),
+        "from scratch": TitansClassifier(pretrained=random, **alone),
+        "from scratch, own settings": TitansClassifier(
+            NucleotideTokenizer(kernel_size=11), **SCRATCH, **alone
+        ),
+        "default, fine-tuned": TitansClassifier(pretrained="dna-small", **QUIET),
+        "default": TitansClassifier(**QUIET),
+    }
+
+
+def parts(name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the training part and the test part of a task."""
+    task = TASKS[name]
+    frame = task.read(argparse.Namespace(genome=None, intervals=None))
+    *_, (_, frame) = splits(frame, task, seed + 1)
+    return frame[frame["split"] == "train"], frame[frame["split"] == "test"]
+
+
+def measure(args: argparse.Namespace, random: Path) -> Iterator[dict[str, Any]]:
+    for n, seed in itertools.product(args.labels, range(args.seeds)):
+        train, test = parts(args.task, seed)
+        if n >= len(train):
+            continue
+        train, _ = train_test_split(train, train_size=n, random_state=seed, stratify=train["label"])
+        for name, model in models(random, args.controls).items():
+            if args.models and name not in args.models.split(";"):
+                continue
+            start = time.process_time()
+            model.fit(train["sequence"].to_numpy(), train["label"].to_numpy())
+            seconds = round(time.process_time() - start, 1)
+            shares = model.predict_proba(test["sequence"].to_numpy())
+            predicted = model.classes_[shares.argmax(1)]
+            row = {"labels": n, "seed": seed, "model": name, "cpu_seconds": seconds}
+            row["mcc"] = round(matthews_corrcoef(test["label"], predicted), 4)
+            if len(model.classes_) == 2:
+                wanted = test["label"] == model.classes_[1]
+                row["auc"] = round(roc_auc_score(wanted, shares[:, 1]), 4)
+            yield row
+
+
+def table() -> None:
+    """Print the mean Matthews' correlations of every task, by the number of labels."""
+    for path in sorted(RESULTS.glob("pretraining-*.json")):
+        content = json.loads(path.read_text())
+        frame = pd.DataFrame(content["rows"])
+        means = frame.pivot_table("mcc", ["labels"], "model", "mean").round(3)
+        print(f"\n{path.stem.removeprefix('pretraining-')}\n{means.to_string()}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
+    parser.add_argument("--task", choices=list(TASKS))
+    parser.add_argument("--labels", type=int, nargs="+", default=LABELS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500, help="number of pretraining steps")
-    parser.add_argument("--max-epochs", type=int, default=6, help="epochs of a classifier")
-    parser.add_argument("--letters", type=Path, help="folder of the language model")
+    parser.add_argument("--models", help="only these, separated by ';'")
+    parser.add_argument("--controls", type=Path, help="folder of the controls, which are tested")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    if args.table:
+        return table()
+    if args.task is None:
+        parser.error("give --task, or --table")
     torch.set_num_threads(args.threads)
-    rows: list[dict[str, Any]] = []
-    command = f"python benchmarks/pretraining.py --seeds {args.seeds} --steps {args.steps} "
-    command += f"--max-epochs {args.max_epochs} --task {args.task}"
-
-    def note(row: dict[str, Any]) -> None:
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        record("pretraining" if args.task == "all" else f"pretraining-{args.task}", command, rows)
-
+    command, name = (
+        f"python benchmarks/pretraining.py --task {args.task}",
+        f"pretraining-{args.task}",
+    )
+    rows = recorded(name)
     with tempfile.TemporaryDirectory() as folder:
-        letters = args.letters or Path(folder) / "letters"
-        if not letters.is_dir():
-            note(learn_letters(letters, args.steps))
-        for task in TASKS if args.task == "all" else [args.task]:
-            frame = read_sequences(data_file(TASKS[task]))
-            if "split" in frame:  # later promoters, without a class of their own
-                frame = frame[frame["split"] == "train"]
-            for seed in range(args.seeds):
-                parts = train_test_split(
-                    frame["sequence"].to_numpy(),
-                    frame["label"].to_numpy(),
-                    test_size=0.2,
-                    stratify=frame["label"],
-                    random_state=seed,
-                )
-                for row in compare(parts, letters, seed, args.max_epochs):
-                    note({"task": task, "seed": seed} | row)
-
-
-def learn_letters(path: Path, steps: int) -> dict[str, Any]:
-    start = time.perf_counter()
-    options = {
-        "rc": "augment",
-        "max_epochs": 5,
-        "training_options": {"max_steps_per_epoch": steps // 5},
-    }
-    options |= {
-        "batch_size": 16,
-        "learning_rate": 3e-3,
-        "model_options": {"dropout": 0.0},
-        "random_state": 0,
-    }
-    model = TitansClassifier(**(PLAIN_DNA | SIZES | options))
-    history = model.pretrain([data_file(g) for g in GENOMES], path, window=512)
-    loss = round(history[-1]["validation_loss"], 4)
-    seconds = round(time.perf_counter() - start, 1)
-    return {"task": "letters", "nats_a_letter": loss, "seconds": seconds}
-
-
-def compare(parts: list[np.ndarray], letters: Path, seed: int, max_epochs: int) -> Any:
-    X, asked, y, wanted = parts
-    # promoter sequences are aligned at the transcription start
-    options = {"pooling": "flatten", "max_epochs": max_epochs, "random_state": seed}
-    plain = PLAIN_DNA | SIZES | options
-    models = {
-        "pretrained": TitansClassifier(**plain, pretrained=letters),
-        "from scratch": TitansClassifier(**plain),
-        "gapped words": kmer_classifier(k=6, gaps=2, both_strands=False),
-    }
-    for name, model in models.items():
-        start = time.perf_counter()
-        predicted = model.fit(X, y).predict(asked)
-        yield {
-            "model": name,
-            "mcc": round(matthews_corrcoef(wanted, predicted), 4),
-            "accuracy": round(accuracy_score(wanted, predicted), 4),
-            "f1": round(f1_score(wanted, predicted, average="macro"), 4),
-            "seconds": round(time.perf_counter() - start, 1),
-        }
+        for row in measure(args, random_model(Path(folder) / "random")):
+            rows = replaced(rows, row, ("labels", "seed", "model"))
+            print(json.dumps(row), flush=True)
+            record(name, command, rows)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
             "Classify the DNA sequences of a file.",
             (
                 "classify train.csv test.csv --save model",
+                "classify few.csv test.csv --pretrained dna-small",
                 "classify peaks.bed --genome genome.fa --label-column name --groups-column chrom",
             ),
         ),

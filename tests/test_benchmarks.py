@@ -418,6 +418,68 @@ def test_dna_models_answer_together(parts):
     assert [row["model"] for row in fold] == ["titans", "titans + words"]
 
 
+def test_training_sequences_that_share_letters_with_a_test_are_not_pretrained_on(
+    tmp_path, monkeypatch, capsys
+):
+    import numpy as np
+    import pandas as pd
+    import pretrain_dna
+
+    from titans_ts.datasets import reverse_complement
+
+    rng = np.random.default_rng(0)
+    shared = "".join(rng.choice(list("ACGT"), 31))
+    texts = ["".join(rng.choice(list("ACGT"), 60)) for _ in range(50)]
+    other = reverse_complement(shared)
+    leaks = [shared + texts[0], texts[1][:9] + other + texts[2], shared[:30] + "N" + shared[30:]]
+    train = pd.DataFrame({"sequence": [*leaks, *texts[3:]], "split": "train"})
+    test = pd.DataFrame({"sequence": ["ACG" + shared + "TTT"], "split": "test"})
+    task = SimpleNamespace(read=lambda _: pd.concat([train, test], ignore_index=True))
+    monkeypatch.setattr(pretrain_dna, "TASKS", {"a": task})
+    monkeypatch.setattr(pretrain_dna, "MAMMALS", ("a",))
+    monkeypatch.setattr(pretrain_dna, "TESTED", ("a",))
+    path = pretrain_dna.without_labels(tmp_path / "m.fa")
+    letters = path.read_text()
+    assert shared not in letters
+    assert other not in letters
+    assert all(text in letters for text in [leaks[2], *texts[3:]])
+    assert "a: 0.040 of the training part" in capsys.readouterr().out
+    held_out = letters.split(">mammals\n")[0]
+    assert sum(text in held_out for text in texts[3:]) == 1  # one in forty
+
+
+def test_the_models_of_pretraining_answer_from_few_labels(monkeypatch, tmp_path):
+    import numpy as np
+    import pandas as pd
+    import pretraining
+
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("ACG"), 30)) for _ in range(80)]
+    frame = pd.DataFrame({"label": ["a", "b"] * 40, "split": ["train"] * 60 + ["test"] * 20})
+    frame["sequence"] = [
+        text if label == "a" else "T" * 12 + text[12:]
+        for text, label in zip(texts, frame["label"], strict=True)
+    ]
+    task = SimpleNamespace(read=lambda _: frame, folds=0)
+    monkeypatch.setattr(pretraining, "TASKS", {"planted": task})
+    random = pretraining.random_model(tmp_path / "random")
+    args = SimpleNamespace(
+        labels=(40, 100), seeds=1, task="planted", controls=None, models="frozen;k-mers"
+    )
+    rows = list(pretraining.measure(args, random))
+    assert [(row["labels"], row["model"]) for row in rows] == [(40, "frozen"), (40, "k-mers")]
+    assert all(row["mcc"] > 0.7 and row["auc"] > 0.9 for row in rows)
+    names = pretraining.models(random, None)
+    assert {"fine-tuned", "from scratch", "default"} < names.keys()
+    for folder in ("none", "nowrite", "swa"):
+        pretraining.random_model(tmp_path / folder)
+    args.controls, args.models, args.labels = tmp_path, None, (40,)
+    rows = list(pretraining.measure(args, random))
+    assert [row["model"] for row in rows] == [
+        f"frozen, {name}" for name in ("never written", "attention alone", "no backbone", "random")
+    ]
+
+
 def test_the_official_split_of_human_promoters_is_made_of_a_genome(monkeypatch):
     import argparse
 

@@ -40,7 +40,7 @@ from titans_ts.nn.memory_use import (
 from titans_ts.reporting.memory import MemoryReport, idle_memory, make_report
 from titans_ts.reporting.summary import EstimatorSummary
 
-__all__ = ["TitansEstimator", "model_weights", "plain", "savable_params"]
+__all__ = ["TitansEstimator", "model_weights", "plain", "read_device", "savable_params"]
 
 Estimator = TypeVar("Estimator", bound="TitansEstimator")
 _TURN = threading.Lock()
@@ -393,19 +393,8 @@ class TitansEstimator(BaseEstimator, ABC):
         return config
 
     def _device(self) -> torch.device:
-        """Where to compute; "auto" is CUDA where there is one, else the CPU."""
-        device = self.get_params(deep=False)["device"]
-        if device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            chosen = torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(
-                f'device is {device!r}; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
-            ) from error
-        if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f'device is {device!r}, but CUDA is not available; give "cpu"')
-        return chosen
+        """Where to compute: :func:`read_device` of the parameter `device`."""
+        return read_device(self.get_params(deep=False)["device"])
 
     def _trainer_kwargs(self) -> dict[str, Any]:
         """Lightning's words for :meth:`_device`, and the user's own arguments, which win."""
@@ -443,6 +432,27 @@ class TitansEstimator(BaseEstimator, ABC):
         with _TURN, _float32(), learning[0], learning[1], torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
+
+
+def read_device(device: Any) -> torch.device:
+    """Return a torch device of its name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f'device is {device!r}; give "auto", "cpu", "cuda", "cuda:0" or "mps"'
+        ) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f'device is {device!r}, but CUDA is not available; give "cpu"')
+    return chosen
 
 
 def _several(trainer_kwargs: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ PAGES = {
     "datasets/README.md": "repository/datasets.md",
     "kernels/README.md": "repository/kernels.md",
     "titans_ts/forecasting/weights/README.md": "repository/weights.md",
+    "titans_ts/genomics/weights/README.md": "repository/weights-dna.md",
 }
 """Pages of the repository, and where the site has them."""
 PLACES = PAGES | {"README.md": "index.md", "docs": "index.md", "examples": "gallery.md"}

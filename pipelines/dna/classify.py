@@ -109,7 +109,10 @@ def classify(
         ),
     ] = None,
     pretrained: Annotated[
-        Path | None, typer.Option(help="Initialise from this model (of `pretrain`, or of --save).")
+        str | None,
+        typer.Option(
+            help="Initialise from this model: of `pretrain`, of --save, or dna-small of the package."
+        ),
     ] = None,
     freeze: Annotated[
         str, typer.Option(help="Pretrained parts to freeze: none, tokenizer or backbone.")

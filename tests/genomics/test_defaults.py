@@ -223,7 +223,7 @@ def test_presets_differ_in_blocks_and_letters_and_the_best_network_is_kept(monke
 
 
 def test_the_chosen_epochs_are_made(monkeypatch):
-    monkeypatch.setattr(module, "default_epochs", lambda *_: {"max_epochs": 4, STEPS: 2})
+    monkeypatch.setattr(module, "default_epochs", lambda *_, **__: {"max_epochs": 4, STEPS: 2})
     X, y = planted(320, "either strand")
     free = {k: v for k, v in SMALL.items() if k != "max_epochs"}
     classifier = TitansClassifier(**free, training_options={"patience": 9}).fit(X, y)

@@ -181,6 +181,13 @@ def test_a_classifier_begins_with_what_was_pretrained(folder, tmp_path):
     assert (config.backbone.d_model, config.backbone.n_layers) == (16, 1)
 
 
+def test_a_classifier_begins_with_the_model_of_the_package(folder, tmp_path):
+    more = ["--pretrained", "dna-small", "--save", tmp_path / "m", "--out", tmp_path]
+    run("classify", folder / "train.csv", *more, *TINY)
+    config = TitansClassifier.load(tmp_path / "m").model_.config
+    assert (config.backbone.variant, config.backbone.d_model) == ("lmm", 64)
+
+
 def test_results_as_json(folder, tmp_path):
     def read(*arguments):
         result = CliRunner().invoke(app, [str(a) for a in arguments] + ["--json"])

@@ -1,6 +1,7 @@
 """Genomics: the estimators for DNA sequences and the tools that read genomes with them."""
 
 from titans_ts.genomics.classifier import TitansClassifier
+from titans_ts.genomics.embedding import SequenceEmbedding
 from titans_ts.genomics.options import (
     BPETokenizer,
     ConvTokenizer,
@@ -17,6 +18,7 @@ __all__ = [
     "KmerModel",
     "KmerTokenizer",
     "NucleotideTokenizer",
+    "SequenceEmbedding",
     "TitansClassifier",
     "TitansRegressor",
     "nucleotide_surprisal",

@@ -45,7 +45,8 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         How much is trained. "fast": a network without blocks, which reads half as many letters.
         "default": one network. "best": another one without blocks too, which reads three times as many
         letters; the better of the two on the validation set is kept. `n_layers`, if given, is the number
-        of blocks of each.
+        of blocks of each. With `pretrained`, one network is trained, which has the blocks of that model
+        and reads as many letters as the preset allows.
     stride : int or None
         Letters per token; a larger stride reads long sequences faster. None (default): from 1 to 8,
         depending on the tokenizer and the lengths.
@@ -73,7 +74,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     kmer_model : "auto", KmerModel, int or None
         A linear model of (gapped) k-mer counts that is ensembled with the network, for instance
         ``KmerModel(k=6, gaps=2)``; an int is its k; None fits none. "auto" (default) chooses k-mers of
-        six letters, gapped for up to 1000 letters, with positions if these lower the validation loss; it
+        six letters, gapped for up to 1000 letters, with positions if these save a tenth of the loss; it
         fits none without a validation part, or for a track. The validation set selects the regularisation
         and the mixing weights. Both strands are counted, unless `rc` is "none".
     class_weight : dict, "balanced" or None
@@ -118,8 +119,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Whether to show a progress bar (default True).
     pretrained : str or Path, optional
         Initialise the tokenizer and backbone from this model: a directory written by :meth:`pretrain`, or
-        by :meth:`save` of an estimator for DNA. Its architecture parameters (except `dropout`) override
-        those of this estimator, including bidirectionality. Useful to continue on longer sequences.
+        by :meth:`save` of an estimator for DNA; or "dna-small", the model in the package, which helps
+        where labels are few. Its architecture parameters (except `dropout`) override those of this
+        estimator, including bidirectionality. Useful to continue on longer sequences.
     freeze : {"none", "tokenizer", "backbone"}
         Which pretrained parts are frozen: none (default), the tokenizer, or tokenizer and backbone.
 

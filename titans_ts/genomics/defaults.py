@@ -25,7 +25,14 @@ from titans_ts.genomics.options import (
     read_tokenizer,
 )
 
-__all__ = ["Look", "default_epochs", "default_kmer_model", "network_defaults", "quick_look"]
+__all__ = [
+    "Look",
+    "default_epochs",
+    "default_kmer_model",
+    "network_defaults",
+    "pretrained_defaults",
+    "quick_look",
+]
 
 _FEWEST_HELD_OUT = 12
 """Sequences in a validation part that can decide about strands and positions."""
@@ -35,7 +42,10 @@ _LONGEST_WITH_POSITIONS = 1000
 _LONG = 1000
 """Letters of a typical sequence from which on its composition is what matters."""
 _FEW = 2500
+_PLACED = 0.1
+"""Share of the loss that positions have to save to be used; less was not repeated on other sequences."""
 _TOTAL_STEPS = 960
+_TUNING_STEPS, _TUNING_EPOCHS = 120, 10
 
 
 class Look(NamedTuple):
@@ -125,7 +135,7 @@ def default_kmer_model(look: Look, rc: str) -> KmerModel:
     >>> default_kmer_model(Look(1000, 70, True, losses), "none")
     KmerModel(gaps=2, positions=70)
     """
-    positions = look.length if look.gain(rc) > 0.01 else 0
+    positions = look.length if look.gain(rc) > _PLACED else 0
     return KmerModel(6, gaps=2 if look.length <= _LONG else 0, positions=positions)
 
 
@@ -156,7 +166,7 @@ def network_defaults(
     >>> network_defaults(Look(500, 9000), "average")["stride"]
     6
     """
-    length, placed = look.length, look.gain(rc) > 0.1 and rc == "none"
+    length, placed = look.length, look.gain(rc) > _PLACED and rc == "none"
     few = look.n < _FEW
     if tokenizer is None:
         if length > _LONG:
@@ -185,19 +195,37 @@ def network_defaults(
     return found
 
 
+def pretrained_defaults(look: Look, rc: str) -> dict[str, Any]:
+    """Return `pooling` and `learning_rate` for tokens and blocks that are pretrained.
+
+    Where positions matter, the tokens are kept side by side ("flatten").
+
+    Examples
+    --------
+    >>> pretrained_defaults(Look(500, 101), "average")
+    {'pooling': 'max', 'learning_rate': 0.001}
+    """
+    placed = look.gain(rc) > _PLACED and rc == "none"
+    pooling = "flatten" if placed else "max" if look.length <= _LONG else "mean"
+    return {"pooling": pooling, "learning_rate": 0.001}
+
+
 def default_epochs(
     lengths: Sequence[int],
     tokenizer: Any,
     stride: int,
     candidate: SequenceCandidate,
     training: TrainingConfig,
+    *,
+    pretrained: bool = False,
 ) -> dict[str, Any]:
     """Return `max_epochs`, and the option `max_steps_per_epoch` if an epoch is too long.
 
     There are about 960 steps (with fewer than 10 in an epoch: as many as
     :class:`titans_ts.config.TrainingConfig` makes, and nothing is returned), but fewer if these would
     read more letters than the preset allows: then at least 3 epochs, of some of the sequences if they
-    are many. K-mer tokens of long sequences are trained for 12 epochs at most.
+    are many. K-mer tokens of long sequences are trained for 12 epochs at most. A pretrained network is
+    trained for 10 epochs, or for about 120 steps if these are more.
 
     Parameters
     ----------
@@ -210,6 +238,8 @@ def default_epochs(
         The network and its letters.
     training : TrainingConfig
         Batch size and largest number of steps.
+    pretrained : bool
+        Whether the network is pretrained (default False).
 
     Examples
     --------
@@ -217,6 +247,9 @@ def default_epochs(
     {'max_epochs': 6}
     >>> default_epochs([1000] * 64_000, "conv", 4, SequenceCandidate(), TrainingConfig())
     {'max_epochs': 3, 'training_options__max_steps_per_epoch': 52}
+    >>> options = "nucleotide", 1, SequenceCandidate(), TrainingConfig()
+    >>> default_epochs([81] * 240, *options, pretrained=True)
+    {'max_epochs': 30}
     """
     batch = training.batch_size
     of_kmers = isinstance(read_tokenizer(tokenizer), KmerTokenizer)
@@ -226,9 +259,12 @@ def default_epochs(
     n_steps, allowed = -(-n // batch), max(3, int(most / letters))
     if of_kmers and np.mean(lengths) > _LONG:  # composition, which the k-mer model learns better
         allowed = min(allowed, 12)
-    if n_steps < 10 and training.schedule(n_steps)[0] <= allowed:
+    if pretrained:
+        usual = max(_TUNING_EPOCHS, -(-_TUNING_STEPS // n_steps))
+    elif n_steps < 10 and training.schedule(n_steps)[0] <= allowed:
         return {}
-    usual = TrainingConfig(total_steps=_TOTAL_STEPS).schedule(n_steps)[0]
+    else:
+        usual = TrainingConfig(total_steps=_TOTAL_STEPS).schedule(n_steps)[0]
     found = {"max_epochs": min(usual, allowed)}
     if 3 * letters > most:
         steps = int(most / (3 * float(np.mean(lengths)) * batch))

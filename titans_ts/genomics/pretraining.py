@@ -26,7 +26,10 @@ from titans_ts.training import UnfinishedRun, batches, train
 
 __all__ = [
     "FREEZE",
+    "PRETRAINED",
+    "TOKENS",
     "initialise",
+    "load_body",
     "pretrain",
     "pretrained_config",
     "split_windows",
@@ -35,6 +38,16 @@ __all__ = [
 
 FREEZE = ("none", "tokenizer", "backbone")
 """Which pretrained parts are frozen: none, the tokenizer, or tokenizer and backbone."""
+
+PRETRAINED = ("dna-small",)
+"""Names of the pretrained models in the package, in `weights`."""
+
+TOKENS = tuple(
+    ["tokenizer", "kernel_size", "stride", "position", "gaps", "all_offsets", "n_filters", "merges"]
+)
+"""Fields of a :class:`titans_ts.config.SequenceConfig` that a pretrained model decides."""
+
+_FOLDER = Path(__file__).parent / "weights"
 
 
 def pretrain(
@@ -136,37 +149,44 @@ def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None
             model.backwards.requires_grad_(False)
 
 
-def pretrained_config(
-    path: str | Path, config: SequenceConfig
-) -> tuple[SequenceConfig, SequenceModel]:
-    """Return a configuration with tokenizer and backbone of a pretrained model, and that model.
+def pretrained_config(source: SequenceModel, config: SequenceConfig) -> SequenceConfig:
+    """Return a configuration with tokenizer and backbone of a pretrained model."""
+    own = source.config
+    backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
+    values = {name: getattr(own, name) for name in TOKENS}
+    if config.bidirectional == "none":  # reading backwards was also pretrained
+        values["bidirectional"] = own.bidirectional
+    return dataclasses.replace(config, backbone=backbone, **values)
+
+
+def load_body(path: str | Path, soft_masked: str | None = None) -> SequenceModel:
+    """Load a sequence model: one of :data:`PRETRAINED`, or what :func:`pretrain` or an estimator saved.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If `path` has no such model, or the model reads lower case in another way.
+        If there is no such model, or it reads lower case in another way than `soft_masked`.
     """
-    source = _load_body(path)
-    own = source.config
-    if config.soft_masked != own.soft_masked:
+    with torch.random.fork_rng(devices=[]):  # its first weights are random
+        model = _load_body(path)
+    own = model.config.soft_masked
+    if soft_masked not in (None, own):
         raise ValueError(
-            f"soft_masked is {config.soft_masked!r}, but the pretrained model was trained with "
-            f"{own.soft_masked!r}; give that"
+            f"soft_masked is {soft_masked!r}, but the pretrained model was trained with {own!r}; give "
+            "that"
         )
-    names = ["tokenizer", "kernel_size", "stride", "position"]
-    names += ["gaps", "all_offsets", "n_filters", "merges"]
-    backbone = dataclasses.replace(own.backbone, dropout=config.backbone.dropout)
-    values = {name: getattr(own, name) for name in names}
-    if config.bidirectional == "none":  # reading backwards was also pretrained
-        values["bidirectional"] = own.bidirectional
-    return dataclasses.replace(config, backbone=backbone, **values), source
+    return model
 
 
 def _load_body(path: str | Path) -> SequenceModel:
-    """Load the sequence model that :func:`pretrain` or an estimator for DNA saved."""
-    content, tensors = load_directory(path)
+    folder = _FOLDER / path if path in PRETRAINED else path
+    try:
+        content, tensors = load_directory(folder)
+    except FileNotFoundError as error:
+        known = ", ".join(map(repr, PRETRAINED))
+        raise FileNotFoundError(f"{error}, or one of the package ({known})") from error
     if content.get("model") == LanguageModel.__name__:
-        return load_model(path, LanguageModel).body
+        return load_model(folder, LanguageModel).body
     kind, config = content.get("estimator"), content.get("model")
     if kind is None or not isinstance(config, dict) or "tokenizer" not in config:
         raise ValueError(

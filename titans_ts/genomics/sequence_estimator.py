@@ -41,6 +41,7 @@ from titans_ts.genomics.defaults import (
     default_epochs,
     default_kmer_model,
     network_defaults,
+    pretrained_defaults,
     quick_look,
 )
 from titans_ts.genomics.genome_tools import GenomeTools
@@ -61,7 +62,9 @@ from titans_ts.genomics.options import (
 from titans_ts.genomics.parse import Codes, check_lengths, encode_sequences
 from titans_ts.genomics.positions import n_position_features
 from titans_ts.genomics.pretraining import (
+    TOKENS,
     initialise,
+    load_body,
     pretrain,
     pretrained_config,
     unfinished_seed,
@@ -279,6 +282,9 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         started = time.monotonic()
         plain_one = self._settled({})
         training = plain_one._training_config()
+        source = None
+        if self.pretrained is not None:
+            source = load_body(self.pretrained, self.soft_masked)
         plain_one._check_rc()
         plain_one._check_max_length(outputs)
         plain_one._check_filter_init()
@@ -355,7 +361,9 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         linear = None if strands == "auto" else kmers(strands)
         choices = ("average", "none") if strands == "auto" else (strands,)
         networks = [
-            (rc, chosen | more) for rc in choices for more in self._networks(parts[0], settled)
+            (rc, chosen | more)
+            for rc in choices
+            for more in self._networks(parts[0], settled, source)
         ]
         limit = training.time_limit
         if limit is not None:  # what is left of it, in equal parts
@@ -373,6 +381,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                     seed,
                     longest,
                     outputs,
+                    source,
                     run.network(number) if run else None,
                 ),
                 own,
@@ -405,6 +414,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     ) -> dict[str, Any]:
         """Return the values of the open parameters, except those of :meth:`_networks`."""
         names = [name for name in _PLAIN if self._is_open(name)]
+        if self.pretrained is not None:
+            names = [name for name in names if name not in (*TOKENS, "n_layers")]
         if not names:
             return {}
         if "n_bins" in outputs:  # a track: plain tokens, and no k-mer model
@@ -417,6 +428,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         values: dict[str, Any] = {"rc": rc}
         if self.pretrained is None:
             values |= network_defaults(look, rc, self.tokenizer, self.stride)
+        else:
+            values |= pretrained_defaults(look, rc)
         values["kmer_model"] = default_kmer_model(look, rc) if len(held_out) else None
         chosen = {name: values.get(name, _PLAIN[name]) for name in names}
         if chosen.get("pooling") == "flatten" and self.max_length is not None:
@@ -426,15 +439,30 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             chosen["max_length"] = values["max_length"]
         return chosen
 
-    def _networks(self, data: SequenceDataset, settled: SequenceEstimator) -> list[dict[str, Any]]:
-        """Return the number of blocks and of epochs of every network to train, where they are open."""
+    def _networks(
+        self, data: SequenceDataset, settled: SequenceEstimator, source: SequenceModel | None
+    ) -> list[dict[str, Any]]:
+        """Return the number of blocks and of epochs of every network to train, where they are open.
+
+        A pretrained network has its blocks, so there is one, for as many letters as the preset allows.
+        """
         networks = []
         lengths = data.cropped(settled.max_length).lengths
-        for one in self.candidates():
-            own: dict[str, Any] = {} if self.n_layers is not None else {"n_layers": one.n_layers}
-            if self.max_epochs is None and self.pretrained is None:
-                tokens = settled.tokenizer, int(settled.stride or 1)
-                own |= default_epochs(lengths, *tokens, one, settled._training_config())
+        tokens: tuple[Any, int] = settled.tokenizer, int(settled.stride or 1)
+        candidates, given = self.candidates(), self.n_layers is not None
+        if source is not None:
+            tokens, given = (source.config.tokenizer, source.config.stride), True
+            candidates = (max(candidates, key=lambda one: one.letters),)
+        for one in candidates:
+            own: dict[str, Any] = {} if given else {"n_layers": one.n_layers}
+            if self.max_epochs is None:
+                own |= default_epochs(
+                    lengths,
+                    *tokens,
+                    one,
+                    settled._training_config(),
+                    pretrained=source is not None,
+                )
             if own not in networks:
                 networks.append(own)
         return networks
@@ -449,6 +477,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         seed: int,
         longest: int,
         outputs: dict[str, Any],
+        source: SequenceModel | None,
         resume: Path | None,
     ) -> tuple[SequenceModel, list[dict[str, float]]]:
         """Train a model; return it and its history."""
@@ -463,9 +492,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
             length=longest if self.pooling == "flatten" or "n_bins" in outputs else 0,
             **outputs,
         )
-        source = None
-        if self.pretrained is not None:
-            config, source = pretrained_config(self.pretrained, config)
+        if source is not None:
+            config = pretrained_config(source, config)
         with self._seeded(seed) as generator:
             model = SequenceModel(config)
             if isinstance(tokenizer, ConvTokenizer) and tokenizer.init == "kmers":

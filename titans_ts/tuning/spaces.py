@@ -87,9 +87,9 @@ def _forecaster_space(forecaster: TitansForecaster, X: Any) -> dict[str, BaseDis
 def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistribution]:
     lengths = [len(s) for s in encode_sequences(X)]
     typical = int(np.median(lengths))
-    rate = estimator.learning_rate
+    rate, fresh = estimator.learning_rate, estimator.pretrained is None
     space = _network(estimator, sum(lengths), 0) | {
-        "learning_rate": _choices(None, [1e-3, 3e-3, 1e-2])
+        "learning_rate": _choices(None, [1e-3, 3e-3, 1e-2] if fresh else [3e-4, 3e-3])
         if rate is None
         else _numbers(rate, 5e-4, 2e-2, log=True),
         "rc": _choices(estimator.rc, ["none", "average"]),
@@ -98,7 +98,7 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistr
     if estimator.max_length is None and len(set(lengths)) == 1 and typical <= 2000:
         poolings.append("flatten")
     space["pooling"] = _choices(estimator.pooling, poolings)
-    if estimator.pretrained is not None:  # what was pretrained has its sizes
+    if not fresh:  # what was pretrained has its sizes
         for name in ("d_model", "n_layers", "variant"):
             del space[name]
         return space
