@@ -100,7 +100,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Sequences in a step (default 64); fewer where they are long (a step has at most 32 768 tokens).
     learning_rate : float or None
         Peak learning rate of AdamW's one-cycle schedule. None (default): what suits the tokenizer, 0.003
-        to 0.01.
+        to 0.01, or 0.001 with `pretrained`.
     model_options : ModelOptions or dict, optional
         Rarely changed settings of the model (:class:`titans_ts.config.ModelOptions`): dropout, the
         memory's depth and chunk size, persistent tokens, ..., for instance
@@ -120,8 +120,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     pretrained : str or Path, optional
         Initialise the tokenizer and backbone from this model: a directory written by :meth:`pretrain`, or
         by :meth:`save` of an estimator for DNA; or "dna-small", the model in the package, which helps
-        where labels are few. Its architecture parameters (except `dropout`) override those of this
-        estimator, including bidirectionality. Useful to continue on longer sequences.
+        with a few hundred labels of bacteria (a folder of that name is "./dna-small"). Its architecture
+        parameters (except `dropout`) override those of this estimator, including bidirectionality.
+        Useful to continue on longer sequences.
     freeze : {"none", "tokenizer", "backbone"}
         Which pretrained parts are frozen: none (default), the tokenizer, or tokenizer and backbone.
 
