@@ -448,6 +448,7 @@ def test_training_sequences_that_share_letters_with_a_test_are_not_pretrained_on
     assert sum(text in held_out for text in texts[3:]) == 1  # one in forty
 
 
+@pytest.mark.slow
 def test_the_models_of_pretraining_answer_from_few_labels(monkeypatch, tmp_path):
     import numpy as np
     import pandas as pd
