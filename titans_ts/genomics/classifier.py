@@ -120,9 +120,9 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     pretrained : str or Path, optional
         Initialise the tokenizer and backbone from this model: a directory written by :meth:`pretrain`, or
         by :meth:`save` of an estimator for DNA; or "dna-small", the model in the package, which helps
-        with a few hundred labels of bacteria (a folder of that name is "./dna-small"). Its architecture
-        parameters (except `dropout`) override those of this estimator, including bidirectionality.
-        Useful to continue on longer sequences.
+        with up to a thousand labels of bacteria (a folder of that name is "./dna-small"). Its
+        architecture parameters (except `dropout`) override those of this estimator, including
+        bidirectionality. Useful to continue on longer sequences.
     freeze : {"none", "tokenizer", "backbone"}
         Which pretrained parts are frozen: none (default), the tokenizer, or tokenizer and backbone.
 
