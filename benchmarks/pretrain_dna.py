@@ -20,7 +20,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from dna_tasks import TASKS
 from record import data_file
 
 from titans_ts import NucleotideTokenizer, TitansClassifier
-from titans_ts.nn.dna.nucleotides import LOWER, encode_nucleotides
+from titans_ts.datasets.leaks import kmer_hashes
 
 GENOMES = (
     "A_thaliana_1pct",
@@ -50,42 +49,26 @@ TESTED += ("promoters_mouse", "human_nontata_foreign", "enhancers_cohn_foreign")
 WINDOW, BATCH, STEPS_OF_EPOCH, SHARED = 256, 16, 500, 31
 
 
-def kmer_keys(sequences: list[str]) -> Any:
-    """Return a number for every k-mer of SHARED letters of joined sequences `[n]`, or -1 beside an N.
-
-    A k-mer and its reverse complement have the same one.
-    """
-    codes = encode_nucleotides("N".join(sequences)).astype(np.int64) % LOWER
-    n = len(codes) - SHARED + 1
-    keys, other, known = np.zeros(n, np.int64), np.zeros(n, np.int64), np.ones(n, bool)
-    for i in range(SHARED):
-        letters = codes[i : i + n]
-        keys = 4 * keys + letters % 4
-        other += (3 - letters % 4) << (2 * i)
-        known &= letters < 4
-    return np.where(known, np.minimum(keys, other), -1)
-
-
 def without_labels(path: Path) -> Path:
     """Write the training sequences of tasks of man and mouse, joined, unless the file exists."""
     if not path.is_file():
+        frames = {name: TASKS[name].read(argparse.Namespace()) for name in TESTED}
         tested: list[str] = []
-        for name in TESTED:
-            frame = TASKS[name].read(argparse.Namespace())
-            if "split" in frame:  # without one, every sequence is tested in some fold
-                frame = frame[frame["split"] == "test"]
-            tested += list(frame["sequence"])
-        known = np.unique(kmer_keys(tested))
+        for frame in frames.values():  # without parts, every sequence is tested in some fold
+            tests = frame[frame["split"] == "test"] if "split" in frame else frame
+            tested += list(tests["sequence"])
+        known = np.unique(np.concatenate([kmer_hashes(s, SHARED) for s in tested]))
         found: list[str] = []
         for name in MAMMALS:
-            frame = TASKS[name].read(argparse.Namespace())
+            frame = frames[name]
             sequences = list(frame["sequence"][frame["split"] == "train"])
-            shared = np.isin(kmer_keys(sequences), known[known >= 0])
-            starts = np.cumsum([0, *(len(s) + 1 for s in sequences[:-1])])
-            n = np.add.reduceat(shared, starts)
-            found += [s for s, leaks in zip(sequences, n > 0, strict=True) if not leaks]
+            hashes = [kmer_hashes(s, SHARED) for s in sequences]
+            owner = np.repeat(np.arange(len(hashes)), [len(own) for own in hashes])
+            leaks = np.zeros(len(sequences), bool)
+            leaks[owner[np.isin(np.concatenate(hashes), known)]] = True
+            found += [s for s, leak in zip(sequences, leaks, strict=True) if not leak]
             print(
-                f"{name}: {np.mean(n > 0):.3f} of the training part shares letters with a test part"
+                f"{name}: {leaks.mean():.3f} of the training part shares letters with a test part"
             )
         found = [found[i] for i in np.random.default_rng(0).permutation(len(found))]
         border = len(found) // 40

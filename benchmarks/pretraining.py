@@ -35,10 +35,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from titans_ts import NucleotideTokenizer, SequenceEmbedding, TitansClassifier
-from titans_ts.config import to_dict
 from titans_ts.genomics.baselines import kmer_classifier
 from titans_ts.genomics.pretraining import load_body
-from titans_ts.nn.checkpoint import save_directory
+from titans_ts.nn.checkpoint import save_model
 from titans_ts.nn.dna.language_model import LanguageModel
 
 LABELS = (100, 300, 1000)
@@ -57,8 +56,7 @@ def random_model(path: Path) -> Path:
     """Write a language model like "dna-small" that has learned nothing."""
     config = load_body("dna-small").config
     torch.manual_seed(0)
-    content = {"model": LanguageModel.__name__, "config": to_dict(config), "objective": "masked"}
-    save_directory(path, content, LanguageModel(config).state_dict())
+    save_model(path, LanguageModel(config))
     return path
 
 
@@ -90,17 +88,12 @@ def models(random: Path, controls: Path | None) -> dict[str, Any]:
     }
 
 
-def parts(name: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the training part and the test part of a task."""
-    task = TASKS[name]
-    frame = task.read(argparse.Namespace(genome=None, intervals=None))
-    *_, (_, frame) = splits(frame, task, seed + 1)
-    return frame[frame["split"] == "train"], frame[frame["split"] == "test"]
-
-
 def measure(args: argparse.Namespace, random: Path) -> Iterator[dict[str, Any]]:
-    for n, seed in itertools.product(args.labels, range(args.seeds)):
-        train, test = parts(args.task, seed)
+    task = TASKS[args.task]
+    frame = task.read(argparse.Namespace(genome=None, intervals=None))
+    parts = [(seed, part, part["split"]) for seed, part in splits(frame, task, args.seeds)]
+    for n, (seed, part, split) in itertools.product(args.labels, parts):
+        train, test = part[split == "train"], part[split == "test"]
         if n >= len(train):
             continue
         train, _ = train_test_split(train, train_size=n, random_state=seed, stratify=train["label"])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from titans_ts.datasets.alphabet import CODES, reverse_complement
 
-__all__ = ["check_splits"]
+__all__ = ["check_splits", "kmer_hashes"]
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -142,7 +142,7 @@ def _relatives(
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]], k: int, similarity: float
 ) -> Iterator[Any]:
     train, test = list(dict.fromkeys(parts["train"][0])), parts["test"][0]
-    hashes = [_kmer_hashes(s, k) for s in train]
+    hashes = [kmer_hashes(s, k) for s in train]
     samples = [_sampled(w) for w in hashes]
     sampled = np.concatenate([np.empty(0, np.uint64), *samples])
     owner = np.repeat(np.arange(len(hashes)), [len(s) for s in samples])
@@ -157,7 +157,7 @@ def _relatives(
     duplicates = set(train)
     near = np.zeros(len(test), bool)
     for i, sequence in enumerate(test):
-        own = _kmer_hashes(sequence, k)
+        own = kmer_hashes(sequence, k)
         if sequence in duplicates or len(own) == 0:
             continue
         query = _sampled(own)
@@ -200,8 +200,8 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
         yield from _finding("length", "test", right, "classified correctly by their length alone")
 
 
-def _kmer_hashes(sequence: str, k: int) -> Hashes:
-    """Return hashes of the distinct k-mers of a sequence; each is the smaller value of both strands."""
+def kmer_hashes(sequence: str, k: int) -> Hashes:
+    """Return hashes of the distinct k-mers of a sequence (k at most 31); both strands have the same."""
     codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:

@@ -79,6 +79,10 @@ class Look(NamedTuple):
             return 0.0
         return 1 - self.losses[f"{name}, positions"] / max(self.losses[name], 1e-12)
 
+    def placed(self, rc: str) -> bool:
+        """Return whether positions matter, for this use of the strands."""
+        return self.gain(rc) > _PLACED
+
 
 def quick_look(
     data: SequenceDataset,
@@ -135,7 +139,7 @@ def default_kmer_model(look: Look, rc: str) -> KmerModel:
     >>> default_kmer_model(Look(1000, 70, True, losses), "none")
     KmerModel(gaps=2, positions=70)
     """
-    positions = look.length if look.gain(rc) > _PLACED else 0
+    positions = look.length if look.placed(rc) else 0
     return KmerModel(6, gaps=2 if look.length <= _LONG else 0, positions=positions)
 
 
@@ -166,7 +170,7 @@ def network_defaults(
     >>> network_defaults(Look(500, 9000), "average")["stride"]
     6
     """
-    length, placed = look.length, look.gain(rc) > _PLACED and rc == "none"
+    length, placed = look.length, look.placed(rc) and rc == "none"
     few = look.n < _FEW
     if tokenizer is None:
         if length > _LONG:
@@ -205,7 +209,7 @@ def pretrained_defaults(look: Look, rc: str) -> dict[str, Any]:
     >>> pretrained_defaults(Look(500, 101), "average")
     {'pooling': 'max', 'learning_rate': 0.001}
     """
-    placed = look.gain(rc) > _PLACED and rc == "none"
+    placed = look.placed(rc) and rc == "none"
     pooling = "flatten" if placed else "max" if look.length <= _LONG else "mean"
     return {"pooling": pooling, "learning_rate": 0.001}
 

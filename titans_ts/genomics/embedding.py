@@ -108,7 +108,6 @@ class SequenceEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def __sklearn_tags__(self) -> Tags:
         """X has one str per sequence."""
         tags = super().__sklearn_tags__()
-        tags.requires_fit = True
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False

@@ -42,8 +42,15 @@ FREEZE = ("none", "tokenizer", "backbone")
 PRETRAINED = ("dna-small",)
 """Names of the pretrained models in the package, in `weights`."""
 
-TOKENS = tuple(
-    ["tokenizer", "kernel_size", "stride", "position", "gaps", "all_offsets", "n_filters", "merges"]
+TOKENS = (
+    "tokenizer",
+    "kernel_size",
+    "stride",
+    "position",
+    "gaps",
+    "all_offsets",
+    "n_filters",
+    "merges",
 )
 """Fields of a :class:`titans_ts.config.SequenceConfig` that a pretrained model decides."""
 
