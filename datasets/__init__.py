@@ -18,7 +18,7 @@ if _typing.TYPE_CHECKING:
         GenomicBenchmark,
         build_genomic_benchmark,
     )
-    from titans_ts.datasets.leaks import check_splits
+    from titans_ts.datasets.leaks import check_splits, kmer_hashes
     from titans_ts.datasets.prior import SERIES_KINDS, RandomSeries, random_series
     from titans_ts.datasets.regions import FastaRegions, read_regions
     from titans_ts.datasets.registry import DATASETS, Dataset
@@ -45,6 +45,7 @@ __all__ = [
     "check_frame",
     "check_splits",
     "gather_rows",
+    "kmer_hashes",
     "literature_split",
     "load_dataset",
     "load_demo",
