@@ -201,7 +201,32 @@ def _classes(parts: dict[str, tuple[list[str], npt.NDArray[Any]]]) -> Iterator[A
 
 
 def kmer_hashes(sequence: str, k: int) -> Hashes:
-    """Return hashes of the distinct k-mers of a sequence (k at most 31); both strands have the same."""
+    """Return a hash of every distinct k-mer of a sequence, which its reverse complement has, too.
+
+    Parameters
+    ----------
+    sequence : str
+        Letters; a k-mer with one besides ACGT (lower case or U are as good) is skipped.
+    k : int
+        Letters of a k-mer, 1 to 31.
+
+    Returns
+    -------
+    ndarray
+        `[n]`, of uint64: different k-mers have different hashes.
+
+    Raises
+    ------
+    ValueError
+        If `k` is out of range.
+
+    Examples
+    --------
+    >>> len(kmer_hashes("ACGTACG", 4))  # CGTA and TACG are one
+    3
+    """
+    if not 1 <= k <= 31:
+        raise ValueError(f"k is {k!r}; it must lie between 1 and 31")
     codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:

@@ -214,7 +214,7 @@ def by_hand(estimator, X, y, pairs):
     return scores
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_cross_validation_scores_every_split_in_any_process(case, n_jobs):
     estimator, X, y, splits = case
     scores = cross_val_score(estimator, X, y, cv=splits, n_jobs=n_jobs, error_score="raise")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from titans_ts.datasets import check_splits, reverse_complement
+from titans_ts.datasets import check_splits, kmer_hashes, reverse_complement
 
 
 def dna(rng, length):
@@ -133,6 +133,25 @@ def test_short_and_odd_sequences(parts):
         check_splits(train, y, test, z, similarity=70)
     with pytest.raises(ValueError, match="k is 32; it must lie between 1 and 31"):
         check_splits(train, y, test, z, k=32)
+
+
+@pytest.mark.parametrize("k", [1, 6, 31])
+def test_hashes_are_one_for_each_kmer_of_either_strand(k):
+    rng = np.random.default_rng(k)
+    text = "".join(rng.choice(list("ACGTN"), 400, p=[0.245] * 4 + [0.02]))
+    kmers = {text[i : i + k] for i in range(len(text) - k + 1)}
+    kmers = {min(w, reverse_complement(w)) for w in kmers if "N" not in w}
+    hashes = kmer_hashes(text, k)
+    assert len(hashes) == len(set(hashes.tolist())) == len(kmers)
+    for same in (reverse_complement(text), text.lower(), text.replace("T", "U")):
+        assert set(kmer_hashes(same, k).tolist()) == set(hashes.tolist())
+    assert kmer_hashes("A" * (k - 1), k).size == 0
+
+
+@pytest.mark.parametrize("k", [0, 32])
+def test_kmers_to_hash_fit_a_number(k):
+    with pytest.raises(ValueError, match=f"k is {k}; it must lie between 1 and 31"):
+        kmer_hashes("ACGT", k)
 
 
 def test_known_leaks_of_real_sets():

@@ -127,7 +127,9 @@ def test_matches_recurrent(error_at, depth, chunk_size, length):
 
 
 @HALF_OF_THE_RULES
-@pytest.mark.parametrize(("chunk_size", "length"), [(1, 4), (16, 70)])
+@pytest.mark.parametrize(
+    ("chunk_size", "length"), [pytest.param(1, 4, marks=pytest.mark.slow), (16, 70)]
+)
 def test_many_chunks_match_recurrent(error_at, depth, chunk_size, length):
     """70 tokens of chunks of 16 are 5 chunks in segments of 2."""
     case = inputs_for(error_at, length, depth, heads=1)
@@ -159,7 +161,7 @@ def test_switches_match_recurrent(error_at, depth, momentum, forget, masked, rea
     assert_matches((inputs, initial, state), mask, **options)
 
 
-@RULES
+@HALF_OF_THE_RULES
 @pytest.mark.parametrize("length", [pytest.param(2, marks=pytest.mark.slow), 3, 11])
 def test_goes_on_inside_a_chunk(error_at, depth, length):
     """All samples 4 tokens past a boundary: pieces that end in the same chunk, with it, and after it."""
@@ -241,7 +243,7 @@ def triton_state(y, state):
     return MemoryOutput(y, state, y.new_zeros(1))
 
 
-@RULES
+@HALF_OF_THE_RULES
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_as_exact_as_chunked(error_at, depth, dtype):
     """Errors against float64 at most twice those of the matrix form, which computes in float32.

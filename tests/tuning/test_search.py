@@ -408,7 +408,9 @@ def rates(trial):
     return {"learning_rate": (BAD if bad else GOOD) * (1 + trial.number / 1000)}
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median", "hyperband"])
+@pytest.mark.parametrize(
+    "pruner", ["asha", *(pytest.param(p, marks=pytest.mark.slow) for p in ("median", "hyperband"))]
+)
 def test_a_bad_trial_is_pruned_before_its_last_epoch(pruner):
     found = search(
         forecaster(n_layers=0, max_epochs=6),
@@ -446,6 +448,7 @@ def test_both_trainings_of_one_fit_report_their_epochs_once():
     assert list(trial.intermediate_values) == [41, 81]
 
 
+@pytest.mark.slow
 def test_every_pruning_step_is_reported_once_with_many_epochs():
     estimator = forecaster(n_layers=0, max_epochs=100, training_options={"patience": 100})
     found = search(estimator, n_trials=1).fit(wave())
