@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import numbers
+import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -551,8 +552,10 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 def _unwrap(value: Any) -> Any:
     """A numpy number or array, a path, or options within options, as json knows it."""
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(
+        value, Path
+    ):  # "./dna-small" is a folder, "dna-small" would be the package's model
+        return str(value) if len(value.parts) > 1 else os.path.join(os.curdir, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)
     if isinstance(value, (np.generic, np.ndarray)):

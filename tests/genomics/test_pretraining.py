@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -306,3 +307,12 @@ def test_what_cannot_be_begun_with(genome, tmp_path):
     for name, what in (("f", "TitansForecaster"), ("b", "TitansBackbone")):
         with pytest.raises(ValueError, match=f"pretrained is .*, which has a {what}; give a model"):
             small(pretrained=tmp_path / name).fit(*data)
+
+
+def test_a_folder_with_the_name_of_a_model_of_the_package_stays_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ["ACGT", "TTTT"] * 5, [0, 1] * 5
+    save_model("dna-small", letter_model())
+    small(pretrained=Path("dna-small"), max_epochs=1).fit(*data).save("fitted")
+    again = TitansClassifier.load("fitted").fit(*data)
+    assert again.model_.config.backbone.d_model == 8  # the package's has 64
