@@ -383,6 +383,16 @@ def test_a_search_without_a_complete_trial_raises(values, n_trials, message):
         search(Failing(), tried(*values), n_trials=n_trials).fit(*ROWS)
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_choice_may_be_a_tuple(tmp_path, storage):
+    space = {"blend": CategoricalDistribution([("linear",), ("linear", "drift")])}
+    options = {"storage": str(tmp_path / "study.journal")} if storage else {}
+    found = search(forecaster(n_layers=0, max_epochs=1), space, n_trials=2, **options).fit(wave())
+    assert all(params["blend"][0] == "linear" for params in found.cv_results_["params"])
+    assert found.best_estimator_.blend == found.best_params_["blend"]
+
+
 def test_a_space_may_be_a_function_of_the_trial():
     def space(trial):
         if trial.suggest_categorical("far", [False, True]):

@@ -225,6 +225,8 @@ def _resolve_space(space: Space | None, study: optuna.Study) -> Space:
                 "function again"
             )
         return recorded
+    # as storages know them: a tuple among the choices is a list
+    space = {name: json_to_distribution(distribution_to_json(d)) for name, d in space.items()}
     for name in set(space) & set(recorded):
         try:
             check_distribution_compatibility(recorded[name], space[name])
