@@ -1,6 +1,6 @@
 """The literature's long horizons: 96, 192, 336 and 720 steps, each with the memory on and off.
 
-    python benchmarks/long_horizons.py --search        # finds recipes/SET.yaml by TitansSearch
+    python benchmarks/long_horizons.py --search        # finds recipes/SET-CONTEXT.yaml by TitansSearch
     python benchmarks/long_horizons.py                 # every recipe and its controls
     python benchmarks/long_horizons.py --markdown      # the tables of the last run; measures nothing
     python benchmarks/long_horizons.py --csv ECL.csv --search     # a file of the literature, split 7:1:2
@@ -8,9 +8,8 @@
 One fit of 720 steps answers all four horizons; the literature fits each horizon on its own.
 Otherwise its protocol holds: z-scores with the train rows, standard borders, every stride-1 window
 of the test part, all variates, no drop_last. A search sees the train and validation rows alone; its
-trials read 336 steps and are scored by the mean squared error of all 720 steps of the validation
-windows. The same recipe is then fitted to contexts of 96 and 336 steps. "linear" is the linear map
-that the recipe's network is blended with, beside a network that was trained for one epoch.
+trials are scored by the mean squared error of all 720 steps of the validation windows. "linear" is a
+linear map of the same context, beside a network that was trained for one epoch.
 """
 
 from __future__ import annotations
@@ -37,10 +36,21 @@ from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_
 SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
 HORIZONS = (96, 192, 336, 720)
 CONTEXTS = (96, 336)
-MODELS = {"recipe": {}, **CONTROLS, "linear": {"n_layers": 0, "max_epochs": 1}}
+MODELS = {
+    "recipe": {},
+    **CONTROLS,
+    "linear": {"n_layers": 0, "max_epochs": 1, "blend": ["linear"]},
+}
 NAME, RECIPES = "long-horizons", Path(__file__).parent / "recipes"
-START: dict[str, Any] = {"variant": "mac", "n_layers": 1, "patch_length": 16, "blend": ["linear"]}
-"""Where a search starts: blocks, and a linear map of the same context beside them."""
+START: dict[str, Any] = {
+    "variant": "mac",
+    "n_layers": 1,
+    "patch_length": 16,
+    "blend": False,
+    "max_epochs": 12,
+    "training_options__max_steps_per_epoch": 200,
+}
+"""Where a search starts: a network with blocks, alone, which is trained for long."""
 BATCH = 500
 """Windows that are forecast at once."""
 
@@ -97,7 +107,7 @@ def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str
     """Fit a recipe, or a control of it, and measure its errors in the test part."""
     values, split = series(name)
     parts = split.with_context(context)
-    parameters = yaml.safe_load(recipe(name).read_text())["parameters"]
+    parameters = yaml.safe_load(recipe(name, context).read_text())["parameters"]
     model = forecaster(name, context, parameters, seed).set_params(**control)
     start = time.process_time()
     model.fit(values[: split.validation.stop])
@@ -108,25 +118,25 @@ def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str
     return row
 
 
-def recipe(name: str) -> Path:
+def recipe(name: str, context: int) -> Path:
     """Return the file of a recipe."""
-    return RECIPES / f"{Path(name).stem}.yaml"
+    return RECIPES / f"{Path(name).stem}-{context}.yaml"
 
 
-def search(name: str, n_trials: int, command: str) -> None:
+def search(name: str, context: int, n_trials: int, command: str) -> None:
     """Find a recipe with the train and validation rows, and write it."""
     from titans_ts import TitansSearch
 
     values, split = series(name)
     n_train, n_fit = split.train.stop, split.validation.stop
-    base = forecaster(name, CONTEXTS[-1], {}, 0)
-    base.set_params(max_epochs=5, training_options__max_steps_per_epoch=100)
+    base = forecaster(name, context, {}, 0)
     base.set_params(training_options__validation_fraction=0.1)  # of the train rows
     tried = TitansSearch(
         base,
         {
             "variant": CategoricalDistribution(["mac", "lmm"]),
             "patch_length": CategoricalDistribution([8, 16, 24]),
+            "training_options__max_steps_per_epoch": CategoricalDistribution([50, 200]),
             "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
             "model_options__dropout": FloatDistribution(0.0, 0.4),
             "model_options__head_dropout": FloatDistribution(0.0, 0.5),
@@ -141,14 +151,14 @@ def search(name: str, n_trials: int, command: str) -> None:
     tried.fit(values[:n_fit])
     found = {
         "command": command,
-        "context": CONTEXTS[-1],
+        "context": context,
         "trials": len(tried.study_.trials),
         "seconds": round(time.process_time() - start),
         "validation_mse": round(-float(tried.best_score_), 4),
         "parameters": START | {k: _plain(v) for k, v in tried.best_params_.items()},
     }
     RECIPES.mkdir(exist_ok=True)
-    recipe(name).write_text(yaml.safe_dump(found, sort_keys=False))
+    recipe(name, context).write_text(yaml.safe_dump(found, sort_keys=False))
     print(name, found, flush=True)
 
 
@@ -197,10 +207,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     command = shlex.join(["python", "benchmarks/long_horizons.py", *sys.argv[1:]])
     for name in args.csv or args.sets:
-        if args.search:
-            search(name, args.trials, command)
-            continue
         for context in args.contexts:
+            if args.search:
+                search(name, context, args.trials, command)
+                continue
             for model in args.models:
                 for seed in range(args.seeds):
                     row = {"set": Path(name).stem, "context": context, "model": model, "seed": seed}

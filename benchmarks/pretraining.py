@@ -6,10 +6,11 @@
 
 The training part of a task of dna.py is cut to some labels, the same for all models; tests are the
 official ones or folds, whole. "frozen" is a logistic regression of the embeddings of "dna-small".
-"fine-tuned" and "from scratch" are the same network without k-mers, which begins with its weights or
-with random ones. "default" chooses its own network, beside k-mers. `--controls` is a folder with models
-of `pretrain_dna.py`, whose frozen embeddings are tested: "none" (no backbone), "nowrite" (a memory
-that never writes) and "swa" (attention alone), and a random one beside them, which is made here.
+"fine-tuned" and "from scratch" are the same network without k-mers, which begins with its weights
+or with random ones, each with the learning rate that suits it. "default" chooses its own network,
+beside k-mers. `--controls` is a folder with models of `pretrain_dna.py`, whose frozen embeddings
+are tested: "none" (no backbone), "nowrite" (a memory that never writes) and "swa" (attention
+alone), and a random one beside them, which is made here.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def models(random: Path, controls: Path | None) -> dict[str, Any]:
         "frozen": linear("dna-small"),
         "k-mers": kmer_classifier(),
         "fine-tuned": TitansClassifier(pretrained="dna-small", **alone),
-        "from scratch": TitansClassifier(pretrained=random, **alone),
+        "from scratch": TitansClassifier(pretrained=random, learning_rate=1e-3, **alone),
         "from scratch, own settings": TitansClassifier(
             NucleotideTokenizer(kernel_size=11), **SCRATCH, **alone
         ),

@@ -552,9 +552,8 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 def _unwrap(value: Any) -> Any:
     """A numpy number or array, a path, or options within options, as json knows it."""
-    if isinstance(
-        value, Path
-    ):  # "./dna-small" is a folder, "dna-small" would be the package's model
+    if isinstance(value, Path):
+        # "./dna-small" is a folder, "dna-small" would be the model of the package
         return str(value) if len(value.parts) > 1 else os.path.join(os.curdir, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)

@@ -26,6 +26,8 @@ from titans_ts.genomics.defaults import (
     network_defaults,
     quick_look,
 )
+from titans_ts.genomics.kmer_model import fit_linear
+from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
 MOTIF = "TTGACATC"
@@ -79,6 +81,54 @@ def test_a_look_finds_strands_and_positions(how, strands, with_positions):
     assert (look.gain(look.strands) > 0.1) == with_positions
     positions = default_kmer_model(look, look.strands).positions
     assert positions == 60 if with_positions else positions in (0, 60)
+
+
+def test_few_held_out_sequences_do_not_decide_alone():
+    """20 of another kind among 220: the other sequences take part, in folds."""
+    parts = []
+    for n, how in ((200, "either strand"), (20, "one strand")):
+        sequences, labels = planted(n, how)
+        parts.append(SequenceDataset([encode_nucleotides(s) for s in sequences], labels))
+    alone = fit_linear(
+        KmerVectorizer(6, 0, True),
+        *((part.sequences, part.target) for part in parts),
+        "classes",
+        2,
+        refit=False,
+    )
+    look = quick_look(*parts, "classes", 2, seed=0)
+    assert look.losses["both strands"] < 0.8 * alone.loss
+    assert look == quick_look(*parts, "classes", 2, seed=0)
+    others = quick_look(*parts, "classes", 2, seed=0, drawn=False)
+    np.testing.assert_allclose(others.losses["both strands"], alone.loss, rtol=1e-3)
+
+
+@pytest.mark.parametrize("given", ["groups", "validation"])
+def test_held_out_sequences_of_another_kind_decide_alone(monkeypatch, given):
+    """Relatives in several folds, or another species: what the folds show does not carry over."""
+    drawn = []
+
+    def look(*args, **kwargs):
+        drawn.append(kwargs["drawn"])
+        return quick_look(*args, **kwargs)
+
+    monkeypatch.setattr(module, "quick_look", look)
+    X, y = planted(80, "either strand")
+    more = {"groups": np.arange(80) // 4, "validation": planted(40, "either strand", seed=1)}
+    TitansClassifier(**SMALL).fit(X, y)
+    TitansClassifier(**SMALL).fit(X, y, **{given: more[given]})
+    assert drawn == [True, False]
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_a_look_needs_no_class_in_every_fold(rare):
+    sequences, labels = planted(340, "either strand")
+    labels[:rare] = 2
+    codes = [encode_nucleotides(s) for s in sequences]
+    parts = SequenceDataset(codes[:300], labels[:300]), SequenceDataset(codes[300:], labels[300:])
+    look = quick_look(*parts, "classes", 3, seed=0)
+    assert np.isfinite(list(look.losses.values())).all()
+    assert len(look.losses) == 4
 
 
 def test_a_look_without_enough_held_out_sequences_decides_nothing():
@@ -270,3 +320,21 @@ def test_pretrained_tokens_are_kept_and_k_mers_are_added(tmp_path):
     tuned = TitansClassifier(pretrained=tmp_path / "m", **SMALL).fit(X, y)
     assert (tuned.model_.config.tokenizer, tuned.model_.config.stride) == ("kmer", 3)
     assert tuned.kmer_model_ is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "pooling", "learning_rate"),
+    [
+        ("position", {}, "flatten", 0.001),
+        ("position", {"max_length": 40}, "max", 0.003),
+        ("position", {"pooling": "max"}, "max", 0.003),
+        ("either strand", {}, "max", 0.003),
+        ("either strand", {"pooling": "flatten"}, "flatten", 0.001),
+    ],
+)
+def test_what_is_pretrained_learns_at_the_rate_of_its_pooling(kind, given, pooling, learning_rate):
+    X, y = planted(200, kind)
+    options = {"max_epochs": 1, "freeze": "backbone", "random_state": 0, "progress_bar": False}
+    tuned = TitansClassifier(pretrained="dna-small", rc="none", **given, **options).fit(X, y)
+    assert tuned.model_.config.pooling == pooling
+    assert tuned.chosen_["learning_rate"] == learning_rate

@@ -17,7 +17,13 @@ from tests.support import random_dna, rounding, small_dna_settings
 from titans_ts import KmerModel, TitansClassifier, TitansRegressor
 from titans_ts.datasets import reverse_complement
 from titans_ts.genomics.inference import network_logits
-from titans_ts.genomics.kmer_model import FittedKmerModel, KmerRegression, fit_kmer_model
+from titans_ts.genomics.kmer_model import (
+    FittedKmerModel,
+    KmerRegression,
+    cross_validated_loss,
+    fit_kmer_model,
+    fit_linear,
+)
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.nn.dna.nucleotides import encode_nucleotides
 
@@ -203,6 +209,30 @@ def test_labels_and_values_have_a_column_each():
     np.testing.assert_allclose(
         kmer_model.logits(asked)[:, 1], predicted[:, 1], **rounding(predicted[:, 1])
     )
+
+
+@pytest.mark.parametrize("output", ["classes", "labels", "values"])
+def test_a_cross_validated_loss_is_the_mean_over_sequences_that_were_not_read(output):
+    sequences = random_sequences(120)
+    numbers = np.array([[s.count("A"), s.count("G")] for s in sequences], np.float32)
+    target = {
+        "classes": classes_by_letters(120, 2),
+        "labels": (numbers > numbers.mean(0)).astype(np.float32),
+        "values": numbers,
+    }[output]
+    rows = codes(sequences)
+
+    def part(chosen):
+        return [rows[i] for i in chosen], target[chosen]
+
+    whole, held = np.arange(100), np.arange(100, 120)
+    folds = [(np.arange(40, 100), np.arange(40)), (np.arange(90), np.arange(90, 100))]
+    pairs = [(whole, held), *folds]
+    losses = [fit_linear(COUNTER, part(a), part(b), output, 2, refit=False).loss for a, b in pairs]
+    arguments = COUNTER, part(whole), part(held), output, 2
+    np.testing.assert_allclose(cross_validated_loss(*arguments), losses[0])
+    expected = (20 * losses[0] + 40 * losses[1] + 10 * losses[2]) / 70
+    np.testing.assert_allclose(cross_validated_loss(*arguments, folds=folds), expected)
 
 
 @pytest.mark.parametrize("given", [False, True])

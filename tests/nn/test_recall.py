@@ -89,7 +89,6 @@ def test_memory_recalls_what_attention_cannot_see(variant, steps):
     assert accuracy_after_training(variant, write=True, steps=steps) > 0.95
 
 
-@SLOW
 @pytest.mark.parametrize(("variant", "steps"), VARIANTS)
 def test_without_the_write_recall_is_chance(variant, steps):
     assert accuracy_after_training(variant, write=False, steps=steps) < 2 * CHANCE

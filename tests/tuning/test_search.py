@@ -388,8 +388,9 @@ def test_a_search_without_a_complete_trial_raises(values, n_trials, message):
 def test_a_choice_may_be_a_tuple(tmp_path, storage):
     space = {"blend": CategoricalDistribution([("linear",), ("linear", "drift")])}
     options = {"storage": str(tmp_path / "study.journal")} if storage else {}
-    found = search(forecaster(n_layers=0, max_epochs=1), space, n_trials=2, **options).fit(wave())
-    assert all(params["blend"][0] == "linear" for params in found.cv_results_["params"])
+    estimator = forecaster(n_layers=0, max_epochs=1, blend=("linear", "drift"))
+    found = search(estimator, space, n_trials=2, **options).fit(wave())
+    assert found.cv_results_["params"][0] == {"blend": ["linear", "drift"]}  # its own
     assert found.best_estimator_.blend == found.best_params_["blend"]
 
 

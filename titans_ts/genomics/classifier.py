@@ -29,7 +29,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
     """Classify DNA sequences of any lengths with a Titans backbone, and a linear model of k-mers.
 
     :meth:`fit` chooses the parameters that are not given, from the number of sequences, their lengths
-    and a quick look at the validation part. One line shows its choice, and `chosen_` has it.
+    and a quick look at how linear models do. One line shows its choice, and `chosen_` has it.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         Sequences in a step (default 64); fewer where they are long (a step has at most 32 768 tokens).
     learning_rate : float or None
         Peak learning rate of AdamW's one-cycle schedule. None (default): what suits the tokenizer, 0.003
-        to 0.01, or 0.001 with `pretrained`.
+        to 0.01, or with `pretrained` 0.003 for the pooling "max" and 0.001 for others.
     model_options : ModelOptions or dict, optional
         Rarely changed settings of the model (:class:`titans_ts.config.ModelOptions`): dropout, the
         memory's depth and chunk size, persistent tokens, ..., for instance

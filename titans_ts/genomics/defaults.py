@@ -1,4 +1,4 @@
-"""Defaults of the estimators for DNA, from the sequences and a quick look at the validation part.
+"""Defaults of the estimators for DNA, from the sequences and a quick look at how linear models do.
 
 The look compares linear models of k-mers, which take seconds: with the k-mers of both strands or of
 one, and with their positions or without. It decides about strands and positions; the number of sequences
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import KFold
 
 from titans_ts.config import SequenceCandidate, TrainingConfig
 from titans_ts.genomics.dataset import SequenceDataset
-from titans_ts.genomics.kmer_model import fit_linear
+from titans_ts.genomics.kmer_model import cross_validated_loss
 from titans_ts.genomics.kmers import KmerVectorizer
 from titans_ts.genomics.options import (
     ConvTokenizer,
@@ -36,6 +37,8 @@ __all__ = [
 
 _FEWEST_HELD_OUT = 12
 """Sequences in a validation part that can decide about strands and positions."""
+_ENOUGH_HELD_OUT, _FOLDS = 1000, 4
+"""Held-out sequences that decide alone, and the number of folds that are beside fewer of them."""
 _LETTERS_OF_LOOK = 1_000_000
 _LONGEST_OF_LOOK = 50_000
 _LONGEST_WITH_POSITIONS = 1000
@@ -58,7 +61,7 @@ class Look(NamedTuple):
     equal: bool = False
     """Whether all have this length."""
     losses: dict[str, float] = {}  # noqa: RUF012
-    """Validation loss of each linear model, by name; empty if there was none to fit."""
+    """Loss of each linear model on sequences that it did not read, by name; empty if there was none."""
 
     @classmethod
     def of(cls, data: SequenceDataset) -> Look:
@@ -92,8 +95,12 @@ def quick_look(
     *,
     seed: int,
     weight: NDArray[np.float64] | None = None,
+    drawn: bool = True,
 ) -> Look:
     """Fit linear models of 6-mers to a part of about a million letters, and compare them.
+
+    Where fewer than a thousand sequences are held out, four folds of the others are held out in turn as
+    well: a single small part decides by chance.
 
     Parameters
     ----------
@@ -107,6 +114,9 @@ def quick_look(
         Seed of the random subset.
     weight : ndarray, optional
         `[n]`, as for :func:`titans_ts.training.sequence_loss`.
+    drawn : bool
+        Whether the held-out sequences were drawn at random (default True). Those of other groups, or of
+        the user's choice, show what carries over to them: there are no folds beside them.
     """
     look = Look.of(data)
     if len(held_out) < _FEWEST_HELD_OUT:
@@ -118,14 +128,28 @@ def quick_look(
     )
     if output == "classes" and len(np.unique(some[1])) < n_outputs:
         return look  # the subset lacks a class
+    few = drawn and len(held_out) < _ENOUGH_HELD_OUT
+    folds = _folds(some[1], seed) if few else []
     losses = {}
     with_positions = look.equal and look.length <= _LONGEST_WITH_POSITIONS
     for name, both in (("both strands", True), ("one strand", False)):
         for end, positions in (("", 0), (", positions", look.length))[: 1 + with_positions]:
             counter = KmerVectorizer(6, 0, both, positions, merged=True)
-            fitted = fit_linear(counter, some, others, output, n_outputs, weight, refit=False)
-            losses[name + end] = fitted.loss
+            losses[name + end] = cross_validated_loss(
+                counter, some, others, output, n_outputs, weight, folds=folds
+            )
     return look._replace(losses=losses)
+
+
+def _folds(target: NDArray[Any], seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return indices of random folds to fit and to hold out, without those that lack a class to fit."""
+    if len(target) < _FOLDS:
+        return []
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed).split(target)
+    if target.ndim > 1:
+        return list(folds)
+    n_classes = len(np.unique(target))
+    return [fold for fold in folds if len(np.unique(target[fold[0]])) == n_classes]
 
 
 def default_kmer_model(look: Look, rc: str) -> KmerModel:
@@ -199,19 +223,32 @@ def network_defaults(
     return found
 
 
-def pretrained_defaults(look: Look, rc: str) -> dict[str, Any]:
+def pretrained_defaults(
+    look: Look, rc: str, pooling: str | None = None, *, cropped: bool = False
+) -> dict[str, Any]:
     """Return `pooling` and `learning_rate` for tokens and blocks that are pretrained.
 
-    Where positions matter, the tokens are kept side by side ("flatten").
+    Where positions matter, the tokens are kept side by side ("flatten"). A motif that may be anywhere, as
+    "max" finds it, takes three times the learning rate.
+
+    Parameters
+    ----------
+    look, rc
+        As for :func:`network_defaults`.
+    pooling : str, optional
+        The pooling, if it is given.
+    cropped : bool
+        Whether random parts of the sequences are read, which have no fixed positions (default False).
 
     Examples
     --------
     >>> pretrained_defaults(Look(500, 101), "average")
-    {'pooling': 'max', 'learning_rate': 0.001}
+    {'pooling': 'max', 'learning_rate': 0.003}
     """
-    placed = look.placed(rc) and rc == "none"
-    pooling = "flatten" if placed else "max" if look.length <= _LONG else "mean"
-    return {"pooling": pooling, "learning_rate": 0.001}
+    if pooling is None:
+        placed = look.placed(rc) and rc == "none"
+        pooling = "flatten" if placed and not cropped else "max" if look.length <= _LONG else "mean"
+    return {"pooling": pooling, "learning_rate": 0.003 if pooling == "max" else 0.001}
 
 
 def default_epochs(

@@ -25,10 +25,14 @@ __all__ = [
     "FittedKmerModel",
     "KmerRegression",
     "LinearFit",
+    "cross_validated_loss",
     "fit_kmer_model",
     "fit_linear",
     "mix",
 ]
+
+Counted = tuple[csr_matrix, NDArray[Any]]
+"""Counts `[N, n_features]` of sequences, and their targets `[N, ...]`."""
 
 _TENSORS = ("weight", "bias", "mixing_weights")
 _FEW = 200
@@ -133,21 +137,37 @@ def fit_linear(
         Whether to refit on all sequences after the regularisation is chosen (default True).
     """
     vectorizer.fit(data[0])
-    counts, held_counts = (
-        normalize(vectorizer.transform(part), copy=False) for part in (data[0], held_out[0])
-    )
-    fits = []
-    for column, own in _outputs(output, n_outputs, weight, data[1]):
-        parts = (counts, data[1][column]), (held_counts, held_out[1][column])
-        fits.append(_fitted(*parts, n_outputs if output == "classes" else 1, output, own, refit))
-    weights, biases, logits, losses = zip(*fits, strict=True)
-    return LinearFit(
-        vectorizer,
-        np.concatenate(weights),
-        np.concatenate(biases),
-        np.concatenate(logits, 1),
-        float(np.mean(losses)),
-    )
+    parts = _scaled_counts(vectorizer, data), _scaled_counts(vectorizer, held_out)
+    return LinearFit(vectorizer, *_fit_counts(*parts, output, n_outputs, weight, refit))
+
+
+def cross_validated_loss(
+    vectorizer: KmerVectorizer,
+    data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    output: str,
+    n_outputs: int,
+    weight: NDArray[np.float64] | None = None,
+    *,
+    folds: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]] = (),
+) -> float:
+    """Return the mean loss of sequences that a linear k-mer model did not read.
+
+    These are the held-out ones and, if there are folds, those of `data` that each of them holds out.
+
+    Parameters
+    ----------
+    vectorizer, data, held_out, output, n_outputs, weight
+        As for :func:`fit_linear`.
+    folds : sequence of tuple
+        Indices of `data` to fit and to hold out.
+    """
+    vectorizer.fit(data[0])
+    counts, target = _scaled_counts(vectorizer, data)
+    parts = [((counts, target), _scaled_counts(vectorizer, held_out))]
+    parts += [((counts[a], target[a]), (counts[b], target[b])) for a, b in folds]
+    losses = [_fit_counts(*part, output, n_outputs, weight, False)[-1] for part in parts]
+    return float(np.average(losses, weights=[len(held) for _, (_, held) in parts]))
 
 
 def mix(
@@ -194,6 +214,35 @@ def fit_kmer_model(
     return mix(linear, network, held_out[1], output, weight)
 
 
+def _scaled_counts(
+    vectorizer: KmerVectorizer, data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]]
+) -> Counted:
+    """Return the k-mer counts of sequences, scaled to an l2-norm of 1, and their targets."""
+    return normalize(vectorizer.transform(data[0]), copy=False), data[1]
+
+
+def _fit_counts(
+    data: Counted,
+    held_out: Counted,
+    output: str,
+    n_outputs: int,
+    weight: NDArray[np.float64] | None,
+    refit: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], float]:
+    """Return what follows the vectorizer in a :class:`LinearFit`."""
+    fits = []
+    for column, own in _outputs(output, n_outputs, weight, data[1]):
+        parts = (data[0], data[1][column]), (held_out[0], held_out[1][column])
+        fits.append(_fitted(*parts, n_outputs if output == "classes" else 1, output, own, refit))
+    weights, biases, logits, losses = zip(*fits, strict=True)
+    return (
+        np.concatenate(weights),
+        np.concatenate(biases),
+        np.concatenate(logits, 1),
+        float(np.mean(losses)),
+    )
+
+
 def _outputs(
     output: str, n: int, weight: NDArray[np.float64] | None, target: NDArray[Any]
 ) -> Iterator[tuple[Any, Any]]:
@@ -208,8 +257,8 @@ def _outputs(
 
 
 def _fitted(
-    data: tuple[csr_matrix, NDArray[Any]],
-    held_out: tuple[csr_matrix, NDArray[Any]],
+    data: Counted,
+    held_out: Counted,
     n: int,
     output: str,
     weight: NDArray[np.float64] | None,

@@ -344,7 +344,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
                 "weights on; raise validation_fraction, give a validation part, or kmer_model=None"
             )
         parts = parts[0], parts[1].subsample(training.samples_per_epoch, seed)
-        chosen = self._choose(*parts, outputs, weight, seed)
+        drawn = groups is None and validation is None
+        chosen = self._choose(*parts, outputs, weight, seed, drawn)
         settled = self._settled(chosen)
         settled._check_max_length(outputs)
         options = settled.options("kmer_model")
@@ -411,6 +412,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         outputs: dict[str, Any],
         weight: NDArray[np.float64] | None,
         seed: int,
+        drawn: bool,
     ) -> dict[str, Any]:
         """Return the values of the open parameters, except those of :meth:`_networks`."""
         names = [name for name in _PLAIN if self._is_open(name)]
@@ -423,13 +425,14 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         look = Look.of(data)
         if self.rc != "auto" and {"rc", "kmer_model", "tokenizer", "pooling"} & set(names):
             size = outputs["output"], outputs["n_outputs"]
-            look = quick_look(data, held_out, *size, seed=seed, weight=weight)
+            look = quick_look(data, held_out, *size, seed=seed, weight=weight, drawn=drawn)
         rc = look.strands if self.rc is None else self.rc
         values: dict[str, Any] = {"rc": rc}
         if self.pretrained is None:
             values |= network_defaults(look, rc, self.tokenizer, self.stride)
         else:
-            values |= pretrained_defaults(look, rc)
+            cropped = self.max_length is not None
+            values |= pretrained_defaults(look, rc, self.pooling, cropped=cropped)
         values["kmer_model"] = default_kmer_model(look, rc) if len(held_out) else None
         chosen = {name: values.get(name, _PLAIN[name]) for name in names}
         if chosen.get("pooling") == "flatten" and self.max_length is not None:

@@ -89,7 +89,7 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistr
     typical = int(np.median(lengths))
     rate, fresh = estimator.learning_rate, estimator.pretrained is None
     space = _network(estimator, sum(lengths), 0) | {
-        "learning_rate": _choices(None, [1e-3, 3e-3, 1e-2] if fresh else [3e-4, 3e-3])
+        "learning_rate": _choices(None, [1e-3, 3e-3, 1e-2] if fresh else [3e-4, 1e-3, 3e-3])
         if rate is None
         else _numbers(rate, 5e-4, 2e-2, log=True),
         "rc": _choices(estimator.rc, ["none", "average"]),

@@ -119,7 +119,7 @@ def first_params(search: TitansSearch, space: Space, storage: BaseStorage) -> li
     first = []
     if isinstance(space, dict):
         own = search.estimator.get_params()
-        own = {name: own[name] for name in space if name in own}
+        own = {name: _as_stored(own[name]) for name in space if name in own}
         if all(_contains(space[name], value) for name, value in own.items()):
             first.append(own)
     study = _warm_start_study(search, storage)
@@ -225,7 +225,7 @@ def _resolve_space(space: Space | None, study: optuna.Study) -> Space:
                 "function again"
             )
         return recorded
-    # as storages know them: a tuple among the choices is a list
+    # a tuple among the choices becomes a list, as storages know it
     space = {name: json_to_distribution(distribution_to_json(d)) for name, d in space.items()}
     for name in set(space) & set(recorded):
         try:
@@ -255,7 +255,13 @@ def _restrict(params: dict[str, Any], space: Space) -> dict[str, Any]:
     """Return the parameters that are in a space with their values."""
     if callable(space):
         return params
-    return {k: v for k, v in params.items() if k in space and _contains(space[k], v)}
+    stored = {k: _as_stored(v) for k, v in params.items() if k in space}
+    return {k: v for k, v in stored.items() if _contains(space[k], v)}
+
+
+def _as_stored(value: Any) -> Any:
+    """Return a value as storages know it: a tuple is a list."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
