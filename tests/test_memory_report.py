@@ -214,7 +214,7 @@ def test_a_model_without_a_memory_says_so(fitted):
 
 
 @pytest.mark.parametrize(
-    "variant", ["lmm", "mac", *(pytest.param(v, marks=pytest.mark.slow) for v in ("mag", "mal"))]
+    "variant", ["mac", *(pytest.param(v, marks=pytest.mark.slow) for v in ("lmm", "mag", "mal"))]
 )
 def test_carried_states_missing_values_and_items_of_a_panel(variant: Variant):
     frame = pd.concat(

@@ -39,7 +39,13 @@ from sklearn.utils.validation import validate_data
 from torch import cuda
 
 from tests.support import rounding, small_settings
-from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, TitansSearch
+from titans_ts import (
+    NucleotideTokenizer,
+    TitansClassifier,
+    TitansForecaster,
+    TitansRegressor,
+    TitansSearch,
+)
 from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 SMALL = small_settings(
@@ -97,6 +103,7 @@ def spell(rows):
 
 # what learns enough for the checks of accuracy (0.83; here 0.88) and R^2 (0.5; here 0.7)
 LEARNS = SMALL | {"pooling": "flatten", "max_epochs": 8}
+TOKENS = {"tokenizer": NucleotideTokenizer(11), "rc": "none"}  # as a fit chooses, in no time
 
 _A_TRIALS = "what a trial meets is noted, and told in a RuntimeError if none comes to its end"
 _IN_TRIALS = (
@@ -125,7 +132,7 @@ STRICT = {"xfail_strict": True}
 RULES = parametrize_with_checks(
     [
         TitansForecaster(1, 4, patch_length=2, patch_stride=2, **SMALL),
-        SpelledClassifier(**LEARNS | {"max_epochs": 4, "kmer_model": None}),
+        SpelledClassifier(**LEARNS | TOKENS | {"max_epochs": 4, "kmer_model": None}),
         SpelledRegressor(**LEARNS),
         searching(Ridge(), "alpha"),
         searching(LogisticRegression(), "C"),

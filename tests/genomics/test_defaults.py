@@ -226,9 +226,9 @@ def test_positions_decide_about_pooling_unless_parts_are_read():
     assert classifier.chosen_["kmer_model"] == KmerModel(gaps=2, positions=60)
     assert isinstance(classifier.chosen_["tokenizer"], NucleotideTokenizer)
     X, y = planted(200, "position", length=150)
-    classifier = TitansClassifier(**SMALL).fit(X, y)
+    classifier = TitansClassifier(**SMALL, kmer_model=None).fit(X, y)
     assert classifier.model_.config.pooling == "flatten"
-    cropped = TitansClassifier(**SMALL, max_length=100).fit(X, y)
+    cropped = TitansClassifier(**SMALL, kmer_model=None, max_length=100).fit(X, y)
     assert cropped.model_.config.pooling == "max"
 
 

@@ -143,9 +143,9 @@ def test_many_chunks_match_recurrent(error_at, depth, chunk_size, length):
         (True, "init", True, True),
         (True, "zero", False, False),
         (True, None, True, True),
-        (False, "init", True, False),
+        pytest.param(False, "init", True, False, marks=pytest.mark.slow),
         (False, "zero", False, True),
-        (False, None, True, True),
+        pytest.param(False, None, True, True, marks=pytest.mark.slow),
     ],
 )
 def test_switches_match_recurrent(error_at, depth, momentum, forget, masked, read):

@@ -145,7 +145,7 @@ def test_long_tables_say_how_much_they_leave_out():
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, pytest.param(1280, marks=pytest.mark.slow)])
 def test_a_browser_draws_the_charts_without_an_error(tmp_path, width):
     file = tmp_path / "page.html"
     file.write_text(page().removesuffix("</html>").rpartition("</body>")[0] + DRIVER + "</html>")
