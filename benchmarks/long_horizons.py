@@ -75,7 +75,7 @@ def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -
     n_train, n_fit = split.train.stop, split.validation.stop
     fraction = (n_fit - n_train + 0.5) / n_fit  # it is truncated to rows
     model = TitansForecaster(HORIZONS[-1], context, random_state=seed, progress_bar=False)
-    model.set_params(**START | parameters)
+    model.set_params(**parameters)
     return model.set_params(training_options__validation_fraction=fraction)
 
 
@@ -129,7 +129,7 @@ def search(name: str, context: int, n_trials: int, command: str) -> None:
 
     values, split = series(name)
     n_train, n_fit = split.train.stop, split.validation.stop
-    base = forecaster(name, context, {}, 0)
+    base = forecaster(name, context, START, 0)
     base.set_params(training_options__validation_fraction=0.1)  # of the train rows
     tried = TitansSearch(
         base,

@@ -27,7 +27,7 @@ from dna_tasks import TASKS
 from record import data_file
 
 from titans_ts import NucleotideTokenizer, TitansClassifier
-from titans_ts.datasets.leaks import kmer_hashes
+from titans_ts.datasets import kmer_hashes
 
 GENOMES = (
     "A_thaliana_1pct",

@@ -70,8 +70,7 @@ def check_splits(
     0         in both  test      1
     1  near-duplicate  test      1
     """
-    if not 1 <= k <= 31:
-        raise ValueError(f"k is {k}; it must lie between 1 and 31")
+    _check_k(k)
     if not 0 < similarity <= 1:
         raise ValueError(f"similarity is {similarity}; it must lie in (0, 1]")
     parts: dict[str, tuple[list[str], npt.NDArray[Any]]] = {}
@@ -225,8 +224,7 @@ def kmer_hashes(sequence: str, k: int) -> Hashes:
     >>> len(kmer_hashes("ACGTACG", 4))  # CGTA and TACG are one
     3
     """
-    if not 1 <= k <= 31:
-        raise ValueError(f"k is {k!r}; it must lie between 1 and 31")
+    _check_k(k)
     codes = CODES[np.frombuffer(sequence.encode("latin-1", "replace"), np.uint8)]
     n = len(codes) - k + 1
     if n < 1:
@@ -242,6 +240,11 @@ def kmer_hashes(sequence: str, k: int) -> Hashes:
     hashes *= np.uint64(0x9E3779B97F4A7C15)  # overflow is intended: it separates similar k-mers
     hashes ^= hashes >> np.uint64(29)
     return hashes
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= 31:
+        raise ValueError(f"k is {k!r}; it must lie between 1 and 31")
 
 
 def _sampled(hashes: Hashes) -> Hashes:

@@ -31,7 +31,8 @@ __all__ = [
     "default_epochs",
     "default_kmer_model",
     "network_defaults",
-    "pretrained_defaults",
+    "pretrained_pooling",
+    "pretrained_rate",
     "quick_look",
 ]
 
@@ -223,32 +224,25 @@ def network_defaults(
     return found
 
 
-def pretrained_defaults(
-    look: Look, rc: str, pooling: str | None = None, *, cropped: bool = False
-) -> dict[str, Any]:
-    """Return `pooling` and `learning_rate` for tokens and blocks that are pretrained.
-
-    Where positions matter, the tokens are kept side by side ("flatten"). A motif that may be anywhere, as
-    "max" finds it, takes three times the learning rate.
-
-    Parameters
-    ----------
-    look, rc
-        As for :func:`network_defaults`.
-    pooling : str, optional
-        The pooling, if it is given.
-    cropped : bool
-        Whether random parts of the sequences are read, which have no fixed positions (default False).
+def pretrained_pooling(look: Look, rc: str) -> str:
+    """Return the pooling of pretrained tokens: side by side ("flatten") where positions matter.
 
     Examples
     --------
-    >>> pretrained_defaults(Look(500, 101), "average")
-    {'pooling': 'max', 'learning_rate': 0.003}
+    >>> pretrained_pooling(Look(500, 101), "average")
+    'max'
     """
-    if pooling is None:
-        placed = look.placed(rc) and rc == "none"
-        pooling = "flatten" if placed and not cropped else "max" if look.length <= _LONG else "mean"
-    return {"pooling": pooling, "learning_rate": 0.003 if pooling == "max" else 0.001}
+    if look.placed(rc) and rc == "none":
+        return "flatten"
+    return "max" if look.length <= _LONG else "mean"
+
+
+def pretrained_rate(pooling: str) -> float:
+    """Return the learning rate of pretrained tokens and blocks.
+
+    A motif that may be anywhere, as "max" finds it, takes three times the rate of others.
+    """
+    return 0.003 if pooling == "max" else 0.001
 
 
 def default_epochs(

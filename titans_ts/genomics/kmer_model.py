@@ -31,6 +31,8 @@ __all__ = [
     "mix",
 ]
 
+Labelled = tuple[Sequence[NDArray[np.uint8]], NDArray[Any]]
+"""Codes of sequences, and their targets `[N, ...]`."""
 Counted = tuple[csr_matrix, NDArray[Any]]
 """Counts `[N, n_features]` of sequences, and their targets `[N, ...]`."""
 
@@ -109,8 +111,8 @@ class LinearFit(NamedTuple):
 
 def fit_linear(
     vectorizer: KmerVectorizer,
-    data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
-    held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    data: Labelled,
+    held_out: Labelled,
     output: str,
     n_outputs: int,
     weight: NDArray[np.float64] | None = None,
@@ -143,8 +145,8 @@ def fit_linear(
 
 def cross_validated_loss(
     vectorizer: KmerVectorizer,
-    data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
-    held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    data: Labelled,
+    held_out: Labelled,
     output: str,
     n_outputs: int,
     weight: NDArray[np.float64] | None = None,
@@ -200,8 +202,8 @@ def mix(
 
 def fit_kmer_model(
     vectorizer: KmerVectorizer,
-    data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
-    held_out: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]],
+    data: Labelled,
+    held_out: Labelled,
     network: NDArray[np.float64],
     output: str,
     weight: NDArray[np.float64] | None = None,
@@ -214,9 +216,7 @@ def fit_kmer_model(
     return mix(linear, network, held_out[1], output, weight)
 
 
-def _scaled_counts(
-    vectorizer: KmerVectorizer, data: tuple[Sequence[NDArray[np.uint8]], NDArray[Any]]
-) -> Counted:
+def _scaled_counts(vectorizer: KmerVectorizer, data: Labelled) -> Counted:
     """Return the k-mer counts of sequences, scaled to an l2-norm of 1, and their targets."""
     return normalize(vectorizer.transform(data[0]), copy=False), data[1]
 

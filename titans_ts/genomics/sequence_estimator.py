@@ -41,7 +41,8 @@ from titans_ts.genomics.defaults import (
     default_epochs,
     default_kmer_model,
     network_defaults,
-    pretrained_defaults,
+    pretrained_pooling,
+    pretrained_rate,
     quick_look,
 )
 from titans_ts.genomics.genome_tools import GenomeTools
@@ -431,13 +432,14 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if self.pretrained is None:
             values |= network_defaults(look, rc, self.tokenizer, self.stride)
         else:
-            cropped = self.max_length is not None
-            values |= pretrained_defaults(look, rc, self.pooling, cropped=cropped)
+            values["pooling"] = pretrained_pooling(look, rc)
+        if values["pooling"] == "flatten" and self.max_length is not None:
+            values["pooling"] = "max"  # random parts have no fixed positions
+        pooling = self.pooling or values["pooling"]
+        if self.pretrained is not None:
+            values["learning_rate"] = pretrained_rate(pooling)
         values["kmer_model"] = default_kmer_model(look, rc) if len(held_out) else None
         chosen = {name: values.get(name, _PLAIN[name]) for name in names}
-        if chosen.get("pooling") == "flatten" and self.max_length is not None:
-            chosen["pooling"] = "max"  # random parts have no fixed positions
-        pooling = chosen.get("pooling", self.pooling)
         if self.max_length is None and values.get("max_length") and pooling != "flatten":
             chosen["max_length"] = values["max_length"]
         return chosen
