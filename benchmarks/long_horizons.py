@@ -3,13 +3,14 @@
     python benchmarks/long_horizons.py --search        # finds recipes/SET-CONTEXT.yaml by TitansSearch
     python benchmarks/long_horizons.py                 # every recipe and its controls
     python benchmarks/long_horizons.py --markdown      # the tables of the last run; measures nothing
-    python benchmarks/long_horizons.py --csv ECL.csv --search     # a file of the literature, split 7:1:2
+    python benchmarks/long_horizons.py --csv ECL.csv --season 24 --search   # split 7:1:2
 
 One fit of 720 steps answers all four horizons; the literature fits each horizon on its own.
 Otherwise its protocol holds: z-scores with the train rows, standard borders, every stride-1 window
 of the test part, all variates, no drop_last. A search sees the train and validation rows alone; its
-trials are scored by the mean squared error of all 720 steps of the validation windows. "linear" is a
-linear map of the same context, beside a network that was trained for one epoch.
+trials are scored by the mean squared error of all 720 steps of the validation windows. Recipes may
+learn a season, the day, so every row has the number of its step. "no season" is without that, and
+"linear" is a linear map of the same context, beside a network that was trained for one epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from record import record, recorded, replaced
 
 from titans_ts import TitansForecaster
-from titans_ts.datasets import DATASETS, SlidingWindows, literature_split, load_dataset, ratio_split
+from titans_ts.datasets import DATASETS, literature_split, load_dataset, ratio_split
 
 SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
 HORIZONS = (96, 192, 336, 720)
@@ -39,25 +40,28 @@ CONTEXTS = (96, 336)
 MODELS = {
     "recipe": {},
     **CONTROLS,
-    "linear": {"n_layers": 0, "max_epochs": 1, "blend": ["linear"]},
+    "no season": {"season_length": 0},
+    "linear": {"n_layers": 0, "max_epochs": 1, "blend": ["linear"], "season_length": 0},
 }
 NAME, RECIPES = "long-horizons", Path(__file__).parent / "recipes"
-START: dict[str, Any] = {
+STARTS: dict[str, dict[str, Any]] = {
+    "patch": {"tokens": "patch", "n_layers": 1, "patch_length": 16},
+    "variate": {"tokens": "variate", "n_layers": 2, "d_model": 128},
+}
+"""Where searches start: the memory reads the past of one variate, or all variates one after the other."""
+TRAINED_FOR_LONG: dict[str, Any] = {
     "variant": "mac",
-    "n_layers": 1,
-    "patch_length": 16,
     "blend": False,
     "max_epochs": 12,
     "training_options__max_steps_per_epoch": 200,
 }
-"""Where a search starts: a network with blocks, alone, which is trained for long."""
-BATCH = 500
+BATCH = 250
 """Windows that are forecast at once."""
 
 
 @cache
-def series(name: str) -> tuple[np.ndarray, Any]:
-    """Return the z-scored values `[T, C]` of a registered set or of a file, and its split."""
+def series(name: str) -> tuple[pd.DataFrame, Any]:
+    """Return a registered set or a file as one item of a long frame, z-scored, and its split."""
     if name in DATASETS:
         values = load_dataset(name).to_numpy(float)
         split = literature_split(name, len(values))
@@ -66,7 +70,11 @@ def series(name: str) -> tuple[np.ndarray, Any]:
         split = ratio_split(len(values), 0.7, 0.1, 0.2)
     train = values[split.train]
     spread = train.std(0)
-    return (values - train.mean(0)) / np.where(spread > 0, spread, 1.0), split
+    frame = pd.DataFrame((values - train.mean(0)) / np.where(spread > 0, spread, 1.0))
+    frame.columns = [f"variate {i}" for i in range(frame.shape[1])]
+    frame.insert(0, "timestamp", np.arange(len(frame)))  # what the place in a season follows from
+    frame.insert(0, "item_id", 0)
+    return frame, split
 
 
 def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -> TitansForecaster:
@@ -79,41 +87,45 @@ def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -
     return model.set_params(training_options__validation_fraction=fraction)
 
 
-def errors(model: TitansForecaster, rows: np.ndarray, context: int) -> dict[str, Any]:
+def errors(model: TitansForecaster, rows: pd.DataFrame, context: int) -> dict[str, Any]:
     """Errors of every window of rows, and the number of windows, for each horizon."""
-    windows = SlidingWindows(rows, context, HORIZONS[0])
+    actual = rows.to_numpy(float)[:, 2:]
     squared, absolute, count = (dict.fromkeys(HORIZONS, 0.0) for _ in range(3))
-    for first in range(0, len(windows), BATCH):
-        past = windows[first : first + BATCH][0]
-        forecast = model.predict(past)
+    starts = np.arange(len(rows) - context - HORIZONS[0] + 1)
+    for first in range(0, len(starts), BATCH):
+        some = starts[first : first + BATCH]
+        past = rows.iloc[(some[:, None] + np.arange(context)).ravel()]
+        forecast = model.predict(past.assign(item_id=np.repeat(some, context)))
+        forecast = forecast.to_numpy(float)[:, 2:].reshape(len(some), HORIZONS[-1], -1)
         for horizon in HORIZONS:
-            last = len(rows) - context - horizon  # where the last window of this horizon starts
-            starts = np.arange(first, min(first + len(past), last + 1))
-            if not len(starts):
+            whole = some[some + context + horizon <= len(rows)]
+            if not len(whole):
                 continue
-            steps = starts[:, None] + context + np.arange(horizon)
-            error = forecast[: len(starts), :horizon] - rows[steps]
+            error = (
+                forecast[: len(whole), :horizon]
+                - actual[whole[:, None] + context + np.arange(horizon)]
+            )
             squared[horizon] += float((error**2).sum())
             absolute[horizon] += float(np.abs(error).sum())
             count[horizon] += error.size
     return {
         "mse": {str(h): round(squared[h] / count[h], 4) for h in HORIZONS},
         "mae": {str(h): round(absolute[h] / count[h], 4) for h in HORIZONS},
-        "windows": {str(h): int(count[h] / h / rows.shape[1]) for h in HORIZONS},
+        "windows": {str(h): int(count[h] / h / actual.shape[1]) for h in HORIZONS},
     }
 
 
 def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str, Any]:
     """Fit a recipe, or a control of it, and measure its errors in the test part."""
-    values, split = series(name)
+    rows, split = series(name)
     parts = split.with_context(context)
     parameters = yaml.safe_load(recipe(name, context).read_text())["parameters"]
     model = forecaster(name, context, parameters, seed).set_params(**control)
     start = time.process_time()
-    model.fit(values[: split.validation.stop])
+    model.fit(rows[: split.validation.stop])
     row: dict[str, Any] = {"fit": round(time.process_time() - start, 1)}
     start = time.process_time()
-    row["test"] = errors(model, values[parts.test], context)
+    row["test"] = errors(model, rows[parts.test], context)
     row["predict"] = round(time.process_time() - start, 1)
     return row
 
@@ -123,43 +135,50 @@ def recipe(name: str, context: int) -> Path:
     return RECIPES / f"{Path(name).stem}-{context}.yaml"
 
 
-def search(name: str, context: int, n_trials: int, command: str) -> None:
-    """Find a recipe with the train and validation rows, and write it."""
+def search(name: str, context: int, season: int, args: argparse.Namespace, command: str) -> None:
+    """Find a recipe with the train and validation rows, by a search from every start; write it."""
     from titans_ts import TitansSearch
 
-    values, split = series(name)
+    rows, split = series(name)
     n_train, n_fit = split.train.stop, split.validation.stop
-    base = forecaster(name, context, START, 0)
-    base.set_params(training_options__validation_fraction=0.1)  # of the train rows
-    tried = TitansSearch(
-        base,
-        {
-            "variant": CategoricalDistribution(["mac", "lmm"]),
-            "patch_length": CategoricalDistribution([8, 16, 24]),
-            "training_options__max_steps_per_epoch": CategoricalDistribution([50, 200]),
-            "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
-            "model_options__dropout": FloatDistribution(0.0, 0.4),
-            "model_options__head_dropout": FloatDistribution(0.0, 0.5),
-        },
-        n_trials=n_trials,
-        scoring="mse",
-        refit=False,
-        cv=[(np.arange(n_train), np.arange(n_train, n_fit))],
-        random_state=0,
-    )
-    start = time.process_time()
-    tried.fit(values[:n_fit])
-    found = {
+    found: dict[str, float] = {}
+    best: dict[str, Any] = {}
+    began = time.process_time()
+    for start in args.starts:
+        parameters = TRAINED_FOR_LONG | STARTS[start] | {"season_length": season}
+        base = forecaster(name, context, parameters, 0)
+        base.set_params(training_options__validation_fraction=0.1)  # of the train rows
+        tried = TitansSearch(
+            base,
+            {
+                "variant": CategoricalDistribution(["mac", "lmm"]),
+                "training_options__max_steps_per_epoch": CategoricalDistribution([50, 200]),
+                "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
+                "model_options__dropout": FloatDistribution(0.0, 0.4),
+                "model_options__head_dropout": FloatDistribution(0.0, 0.5),
+                "season_length": CategoricalDistribution([season, 0]),
+            },
+            n_trials=args.trials,
+            scoring="mse",
+            refit=False,
+            cv=[(np.arange(n_train), np.arange(n_train, n_fit))],
+            random_state=0,
+        )
+        tried.fit(rows[:n_fit])
+        found[start] = round(-float(tried.best_score_), 4)
+        if found[start] == min(found.values()):
+            best = parameters | {k: _plain(v) for k, v in tried.best_params_.items()}
+    written = {
         "command": command,
         "context": context,
-        "trials": len(tried.study_.trials),
-        "seconds": round(time.process_time() - start),
-        "validation_mse": round(-float(tried.best_score_), 4),
-        "parameters": START | {k: _plain(v) for k, v in tried.best_params_.items()},
+        "trials": args.trials,
+        "seconds": round(time.process_time() - began),
+        "validation_mse": found,
+        "parameters": best,
     }
     RECIPES.mkdir(exist_ok=True)
-    recipe(name, context).write_text(yaml.safe_dump(found, sort_keys=False))
-    print(name, found, flush=True)
+    recipe(name, context).write_text(yaml.safe_dump(written, sort_keys=False))
+    print(name, written, flush=True)
 
 
 def _plain(value: Any) -> Any:
@@ -192,11 +211,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=sorted(DATASETS))
     parser.add_argument("--csv", nargs="+", help="files instead: a time, then the variates")
+    parser.add_argument(
+        "--season", type=int, help="steps of the season of files (default: 24)", default=24
+    )
     parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--search", action="store_true", help="find the recipes first")
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=1, help="of the search from a start")
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
@@ -209,7 +232,8 @@ def main() -> None:
     for name in args.csv or args.sets:
         for context in args.contexts:
             if args.search:
-                search(name, context, args.trials, command)
+                season = DATASETS[name].season_length if name in DATASETS else args.season
+                search(name, context, season, args, command)
                 continue
             for model in args.models:
                 for seed in range(args.seeds):
