@@ -8,9 +8,13 @@
 One fit of 720 steps answers all four horizons; the literature fits each horizon on its own.
 Otherwise its protocol holds: z-scores with the train rows, standard borders, every stride-1 window
 of the test part, all variates, no drop_last. A search sees the train and validation rows alone; its
-trials are scored by the mean squared error of all 720 steps of the validation windows. Recipes may
-learn a season, the day, so every row has the number of its step. "no season" is without that, and
-"linear" is a linear map of the same context, beside a network that was trained for one epoch.
+trials are scored by the mean squared error of all 720 steps of the validation windows. One trial tries
+a start as it is.
+
+Controls that are not of every benchmark: "no season" learns no season (the starts learn the day's),
+"variates apart" has the tokens, depth and width of the start "patch", where every variate is forecast
+from its own past, and "linear" is a linear map of the same context, beside a network without blocks
+that was trained for one epoch. A control that is the recipe itself is left out.
 """
 
 from __future__ import annotations
@@ -37,18 +41,21 @@ from titans_ts.datasets import DATASETS, literature_split, load_dataset, ratio_s
 SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
 HORIZONS = (96, 192, 336, 720)
 CONTEXTS = (96, 336)
+STARTS: dict[str, dict[str, Any]] = {
+    "patch": {"tokens": "patch", "n_layers": 1, "patch_length": 16, "d_model": 64},
+    "variate": {"tokens": "variate", "n_layers": 2, "d_model": 128},
+}
+"""Where searches begin. patch: the memory reads the past of one variate; variate: it reads the variates
+one after the other."""
 MODELS = {
     "recipe": {},
     **CONTROLS,
     "no season": {"season_length": 0},
-    "linear": {"n_layers": 0, "max_epochs": 1, "blend": ["linear"], "season_length": 0},
+    "variates apart": STARTS["patch"],
+    "linear": STARTS["patch"]
+    | {"n_layers": 0, "max_epochs": 1, "blend": ["linear"], "season_length": 0},
 }
 NAME, RECIPES = "long-horizons", Path(__file__).parent / "recipes"
-STARTS: dict[str, dict[str, Any]] = {
-    "patch": {"tokens": "patch", "n_layers": 1, "patch_length": 16},
-    "variate": {"tokens": "variate", "n_layers": 2, "d_model": 128},
-}
-"""Where searches start: the memory reads the past of one variate, or all variates one after the other."""
 TRAINED_FOR_LONG: dict[str, Any] = {
     "variant": "mac",
     "blend": False,
@@ -61,7 +68,10 @@ BATCH = 250
 
 @cache
 def series(name: str) -> tuple[pd.DataFrame, Any]:
-    """Return a registered set or a file as one item of a long frame, z-scored, and its split."""
+    """Return the z-scored rows of a registered set or of a file, and its split.
+
+    The index counts the rows: the place of one in a season follows from it.
+    """
     if name in DATASETS:
         values = load_dataset(name).to_numpy(float)
         split = literature_split(name, len(values))
@@ -70,11 +80,8 @@ def series(name: str) -> tuple[pd.DataFrame, Any]:
         split = ratio_split(len(values), 0.7, 0.1, 0.2)
     train = values[split.train]
     spread = train.std(0)
-    frame = pd.DataFrame((values - train.mean(0)) / np.where(spread > 0, spread, 1.0))
-    frame.columns = [f"variate {i}" for i in range(frame.shape[1])]
-    frame.insert(0, "timestamp", np.arange(len(frame)))  # what the place in a season follows from
-    frame.insert(0, "item_id", 0)
-    return frame, split
+    scaled = (values - train.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return pd.DataFrame(scaled, columns=[f"variate {i}" for i in range(values.shape[1])]), split
 
 
 def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -> TitansForecaster:
@@ -89,38 +96,38 @@ def forecaster(name: str, context: int, parameters: dict[str, Any], seed: int) -
 
 def errors(model: TitansForecaster, rows: pd.DataFrame, context: int) -> dict[str, Any]:
     """Errors of every window of rows, and the number of windows, for each horizon."""
-    actual = rows.to_numpy(float)[:, 2:]
     squared, absolute, count = (dict.fromkeys(HORIZONS, 0.0) for _ in range(3))
-    starts = np.arange(len(rows) - context - HORIZONS[0] + 1)
-    for first in range(0, len(starts), BATCH):
-        some = starts[first : first + BATCH]
-        past = rows.iloc[(some[:, None] + np.arange(context)).ravel()]
-        forecast = model.predict(past.assign(item_id=np.repeat(some, context)))
-        forecast = forecast.to_numpy(float)[:, 2:].reshape(len(some), HORIZONS[-1], -1)
+    n_windows = len(rows) - context - HORIZONS[0] + 1
+    longest = HORIZONS[-1]  # the last windows are forecast beyond the rows
+    padded = rows.reindex(range(rows.index[0], rows.index[0] + n_windows + context + longest - 1))
+    for first in range(0, n_windows, BATCH):
+        block = padded[first : min(first + BATCH, n_windows) - 1 + context + longest]
+        test = model.backtest(block, stride=1, progress_bar=False)
+        error = test.forecasts["titans"][:, 0] - test.actual[:, 0]  # [windows, steps, variates]
         for horizon in HORIZONS:
-            whole = some[some + context + horizon <= len(rows)]
-            if not len(whole):
-                continue
-            error = (
-                forecast[: len(whole), :horizon]
-                - actual[whole[:, None] + context + np.arange(horizon)]
-            )
-            squared[horizon] += float((error**2).sum())
-            absolute[horizon] += float(np.abs(error).sum())
-            count[horizon] += error.size
+            n = min(len(error), max(0, len(rows) - context - horizon + 1 - first))
+            squared[horizon] += float((error[:n, :horizon] ** 2).sum())
+            absolute[horizon] += float(np.abs(error[:n, :horizon]).sum())
+            count[horizon] += error[:n, :horizon].size
     return {
         "mse": {str(h): round(squared[h] / count[h], 4) for h in HORIZONS},
         "mae": {str(h): round(absolute[h] / count[h], 4) for h in HORIZONS},
-        "windows": {str(h): int(count[h] / h / actual.shape[1]) for h in HORIZONS},
+        "windows": {str(h): int(count[h] / h / rows.shape[1]) for h in HORIZONS},
     }
 
 
-def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Fit a recipe, or a control of it, and measure its errors in the test part."""
+def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str, Any] | None:
+    """Fit a recipe, or a control of it, and measure its errors in the test part.
+
+    None if the control is the recipe itself.
+    """
     rows, split = series(name)
     parts = split.with_context(context)
-    parameters = yaml.safe_load(recipe(name, context).read_text())["parameters"]
-    model = forecaster(name, context, parameters, seed).set_params(**control)
+    parameters = yaml.safe_load(recipe_file(name, context).read_text())["parameters"]
+    model = forecaster(name, context, parameters, seed)
+    own = model.get_params()
+    if model.set_params(**control).get_params() == own and control:
+        return None
     start = time.process_time()
     model.fit(rows[: split.validation.stop])
     row: dict[str, Any] = {"fit": round(time.process_time() - start, 1)}
@@ -130,18 +137,21 @@ def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str
     return row
 
 
-def recipe(name: str, context: int) -> Path:
-    """Return the file of a recipe."""
+def recipe_file(name: str, context: int) -> Path:
+    """Return where a recipe is."""
     return RECIPES / f"{Path(name).stem}-{context}.yaml"
 
 
 def search(name: str, context: int, season: int, args: argparse.Namespace, command: str) -> None:
-    """Find a recipe with the train and validation rows, by a search from every start; write it."""
+    """Find a recipe with the train and validation rows, by a search from every start, and write it.
+
+    Results of the recipe before are dropped.
+    """
     from titans_ts import TitansSearch
 
     rows, split = series(name)
     n_train, n_fit = split.train.stop, split.validation.stop
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     best: dict[str, Any] = {}
     began = time.process_time()
     for start in args.starts:
@@ -165,20 +175,22 @@ def search(name: str, context: int, season: int, args: argparse.Namespace, comma
             random_state=0,
         )
         tried.fit(rows[:n_fit])
-        found[start] = round(-float(tried.best_score_), 4)
-        if found[start] == min(found.values()):
+        scores[start] = round(-float(tried.best_score_), 4)
+        if scores[start] == min(scores.values()):
             best = parameters | {k: _plain(v) for k, v in tried.best_params_.items()}
     written = {
         "command": command,
         "context": context,
-        "trials": args.trials,
+        "trials_per_start": args.trials,
         "seconds": round(time.process_time() - began),
-        "validation_mse": found,
+        "validation_mse": scores,
         "parameters": best,
     }
     RECIPES.mkdir(exist_ok=True)
-    recipe(name, context).write_text(yaml.safe_dump(written, sort_keys=False))
+    recipe_file(name, context).write_text(yaml.safe_dump(written, sort_keys=False))
     print(name, written, flush=True)
+    here = Path(name).stem, context
+    record(NAME, command, [r for r in recorded(NAME) if (r["set"], r["context"]) != here])
 
 
 def _plain(value: Any) -> Any:
@@ -217,8 +229,8 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--search", action="store_true", help="find the recipes first")
-    parser.add_argument("--trials", type=int, default=1, help="of the search from a start")
+    parser.add_argument("--search", action="store_true", help="find the recipes; measure nothing")
+    parser.add_argument("--trials", type=int, default=1, help="trials from each start")
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
@@ -237,8 +249,11 @@ def main() -> None:
                 continue
             for model in args.models:
                 for seed in range(args.seeds):
+                    measured = run(name, context, MODELS[model], seed)
+                    if measured is None:
+                        continue
                     row = {"set": Path(name).stem, "context": context, "model": model, "seed": seed}
-                    row |= run(name, context, MODELS[model], seed)
+                    row |= measured
                     print(row, flush=True)
                     rows = replaced(rows, row, ("set", "context", "model", "seed"))
                     record(NAME, command, rows)

@@ -244,8 +244,18 @@ def test_a_learned_season_begins_at_the_means_of_its_steps(tmp_path):
     assert numbered.score(frame.reset_index(drop=True)) > 0.8
 
 
-@pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("scaler", SCALERS)
+@pytest.mark.parametrize(
+    ("tokens", "scaler"),
+    [
+        pytest.param(
+            tokens,
+            scaler,
+            marks=pytest.mark.slow if tokens != "patch" and scaler != "standard" else (),
+        )
+        for tokens in TOKENS
+        for scaler in SCALERS
+    ],
+)
 def test_missing_values_under_every_option(tokens, scaler):
     frame = long((60, 50, 10), columns=("a", "b"))
     frame.loc[[3, 20, 21, 70], "a"] = np.nan

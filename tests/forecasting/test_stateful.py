@@ -68,9 +68,10 @@ def ahead(forecaster, X, end):
     "cuts",
     [
         pytest.param([260], marks=pytest.mark.slow),
-        [201, 203, 250, 260],
+        pytest.param([201, 203, 250, 260], marks=pytest.mark.slow),
+        [201, 216, 232, 260],
         [*range(201, 261)],
-        [215, 216, 232, 260],
+        pytest.param([215, 216, 232, 260], marks=pytest.mark.slow),
     ],
 )
 def test_any_cut_of_the_stream_gives_the_same_forecast(case, cuts):

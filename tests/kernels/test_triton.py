@@ -172,7 +172,15 @@ def test_goes_on_inside_a_chunk(error_at, depth, length):
 
 @pytest.mark.parametrize("error_at", ["chunk", "token"])
 @pytest.mark.parametrize(
-    "widths", [(16, 16), (24, 40), (64, 64), (16, 32, 16), (24, 40, 20), (32, 64, 32)]
+    "widths",
+    [
+        pytest.param((16, 16), marks=pytest.mark.slow),
+        (24, 40),
+        (64, 64),
+        pytest.param((16, 32, 16), marks=pytest.mark.slow),
+        (24, 40, 20),
+        (32, 64, 32),
+    ],
 )
 def test_widths(error_at, widths):
     """Whole tiles, parts of tiles, and several programs or tiles side by side."""
