@@ -109,13 +109,22 @@ def test_variate_tokens_spread_the_surprise_of_their_first_reading():
     assert spread[0].tolist() == [[1, 2]] * 4
 
 
-def test_a_learned_season_is_taken_out_and_put_back():
+def with_season(season):
+    """A model with a season of four steps, and one without."""
     model, plain = model_of(n_known=1, season_length=4), model_of()
-    season = torch.randn(4, 3)
     with torch.no_grad():
         model.cycle.copy_(season)
+    return model, plain
+
+
+def test_a_learned_season_is_taken_out_and_put_back():
+    season = torch.randn(4, 3)
+    season -= season.mean(0)
+    model, plain = with_season(season)
     phase = torch.arange(15) % 4
-    rest = torch.randn(2, 12, 3)
+    # nothing else repeats every four steps, so that the season is as large as it was learned
+    rest = torch.randn(2, 3, 4, 3)
+    rest = (rest - rest.mean(1, keepdim=True)).flatten(1, 2)
     past = torch.cat([rest + season[phase[:12]], phase[:12].expand(2, 12)[..., None]], -1)
     known = phase[12:].expand(2, 3)[..., None].float()
     point, quantiles = model(past, known)
@@ -123,3 +132,28 @@ def test_a_learned_season_is_taken_out_and_put_back():
     ahead = season[phase[12:]]
     torch.testing.assert_close(point, expected[0] + ahead, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(quantiles, expected[1] + ahead[..., None], rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_decides_half_of_the_size_of_its_season():
+    season = torch.tensor([-1.0, 0, 1, 0])[:, None] * torch.tensor([1.0, 0.3, 2])
+    model, _ = with_season(season)
+    phase = torch.arange(12) % 4
+    factors = torch.tensor([[0.2, 1, 2], [-3, 1, 30], [0.2, 1, 2]])
+    past = 5 + factors[:, None] * season[phase]
+    past = torch.cat([past, phase.expand(3, 12)[..., None]], -1)
+    past[2, 4:, 0] = torch.nan  # one season of three: as much as all, each step weighs the same
+    past[2, :, 1] = torch.nan  # never observed
+    past[2, 1:, 2] = torch.nan  # no season can be seen
+    expected = torch.tensor([[0.6, 1, 1.5], [0, 1, 3], [0.6, 1, 1]])
+    size = model.read(past).season_size
+    torch.testing.assert_close(size[:, 0], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_season_of_zeros_can_be_learned():
+    model, _ = with_season(torch.zeros(4, 3))
+    phase = torch.arange(15) % 4
+    past = torch.cat([torch.randn(2, 12, 3), phase[:12].expand(2, 12)[..., None]], -1)
+    point, _ = model(past, phase[12:].expand(2, 3)[..., None].float())
+    point.sum().backward()
+    assert model.cycle.grad.isfinite().all()
+    assert model.cycle.grad.abs().sum() > 0

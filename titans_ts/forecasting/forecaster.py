@@ -110,8 +110,9 @@ class TitansForecaster(ForecasterEvaluation):
     season_length : int
         Number of steps in a learned season, for instance 24 for hourly data with a daily pattern. 0
         (default): no season. One value per step of the season and variate is learned as persistent memory
-        and subtracted from the model's input. A row's position in the season follows from its time or its
-        integer index.
+        and subtracted from the model's input; how large the season is in a window, the window decides in
+        part. A row's position in the season follows from its time or its integer index. It helps where
+        the context holds fewer than a few seasons.
     blend : bool or sequence of str
         Whether forecasts are blended with those of a pretrained model, which reads the targets only, and
         of simple forecasters: a linear map of the context, the last value, drift, seasonal naive, Theta,

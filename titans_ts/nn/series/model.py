@@ -18,6 +18,12 @@ from titans_ts.nn.series.tokenizers import TOKENS, PatchTokenizer, VariateTokeni
 
 __all__ = ["ForecastingModel", "StaticEmbedding", "WindowReading"]
 
+_LARGEST_SEASON = 3.0
+"""How many times as large as learned a season may be in a window."""
+
+_LEAST_VARIANCE = 1e-4
+"""Variance that is added to that of a learned season."""
+
 
 class WindowReading(NamedTuple):
     """The result of reading windows."""
@@ -28,6 +34,8 @@ class WindowReading(NamedTuple):
     state: tuple[Any, ...]
     surprise: Tensor
     """`[B', P, n_layers, heads]` for the tokens of B' streams; NaN where a token is absent."""
+    season_size: Tensor | float = 1.0
+    """How large the learned season is in the windows, `[B, 1, C]`; 1 is as large as it was learned."""
 
 
 class ForecastingModel(nn.Module):
@@ -128,9 +136,12 @@ class ForecastingModel(nn.Module):
         """Read windows `[B, context_length, ...]` as :meth:`forward` does, without a forecast."""
         C, streams = self.config.n_variates, self.config.streams
         x, covariates = past[..., :C], past[..., C:]
+        size: Tensor | float = 1.0
         if self.cycle is not None:
             # the season must not affect the window's level and spread
-            x, covariates = x - self._season(covariates), covariates[..., :-1]
+            season, covariates = self._season(covariates), covariates[..., :-1]
+            size = self._season_size(x, season)
+            x = x - size * season
         observed = ~x.isnan()
         x = x.nan_to_num()  # 0 times NaN would give gradients of NaN
         scale = instance_scale(x, observed, self.config.scaler)
@@ -150,7 +161,7 @@ class ForecastingModel(nn.Module):
         elif self.mixer is not None:
             y = self.mixer(y.unflatten(0, (-1, C)), present.unflatten(0, (-1, C))).flatten(0, 1)
         return WindowReading(
-            y, scale, state, surprise.masked_fill(~present[..., None, None], torch.nan)
+            y, scale, state, surprise.masked_fill(~present[..., None, None], torch.nan), size
         )
 
     def forecast(
@@ -165,7 +176,7 @@ class ForecastingModel(nn.Module):
         C, scale = self.config.n_variates, reading.scale
         if self.cycle is not None:
             assert known is not None
-            scale = scale._replace(loc=scale.loc + self._season(known))
+            scale = scale._replace(loc=scale.loc + reading.season_size * self._season(known))
             known = known[..., :-1] if known.shape[-1] > 1 else None
         alone = self.together == 1
         if known is not None and alone:
@@ -180,6 +191,28 @@ class ForecastingModel(nn.Module):
         """Return the learned season `[B, T, C]` at every step."""
         assert self.cycle is not None
         return self.cycle[covariates[..., -1].nan_to_num().long()]
+
+    def _season_size(self, x: Tensor, season: Tensor) -> Tensor:
+        """Return how large the season is in windows, `[B, 1, C]`, from values and season `[B, T, C]`.
+
+        It is found by ridge regression towards 1: a window in which the season varies as much as it does
+        on the whole decides half of it, one in which it does not vary nothing.
+        """
+        assert self.cycle is not None
+        observed = ~x.isnan()
+        count = observed.sum(1, keepdim=True).clamp_min(1)
+
+        def around_mean(values: Tensor) -> Tensor:
+            values = torch.where(observed, values, 0)
+            return torch.where(observed, values - values.sum(1, keepdim=True) / count, 0)
+
+        season = around_mean(season)
+        # the least variance is for a season of zeros, which learns from here
+        prior = count * (self.cycle.var(0, correction=0) + _LEAST_VARIANCE)
+        fit = ((around_mean(x) * season).sum(1, keepdim=True) + prior) / (
+            season.square().sum(1, keepdim=True) + prior
+        )
+        return fit.clamp(0, _LARGEST_SEASON)
 
 
 class StaticEmbedding(nn.Module):
