@@ -209,6 +209,9 @@ class ForecasterConfig:
     season_length: int = 0
     """Steps of a season that is learned as persistent memory, one value a step and variate; 0: none.
     The last known covariate is a step's place in it then."""
+    season_size: Literal["window", "fitted"] = "window"
+    """How large that season is in a window: "window", the window decides in part; "fitted", as large as
+    it was learned."""
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Levels of the forecast quantiles, increasing, in (0, 1)."""
     output: OutputName = "quantiles"
@@ -231,6 +234,8 @@ class ForecasterConfig:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
         _at_least(self, 0, "n_past", "n_known", "n_static", "stateful_windows", "season_length")
+        if self.season_size not in ("window", "fitted"):
+            raise ValueError(f'season_size is {self.season_size!r}; choose "window" or "fitted"')
         _share(self, "head_dropout")
         levels = self.quantile_levels
         if not (

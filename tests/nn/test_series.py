@@ -109,9 +109,9 @@ def test_variate_tokens_spread_the_surprise_of_their_first_reading():
     assert spread[0].tolist() == [[1, 2]] * 4
 
 
-def with_season(season):
+def with_season(season, **config):
     """A model with a season of four steps, and one without."""
-    model, plain = model_of(n_known=1, season_length=4), model_of()
+    model, plain = model_of(n_known=1, season_length=4, **config), model_of()
     with torch.no_grad():
         model.cycle.copy_(season)
     return model, plain
@@ -147,6 +147,10 @@ def test_a_window_decides_half_of_the_size_of_its_season():
     expected = torch.tensor([[0.6, 1, 1.5], [0, 1, 3], [0.6, 1, 1]])
     size = model.read(past).season_size
     torch.testing.assert_close(size[:, 0], expected, rtol=2e-3, atol=2e-3)
+    fitted, _ = with_season(season, season_size="fitted")
+    assert fitted.read(past).season_size == 1
+    with pytest.raises(ValueError, match="season_size is 'none'; choose"):
+        with_season(season, season_size="none")
 
 
 def test_a_season_of_zeros_can_be_learned():

@@ -1,7 +1,8 @@
 """Upgrade of models saved by earlier versions: their settings as the current version names them.
 
-Formats 2 and 3 were written before version 0.1.0. Format 3 has other names, format 4 has settings of the
-memory that did not exist before. Every such change is listed here, and only here.
+Formats 2 to 4 were written before version 0.1.0. Format 3 has other names, format 4 has settings of the
+memory that did not exist before, and format 5 one of the learned season. Every such change is listed
+here, and only here.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from typing import Any
 
 __all__ = ["FORMAT", "upgrade", "upgrade_tensors"]
 
-FORMAT = 4
+FORMAT = 5
 """Version of the directory format that is written now; reading a newer one raises an error."""
 
 _BEFORE_FORMAT_4 = {"mac_output": "gate"}
 _MEMORY_BEFORE_FORMAT_4 = {"error_at": "chunk", "output_gate": "silu", "values": "unit"}
 """How backbones and memories computed what is now a setting."""
+
+_SEASON_BEFORE_FORMAT_5 = {"season_size": "fitted"}
+"""How large a learned season was."""
 
 _CONFIG_FIELDS = {
     "carried_windows": "stateful_windows",
@@ -89,7 +93,9 @@ def upgrade(content: dict[str, Any], version: int) -> dict[str, Any]:
         content = _named_as_in_format_3(content)
     for name in ("model", "config"):
         if isinstance(content.get(name), dict):
-            content[name] = _with_settings(content[name])
+            config = content[name] if version >= 4 else _with_settings(content[name])
+            season = _SEASON_BEFORE_FORMAT_5 if "season_length" in config else {}
+            content[name] = {**season, **config}
     return content
 
 

@@ -140,7 +140,8 @@ class ForecastingModel(nn.Module):
         if self.cycle is not None:
             # the season must not affect the window's level and spread
             season, covariates = self._season(covariates), covariates[..., :-1]
-            size = self._season_size(x, season)
+            if self.config.season_size == "window":
+                size = self._season_size(x, season)
             x = x - size * season
         observed = ~x.isnan()
         x = x.nan_to_num()  # 0 times NaN would give gradients of NaN
