@@ -18,6 +18,7 @@ import torch
 from titans_ts import TitansClassifier, TitansForecaster, TitansRegressor, nucleotide_surprisal
 from titans_ts.nn import TitansBackbone, load_model, load_state
 from titans_ts.nn.checkpoint import load_directory, save_directory
+from titans_ts.nn.migration import upgrade
 
 SAVED = Path(__file__).parent / "saved_models"
 KINDS = sorted(path.name for path in SAVED.iterdir() if path.is_dir())
@@ -131,6 +132,17 @@ def test_a_saved_backbone_goes_on_from_its_saved_state():
     with torch.no_grad():
         y, _ = backbone(x[:, 13:], state)
     assert_same("backbone", y=y)
+
+
+@pytest.mark.parametrize(
+    ("version", "size"), [(2, "fitted"), (3, "fitted"), (4, "fitted"), (5, None)]
+)
+def test_a_season_is_as_large_as_it_was_when_it_was_saved(version, size):
+    config = upgrade({"config": {"season_length": 7}}, version)["config"]
+    assert config.get("season_size") == size
+    kept = {"config": {"season_length": 7, "season_size": "window"}}
+    assert upgrade(kept, version) == kept
+    assert upgrade({"config": {"n_outputs": 2}}, version) == {"config": {"n_outputs": 2}}
 
 
 def test_every_kind_of_saved_model_is_compared():
