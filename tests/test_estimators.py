@@ -182,7 +182,7 @@ def forged(change=lambda config: None, payload=None, weight=None):
         (truncate("config.json", 40), ValueError, "config.json cannot be read"),
         (lambda f: (f / "config.json").unlink(), FileNotFoundError, "has no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "has no model"),
-        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 4; upgrade"),
+        (edit(lambda c: c.update(format=99)), ValueError, "format 99, newer than 5; upgrade"),
         (edit(lambda c: c.update(estimator="Other")), ValueError, "truncated or changed"),
         (edit(lambda c: c["params"].update(d_model=32)), ValueError, "truncated or changed"),
         (edit(lambda c: c.pop("fitted")), ValueError, "truncated or changed"),
