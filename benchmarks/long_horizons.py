@@ -106,9 +106,10 @@ def errors(model: TitansForecaster, rows: pd.DataFrame, context: int) -> dict[st
         error = test.forecasts["titans"][:, 0] - test.actual[:, 0]  # [windows, steps, variates]
         for horizon in HORIZONS:
             n = min(len(error), max(0, len(rows) - context - horizon + 1 - first))
-            squared[horizon] += float((error[:n, :horizon] ** 2).sum())
-            absolute[horizon] += float(np.abs(error[:n, :horizon]).sum())
-            count[horizon] += error[:n, :horizon].size
+            whole = error[:n, :horizon]
+            squared[horizon] += float((whole**2).sum())
+            absolute[horizon] += float(np.abs(whole).sum())
+            count[horizon] += whole.size
     return {
         "mse": {str(h): round(squared[h] / count[h], 4) for h in HORIZONS},
         "mae": {str(h): round(absolute[h] / count[h], 4) for h in HORIZONS},
@@ -126,7 +127,7 @@ def run(name: str, context: int, control: dict[str, Any], seed: int) -> dict[str
     parameters = yaml.safe_load(recipe_file(name, context).read_text())["parameters"]
     model = forecaster(name, context, parameters, seed)
     own = model.get_params()
-    if model.set_params(**control).get_params() == own and control:
+    if control and model.set_params(**control).get_params() == own:
         return None
     start = time.process_time()
     model.fit(rows[: split.validation.stop])

@@ -234,8 +234,7 @@ class ForecasterConfig:
         _at_least(self, 1, "context_length", "prediction_length", "n_variates")
         _at_least(self, 1, "patch_length", "patch_stride")
         _at_least(self, 0, "n_past", "n_known", "n_static", "stateful_windows", "season_length")
-        if self.season_size not in ("window", "fitted"):
-            raise ValueError(f'season_size is {self.season_size!r}; choose "window" or "fitted"')
+        _one_of(self, "season_size", ("window", "fitted"))
         _share(self, "head_dropout")
         levels = self.quantile_levels
         if not (

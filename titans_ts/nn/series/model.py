@@ -136,14 +136,14 @@ class ForecastingModel(nn.Module):
         """Read windows `[B, context_length, ...]` as :meth:`forward` does, without a forecast."""
         C, streams = self.config.n_variates, self.config.streams
         x, covariates = past[..., :C], past[..., C:]
+        observed = ~x.isnan()
         size: Tensor | float = 1.0
         if self.cycle is not None:
             # the season must not affect the window's level and spread
             season, covariates = self._season(covariates), covariates[..., :-1]
             if self.config.season_size == "window":
-                size = self._season_size(x, season)
+                size = self._season_size(x, observed, season)
             x = x - size * season
-        observed = ~x.isnan()
         x = x.nan_to_num()  # 0 times NaN would give gradients of NaN
         scale = instance_scale(x, observed, self.config.scaler)
         x = scale.normalise(x).masked_fill(~observed, torch.nan)
@@ -193,21 +193,19 @@ class ForecastingModel(nn.Module):
         assert self.cycle is not None
         return self.cycle[covariates[..., -1].nan_to_num().long()]
 
-    def _season_size(self, x: Tensor, season: Tensor) -> Tensor:
+    def _season_size(self, x: Tensor, observed: Tensor, season: Tensor) -> Tensor:
         """Return how large the season is in windows, `[B, 1, C]`, from values and season `[B, T, C]`.
 
         It is found by ridge regression towards 1: a window in which the season varies as much as it does
         on the whole decides half of it, one in which it does not vary nothing.
         """
         assert self.cycle is not None
-        observed = ~x.isnan()
-        count = observed.sum(1, keepdim=True).clamp_min(1)
 
         def around_mean(values: Tensor) -> Tensor:
-            values = torch.where(observed, values, 0)
-            return torch.where(observed, values - values.sum(1, keepdim=True) / count, 0)
+            return torch.where(observed, values - instance_scale(values, observed).loc, 0)
 
         season = around_mean(season)
+        count = observed.sum(1, keepdim=True).clamp_min(1)
         # the least variance is for a season of zeros, which learns from here
         prior = count * (self.cycle.var(0, correction=0) + _LEAST_VARIANCE)
         fit = ((around_mean(x) * season).sum(1, keepdim=True) + prior) / (
