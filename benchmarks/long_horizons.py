@@ -62,6 +62,14 @@ TRAINED_FOR_LONG: dict[str, Any] = {
     "max_epochs": 12,
     "training_options__max_steps_per_epoch": 200,
 }
+SPACE = {
+    "variant": CategoricalDistribution(["mac", "lmm"]),
+    "training_options__max_steps_per_epoch": CategoricalDistribution([50, 200]),
+    "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
+    "model_options__dropout": FloatDistribution(0.0, 0.4),
+    "model_options__head_dropout": FloatDistribution(0.0, 0.5),
+}
+"""What a search varies, beside whether a season is learned."""
 BATCH = 250
 """Windows that are forecast at once."""
 
@@ -161,14 +169,7 @@ def search(name: str, context: int, season: int, args: argparse.Namespace, comma
         base.set_params(training_options__validation_fraction=0.1)  # of the train rows
         tried = TitansSearch(
             base,
-            {
-                "variant": CategoricalDistribution(["mac", "lmm"]),
-                "training_options__max_steps_per_epoch": CategoricalDistribution([50, 200]),
-                "learning_rate": FloatDistribution(5e-4, 4e-3, log=True),
-                "model_options__dropout": FloatDistribution(0.0, 0.4),
-                "model_options__head_dropout": FloatDistribution(0.0, 0.5),
-                "season_length": CategoricalDistribution([season, 0]),
-            },
+            SPACE | {"season_length": CategoricalDistribution([season, 0])},
             n_trials=args.trials,
             scoring="mse",
             refit=False,

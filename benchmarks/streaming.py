@@ -2,12 +2,16 @@
 
     python benchmarks/streaming.py                       # every data set, one thread
     python benchmarks/streaming.py --datasets ETTh1 regimes --seeds 3
+    python benchmarks/streaming.py --histories           # the error against the history that is read
     python benchmarks/streaming.py --step-time           # milliseconds of one row and one forecast
 
 Two models of the same size are trained on equally many windows: one with an empty memory before every
 window, one on adjacent windows with the memory's state carried from each to the next. The second is
 tested twice: with the state carried from the first row of the series, and with an empty memory for every
 window. The protocol has standard borders and forecasts 96 steps from 96, z-scored with the train rows.
+
+`--histories` forecasts from every 97th row of the test part. The second model reads 96 to 8192 rows, the
+memory empty before them; a model of windows alone is trained for each of two lengths.
 """
 
 from __future__ import annotations
@@ -37,6 +41,10 @@ SETTINGS = {
 """The settings of forecast.py with smaller steps; an epoch has at most `--batches` of them."""
 STRIDE = {"ETTm1": 4, "ETTm2": 4, "weather": 8}
 SETS = ("ETTh1", "ETTh2", "exchange_rate", "regimes", "ETTm1", "ETTm2", "weather")
+HISTORIES = (96, 192, 384, 768, 1536, 3072, 8192)
+WINDOWS = (96, 672)
+"""Lengths of the windows of models that carry nothing, for `--histories`."""
+EVERY = 97
 
 
 def main() -> None:
@@ -46,6 +54,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--batches", type=int, default=100, help="maximum steps per epoch")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--histories", action="store_true", help="only errors against histories")
     parser.add_argument("--step-time", action="store_true", help="only time one row at a time")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -55,14 +64,56 @@ def main() -> None:
     command = (
         f"python benchmarks/streaming.py --datasets {' '.join(args.datasets)} "
         f"--variant {args.variant} --seeds {args.seeds} --batches {args.batches}"
+        f"{' --histories' * args.histories}"
     )
+    name, measure = "streaming", run
+    if args.histories:
+        name, measure = "histories", run_histories
     rows = []
     for dataset in args.datasets:
         for seed in range(args.seeds):
-            rows.append(run(dataset, args.variant, seed, args.batches))
+            rows.append(measure(dataset, args.variant, seed, args.batches))
             print(rows[-1], flush=True)
-            path = record(f"streaming-{args.variant}", command, rows)
+            path = record(f"{name}-{args.variant}", command, rows)
     print(path)
+
+
+def fitted(
+    dataset: str, variant: str, seed: int, n_batches: int, length: int, carried: int
+) -> TitansForecaster:
+    """Train a model with the train and validation rows of a data set."""
+    values, split = load(dataset)
+    forecaster = TitansForecaster(
+        HORIZON,
+        length,
+        variant=variant,
+        stateful_windows=carried,
+        training_options={
+            "validation_fraction": (split.validation.stop - split.train.stop)
+            / split.validation.stop,
+            "trainer_kwargs": {"limit_train_batches": n_batches, "limit_val_batches": 40},
+        },
+        random_state=seed,
+        progress_bar=False,
+        **SETTINGS,
+    )
+    return forecaster.fit(values[: split.validation.stop])
+
+
+def run_histories(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]:
+    """Train a model that carries its memory and models of windows alone; compare what they read."""
+    values, split = load(dataset)
+    first = np.arange(split.test.start, split.test.stop - HORIZON + 1, EVERY)
+    row: dict[str, Any] = {"dataset": dataset, "seed": seed, "every": EVERY}
+    for length, carried in [(LENGTH, CARRIED), *((n, 0) for n in WINDOWS)]:
+        start = time.process_time()
+        model = fitted(dataset, variant, seed, n_batches, length, carried)
+        name = "carried" if carried else "window"
+        row[f"{name}_{length}_seconds"] = round(time.process_time() - start)
+        for history in HISTORIES if carried else [length]:
+            forecasts = np.stack([model.predict(values[f - history : f]) for f in first])
+            row |= compare(model, forecasts, values, first, f"{name}_{history}")
+    return row
 
 
 def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]:
@@ -71,22 +122,8 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
     stride = STRIDE.get(dataset, 1)
     row: dict[str, Any] = {"dataset": dataset, "seed": seed, "stride": stride}
     for carried in (0, CARRIED):
-        forecaster = TitansForecaster(
-            HORIZON,
-            LENGTH,
-            variant=variant,
-            stateful_windows=carried,
-            training_options={
-                "validation_fraction": (split.validation.stop - split.train.stop)
-                / split.validation.stop,
-                "trainer_kwargs": {"limit_train_batches": n_batches, "limit_val_batches": 40},
-            },
-            random_state=seed,
-            progress_bar=False,
-            **SETTINGS,
-        )
         start = time.perf_counter()
-        forecaster.fit(values[: split.validation.stop])
+        forecaster = fitted(dataset, variant, seed, n_batches, LENGTH, carried)
         name = "carried" if carried else "window"
         row[f"{name}_seconds"] = round(time.perf_counter() - start)
         row[f"{name}_epochs"] = len(forecaster.history_)
