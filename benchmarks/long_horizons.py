@@ -237,9 +237,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
-    rows = recorded(NAME)
     if args.markdown:
-        print(table(rows))
+        print(table(recorded(NAME)))
         return
     torch.set_num_threads(args.threads)
     command = shlex.join(["python", "benchmarks/long_horizons.py", *sys.argv[1:]])
@@ -257,10 +256,10 @@ def main() -> None:
                     row = {"set": Path(name).stem, "context": context, "model": model, "seed": seed}
                     row |= measured
                     print(row, flush=True)
-                    rows = replaced(rows, row, ("set", "context", "model", "seed"))
-                    record(NAME, command, rows)
+                    key = ("set", "context", "model", "seed")
+                    record(NAME, command, replaced(recorded(NAME), row, key))
     if not args.search:
-        print(table(rows))
+        print(table(recorded(NAME)))
 
 
 if __name__ == "__main__":

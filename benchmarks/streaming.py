@@ -10,8 +10,9 @@ window, one on adjacent windows with the memory's state carried from each to the
 tested twice: with the state carried from the first row of the series, and with an empty memory for every
 window. The protocol has standard borders and forecasts 96 steps from 96, z-scored with the train rows.
 
-`--histories` forecasts from every 97th row of the test part. The second model reads 96 to 8192 rows, the
-memory empty before them; a model of windows alone is trained for each of two lengths.
+`--histories` forecasts from every 97th row of the test part. The second model reads 96 to 6144 rows, the
+memory empty before them, and again with the write off; a model of windows alone is trained for each of
+two lengths.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import record
+from record import record, recorded, replaced
 
 from titans_ts import TitansForecaster
 from titans_ts.datasets import DATASETS, literature_split, load_dataset, make_series, ratio_split
 from titans_ts.forecasting.parse import read_panel
+from titans_ts.nn.memory_use import write_off
 
 LENGTH, HORIZON, CARRIED = 96, 96, 3
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
+    "blend": False,
     "patch_length": 16,
     "patch_stride": 8,
     "n_layers": 1,
@@ -41,7 +44,7 @@ SETTINGS = {
 """The settings of forecast.py with smaller steps; an epoch has at most `--batches` of them."""
 STRIDE = {"ETTm1": 4, "ETTm2": 4, "weather": 8}
 SETS = ("ETTh1", "ETTh2", "exchange_rate", "regimes", "ETTm1", "ETTm2", "weather")
-HISTORIES = (96, 192, 384, 768, 1536, 3072, 8192)
+HISTORIES = (96, 192, 384, 768, 1536, 3072, 6144)
 WINDOWS = (96, 672)
 """Lengths of the windows of models that carry nothing, for `--histories`."""
 EVERY = 97
@@ -69,12 +72,12 @@ def main() -> None:
     name, measure = "streaming", run
     if args.histories:
         name, measure = "histories", run_histories
-    rows = []
+    name = f"{name}-{args.variant}"
     for dataset in args.datasets:
         for seed in range(args.seeds):
-            rows.append(measure(dataset, args.variant, seed, args.batches))
-            print(rows[-1], flush=True)
-            path = record(f"{name}-{args.variant}", command, rows)
+            row = measure(dataset, args.variant, seed, args.batches)
+            print(row, flush=True)
+            path = record(name, command, replaced(recorded(name), row, ("dataset", "seed")))
     print(path)
 
 
@@ -110,10 +113,24 @@ def run_histories(dataset: str, variant: str, seed: int, n_batches: int) -> dict
         model = fitted(dataset, variant, seed, n_batches, length, carried)
         name = "carried" if carried else "window"
         row[f"{name}_{length}_seconds"] = round(time.process_time() - start)
-        for history in HISTORIES if carried else [length]:
-            forecasts = np.stack([model.predict(values[f - history : f]) for f in first])
-            row |= compare(model, forecasts, values, first, f"{name}_{history}")
+        for history in [n for n in HISTORIES if n <= first[0]] if carried else [length]:
+            row |= errors_of(model, values, first, history, f"{name}_{history}")
+            if carried:
+                with write_off(model.model_):
+                    row |= errors_of(model, values, first, history, f"write_off_{history}")
     return row
+
+
+def errors_of(
+    model: TitansForecaster, values: Any, first: Any, history: int, name: str
+) -> dict[str, float]:
+    """Return the errors of forecasts from rows `first` that read `history` rows, and their time."""
+    start = time.process_time()
+    forecasts = np.stack([model.predict(values[f - history : f]) for f in first])
+    seconds = (time.process_time() - start) / len(first)
+    return compare(model, forecasts, values, first, name) | {
+        f"{name}_predict_ms": round(1000 * seconds, 1)
+    }
 
 
 def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]:
