@@ -1,7 +1,7 @@
 """Models that earlier versions saved still load, and predict what they predicted then.
 
-The folders under `saved_models/` were written before version 0.1.0, one of each kind in format 2 and a
-MAC with a state in format 3, with `expected.npz` beside each. They are small: one block of width 8,
+The folders under `saved_models/` were written before version 0.1.0, one of each kind in format 2, a MAC
+with a state in format 3 and a learned season in format 4, with `expected.npz` beside each. They are small: one block of width 8,
 trained for an epoch or two.
 """
 
@@ -80,7 +80,21 @@ def forecaster_format3(model):
     return {"mean": model.predict(), "surprise": np.nan_to_num(model.surprise(X, memory="network"))}
 
 
+def forecaster_season(model):
+    t = np.arange(120)
+    index = pd.date_range("2024-01-01", periods=120, freq="D")
+    X = pd.DataFrame(
+        {"y": 0.1 * np.sin(2 * np.pi * t / 7) + t / 600}, index
+    )  # a tenth of the fitted
+    return {
+        "mean": model.predict(),
+        "smaller": model.predict(X),
+        "quantiles": model.predict_quantiles(X),
+    }
+
+
 PREDICT = {
+    "forecaster_season": forecaster_season,
     "forecaster_format3": forecaster_format3,
     "forecaster_frame": forecaster_frame,
     "forecaster_panel": forecaster_panel,

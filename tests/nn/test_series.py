@@ -117,19 +117,29 @@ def with_season(season, **config):
     return model, plain
 
 
-def test_a_learned_season_is_taken_out_and_put_back():
+@pytest.mark.parametrize(
+    ("factor", "season_size", "size"), [(1, "window", 1), (0.2, "window", 0.6), (0.2, "fitted", 1)]
+)
+def test_a_learned_season_is_taken_out_and_put_back(factor, season_size, size):
     season = torch.randn(4, 3)
     season -= season.mean(0)
-    model, plain = with_season(season)
+    model, plain = with_season(season, season_size=season_size)
     phase = torch.arange(15) % 4
-    # nothing else repeats every four steps, so that the season is as large as it was learned
     rest = torch.randn(2, 3, 4, 3)
-    rest = (rest - rest.mean(1, keepdim=True)).flatten(1, 2)
-    past = torch.cat([rest + season[phase[:12]], phase[:12].expand(2, 12)[..., None]], -1)
+    rest = (rest - rest.mean(1, keepdim=True)).flatten(1, 2)  # nothing repeats every four steps
+    past = rest + factor * season[phase[:12]]
+    past = torch.cat([past, phase[:12].expand(2, 12)[..., None]], -1)
     known = phase[12:].expand(2, 3)[..., None].float()
+    found = model.read(past).season_size
+    torch.testing.assert_close(
+        torch.as_tensor(found).expand(2, 1, 3),
+        torch.full((2, 1, 3), float(size)),
+        rtol=0,
+        atol=2e-3,
+    )
     point, quantiles = model(past, known)
-    expected = plain(rest)
-    ahead = season[phase[12:]]
+    expected = plain(past[..., :3] - found * season[phase[:12]])
+    ahead = found * season[phase[12:]].expand(2, 3, 3)
     torch.testing.assert_close(point, expected[0] + ahead, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(quantiles, expected[1] + ahead[..., None], rtol=1e-4, atol=1e-4)
 

@@ -136,9 +136,10 @@ def _time_features(index: pd.Index | None, panel: Panel) -> Array | None:
         return None
     times = isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
     if index is None or (roles.calendar and not times):
+        whole = ", or an index that counts the rows" if roles.timed == "season_length" else ""
         raise ValueError(
             f"{roles.timed} is {getattr(roles, roles.timed)!r}, but X has no times; give a frame with a "
-            "DatetimeIndex"
+            f"DatetimeIndex{whole}"
         )
     if roles.season_length and panel.freq is None:
         raise ValueError(

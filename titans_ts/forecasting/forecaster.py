@@ -108,11 +108,13 @@ class TitansForecaster(ForecasterEvaluation):
         standard deviation. "robust": by median and quartiles. "mean": by the mean absolute value.
         "asinh": as "standard", followed by asinh. "none": no normalisation.
     season_length : int
-        Number of steps in a learned season, for instance 24 for hourly data with a daily pattern. 0
-        (default): no season. One value per step of the season and variate is learned as persistent memory
-        and subtracted from the model's input; how large the season is in a window, the window decides in
-        part. A row's position in the season follows from its time or its integer index. It helps where
-        the context holds fewer than a few seasons.
+        Number of steps in a learned season, for instance 24 for hourly data with a daily pattern, or 168
+        for a day and a week in one. 0 (default): no season. One value per step of the season and variate
+        is learned as persistent memory and subtracted from the model's input; how large the season is in
+        a window, the window decides in part. All items of a panel share it, each in the unit of its
+        spread. It may help where the context holds fewer than four seasons and the fitted rows hold many.
+        A row's position in the season follows from its time, or from its integer index: rows that are
+        given later must count on from those that were fitted.
     blend : bool or sequence of str
         Whether forecasts are blended with those of a pretrained model, which reads the targets only, and
         of simple forecasters: a linear map of the context, the last value, drift, seasonal naive, Theta,
