@@ -41,19 +41,21 @@ from titans_ts.datasets import DATASETS, literature_split, load_dataset, ratio_s
 SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
 HORIZONS = (96, 192, 336, 720)
 CONTEXTS = (96, 336)
+APART = {"tokens": "patch", "n_layers": 1, "patch_length": 16, "d_model": 64}
 STARTS: dict[str, dict[str, Any]] = {
-    "patch": {"tokens": "patch", "n_layers": 1, "patch_length": 16, "d_model": 64},
+    "patch": APART,
     "variate": {"tokens": "variate", "n_layers": 2, "d_model": 128},
+    "beside": APART | {"blend": ["linear"], "training_options__max_steps_per_epoch": 50},
 }
 """Where searches begin. patch: the memory reads the past of one variate; variate: it reads the variates
-one after the other."""
+one after the other; beside: as patch, in a blend with a linear map, and trained for a quarter of the
+steps."""
 MODELS = {
     "recipe": {},
     **CONTROLS,
     "no season": {"season_length": 0},
-    "variates apart": STARTS["patch"],
-    "linear": STARTS["patch"]
-    | {"n_layers": 0, "max_epochs": 1, "blend": ["linear"], "season_length": 0},
+    "variates apart": APART,
+    "linear": APART | {"n_layers": 0, "max_epochs": 1, "blend": ["linear"], "season_length": 0},
 }
 NAME, RECIPES = "long-horizons", Path(__file__).parent / "recipes"
 TRAINED_FOR_LONG: dict[str, Any] = {
