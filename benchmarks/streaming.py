@@ -82,10 +82,9 @@ def main() -> None:
 
 
 def fitted(
-    dataset: str, variant: str, seed: int, n_batches: int, length: int, carried: int
+    values: Any, split: Any, variant: str, seed: int, n_batches: int, length: int, carried: int
 ) -> TitansForecaster:
-    """Train a model with the train and validation rows of a data set."""
-    values, split = load(dataset)
+    """Train a model with the train and validation rows of values."""
     forecaster = TitansForecaster(
         HORIZON,
         length,
@@ -110,7 +109,7 @@ def run_histories(dataset: str, variant: str, seed: int, n_batches: int) -> dict
     row: dict[str, Any] = {"dataset": dataset, "seed": seed, "every": EVERY}
     for length, carried in [(LENGTH, CARRIED), *((n, 0) for n in WINDOWS)]:
         start = time.process_time()
-        model = fitted(dataset, variant, seed, n_batches, length, carried)
+        model = fitted(values, split, variant, seed, n_batches, length, carried)
         name = "carried" if carried else "window"
         row[f"{name}_{length}_seconds"] = round(time.process_time() - start)
         for history in [n for n in HISTORIES if n <= first[0]] if carried else [length]:
@@ -140,7 +139,7 @@ def run(dataset: str, variant: str, seed: int, n_batches: int) -> dict[str, Any]
     row: dict[str, Any] = {"dataset": dataset, "seed": seed, "stride": stride}
     for carried in (0, CARRIED):
         start = time.perf_counter()
-        forecaster = fitted(dataset, variant, seed, n_batches, LENGTH, carried)
+        forecaster = fitted(values, split, variant, seed, n_batches, LENGTH, carried)
         name = "carried" if carried else "window"
         row[f"{name}_seconds"] = round(time.perf_counter() - start)
         row[f"{name}_epochs"] = len(forecaster.history_)

@@ -83,9 +83,8 @@ def forecaster_format3(model):
 def forecaster_season(model):
     t = np.arange(120)
     index = pd.date_range("2024-01-01", periods=120, freq="D")
-    X = pd.DataFrame(
-        {"y": 0.1 * np.sin(2 * np.pi * t / 7) + t / 600}, index
-    )  # a tenth of the fitted
+    tenth = 0.1 * np.sin(2 * np.pi * t / 7) + t / 600  # of the rows that were fitted
+    X = pd.DataFrame({"y": tenth}, index)
     return {
         "mean": model.predict(),
         "smaller": model.predict(X),
