@@ -4,7 +4,7 @@
     python benchmarks/long_dna.py genome       # 4.6 million letters, and 100 million random ones
     python benchmarks/long_dna.py recall       # a motif up to a million letters back, and attention
     python benchmarks/long_dna.py novelty      # surprisal in E. coli's prophages
-    python benchmarks/long_dna.py composition  # the same, by composition and by a memory of 4-mers
+    python benchmarks/long_dna.py composition  # prophages and ribosomal RNA without a network
 
 species: a classifier is trained on windows of 1 to 16 kb from the first 70 % of both chromosomes, and
 tested on windows of the rest.
@@ -22,10 +22,12 @@ loaded from) and reads E. coli from end to end. The result is how well windows i
 distinguished from windows elsewhere by the nats per letter, by the surprise of the memories, and by a low
 GC content. The training data include the prophages, as a part of the genome.
 
-composition: the same windows, without a network, by the nats per letter of a Markov chain with the counts
-of the whole chromosome; and by the surprise |M(k) - v| of a linear memory that reads it, whose
-keys are the four letters before, and whose values are the letters. `beside` is the area for what remains
-of it after a linear regression on the nats of the chain of order 5, the GC content and its square.
+composition: the same windows, and shorter ones of ribosomal RNA in three bacteria, without a network, by
+the nats per letter of a Markov chain with the counts of the whole chromosome; and by the surprise
+|M(k) - v| of a linear memory that reads it, whose keys are the four letters before, and whose values are
+the letters. `beside` is the area for what remains of it after a linear regression on the nats of the
+chain of order 5, the GC content and its square. Ribosomal RNA is where words of 21 letters are those of
+the annotated genes of E. coli. The intervals draw whole regions.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ import json
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +57,7 @@ from titans_ts import (
     TitansClassifier,
     nucleotide_surprisal,
 )
-from titans_ts.datasets import Genome, read_regions
+from titans_ts.datasets import Genome, read_regions, reverse_complement
 from titans_ts.genomics.baselines import kmer_classifier
 from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.kernels import neural_memory
@@ -79,7 +83,16 @@ COURSE = (
 )
 """Training stages of recall: number of stretches, range of letters, and training parameters."""
 BIN = 4_096
-"""Letters of a bin of novelty and composition."""
+"""Letters of a bin of novelty."""
+REGIONS = (
+    (BACTERIA["E. coli"], "prophages", BIN),
+    (BACTERIA["E. coli"], "ribosomal RNA", 1_024),
+    (BACTERIA["Salmonella"], "ribosomal RNA", 1_024),
+    ("genomics/genomes/shewanella_os185_500kb.fa.gz", "ribosomal RNA", 1_024),
+)
+"""Genomes, regions and letters of a bin of composition."""
+WORD = 21
+"""Letters of a word that ribosomal RNA of two bacteria shares."""
 CHROMOSOME = 100_000_000
 """Letters of a random chromosome, which genome reads."""
 LONGEST = 2_048
@@ -281,10 +294,30 @@ def prophages(start: Any, end: Any) -> tuple[Any, Any]:
     features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
     features = features[features["feature"] == "sequence_feature"]
     features = features[features["attributes"].str.contains("prophage")]
-    first, last = (features[c].to_numpy()[None] for c in ("start", "end"))
-    start, end = start[:, None], end[:, None]
+    return within(start, end, features["start"].to_numpy(), features["end"].to_numpy())
+
+
+def operons(words: Any, start: Any, end: Any) -> tuple[Any, Any]:
+    """Return which bins lie within an operon like those of E. coli's ribosomal RNA, and which do not.
+
+    `words` are the WORD-mers of the genome, one per letter. Two of an operon are at most 1 000 apart.
+    """
+    genes = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
+    genes = genes[genes["feature"] == "rRNA"]
+    text = chromosome(BACTERIA["E. coli"])[2]
+    of_genes = [text[a:b] for a, b in zip(genes["start"], genes["end"], strict=True)]
+    known = [before(numbers(s), WORD)[WORD:] for t in of_genes for s in (t, reverse_complement(t))]
+    found = np.flatnonzero(np.isin(words, np.concatenate(known)))
+    parts = np.split(found, np.flatnonzero(np.diff(found) > 1_000) + 1)
+    return within(start, end, *(np.array([part[i] for part in parts]) for i in (0, -1)))
+
+
+def within(start: Any, end: Any, first: Any, last: Any) -> tuple[Any, Any]:
+    """Return which bins lie within an interval, and which at least two bins away from all."""
+    away = 2 * (end[0] - start[0])
+    start, end, first, last = start[:, None], end[:, None], first[None], last[None]
     inside = ((start >= first) & (end <= last)).any(1)
-    return inside, ((end <= first - 2 * BIN) | (start >= last + 2 * BIN)).all(1)
+    return inside, ((end <= first - away) | (start >= last + away)).all(1)
 
 
 def area(values: Any, inside: Any, outside: Any) -> float:
@@ -294,35 +327,77 @@ def area(values: Any, inside: Any, outside: Any) -> float:
     return float(roc_auc_score(np.arange(len(scores)) < len(own), scores))
 
 
+def numbers(text: str) -> Any:
+    """Return the letters as 0 to 3."""
+    return np.searchsorted(list(b"ACGT"), np.frombuffer(text.encode(), np.uint8))
+
+
+def before(letters: Any, order: int) -> Any:
+    """Return the number of the word of `order` letters before each letter; 0 for the first ones."""
+    words = np.zeros(len(letters), int)
+    for i in range(1, order + 1):
+        words[order:] += letters[order - i : len(letters) - i] * 4 ** (i - 1)
+    return words
+
+
 def composition(args: argparse.Namespace) -> Any:
-    text = chromosome(BACTERIA["E. coli"])[2]
-    letters = np.searchsorted(list(b"ACGT"), np.frombuffer(text.encode(), np.uint8))
-    start = np.arange(0, len(letters), BIN)
-    end = np.minimum(start + BIN, len(letters))
-    inside, outside = prophages(start, end)
+    for where, of, size in REGIONS:
+        letters = numbers(chromosome(where)[2])
+        start = np.arange(0, len(letters) - size + 1, size)
+        end = start + size
+        find = prophages if of == "prophages" else partial(operons, before(letters, WORD))
+        inside, outside = find(start, end)
+        name = Path(where).name.removesuffix(".fa.gz")
+        bins = {"genome": name, "of": of, "bins": int(inside.sum()), "others": int(outside.sum())}
+        for by, values, rest in tracks(letters, start, end):
+            row = bins | {"by": by, "auc": round(area(values, inside, outside), 4)}
+            row["interval"] = interval(values, inside, outside)
+            if rest is not None:
+                row["beside"] = round(area(rest, inside, outside), 4)
+                row["interval_beside"] = interval(rest, inside, outside)
+            yield row
+
+
+def interval(values: Any, inside: Any, outside: Any) -> list[float]:
+    """Return the 95 % interval of :func:`area` over random draws of regions, and of stretches outside.
+
+    Neighbouring bins are alike: those of a region are drawn together, and fifty bins outside.
+    """
+    generator, areas = np.random.default_rng(0), []
+    runs = np.split(np.flatnonzero(inside), np.flatnonzero(np.diff(np.flatnonzero(inside)) > 1) + 1)
+    others = np.flatnonzero(outside)
+    stretches = np.array_split(others, max(2, len(others) // 50))
+    for _ in range(500):
+        own, rest = (
+            values[
+                np.concatenate([parts[i] for i in generator.integers(len(parts), size=len(parts))])
+            ]
+            for parts in (runs, stretches)
+        )
+        scores = np.concatenate([own, rest])
+        areas.append(roc_auc_score(np.arange(len(scores)) < len(own), scores))
+    return [round(float(q), 3) for q in np.quantile(areas, [0.025, 0.975])]
+
+
+def tracks(letters: Any, start: Any, end: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the scores of the bins by name, and for those of a memory what composition leaves of them."""
+    whole = letters[: end[-1]]
 
     def mean(values: Any) -> Any:
-        return np.add.reduceat(values.astype(float), start) / (end - start)
+        return np.add.reduceat(values[: end[-1]].astype(float), start) / (end - start)
 
-    def before(order: int) -> Any:
-        words = np.zeros(len(letters), int)
-        for i in range(1, order + 1):
-            words[order:] += letters[order - i : len(letters) - i] * 4 ** (i - 1)
-        return words
-
-    gc = mean((letters == 1) | (letters == 2))
-    yield {"by": "G and C", "auc": round(area(-gc, inside, outside), 4)}
+    gc = mean((whole == 1) | (whole == 2))
+    yield "G and C", -gc, None
     for order in (1, 3, 5, 7):
-        words = before(order)
+        words = before(letters, order)
         counts = np.full((4**order, 4), 0.5)
         np.add.at(counts, (words, letters), 1)
         share = counts / counts.sum(1, keepdims=True)
         nats = mean(-np.log(share[words, letters]))
-        auc = round(area(nats, inside, outside), 4)
-        yield {"by": f"Markov chain of order {order}", "auc": auc}
+        yield f"Markov chain of order {order}", nats, None
         if order == 5:
             controls = np.stack([np.ones_like(gc), gc, gc**2, nats], 1)
-    words, steps = before(4), (0.001, 0.01, 0.05)
+    words, steps = before(letters, 4), (0.001, 0.01, 0.05)
     surprise, state = np.zeros((len(steps), len(letters)), np.float32), None
     for first in range(0, len(letters), 2**16):
         piece = slice(first, first + 2**16)
@@ -337,11 +412,7 @@ def composition(args: argparse.Namespace) -> Any:
     for step, values in zip(steps, surprise, strict=True):
         values = mean(values)
         rest = values - controls @ np.linalg.lstsq(controls, values)[0]
-        yield {
-            "by": f"memory of 4-mers, step {step}",
-            "auc": round(area(values, inside, outside), 4),
-            "beside": round(area(rest, inside, outside), 4),
-        }
+        yield f"memory of 4-mers, step {step}", values, rest
 
 
 def main() -> None:
