@@ -50,12 +50,17 @@ DEFAULT = {f"default, {name}": options for name, options in CONTROLS.items()}
 MODELS = ("default", "titans", "cnn", "words", "gapped words", "gapped words, svm")
 PARTS = {name: parameters(part) for name, part in (DEPTHS | ABLATION).items()}
 """Parameters of the models whose layer lacks a part, by name; they run if `--models` names them."""
-TOGETHER = ("seeds together", "titans + words", "seeds together + words")
-"""Titans with its k-mer model, and the mean of the seeds' probabilities."""
+TOGETHER = {
+    "titans": "seeds together",
+    "titans + words": "seeds together + words",
+    "default": "default, seeds together",
+}
+"""Names of the mean of the seeds' probabilities, by that of the model."""
 TABLES = {
-    "titans": (*MODELS[1:], *TOGETHER),
+    "titans": (*MODELS[1:], "seeds together", "titans + words", "seeds together + words"),
     "default": (
-        *("default", "default, k-mers alone", "default, network alone", *DEFAULT),
+        *("default", "default, seeds together"),
+        *("default, k-mers alone", "default, network alone", *DEFAULT),
         *("titans + words", "words", "gapped words", "cnn"),
     ),
 }
@@ -128,12 +133,12 @@ class Run:
                 )
             row = self._asked(model, name, seed) | more
             yield row | {"seconds": round(time.process_time() - start, 1)}
-        for name in ("titans", "titans + words"):
+        for name, together in TOGETHER.items():
             parts = self._shares.get(name, [])
             if len(parts) > 1:  # folds are not averaged
                 mean = {part: sum(s[part] for s in parts) / len(parts) for part in parts[0]}
                 predicted = {part: self._classes[some.argmax(1)] for part, some in mean.items()}
-                yield self._row(name.replace("titans", "seeds together"), 0, predicted, mean)
+                yield self._row(together, 0, predicted, mean)
 
     def _parts(self, model: Any, name: str, seed: int, start: float) -> Iterator[dict[str, Any]]:
         """Yield rows of a fit by default: whole, its network alone, and its k-mer model alone."""
@@ -251,7 +256,9 @@ def main(arguments: list[str] | None = None) -> None:
         frame = task.read(args)
         path = RESULTS / f"dna-{name}.json"
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
-        anew = only.union(TOGETHER) if "titans" in only else only
+        anew = only | {TOGETHER[name] for name in only & TOGETHER.keys()}
+        if "titans" in only:
+            anew |= {"titans + words", TOGETHER["titans + words"]}
         parts = ("", ", network alone", ", k-mers alone")
         anew |= {name + part for name in only & {"default", *DEFAULT} for part in parts}
         rows = [row for row in rows if row["model"] not in anew]
