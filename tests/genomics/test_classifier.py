@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.ensemble import VotingClassifier
 
 from tests.support import rounding, small_dna_settings
 from titans_ts import (
@@ -147,6 +148,18 @@ def test_rare_classes_may_count_more():
         }
         fitted = small(class_weight=weight, **options).fit(sequences, labels)
         assert fitted.predict_proba(unseen)[:, 1].mean() == pytest.approx(share, abs=0.06)
+
+
+def test_seeds_are_averaged_by_scikit_learn(fitted):
+    sequences, labels = planted(60, np.random.default_rng(0))
+    labels = np.where(labels, "promoter", "other")
+    seeds = [(str(n), small(random_state=n)) for n in (0, 1)]
+    together = VotingClassifier(seeds, voting="soft").fit(sequences, labels)
+    shares = [one.predict_proba(sequences[:5]) for one in together.estimators_]
+    np.testing.assert_array_equal(shares[0], fitted.predict_proba(sequences[:5]))
+    assert not np.allclose(shares[0], shares[1])
+    np.testing.assert_allclose(together.predict_proba(sequences[:5]), np.mean(shares, 0))
+    assert set(together.predict(sequences)) <= {"promoter", "other"}
 
 
 def test_weights_that_weigh_nothing():
