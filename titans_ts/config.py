@@ -260,7 +260,8 @@ class SequenceConfig:
     tokenizer: DNATokenizerName = "nucleotide"
     """How a sequence becomes tokens: a key of `titans_ts.nn.DNA_TOKENIZERS`."""
     kernel_size: int | None = None
-    """Letters a token sees; None is what is usual for the tokenizer: 9, for "conv" 15, for "kmer" 6."""
+    """Letters a token sees; None is what is usual for the tokenizer: 9, for "conv" and "residual" 15,
+    for "kmer" 6."""
     stride: int = 1
     """Letters a token stands for: more of them make a long sequence short."""
     position: bool = True
@@ -270,7 +271,9 @@ class SequenceConfig:
     all_offsets: bool = False
     """Whether a token of "kmer" sees the k-mers that end at each of its letters, or only at the last."""
     n_filters: int = 128
-    """Motifs of the tokenizer "conv"."""
+    """Motifs of the tokenizers "conv" and "residual"."""
+    n_residual: int = 3
+    """Convolutions over the tokens of "residual"."""
     merges: tuple[str, ...] = ()
     """Pairs of tokens that the tokenizer "bpe" merges."""
     soft_masked: SoftMasked = "keep"
@@ -289,7 +292,7 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "n_outputs", "stride", "n_filters")
-        _at_least(self, 0, "n_bins", "gaps", "length")
+        _at_least(self, 0, "n_bins", "gaps", "length", "n_residual")
         _one_of(self, "output", ("classes", "labels", "values"))
         _switch(self, "position", "all_offsets")
         if self.output == "classes":

@@ -85,7 +85,7 @@ SequencePresetName: TypeAlias = Literal["fast", "default", "best"]
 ScalerName: TypeAlias = Literal["standard", "robust", "mean", "asinh", "none"]
 """Scalers of a forecaster: keys of `titans_ts.nn.SCALERS`."""
 
-DNATokenizerName: TypeAlias = Literal["nucleotide", "conv", "kmer", "bpe"]
+DNATokenizerName: TypeAlias = Literal["nucleotide", "conv", "residual", "kmer", "bpe"]
 """Tokenizers of DNA: keys of `titans_ts.nn.DNA_TOKENIZERS`."""
 
 PoolingName: TypeAlias = Literal["attention", "flatten", "last", "max", "mean"]

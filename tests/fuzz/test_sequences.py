@@ -99,7 +99,9 @@ def fitted(kind):
     X = random_dna(24, (10, 30))
     y = np.arange(24) % 2
     settings = small_dna_settings(max_epochs=1)
-    tokenizer = {"bpe": "bpe", "kmer": "kmer", "conv": "conv"}.get(kind, "nucleotide")
+    tokenizer = {"bpe": "bpe", "kmer": "kmer", "conv": "conv", "residual": "residual"}.get(
+        kind, "nucleotide"
+    )
     if kind == "regressor":
         return TitansRegressor(**settings).fit(X, y + 0.5)
     if kind == "both":
@@ -107,7 +109,7 @@ def fitted(kind):
     return TitansClassifier(**settings | {"tokenizer": tokenizer}).fit(X, y)
 
 
-KINDS = ["nucleotide", "bpe", "kmer", "conv", "regressor", "both"]
+KINDS = ["nucleotide", "bpe", "kmer", "conv", "residual", "regressor", "both"]
 
 
 @examples(40)

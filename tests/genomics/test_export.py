@@ -60,6 +60,7 @@ CHOICES = [
         "rc": "equivariant",
         "bidirectional": "shared",
     },
+    {"variant": "lmm", "tokenizer": "residual", "stride": 4},
     {"variant": "lmm", "pooling": "last", "soft_masked": "flag", "bidirectional": "separate"},
     {"variant": "mag", "pooling": "attention", "position": True, "kmer_model": KmerModel(3)},
     {"variant": "lmm", "pooling": "max", "model_options": {"memory": {"depth": 1}}},

@@ -45,7 +45,7 @@ def letter_model(**values):
     return LanguageModel(SequenceConfig(kernel_size=6, backbone=backbone, **values)).eval()
 
 
-@pytest.mark.parametrize("tokenizer", ["nucleotide", "conv", "kmer"])
+@pytest.mark.parametrize("tokenizer", ["nucleotide", "conv", "residual", "kmer"])
 @pytest.mark.parametrize("stride", [1, 3])
 def test_the_next_letters_are_not_seen(tokenizer, stride):
     model = letter_model(tokenizer=tokenizer, stride=stride)

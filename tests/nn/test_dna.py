@@ -37,6 +37,14 @@ TOKENIZERS = {
     "nucleotide by 3": {"tokenizer": "nucleotide", "kernel_size": 5, "stride": 3},
     "conv": {"kernel_size": 5, "n_filters": 6},
     "conv by 4": {"tokenizer": "conv", "kernel_size": 5, "stride": 4, "n_filters": 6},
+    "residual": {"kernel_size": 5, "n_filters": 6, "n_residual": 2},
+    "residual by 4": {
+        "tokenizer": "residual",
+        "kernel_size": 5,
+        "stride": 4,
+        "n_filters": 6,
+        "n_residual": 2,
+    },
     "kmer": {"kernel_size": 3},
     "kmer with gaps": {"tokenizer": "kmer", "kernel_size": 3, "gaps": 2, "stride": 2},
     "kmer, every word": {
@@ -256,6 +264,25 @@ def test_a_filter_matches_anywhere_in_its_token():
     torch.testing.assert_close(tokens[:, 1], expected)
 
 
+def test_what_is_absent_takes_no_part_in_the_statistics_of_a_batch():
+    tokenizer = model("residual by 4").tokenizer.train()
+    for part in tokenizer.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    padded = copy.deepcopy(tokenizer)
+    codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
+    tokens, there = tokenizer(codes, codes < 4)
+    longer = torch.nn.functional.pad(codes, (0, 24))
+    found, known = padded(longer, torch.arange(64).expand(3, -1) < 40)
+    assert there.all()
+    assert known.sum() == there.sum()
+    torch.testing.assert_close(found[:, :10], tokens)
+    for name, value in tokenizer.state_dict().items():
+        torch.testing.assert_close(padded.state_dict()[name], value)
+    one = tokenizer(codes[:1, :1], codes[:1, :1] < 4)[0]  # a batch of one token has no variance
+    torch.testing.assert_close(one, tokenizer.eval()(codes[:1, :1], codes[:1, :1] < 4)[0])
+
+
 @pytest.mark.parametrize("soft_masked", ["keep", "flag"])
 @pytest.mark.parametrize(("stride", "kernel_size"), [(1, 9), (4, 15), (4, 8), (3, 3), (2, 2)])
 def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, stride, kernel_size):
@@ -339,7 +366,7 @@ def test_motif_filters_learn_as_a_convolution_does_wherever_they_are_looked_up()
 def test_without_places_a_token_is_the_same_wherever_it_stands():
     for name in TOKENIZERS:
         placed, free = (model(name, position=p).tokenizer for p in (True, False))
-        codes = torch.tensor([[0, 1, 2, 3, 3, 1] * 10])  # repeats after every stride
+        codes = torch.tensor([[0, 1, 2, 3, 3, 1] * 20])  # repeats after every stride
         with torch.inference_mode():
             for tokenizer, same in ((placed, False), (free, True)):
                 tokens, _ = tokenizer(codes, codes < 9)

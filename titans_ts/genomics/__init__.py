@@ -8,6 +8,7 @@ from titans_ts.genomics.options import (
     KmerModel,
     KmerTokenizer,
     NucleotideTokenizer,
+    ResidualTokenizer,
 )
 from titans_ts.genomics.regressor import TitansRegressor
 from titans_ts.genomics.surprisal import nucleotide_surprisal
@@ -18,6 +19,7 @@ __all__ = [
     "KmerModel",
     "KmerTokenizer",
     "NucleotideTokenizer",
+    "ResidualTokenizer",
     "SequenceEmbedding",
     "TitansClassifier",
     "TitansRegressor",

@@ -78,7 +78,7 @@ def saliency(
     Parameters
     ----------
     model : SequenceModel
-        A network whose tokenizer reads one-hot letters ("nucleotide", "conv").
+        A network whose tokenizer reads one-hot letters ("nucleotide", "conv", "residual").
     score : callable
         A function of the network's logits `[1, n]` that returns the score `[1]`.
     codes : NDArray[np.uint8]

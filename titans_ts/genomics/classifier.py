@@ -33,12 +33,13 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
 
     Parameters
     ----------
-    tokenizer : {"nucleotide", "conv", "kmer", "bpe"}, an options object or None
+    tokenizer : {"nucleotide", "conv", "residual", "kmer", "bpe"}, an options object or None
         How a sequence becomes tokens. "nucleotide": a token is made of the letters around it. "conv"
-        learns motif filters, "kmer" a vector for every k-mer, "bpe" a vocabulary of frequent strings.
-        None (default) chooses "kmer" for more than 1000 letters, "nucleotide" for short sequences whose
-        positions matter, and else "conv" with filters that begin with predictive k-mers. The objects
-        :class:`~titans_ts.NucleotideTokenizer`, :class:`~titans_ts.ConvTokenizer`,
+        learns motif filters, "residual" these and convolutions over what they find, "kmer" a vector for
+        every k-mer, "bpe" a vocabulary of frequent strings. None (default) chooses "kmer" for more than
+        1000 letters, "nucleotide" for short sequences whose positions matter, and else "conv" with
+        filters that begin with predictive k-mers. The objects :class:`~titans_ts.NucleotideTokenizer`,
+        :class:`~titans_ts.ConvTokenizer`, :class:`~titans_ts.ResidualTokenizer`,
         :class:`~titans_ts.KmerTokenizer` and :class:`~titans_ts.BPETokenizer` hold the options of each,
         which are parameters too, such as `tokenizer__kernel_size`.
     preset : {"fast", "default", "best"}

@@ -16,6 +16,7 @@ __all__ = [
     "KmerModel",
     "KmerTokenizer",
     "NucleotideTokenizer",
+    "ResidualTokenizer",
     "read_kmer_model",
     "read_tokenizer",
 ]
@@ -55,6 +56,27 @@ class ConvTokenizer(Options):
             "tokenizer": "conv",
             "kernel_size": self.kernel_size,
             "n_filters": self.n_filters,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class ResidualTokenizer(Options):
+    """Motif filters over one-hot letters, and gated, dilated convolutions over the tokens."""
+
+    n_filters: int = SequenceConfig.n_filters
+    """Number of filters."""
+    kernel_size: int | None = None
+    """Letters of a filter. None (default): 15, or `stride` if that is larger."""
+    n_residual: int = SequenceConfig.n_residual
+    """Number of convolutions over the tokens (default 3)."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""
+        return {
+            "tokenizer": "residual",
+            "kernel_size": self.kernel_size,
+            "n_filters": self.n_filters,
+            "n_residual": self.n_residual,
         }
 
 
@@ -113,6 +135,7 @@ class KmerModel(Options):
 TOKENIZER_OPTIONS: dict[str, type[Any]] = {
     "nucleotide": NucleotideTokenizer,
     "conv": ConvTokenizer,
+    "residual": ResidualTokenizer,
     "kmer": KmerTokenizer,
     "bpe": BPETokenizer,
 }

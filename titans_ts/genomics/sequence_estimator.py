@@ -57,6 +57,7 @@ from titans_ts.genomics.options import (
     KmerModel,
     KmerTokenizer,
     NucleotideTokenizer,
+    ResidualTokenizer,
     read_kmer_model,
     read_tokenizer,
 )
@@ -111,7 +112,13 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
     """Base of the estimators for DNA; its subclasses describe the parameters."""
 
     tokenizer: (
-        DNATokenizerName | NucleotideTokenizer | ConvTokenizer | KmerTokenizer | BPETokenizer | None
+        DNATokenizerName
+        | NucleotideTokenizer
+        | ConvTokenizer
+        | ResidualTokenizer
+        | KmerTokenizer
+        | BPETokenizer
+        | None
     ) = None
     _: KW_ONLY
     preset: SequencePresetName = "default"

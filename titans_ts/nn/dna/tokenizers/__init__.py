@@ -13,6 +13,7 @@ from titans_ts.nn.dna.tokenizers.bpe import BPETokens, learn_merges
 from titans_ts.nn.dna.tokenizers.conv import ConvTokens
 from titans_ts.nn.dna.tokenizers.kmer import KmerTokens
 from titans_ts.nn.dna.tokenizers.nucleotide import NucleotideTokens
+from titans_ts.nn.dna.tokenizers.residual import ResidualTokens
 
 __all__ = [
     "DNA_TOKENIZERS",
@@ -21,6 +22,7 @@ __all__ = [
     "DNATokenizer",
     "KmerTokens",
     "NucleotideTokens",
+    "ResidualTokens",
     "StridedTokenizer",
     "learn_merges",
 ]
@@ -28,6 +30,7 @@ __all__ = [
 DNA_TOKENIZERS: dict[str, type[DNATokenizer]] = {
     "nucleotide": NucleotideTokens,
     "conv": ConvTokens,
+    "residual": ResidualTokens,
     "kmer": KmerTokens,
     "bpe": BPETokens,
 }

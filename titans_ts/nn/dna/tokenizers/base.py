@@ -39,6 +39,8 @@ class DNATokenizer(nn.Module, ABC):
                 f"kernel_size is {self.kernel_size} and stride {self.stride}; a token would not see all "
                 "of its letters: raise kernel_size"
             )
+        self.before = 0
+        """Tokens before a token that take part in it."""
         self.position = nn.Linear(d_model, d_model, bias=False) if config.position else None
 
     @abstractmethod
@@ -90,14 +92,18 @@ class StridedTokenizer(DNATokenizer):
     ) -> tuple[Tensor, Tensor]:
         """As in the base class; N = (T - lead) / stride, rounded up."""
         length = codes.shape[1] - lead
+        before = min(self.before, lead // self.stride)
         n_tokens = -(-length // self.stride)
         rest = n_tokens * self.stride - length
-        front = self.kernel_size - 1 - lead
+        front = self.kernel_size - 1 + before * self.stride - lead
         mask = F.pad(mask[:, max(0, -front) :], (max(0, front), rest))
         codes = F.pad(codes[:, max(0, -front) :], (max(0, front), rest))
-        tokens = self.embed(codes, mask)
-        own = mask[:, self.kernel_size - 1 :].unflatten(1, (n_tokens, self.stride)).any(-1)
+        tokens, own = self.embed(codes, mask)[:, before:], self._own(mask)[:, before:]
         return self._placed(tokens, offset), own
+
+    def _own(self, mask: Tensor) -> Tensor:
+        """Return which tokens have a letter of their own, `[B, N]`, for the mask of :meth:`embed`."""
+        return mask[:, self.kernel_size - 1 :].unflatten(1, (-1, self.stride)).any(-1)
 
     def pieces(
         self, codes: NDArray[np.uint8], size: int, *, backwards: bool = False
@@ -108,7 +114,7 @@ class StridedTokenizer(DNATokenizer):
         size = max(1, size // self.stride) * self.stride
         starts = range(0, len(codes), size)
         for start in reversed(starts) if backwards else starts:
-            first = max(0, start - self.kernel_size + 1)
+            first = max(0, start - self.kernel_size + 1 - self.before * self.stride)
             piece = torch.from_numpy(codes[first : start + size].astype(np.int64))[None].to(device)
             tokens, mask = self(piece, piece != ABSENT, start - first, start // self.stride)
             yield (tokens.flip(1), mask.flip(1)) if backwards else (tokens, mask)
