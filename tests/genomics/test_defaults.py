@@ -164,6 +164,14 @@ def test_a_network_suits_the_sequences(look, rc, expected):
     assert found["max_length"] == {2000: 3072, 9000: 12_288}.get(look.length)
 
 
+@pytest.mark.parametrize(("length", "stride"), [(101, 4), (800, 8)])
+def test_a_tokenizer_that_is_given_has_its_own_settings(length, stride):
+    look = Look(30_000, length)
+    expected = {"tokenizer": "residual", "stride": stride, "pooling": "max", "position": True}
+    expected |= {"learning_rate": 0.003, "max_length": None}
+    assert network_defaults(look, "average", "residual") == expected
+
+
 @pytest.mark.parametrize("n", [1, 40, 1000, 30_000, 10**6])
 @pytest.mark.parametrize("length", [50, 300, 12_000])
 @pytest.mark.parametrize(("tokenizer", "stride"), [("nucleotide", 1), ("conv", 8), ("kmer", 6)])

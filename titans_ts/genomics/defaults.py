@@ -23,6 +23,7 @@ from titans_ts.genomics.options import (
     KmerModel,
     KmerTokenizer,
     NucleotideTokenizer,
+    ResidualTokenizer,
     read_tokenizer,
 )
 
@@ -214,10 +215,10 @@ def network_defaults(
         }
         found |= {"learning_rate": 0.01 if length > _LONG else 0.003}
         found["max_length"] = None if length <= _LONG else 12_288 if length > 4000 else 3072
-    elif kind is ConvTokenizer:
+    elif kind in (ConvTokenizer, ResidualTokenizer):
         pooling = "flatten" if placed else "max"
         stride = 4 if length <= 400 else 8
-        rate = 0.003 if few and not placed else 0.005
+        rate = 0.003 if kind is ResidualTokenizer or (few and not placed) else 0.005
         found |= {"stride": stride, "pooling": pooling, "learning_rate": rate}
     else:
         found |= {"stride": 1, "pooling": "attention", "learning_rate": 0.003}
