@@ -292,7 +292,8 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "n_outputs", "stride", "n_filters")
-        _at_least(self, 0, "n_bins", "gaps", "length", "n_residual")
+        _at_least(self, 0, "n_bins", "gaps", "length")
+        check_integer("n_residual", self.n_residual, 0, 8)
         _one_of(self, "output", ("classes", "labels", "values"))
         _switch(self, "position", "all_offsets")
         if self.output == "classes":

@@ -550,8 +550,15 @@ def test_kmer_tokens_have_no_gradient(classifier):
 
 # surprise
 
+READERS = [
+    {},
+    {"stride": 3},
+    {"variant": "mac", "tokenizer": "conv"},
+    {"tokenizer": "residual", "stride": 4},
+]
 
-@pytest.mark.parametrize("params", [{}, {"stride": 3}, {"variant": "mac", "tokenizer": "conv"}])
+
+@pytest.mark.parametrize("params", READERS)
 def test_surprise_is_the_mean_over_the_letters_of_a_bin(params, tmp_path, monkeypatch):
     fitted = small(**params).fit(SEQUENCES, ["a", "b"] * 12)
     stride = fitted.model_.config.stride
@@ -615,7 +622,7 @@ def test_a_foreign_insert_has_a_high_surprise(tmp_path):
         assert more[1] == pytest.approx(1, abs=0.15)  # by then it has been learned
 
 
-@pytest.mark.parametrize("params", [{}, {"stride": 3}, {"variant": "mac", "tokenizer": "conv"}])
+@pytest.mark.parametrize("params", READERS)
 def test_surprisal_is_the_negative_log_likelihood_of_the_letters_of_a_bin(
     params, tmp_path, monkeypatch
 ):

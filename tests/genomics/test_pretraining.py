@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from tests.support import small_dna_settings
-from titans_ts import BPETokenizer, TitansClassifier, TitansForecaster, TitansRegressor
+from titans_ts import (
+    BPETokenizer,
+    ResidualTokenizer,
+    TitansClassifier,
+    TitansForecaster,
+    TitansRegressor,
+)
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.datasets import Genome
 from titans_ts.genomics.pretraining import split_windows
@@ -121,7 +127,10 @@ def test_repeats_are_learned_and_a_classifier_begins_with_them(genome, tmp_path)
 
 
 @pytest.mark.parametrize("former", ["classifier", "regressor"])
-@pytest.mark.parametrize("tokenizer", ["nucleotide", BPETokenizer(n_merges=5)])
+@pytest.mark.parametrize(
+    "tokenizer",
+    ["nucleotide", BPETokenizer(n_merges=5), ResidualTokenizer(n_filters=4, n_residual=2)],
+)
 def test_a_saved_estimator_is_begun_with(tmp_path, former, tokenizer):
     sequences = ["ACGTACGT", "TTGACATATAAT"] * 10
     cls, y = {

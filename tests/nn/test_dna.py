@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.utils.prune
 import torch.utils.checkpoint
 
+from titans_ts import ResidualTokenizer
 from titans_ts.config import BackboneConfig, MemoryConfig, SequenceConfig
 from titans_ts.nn import DIRECTIONS, DNA_TOKENIZERS, POOLINGS, SequenceModel
 from titans_ts.nn.dna.nucleotides import (
@@ -281,6 +283,30 @@ def test_what_is_absent_takes_no_part_in_the_statistics_of_a_batch():
         torch.testing.assert_close(padded.state_dict()[name], value)
     one = tokenizer(codes[:1, :1], codes[:1, :1] < 4)[0]  # a batch of one token has no variance
     torch.testing.assert_close(one, tokenizer.eval()(codes[:1, :1], codes[:1, :1] < 4)[0])
+
+
+def test_statistics_of_a_batch_serve_from_the_first_one_on_and_stay_finite():
+    tokenizer = model("residual by 4").tokenizer
+    for part in tokenizer.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    codes = torch.randint(0, 4, (64, 200), generator=torch.Generator().manual_seed(0))
+    learned = tokenizer.train()(codes, codes < 4)[0]
+    told = tokenizer.eval()(codes, codes < 4)[0]
+    assert (learned - told).std() < 0.05 * learned.std()
+    weight = tokenizer.conv.weight.detach().clone()
+    with torch.no_grad():
+        tokenizer.conv.weight.fill_(torch.inf)
+        tokenizer.train()(codes, codes < 4)
+        tokenizer.conv.weight.copy_(weight)
+    torch.testing.assert_close(tokenizer.eval()(codes, codes < 4)[0], told)
+
+
+@pytest.mark.parametrize("n_residual", [-1, 9, 1.5])
+def test_convolutions_over_tokens_that_are_too_many(n_residual):
+    for kind in (ResidualTokenizer, partial(SequenceConfig, n_outputs=2)):
+        with pytest.raises((ValueError, TypeError), match=r"n_residual is "):
+            kind(n_residual=n_residual)
 
 
 @pytest.mark.parametrize("soft_masked", ["keep", "flag"])

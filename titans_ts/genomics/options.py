@@ -61,14 +61,22 @@ class ConvTokenizer(Options):
 
 @dataclass(frozen=True, repr=False)
 class ResidualTokenizer(Options):
-    """Motif filters over one-hot letters, and gated, dilated convolutions over the tokens."""
+    """Motif filters over one-hot letters, and gated, dilated convolutions over the tokens.
+
+    Everything is normalised over the batch in training, so a prediction of the next letters that is
+    trained (`pretrain`) sees statistics of later ones, too; afterwards it does not.
+    """
 
     n_filters: int = SequenceConfig.n_filters
     """Number of filters."""
     kernel_size: int | None = None
     """Letters of a filter. None (default): 15, or `stride` if that is larger."""
     n_residual: int = SequenceConfig.n_residual
-    """Number of convolutions over the tokens (default 3)."""
+    """Number of convolutions over the tokens, 0 to 8 (default 3). Each sees twice as far as the one
+    before, and has a dropout rate of 0.3."""
+
+    def __post_init__(self) -> None:
+        check_integer("n_residual", plain(self.n_residual), 0, 8)
 
     def fields(self) -> dict[str, Any]:
         """The fields of :class:`titans_ts.config.SequenceConfig` that are set here."""

@@ -50,6 +50,7 @@ TOKENS = (
     "gaps",
     "all_offsets",
     "n_filters",
+    "n_residual",
     "merges",
 )
 """Fields of a :class:`titans_ts.config.SequenceConfig` that a pretrained model decides."""
@@ -149,7 +150,7 @@ def initialise(model: SequenceModel, source: SequenceModel, freeze: str) -> None
     if model.backwards is not None:
         model.backwards.load_state_dict((source.backwards or source.backbone).state_dict())
     if freeze != "none":
-        model.tokenizer.requires_grad_(False)
+        model.tokenizer.requires_grad_(False).eval()
     if freeze == "backbone":
         model.backbone.requires_grad_(False)
         if model.backwards is not None:

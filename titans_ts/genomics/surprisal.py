@@ -186,7 +186,7 @@ def read_along(
     device = next(model.parameters()).device
     size = BATCH_TOKENS * stride
     for start in range(0, len(codes), size):
-        lead = min(start, model.tokenizer.kernel_size - 1)
+        lead = min(start, model.tokenizer.context)
         piece = codes[start - lead : start + size]
         letters = torch.from_numpy(piece).to(device).long()[None]
         tokens, mask = model.tokenizer(letters, letters != ABSENT, lead, start // stride)

@@ -28,6 +28,8 @@ class DNATokenizer(nn.Module, ABC):
 
     usual_size = 9
     """Default of `kernel_size` (or `stride`, if that is larger)."""
+    before: int = 0
+    """Tokens before a token that take part in it."""
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
@@ -39,9 +41,12 @@ class DNATokenizer(nn.Module, ABC):
                 f"kernel_size is {self.kernel_size} and stride {self.stride}; a token would not see all "
                 "of its letters: raise kernel_size"
             )
-        self.before = 0
-        """Tokens before a token that take part in it."""
         self.position = nn.Linear(d_model, d_model, bias=False) if config.position else None
+
+    @property
+    def context(self) -> int:
+        """Letters before a token that take part in it."""
+        return self.kernel_size - 1 + self.before * self.stride
 
     @abstractmethod
     def forward(
@@ -56,7 +61,8 @@ class DNATokenizer(nn.Module, ABC):
         mask : Tensor
             `[B, T]` bool: which letters are present.
         lead : int
-            Number of leading codes that were read before and only serve as context (default 0).
+            Number of leading codes that were read before and only serve as context (default 0):
+            `context`, or all before the piece if they are fewer.
         offset : int
             Number of tokens before the piece (default 0).
 
@@ -114,7 +120,7 @@ class StridedTokenizer(DNATokenizer):
         size = max(1, size // self.stride) * self.stride
         starts = range(0, len(codes), size)
         for start in reversed(starts) if backwards else starts:
-            first = max(0, start - self.kernel_size + 1 - self.before * self.stride)
+            first = max(0, start - self.context)
             piece = torch.from_numpy(codes[first : start + size].astype(np.int64))[None].to(device)
             tokens, mask = self(piece, piece != ABSENT, start - first, start // self.stride)
             yield (tokens.flip(1), mask.flip(1)) if backwards else (tokens, mask)

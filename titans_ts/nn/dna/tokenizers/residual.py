@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,6 +42,10 @@ class ResidualTokens(StridedTokenizer):
         self.layers = nn.ModuleList(_Residual(width, 2**i) for i in range(config.n_residual))
         self.before = (_SIZE - 1) * (2**config.n_residual - 1)
 
+    def train(self, mode: bool = True) -> Self:
+        """As in the base class; if all weights are frozen, it stays in evaluation mode."""
+        return super().train(mode and any(one.requires_grad for one in self.parameters()))
+
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
@@ -72,7 +78,8 @@ class _Residual(nn.Module):
 class _BatchNorm(nn.BatchNorm1d):
     """Normalise channels `[B, N, C]` over the places that a mask `[B, N]` marks as present.
 
-    With fewer than two of them, or in evaluation, the running statistics are used.
+    With fewer than two of them, or in evaluation, the running statistics are used. These begin with the
+    first batch, and leave out one whose sums are not finite.
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
@@ -81,8 +88,14 @@ class _BatchNorm(nn.BatchNorm1d):
         if not self.training or int(mask.sum()) < 2:
             known = self.running_mean, self.running_var, self.weight, self.bias
             return F.batch_norm(rows, *known, eps=self.eps).unflatten(0, x.shape[:2])
-        if mask.all():
-            return super().forward(rows).unflatten(0, x.shape[:2])
-        y = torch.zeros_like(x)
-        y[mask] = super().forward(x[mask])
-        return y
+        whole = bool(mask.all())
+        rows = rows if whole else x[mask]
+        if rows.sum().isfinite():
+            assert self.num_batches_tracked is not None
+            self.momentum = max(0.1, 1 / (1 + int(self.num_batches_tracked)))
+            rows = super().forward(rows)
+        else:
+            rows = F.batch_norm(rows, None, None, self.weight, self.bias, training=True)
+        if whole:
+            return rows.unflatten(0, x.shape[:2])
+        return rows.new_zeros(x.shape).masked_scatter(mask[..., None], rows)
