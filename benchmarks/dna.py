@@ -256,9 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
         frame = task.read(args)
         path = RESULTS / f"dna-{name}.json"
         rows = json.loads(path.read_text())["rows"] if only and path.is_file() else []
-        anew = only | {TOGETHER[name] for name in only & TOGETHER.keys()}
-        if "titans" in only:
-            anew |= {"titans + words", TOGETHER["titans + words"]}
+        anew = only | ({"titans + words"} if "titans" in only else set())
+        anew |= {TOGETHER[name] for name in anew & TOGETHER.keys()}
         parts = ("", ", network alone", ", k-mers alone")
         anew |= {name + part for name in only & {"default", *DEFAULT} for part in parts}
         rows = [row for row in rows if row["model"] not in anew]

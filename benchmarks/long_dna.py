@@ -39,7 +39,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ from titans_ts.genomics.surprisal import memory_surprise
 from titans_ts.kernels import neural_memory
 from titans_ts.nn.checkpoint import load_model
 from titans_ts.nn.dna.language_model import LanguageModel
-from titans_ts.nn.dna.nucleotides import decode_nucleotides
+from titans_ts.nn.dna.nucleotides import decode_nucleotides, encode_nucleotides
 
 BACTERIA = {
     "E. coli": "genomics/genomes/ecoli_k12_mg1655.fa.gz",
@@ -104,6 +104,7 @@ LETTERS |= {"batch_size": 4, "learning_rate": 3e-3, "max_epochs": 5}
 LETTERS |= {"training_options": {"max_steps_per_epoch": 300}}
 
 
+@cache
 def chromosome(path: str) -> tuple[Genome, str, str]:
     """Read a genome, and the name and the letters of its longest contig."""
     genome = Genome(data_file(path))
@@ -291,8 +292,7 @@ def novelty(args: argparse.Namespace) -> Any:
 
 def prophages(start: Any, end: Any) -> tuple[Any, Any]:
     """Return which bins lie within a prophage of E. coli, and which at least two bins away from all."""
-    features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
-    features = features[features["feature"] == "sequence_feature"]
+    features = annotated("sequence_feature")
     features = features[features["attributes"].str.contains("prophage")]
     return within(start, end, features["start"].to_numpy(), features["end"].to_numpy())
 
@@ -302,14 +302,24 @@ def operons(words: Any, start: Any, end: Any) -> tuple[Any, Any]:
 
     `words` are the WORD-mers of the genome, one per letter. Two of an operon are at most 1 000 apart.
     """
-    genes = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
-    genes = genes[genes["feature"] == "rRNA"]
-    text = chromosome(BACTERIA["E. coli"])[2]
-    of_genes = [text[a:b] for a, b in zip(genes["start"], genes["end"], strict=True)]
-    known = [before(numbers(s), WORD)[WORD:] for t in of_genes for s in (t, reverse_complement(t))]
-    found = np.flatnonzero(np.isin(words, np.concatenate(known)))
+    found = np.flatnonzero(np.isin(words, ribosomal_words()))
     parts = np.split(found, np.flatnonzero(np.diff(found) > 1_000) + 1)
     return within(start, end, *(np.array([part[i] for part in parts]) for i in (0, -1)))
+
+
+@cache
+def ribosomal_words() -> Any:
+    """Return the WORD-mers of E. coli's ribosomal RNA, of both strands."""
+    genes, text = annotated("rRNA"), chromosome(BACTERIA["E. coli"])[2]
+    of_genes = [text[a:b] for a, b in zip(genes["start"], genes["end"], strict=True)]
+    both = [s for gene in of_genes for s in (gene, reverse_complement(gene))]
+    return np.concatenate([before(numbers(s), WORD)[WORD:] for s in both])
+
+
+def annotated(kind: str) -> pd.DataFrame:
+    """Return the annotations of E. coli of one kind."""
+    features = read_regions(data_file("genomics/genomes/ecoli_k12_mg1655.gff.gz"))
+    return features[features["feature"] == kind]
 
 
 def within(start: Any, end: Any, first: Any, last: Any) -> tuple[Any, Any]:
@@ -321,7 +331,10 @@ def within(start: Any, end: Any, first: Any, last: Any) -> tuple[Any, Any]:
 
 
 def area(values: Any, inside: Any, outside: Any) -> float:
-    """Return the area under the ROC curve of the bins inside among these and those outside."""
+    """Return the area under the ROC curve of the bins inside among these and those outside.
+
+    Both are masks or indices of `values`.
+    """
     own, others = values[inside], values[outside]
     scores = np.concatenate([own, others])
     return float(roc_auc_score(np.arange(len(scores)) < len(own), scores))
@@ -329,7 +342,7 @@ def area(values: Any, inside: Any, outside: Any) -> float:
 
 def numbers(text: str) -> Any:
     """Return the letters as 0 to 3."""
-    return np.searchsorted(list(b"ACGT"), np.frombuffer(text.encode(), np.uint8))
+    return encode_nucleotides(text).astype(int)
 
 
 def before(letters: Any, order: int) -> Any:
@@ -364,18 +377,15 @@ def interval(values: Any, inside: Any, outside: Any) -> list[float]:
     Neighbouring bins are alike: those of a region are drawn together, and fifty bins outside.
     """
     generator, areas = np.random.default_rng(0), []
-    runs = np.split(np.flatnonzero(inside), np.flatnonzero(np.diff(np.flatnonzero(inside)) > 1) + 1)
-    others = np.flatnonzero(outside)
+    own, others = np.flatnonzero(inside), np.flatnonzero(outside)
+    runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1)
     stretches = np.array_split(others, max(2, len(others) // 50))
     for _ in range(500):
-        own, rest = (
-            values[
-                np.concatenate([parts[i] for i in generator.integers(len(parts), size=len(parts))])
-            ]
+        drawn = (
+            np.concatenate([parts[i] for i in generator.integers(len(parts), size=len(parts))])
             for parts in (runs, stretches)
         )
-        scores = np.concatenate([own, rest])
-        areas.append(roc_auc_score(np.arange(len(scores)) < len(own), scores))
+        areas.append(area(values, *drawn))
     return [round(float(q), 3) for q in np.quantile(areas, [0.025, 0.975])]
 
 

@@ -55,8 +55,7 @@ class ConvTokens(StridedTokenizer):
             whole = not recorded and bool(own.all())
             x = x if whole else x.masked_fill(~own[:, None], torch.finfo(x.dtype).min)
             x = F.max_pool1d(x, self.stride)
-            there = own[:, None].unflatten(2, (-1, self.stride)).any(-1)
-            x = x if whole else x.masked_fill(~there, 0)
+            x = x if whole else x.masked_fill(~self._own(mask)[:, None], 0)
         tokens = self.out(x.mT)
         return tokens
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,10 +39,6 @@ class ResidualTokens(StridedTokenizer):
         self.out = nn.Linear(config.n_filters, width)
         self.layers = nn.ModuleList(_Residual(width, 2**i) for i in range(config.n_residual))
         self.before = (_SIZE - 1) * (2**config.n_residual - 1)
-
-    def train(self, mode: bool = True) -> Self:
-        """As in the base class; if all weights are frozen, it stays in evaluation mode."""
-        return super().train(mode and any(one.requires_grad for one in self.parameters()))
 
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
@@ -85,10 +79,11 @@ class _BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """Return `[B, N, C]`."""
         rows = x.flatten(0, 1)
-        if not self.training or int(mask.sum()) < 2:
+        n = int(mask.sum()) if self.training else 0
+        if n < 2:
             known = self.running_mean, self.running_var, self.weight, self.bias
             return F.batch_norm(rows, *known, eps=self.eps).unflatten(0, x.shape[:2])
-        whole = bool(mask.all())
+        whole = n == len(rows)
         rows = rows if whole else x[mask]
         if rows.sum().isfinite():
             assert self.num_batches_tracked is not None
