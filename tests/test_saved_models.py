@@ -1,8 +1,8 @@
 """Models that earlier versions saved still load, and predict what they predicted then.
 
 The folders under `saved_models/` were written before version 0.1.0, one of each kind in format 2, a MAC
-with a state in format 3 and a learned season in format 4, with `expected.npz` beside each. They are
-small: one block of width 8, trained for an epoch or two.
+with a state in format 3, a learned season in format 4 and residual tokens in format 5, with
+`expected.npz` beside each. They are small: at most one block of width 8, trained for an epoch or two.
 """
 
 from __future__ import annotations

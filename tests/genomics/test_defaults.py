@@ -12,6 +12,7 @@ from titans_ts import (
     KmerModel,
     KmerTokenizer,
     NucleotideTokenizer,
+    ResidualTokenizer,
     TitansClassifier,
     TitansRegressor,
 )
@@ -145,13 +146,19 @@ PLACED = {"one strand": 0.5, "one strand, positions": 0.2}
 @pytest.mark.parametrize(
     ("look", "rc", "expected"),
     [
-        (Look(20_000, 101), "average", (ConvTokenizer(256, init="kmers"), 4, "max", True, 0.005)),
+        (Look(25_000, 101), "average", (ResidualTokenizer(), 4, "max", True, 0.003)),
+        (Look(24_999, 101), "average", (ConvTokenizer(256, init="kmers"), 4, "max", True, 0.005)),
         (Look(2000, 101), "average", (ConvTokenizer(512, init="kmers"), 4, "max", True, 0.003)),
         (Look(5000, 70, True, PLACED), "none", (NucleotideTokenizer(11), 1, "attention", True, 0.003)),
         (
             Look(5000, 500, True, PLACED),
             "none",
             (ConvTokenizer(256, init="kmers"), 8, "flatten", True, 0.005),
+        ),
+        (
+            Look(30_000, 300, True, PLACED),
+            "none",
+            (ConvTokenizer(256, init="kmers"), 4, "flatten", True, 0.005),
         ),
         (Look(500, 2000), "none", (KmerTokenizer(6, all_offsets=True), 3, "mean", False, 0.01)),
         (Look(500, 9000), "none", (KmerTokenizer(6, all_offsets=True), 6, "mean", False, 0.01)),
@@ -274,10 +281,27 @@ def test_presets_differ_in_blocks_and_letters_and_the_best_network_is_kept(monke
     tried.clear()
     TitansClassifier(**free | {"n_layers": 1, "max_epochs": 1}, preset="best").fit(X, y)
     assert tried == [(1, 1, None)]  # the two are the same
+    for preset, expected in (("fast", [0]), ("default", [0]), ("best", [1, 0])):
+        tried.clear()
+        TitansClassifier("residual", **free, preset=preset).fit(X, y)
+        assert [
+            n for n, *_ in tried
+        ] == expected  # a single network of residual tokens has no block
+    tried.clear()
+    TitansClassifier("residual", **free | {"n_layers": 1}).fit(X, y)
+    assert [n for n, *_ in tried] == [1]
     letters = [SEQUENCE_PRESETS[name][-1].letters for name in ("fast", "default", "best")]
     assert letters == sorted(set(letters))
     with pytest.raises(ValueError, match="preset is 'zero-shot'; choose one of"):
         TitansClassifier(preset="zero-shot").fit(X, y)
+
+
+def test_residual_tokens_without_a_block_read_twice_as_many_letters():
+    epochs = [
+        default_epochs([101] * 32_000, tokenizer, 4, SequenceCandidate(n_layers), TrainingConfig())
+        for tokenizer, n_layers in (("conv", 0), ("residual", 1), ("residual", 0))
+    ]
+    assert epochs == [{"max_epochs": 3}, {"max_epochs": 3}, {"max_epochs": 6}]
 
 
 def test_the_chosen_epochs_are_made(monkeypatch):

@@ -37,17 +37,19 @@ class TitansClassifier(ClassifierMixin, SequenceEstimator):
         How a sequence becomes tokens. "nucleotide": a token is made of the letters around it. "conv"
         learns motif filters, "residual" these and convolutions over what they find, "kmer" a vector for
         every k-mer, "bpe" a vocabulary of frequent strings. None (default) chooses "kmer" for more than
-        1000 letters, "nucleotide" for short sequences whose positions matter, and else "conv" with
-        filters that begin with predictive k-mers. The objects :class:`~titans_ts.NucleotideTokenizer`,
-        :class:`~titans_ts.ConvTokenizer`, :class:`~titans_ts.ResidualTokenizer`,
-        :class:`~titans_ts.KmerTokenizer` and :class:`~titans_ts.BPETokenizer` hold the options of each,
-        which are parameters too, such as `tokenizer__kernel_size`.
+        1000 letters, "nucleotide" for short sequences whose positions matter, "residual" for 25 000
+        sequences or more whose positions do not, and else "conv" with filters that begin with predictive
+        k-mers. The objects :class:`~titans_ts.NucleotideTokenizer`, :class:`~titans_ts.ConvTokenizer`,
+        :class:`~titans_ts.ResidualTokenizer`, :class:`~titans_ts.KmerTokenizer` and
+        :class:`~titans_ts.BPETokenizer` hold the options of each, which are parameters too, such as
+        `tokenizer__kernel_size`.
     preset : {"fast", "default", "best"}
         How much is trained. "fast": a network without blocks, which reads half as many letters.
         "default": one network. "best": another one without blocks too, which reads three times as many
-        letters; the better of the two on the validation set is kept. `n_layers`, if given, is the number
-        of blocks of each. With `pretrained`, one network is trained, which has the blocks of that model
-        and reads as many letters as the preset allows.
+        letters; the better of the two on the validation set is kept. With the tokenizer "residual",
+        "default" has no block either. `n_layers`, if given, is the number of blocks of each. With
+        `pretrained`, one network is trained, which has the blocks of that model and reads as many letters
+        as the preset allows.
     stride : int or None
         Letters per token; a larger stride reads long sequences faster. None (default): from 1 to 8,
         depending on the tokenizer and the lengths.

@@ -46,7 +46,8 @@ _LONGEST_OF_LOOK = 50_000
 _LONGEST_WITH_POSITIONS = 1000
 _LONG = 1000
 """Letters of a typical sequence from which on its composition is what matters."""
-_FEW = 2500
+_FEW, _MANY = 2500, 25_000
+"""Sequences below which there are more filters, and from which on convolutions follow the filters."""
 _PLACED = 0.1
 """Share of the loss that positions have to save to be used; less was not repeated on other sequences."""
 _TOTAL_STEPS = 960
@@ -175,8 +176,9 @@ def network_defaults(
     """Return `tokenizer`, `stride`, `position`, `pooling`, `learning_rate` and `max_length` by name.
 
     Motif filters that begin with predictive k-mers are the usual choice. Where positions matter, they
-    are kept: tokens of letters for up to 128 letters, else all tokens side by side ("flatten"). For more
-    than a thousand letters, tokens are sums of k-mers, and their mean is taken.
+    are kept: tokens of letters for up to 128 letters, else all tokens side by side ("flatten"). From
+    25 000 sequences on, where they do not, convolutions follow random filters. For more than a thousand
+    letters, tokens are sums of k-mers, and their mean is taken.
 
     Parameters
     ----------
@@ -193,6 +195,8 @@ def network_defaults(
     --------
     >>> network_defaults(Look(20_000, 101), "average")["tokenizer"]
     ConvTokenizer(n_filters=256, init='kmers')
+    >>> network_defaults(Look(30_000, 101), "average")["tokenizer"]
+    ResidualTokenizer()
     >>> network_defaults(Look(500, 9000), "average")["stride"]
     6
     """
@@ -203,6 +207,8 @@ def network_defaults(
             tokenizer = KmerTokenizer(k=max(6, stride or 6), all_offsets=True)
         elif length <= 40 or (placed and length <= 128):
             tokenizer = NucleotideTokenizer(kernel_size=max(11, stride or 11))
+        elif look.n >= _MANY and not placed:
+            tokenizer = ResidualTokenizer()
         else:
             tokenizer = ConvTokenizer(n_filters=512 if few and not placed else 256, init="kmers")
     kind = type(read_tokenizer(tokenizer))
@@ -269,7 +275,8 @@ def default_epochs(
         Letters of each training sequence that an epoch reads.
     tokenizer, stride
         The tokenizer, and its letters per token. K-mer tokens read three times as many letters in the
-        same time, and eight letters per token twice as many as four, so more of them are allowed.
+        same time, and eight letters per token, or residual tokens without a block, twice as many, so more
+        of them are allowed.
     candidate : SequenceCandidate
         The network and its letters.
     training : TrainingConfig
@@ -288,8 +295,10 @@ def default_epochs(
     {'max_epochs': 30}
     """
     batch = training.batch_size
-    of_kmers = isinstance(read_tokenizer(tokenizer), KmerTokenizer)
-    most = candidate.letters * (3 if of_kmers else max(1, min(2, stride // 4)))
+    kind = type(read_tokenizer(tokenizer))
+    of_kmers = kind is KmerTokenizer
+    alone = kind is ResidualTokenizer and candidate.n_layers == 0
+    most = candidate.letters * (3 if of_kmers else 2 if alone else max(1, min(2, stride // 4)))
     n = min(len(lengths), training.samples_per_epoch)
     letters = max(1.0, float(np.mean(lengths))) * n
     n_steps, allowed = -(-n // batch), max(3, int(most / letters))

@@ -457,6 +457,7 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         """Return the number of blocks and of epochs of every network to train, where they are open.
 
         A pretrained network has its blocks, so there is one, for as many letters as the preset allows.
+        A single network of residual tokens has none: after these, they overfit.
         """
         networks = []
         lengths = data.cropped(settled.max_length).lengths
@@ -465,6 +466,9 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         if source is not None:
             tokens, given = (source.config.tokenizer, source.config.stride), True
             candidates = (max(candidates, key=lambda one: one.letters),)
+        residual = isinstance(settled.options("tokenizer"), ResidualTokenizer)
+        if residual and not given and len(candidates) == 1:
+            candidates = (candidates[0]._replace(n_layers=0),)
         for one in candidates:
             own: dict[str, Any] = {} if given else {"n_layers": one.n_layers}
             if self.max_epochs is None:
