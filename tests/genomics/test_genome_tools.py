@@ -716,7 +716,7 @@ def test_a_model_without_blocks_and_a_genome_without_letters(tmp_path):
     path = tmp_path / "n.fa"
     path.write_text(">one\n" + "N" * 60 + "\n")
     plain = small(n_layers=0).fit(SEQUENCES, ["a", "b"] * 12)
-    with pytest.raises(ValueError, match=r"the model has no memory \(variant 'mag', 0 blocks\)"):
+    with pytest.raises(ValueError, match=r"'mag', 0 blocks\); fit one with n_layers=1"):
         plain.surprise(path)
     with pytest.warns(UserWarning, match="no letter is known, so nothing is written"):
         frame = plain.scan(path, window=20, out=tmp_path / "x.bed")

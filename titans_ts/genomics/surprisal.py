@@ -147,7 +147,7 @@ def memory_surprise(
     if len(blocks) == 0 or blocks[0].mixer.memory_heads == 0:
         raise ValueError(
             f"the model has no memory (variant {config.backbone.variant!r}, {len(blocks)} blocks); "
-            "fit another one"
+            "fit one with n_layers=1 and the variant 'mag', 'mac', 'mal' or 'lmm'"
         )
     if config.tokenizer == "bpe":
         raise ValueError(
