@@ -240,10 +240,10 @@ def _letter_scores(
 
 def _motifs(model: TitansClassifier) -> Section:
     """Return logos of the motif filters of a tokenizer that has some."""
-    convolution = getattr(model.model_.tokenizer, "conv", None)
-    if convolution is None:
+    filters = getattr(model.model_.tokenizer, "filters", None)
+    if filters is None:
         return Section("Motif filters")
-    weights = convolution.weight.detach().cpu().double().numpy()[:, :4]  # [F, 4, K]
+    weights = filters.detach().cpu().double().numpy()[:, :4]  # [F, 4, K]
     weights = weights - weights.mean(1, keepdims=True)
     strongest = np.argsort(-np.linalg.norm(weights, axis=(1, 2)))[:_FILTERS]
     logos = tuple(Logo(f"Filter {i}", letters_of(weights[i].T, None)) for i in strongest.tolist())

@@ -285,6 +285,26 @@ def test_what_is_absent_takes_no_part_in_the_statistics_of_a_batch():
     torch.testing.assert_close(one, tokenizer.eval()(codes[:1, :1], codes[:1, :1] < 4)[0])
 
 
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_a_filter_has_the_weight_that_a_letter_adds_to_its_match(name):
+    tokenizer = model(name).tokenizer.eval()
+    codes = torch.randint(0, 4, (1, tokenizer.kernel_size))
+    other = codes.clone()
+    other[0, 2] = (codes[0, 2] + 1) % 4
+    with torch.no_grad():
+        if name == "residual":
+            tokenizer.norm.running_var.uniform_(0.5, 2)
+            tokenizer.norm.weight.uniform_(-2, 2)
+        there = torch.ones_like(codes, dtype=torch.bool)
+        match, changed = (tokenizer.conv(tokenizer.one_hot(x, there)).mT for x in (codes, other))
+        if name == "residual":
+            match, changed = (tokenizer.norm(x, there[:, :1]) for x in (match, changed))
+    weight = tokenizer.filters[:, :, 2]
+    torch.testing.assert_close(
+        (changed - match)[0, 0], weight[:, other[0, 2]] - weight[:, codes[0, 2]]
+    )
+
+
 def test_statistics_of_a_batch_serve_from_the_first_one_on_and_stay_finite():
     tokenizer = model("residual by 4").tokenizer
     for part in tokenizer.modules():

@@ -94,6 +94,15 @@ def test_classify_compares_with_words_and_writes_what_it_says(folder, tmp_path):
     np.testing.assert_array_equal(loaded.predict(asked), table["predicted"])
 
 
+@pytest.mark.parametrize("tokenizer", ["conv", "residual"])
+def test_the_report_draws_the_motif_filters(folder, tmp_path, tokenizer):
+    files = folder / "train.csv", folder / "test.csv"
+    page = tmp_path / "r.html"
+    run("classify", *files, "--tokenizer", tokenizer, "--report", page, "--out", tmp_path, *TINY)
+    assert "Motif filters" in page.read_text()
+    assert "Filter " in page.read_text()
+
+
 def test_classify_without_a_test_part_holds_one_out(folder, tmp_path):
     files = folder / "train.fa", "--labels", folder / "labels.tsv"
     output = run("classify", *files, "--tokenizer", "kmer", "--out", tmp_path, *TINY)

@@ -42,6 +42,11 @@ class ConvTokens(StridedTokenizer):
         self.conv = nn.Conv1d(channels, config.n_filters, self.kernel_size)
         self.out = nn.Linear(config.n_filters, config.backbone.d_model)
 
+    @property
+    def filters(self) -> Tensor:
+        """The weights of letters in each filter, `[F, C, kernel_size]`."""
+        return self.conv.weight
+
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]

@@ -40,6 +40,13 @@ class ResidualTokens(StridedTokenizer):
         self.layers = nn.ModuleList(_Residual(width, 2**i) for i in range(config.n_residual))
         self.before = (_SIZE - 1) * (2**config.n_residual - 1)
 
+    @property
+    def filters(self) -> Tensor:
+        """The weights of letters in each filter, `[F, C, kernel_size]`, normalised as its matches are."""
+        assert self.norm.running_var is not None
+        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
+        return self.conv.weight * scale[:, None, None]
+
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
