@@ -281,12 +281,11 @@ def test_presets_differ_in_blocks_and_letters_and_the_best_network_is_kept(monke
     tried.clear()
     TitansClassifier(**free | {"n_layers": 1, "max_epochs": 1}, preset="best").fit(X, y)
     assert tried == [(1, 1, None)]  # the two are the same
+    # a single network of residual tokens has no block
     for preset, expected in (("fast", [0]), ("default", [0]), ("best", [1, 0])):
         tried.clear()
         TitansClassifier("residual", **free, preset=preset).fit(X, y)
-        assert [
-            n for n, *_ in tried
-        ] == expected  # a single network of residual tokens has no block
+        assert [n for n, *_ in tried] == expected
     tried.clear()
     TitansClassifier("residual", **free | {"n_layers": 1}).fit(X, y)
     assert [n for n, *_ in tried] == [1]
@@ -352,6 +351,23 @@ def test_pretrained_tokens_are_kept_and_k_mers_are_added(tmp_path):
     tuned = TitansClassifier(pretrained=tmp_path / "m", **SMALL).fit(X, y)
     assert (tuned.model_.config.tokenizer, tuned.model_.config.stride) == ("kmer", 3)
     assert tuned.kmer_model_ is not None
+
+
+@pytest.mark.parametrize("preset", ["fast", "default", "best"])
+def test_what_is_pretrained_is_trained_for_the_blocks_that_it_has(monkeypatch, tmp_path, preset):
+    """Residual tokens read more letters without a block than with one, whatever the preset has."""
+    X, y = planted(80, "either strand")
+    TitansClassifier("residual", **SMALL, stride=4).fit(X, y).save(tmp_path / "m")
+    found = []
+
+    def epochs(lengths, tokenizer, stride, candidate, training, **options):
+        found.append((tokenizer, stride, candidate.n_layers))
+        return {"max_epochs": 1}
+
+    monkeypatch.setattr(module, "default_epochs", epochs)
+    free = {k: v for k, v in SMALL.items() if k not in ("n_layers", "max_epochs")}
+    TitansClassifier(**free, preset=preset, pretrained=tmp_path / "m").fit(X, y)
+    assert found == [("residual", 4, SMALL["n_layers"])]
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def default_epochs(
     kind = type(read_tokenizer(tokenizer))
     of_kmers = kind is KmerTokenizer
     alone = kind is ResidualTokenizer and candidate.n_layers == 0
-    most = candidate.letters * (3 if of_kmers else 2 if alone else max(1, min(2, stride // 4)))
+    most = candidate.letters * (3 if of_kmers else 2 if alone or stride >= 8 else 1)
     n = min(len(lengths), training.samples_per_epoch)
     letters = max(1.0, float(np.mean(lengths))) * n
     n_steps, allowed = -(-n // batch), max(3, int(most / letters))

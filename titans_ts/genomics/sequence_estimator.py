@@ -465,7 +465,8 @@ class SequenceEstimator(GenomeTools, TitansEstimator):
         candidates, given = self.candidates(), self.n_layers is not None
         if source is not None:
             tokens, given = (source.config.tokenizer, source.config.stride), True
-            candidates = (max(candidates, key=lambda one: one.letters),)
+            most = max(candidates, key=lambda one: one.letters)
+            candidates = (most._replace(n_layers=source.config.backbone.n_layers),)
         residual = isinstance(settled.options("tokenizer"), ResidualTokenizer)
         if residual and not given and len(candidates) == 1:
             candidates = (candidates[0]._replace(n_layers=0),)

@@ -23,6 +23,8 @@ from titans_ts.genomics.sequence_estimator import SequenceEstimator
 
 __all__ = ["default_space"]
 
+_OF_LETTERS = ["nucleotide", "conv", "residual"]
+"""Tokenizers that a search tries: those that read one-hot letters."""
 _WIDTHS = (16, 32, 64, 128, 256)
 """Widths of a token, `d_model`, to try."""
 
@@ -104,13 +106,13 @@ def _sequence_space(estimator: SequenceEstimator, X: Any) -> dict[str, BaseDistr
         return space
     options = estimator.options("tokenizer")
     if options is None:  # a fit chooses the tokenizer, and its sizes with it
-        return space | {"tokenizer": _choices(None, ["nucleotide", "conv", "residual"])}
+        return space | {"tokenizer": _choices(None, _OF_LETTERS)}
     if not hasattr(options, "kernel_size") or getattr(options, "init", "random") != "random":
         return space  # tokens that were chosen, with sizes of their own
     strides = [s for s in (1, 2, 4, 8, 16, 32, 64) if 16 <= typical / s <= 512] or [1]
     kernels = [k for k in (9, 15, 21) if k >= strides[-1]]
     if isinstance(estimator.tokenizer, str):
-        space["tokenizer"] = _choices(estimator.tokenizer, ["nucleotide", "conv", "residual"])
+        space["tokenizer"] = _choices(estimator.tokenizer, _OF_LETTERS)
     return space | {
         "stride": _choices(estimator.stride, strides),
         "tokenizer__kernel_size": _choices(options.kernel_size, [None, *kernels]),
