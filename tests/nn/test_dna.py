@@ -152,7 +152,9 @@ def test_every_parameter_is_used(rc, bidirectional):
             continue
         built = model(name, rc=rc, bidirectional=bidirectional, pooling=pooling).train()
         built(*padded(CODES)).square().sum().backward()
-        dead = [n for n, p in built.named_parameters() if p.grad is None or not p.grad.any()]
+        dead = {n for n, p in built.named_parameters() if p.grad is None or not p.grad.any()}
+        if name.startswith("residual"):
+            dead.discard("tokenizer.conv.bias")  # the mean of the batch is subtracted from it
         assert not dead, (name, pooling)
 
 
@@ -266,11 +268,15 @@ def test_a_filter_matches_anywhere_in_its_token():
     torch.testing.assert_close(tokens[:, 1], expected)
 
 
-def test_what_is_absent_takes_no_part_in_the_statistics_of_a_batch():
-    tokenizer = model("residual by 4").tokenizer.train()
-    for part in tokenizer.modules():
+def without_dropout(module):
+    for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
+    return module
+
+
+def test_what_is_absent_takes_no_part_in_the_statistics_of_a_batch():
+    tokenizer = without_dropout(model("residual by 4").tokenizer.train())
     padded = copy.deepcopy(tokenizer)
     codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
     tokens, there = tokenizer(codes, codes < 4)
@@ -306,10 +312,7 @@ def test_a_filter_has_the_weight_that_a_letter_adds_to_its_match(name):
 
 
 def test_statistics_of_a_batch_serve_from_the_first_one_on_and_stay_finite():
-    tokenizer = model("residual by 4").tokenizer
-    for part in tokenizer.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
+    tokenizer = without_dropout(model("residual by 4").tokenizer)
     codes = torch.randint(0, 4, (64, 200), generator=torch.Generator().manual_seed(0))
     learned = tokenizer.train()(codes, codes < 4)[0]
     told = tokenizer.eval()(codes, codes < 4)[0]
@@ -366,6 +369,63 @@ def test_sums_that_are_looked_up_are_those_of_the_convolution(soft_masked, strid
             torch.testing.assert_close(own, other)
 
 
+@pytest.mark.parametrize("soft_masked", ["keep", "flag"])
+@pytest.mark.parametrize(("stride", "kernel_size"), [(1, 9), (4, 15), (3, 3)])
+def test_normalised_filters_are_as_normalised_matches(
+    soft_masked, stride, kernel_size, monkeypatch
+):
+    config = SequenceConfig(
+        n_outputs=2,
+        tokenizer="residual",
+        stride=stride,
+        kernel_size=kernel_size,
+        n_filters=6,
+        n_residual=1,
+        soft_masked=soft_masked,
+    )
+    monkeypatch.setattr("titans_ts.nn.dna.tokenizers.base.NUMBERS_AT_ONCE", 7 * 4 * 6)
+    folded = without_dropout(DNA_TOKENIZERS["residual"](config).double())
+    with torch.no_grad():
+        folded.norm.weight.uniform_(-2, 2)
+        folded.norm.bias.uniform_(-1, 1)
+    plain = copy.deepcopy(folded)
+    called = []
+    plain.conv.register_forward_hook(lambda *call: called.append(call))
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 12 if soft_masked == "flag" else 6, (5, 50), generator=generator)
+    mask = torch.ones(5, 50, dtype=torch.bool)
+    for held in (mask, mask & (torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None])):
+        for training in (True, False):
+            results = []
+            for tokenizer in (folded.train(training), plain.train(training)):
+                tokens, there = tokenizer(codes, held)
+                weights = torch.linspace(-1, 1, tokens.numel()).view(tokens.shape)
+                gradients = torch.autograd.grad((tokens * weights).sum(), tokenizer.parameters())
+                results.append([tokens, there, *gradients, *tokenizer.state_dict().values()])
+                if not training:
+                    with torch.no_grad():  # in parts
+                        torch.testing.assert_close(tokenizer(codes, held)[0], tokens.detach())
+            torch.testing.assert_close(*results)
+    assert len(called) == 6
+
+
+def test_normalised_filters_have_exact_statistics_in_half_precision():
+    config = SequenceConfig(n_outputs=2, tokenizer="residual", stride=4, n_filters=6)
+    exact = without_dropout(DNA_TOKENIZERS["residual"](config).train())
+    mixed, half = copy.deepcopy(exact), copy.deepcopy(exact).bfloat16()
+    codes = torch.randint(0, 4, (64, 200), generator=torch.Generator().manual_seed(0))
+    exact(codes, codes < 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed(codes, codes < 4)[0].sum().backward()
+    half(codes, codes < 4)[0].sum().backward()
+    assert half.conv.weight.grad.isfinite().all()
+    for name in ("running_mean", "running_var"):
+        expected = getattr(exact.norm, name)
+        torch.testing.assert_close(getattr(mixed.norm, name), expected)
+        found = getattr(half.norm, name).float()
+        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.002)
+
+
 def test_sums_are_looked_up_part_by_part(monkeypatch):
     config = SequenceConfig(n_outputs=2, tokenizer="conv", stride=4, n_filters=6)
     tokenizer = DNA_TOKENIZERS["conv"](config).double()
@@ -373,7 +433,7 @@ def test_sums_are_looked_up_part_by_part(monkeypatch):
     mask = torch.arange(50) < torch.tensor([50, 31, 8, 1, 0])[:, None]
     found = []
     for size in (2**18, 4 * 6, 7 * 4 * 6):
-        monkeypatch.setattr("titans_ts.nn.dna.tokenizers.conv.SUMS_AT_ONCE", size)
+        monkeypatch.setattr("titans_ts.nn.dna.tokenizers.base.NUMBERS_AT_ONCE", size)
         tokens, _ = tokenizer(codes, mask)
         gradients = torch.autograd.grad(tokens.square().sum(), list(tokenizer.parameters()))
         found.append([tokens, *gradients])

@@ -12,9 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
+from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.dna.nucleotides import ABSENT, LOWER, SHARES
 
-__all__ = ["DNATokenizer", "OneHot", "StridedTokenizer", "sinusoids"]
+__all__ = [
+    "NUMBERS_AT_ONCE",
+    "DNATokenizer",
+    "OneHot",
+    "StridedTokenizer",
+    "have_hooks",
+    "in_parts",
+    "is_recorded",
+    "sinusoids",
+]
+
+NUMBERS_AT_ONCE = 2**18
+"""How many matches of filters are computed at a time, so that they stay in the cache."""
 
 
 class DNATokenizer(nn.Module, ABC):
@@ -128,6 +141,21 @@ class StridedTokenizer(DNATokenizer):
     @abstractmethod
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """Return tokens `[B, N, D]` of codes `[B, kernel_size - 1 + N stride]`."""
+
+
+def have_hooks(*modules: nn.Module) -> bool:
+    """Return whether something takes part in a module's forward pass, as saliency or pruning does."""
+    return any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+
+
+def in_parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield a few rows of all tensors at a time, where each row is for `width` numbers."""
+    return zip(*(x.split(max(1, NUMBERS_AT_ONCE // width)) for x in tensors), strict=True)
+
+
+def is_recorded() -> bool:
+    """Return whether a graph is recorded, in which nothing may depend on the values that are read."""
+    return recorded_format() is not None or torch.compiler.is_compiling()
 
 
 class OneHot(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -14,16 +13,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from titans_ts.config import SequenceConfig
-from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.dna.nucleotides import LOWER
-from titans_ts.nn.dna.tokenizers.base import OneHot, StridedTokenizer
+from titans_ts.nn.dna.tokenizers.base import (
+    OneHot,
+    StridedTokenizer,
+    have_hooks,
+    in_parts,
+    is_recorded,
+)
 
-__all__ = ["SUMS_AT_ONCE", "ConvTokens"]
+__all__ = ["ConvTokens"]
 
 _MATCH, _OTHERS = 0.5, 0.3
 """Filters that match a k-mer: weight of a matching letter, and factor of the random weights."""
-SUMS_AT_ONCE = 2**18
-"""Number of sums of filters that are computed at a time."""
 
 
 class ConvTokens(StridedTokenizer):
@@ -50,9 +52,10 @@ class ConvTokens(StridedTokenizer):
     def embed(self, codes: Tensor, mask: Tensor) -> Tensor:
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
-        recorded = recorded_format() is not None or torch.compiler.is_compiling()
+        recorded = is_recorded()
+        looked_up = codes.device.type == "cpu" and not recorded
         tokens: Tensor
-        if codes.device.type == "cpu" and not recorded and not self._has_hooks():
+        if looked_up and not have_hooks(self.one_hot, self.conv):
             tokens = self.out(self._looked_up(codes, mask, own))
             return tokens
         x = F.gelu(self.conv(self.one_hot(codes, mask)))  # [B, F, N stride]
@@ -63,11 +66,6 @@ class ConvTokens(StridedTokenizer):
             x = x if whole else x.masked_fill(~self._own(mask)[:, None], 0)
         tokens = self.out(x.mT)
         return tokens
-
-    def _has_hooks(self) -> bool:
-        """Whether something else takes part in the convolution, as saliency or pruning does."""
-        parts = (self.one_hot, self.conv)
-        return any(part._forward_hooks or part._forward_pre_hooks for part in parts)
 
     def _looked_up(self, codes: Tensor, mask: Tensor, own: Tensor) -> Tensor:
         """Return the best matches `[B, N, F]` by :class:`_BestMatches`."""
@@ -131,7 +129,7 @@ class _BestMatches(torch.autograd.Function):
         table[0] += bias
         rows, places = table.flatten(0, 2), torch.arange(len(table)) * n**2
         found, matches = [], []
-        for some, there in _parts(stride * rows.shape[1], letters, own):
+        for some, there in in_parts(stride * rows.shape[1], letters, own):
             some = F.pad(some, (0, weight.shape[2] % 2))
             pairs = some[..., ::2] * n + some[..., 1::2] + places
             sums = F.embedding_bag(pairs.flatten(0, 1), rows, mode="sum").unflatten(0, there.shape)
@@ -158,7 +156,7 @@ class _BestMatches(torch.autograd.Function):
         kinds, letters, own, *matches = ctx.saved_tensors
         n_filters, channels, size = ctx.shape
         d_taps, d_bias = d_best.new_zeros(n_filters, size * channels), d_best.new_zeros(n_filters)
-        parts = _parts(letters.shape[1] * n_filters, letters, own, d_best)
+        parts = in_parts(letters.shape[1] * n_filters, letters, own, d_best)
         for (some, there, slope), sums, chosen in zip(
             parts, matches[::2], matches[1::2], strict=True
         ):
@@ -174,8 +172,3 @@ class _BestMatches(torch.autograd.Function):
             d_taps.addmm_(d_sums.mT, kinds[some].flatten(0, 1).flatten(1))
             d_bias += d_sums.sum(0)
         return d_taps.unflatten(1, (size, channels)).mT.contiguous(), d_bias, None, None, None, None
-
-
-def _parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield a few rows of tensors at a time; with `width` numbers each, they stay in the cache."""
-    return zip(*(x.split(max(1, SUMS_AT_ONCE // width)) for x in tensors), strict=True)
