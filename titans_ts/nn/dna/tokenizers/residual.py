@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,26 +69,28 @@ class ResidualTokens(StridedTokenizer):
         A product with the windows of letters is several times faster than a convolution, as is
         normalising the weights in place of the matches.
         """
-        shape = own.shape[0], -1, self.stride
+        tokens = own.unflatten(1, (-1, self.stride))  # [B, N, stride]
         if is_recorded() or have_hooks(self.conv, self.norm):
             matches = self.norm(self.conv(letters).mT, own)
-            return self._best(matches.unflatten(1, shape[1:]), own.view(shape))
+            return self._best(matches.unflatten(1, (-1, self.stride)), tokens)
         channels = letters.shape[1]
         windows = letters.mT.flatten(1).unfold(1, self.kernel_size * channels, channels)
+        windows = windows.flatten(0, 1)  # [B N stride, kernel_size C]
         weight, bias = self.conv.weight.mT.flatten(1), self.conv.bias
         assert bias is not None
-        linear = self.norm.of_linear(weight, bias, windows, own)
-        windows, own = windows.unflatten(1, shape[1:]), own.view(shape)
-        if torch.is_grad_enabled():
-            return self._best(F.linear(windows, *linear), own)
-        parts = in_parts(len(linear[0]) * own[0].numel(), windows, own)
-        return torch.cat([self._best(F.linear(some, *linear), there) for some, there in parts])
+        weight, bias = self.norm.of_linear(weight, bias, windows, own.flatten())
+        windows = windows.unflatten(0, (-1, self.stride))
+        parts: Iterable[tuple[Tensor, ...]] = [(windows, tokens.flatten(0, 1))]
+        if not torch.is_grad_enabled():
+            parts = in_parts(len(weight) * self.stride, windows, tokens.flatten(0, 1))
+        best = torch.cat([self._best(F.linear(some, weight, bias), mask) for some, mask in parts])
+        return best.unflatten(0, tokens.shape[:2])
 
     def _best(self, matches: Tensor, own: Tensor) -> Tensor:
-        """Return the maximum `[B, N, D]` over the letters of a token of matches `[B, N, stride, F]`."""
+        """Return the best `[..., D]` of the matches `[..., stride, F]` of a token's letters."""
         x = self.out(F.silu(matches))
-        x = x.masked_fill(~own[..., None], torch.finfo(x.dtype).min).amax(2)
-        return x.masked_fill(~own.any(2, keepdim=True), 0)
+        x = x.masked_fill(~own[..., None], torch.finfo(x.dtype).min).amax(-2)
+        return x.masked_fill(~own.any(-1, keepdim=True), 0)
 
 
 class _Residual(nn.Module):
@@ -145,15 +149,15 @@ class _BatchNorm(nn.BatchNorm1d):
     ) -> tuple[Tensor, Tensor]:
         """Return the weight `[C, K]` and the bias of a linear map that has normalised results.
 
-        The statistics of the results for `x` `[B, N, K]` follow from the mean and covariance of `x`,
-        which are quicker to compute where K is small.
+        The statistics of the results for `x` `[N, K]`, where `mask` `[N]` marks rows as present, follow
+        from the mean and covariance of `x`, which are quicker to compute where K is small.
         """
         n = int(mask.sum()) if self.training else 0
         assert self.running_mean is not None
         assert self.running_var is not None
         mean, variance = self.running_mean, self.running_var
         if n >= 2:
-            rows = x.flatten(0, 1) if n == mask.numel() else x[mask]
+            rows = x if n == len(x) else x[mask]
             with torch.autocast(x.device.type, enabled=False):
                 exact = torch.promote_types(weight.dtype, torch.float32)
                 rows, known = rows.to(exact), weight.to(exact)
