@@ -403,7 +403,7 @@ def test_normalised_filters_are_as_normalised_matches(
                 gradients = torch.autograd.grad((tokens * weights).sum(), tokenizer.parameters())
                 results.append([tokens, there, *gradients, *tokenizer.state_dict().values()])
                 if not training:
-                    with torch.no_grad():  # in parts
+                    with torch.no_grad():
                         torch.testing.assert_close(tokenizer(codes, held)[0], tokens.detach())
             torch.testing.assert_close(*results)
     assert len(called) == 6

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,9 +78,7 @@ class ResidualTokens(StridedTokenizer):
         assert bias is not None
         weight, bias = self.norm.of_linear(weight, bias, windows, own.flatten())
         windows = windows.unflatten(0, (-1, self.stride))
-        parts: Iterable[tuple[Tensor, ...]] = [(windows, tokens.flatten(0, 1))]
-        if not torch.is_grad_enabled():
-            parts = in_parts(len(weight) * self.stride, windows, tokens.flatten(0, 1))
+        parts = in_parts(len(weight) * self.stride, windows, tokens.flatten(0, 1))
         best = torch.cat([self._best(F.linear(some, weight, bias), mask) for some, mask in parts])
         return best.unflatten(0, tokens.shape[:2])
 
