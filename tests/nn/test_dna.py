@@ -39,7 +39,7 @@ TOKENIZERS = {
     "nucleotide by 3": {"tokenizer": "nucleotide", "kernel_size": 5, "stride": 3},
     "conv": {"kernel_size": 5, "n_filters": 6},
     "conv by 4": {"tokenizer": "conv", "kernel_size": 5, "stride": 4, "n_filters": 6},
-    "residual": {"kernel_size": 5, "n_filters": 6, "n_residual": 2},
+    "residual": {"kernel_size": 5, "n_filters": 12, "n_residual": 2},
     "residual by 4": {
         "tokenizer": "residual",
         "kernel_size": 5,
@@ -379,11 +379,11 @@ def test_normalised_filters_are_as_normalised_matches(
         tokenizer="residual",
         stride=stride,
         kernel_size=kernel_size,
-        n_filters=6,
+        n_filters=40,  # with fewer, the filters are long
         n_residual=1,
         soft_masked=soft_masked,
     )
-    monkeypatch.setattr("titans_ts.nn.dna.tokenizers.base.NUMBERS_AT_ONCE", 7 * 4 * 6)
+    monkeypatch.setattr("titans_ts.nn.dna.tokenizers.base.NUMBERS_AT_ONCE", 7 * 4 * 40)
     folded = without_dropout(DNA_TOKENIZERS["residual"](config).double())
     with torch.no_grad():
         folded.norm.weight.uniform_(-2, 2)
@@ -409,8 +409,53 @@ def test_normalised_filters_are_as_normalised_matches(
     assert len(called) == 6
 
 
+def test_filters_whose_matches_do_not_vary_keep_finite_statistics():
+    config = SequenceConfig(n_outputs=2, tokenizer="residual", stride=1, kernel_size=1, n_filters=6)
+    tokenizer = DNA_TOKENIZERS["residual"](config).train()
+    codes = torch.randint(0, 4, (16, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for scale in (1.0, 10.0, 1e4, 1e19):
+            tokenizer.conv.weight.copy_(scale * torch.randn(6, 1, 1).expand(6, 4, 1))
+            assert tokenizer(codes, codes < 4)[0].isfinite().all()
+            assert (tokenizer.norm.running_var >= 0).all()
+        tokenizer.conv.weight.normal_().mul_(1e19)  # their variance is finite, and barely
+        tokenizer(codes, codes < 4)
+    assert tokenizer.norm.running_var.isfinite().all()
+    assert tokenizer.eval()(codes, codes < 4)[0].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("part", ["conv", "norm", "out"])
+@pytest.mark.parametrize("kind", ["forward", "backward", "replaced"])
+def test_what_takes_part_in_the_filters_is_called(part, kind):
+    tokenizer = model("residual by 4").tokenizer
+    module, called = getattr(tokenizer, part), []
+    if kind == "forward":
+        module.register_forward_hook(lambda *call: called.append(call))
+    elif kind == "backward":
+        module.register_full_backward_hook(lambda *call: called.append(call))
+    else:
+        own = module.forward
+        module.forward = lambda *x: called.append(x) or own(*x)
+    codes = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(0))
+    tokenizer(codes, codes < 4)[0].sum().backward()
+    assert len(called) == 1
+
+
+def test_long_filters_are_as_their_convolution():
+    config = SequenceConfig(
+        n_outputs=2, tokenizer="residual", stride=4, kernel_size=60, n_filters=6
+    )
+    tokenizer = DNA_TOKENIZERS["residual"](config).double().eval()
+    codes = torch.randint(0, 4, (3, 90), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found, _ = tokenizer(codes, codes < 4)
+        tokenizer.conv.register_forward_hook(lambda *_: None)
+        torch.testing.assert_close(found, tokenizer(codes, codes < 4)[0])
+
+
 def test_normalised_filters_have_exact_statistics_in_half_precision():
-    config = SequenceConfig(n_outputs=2, tokenizer="residual", stride=4, n_filters=6)
+    config = SequenceConfig(n_outputs=2, tokenizer="residual", stride=4, n_filters=40)
     exact = without_dropout(DNA_TOKENIZERS["residual"](config).train())
     mixed, half = copy.deepcopy(exact), copy.deepcopy(exact).bfloat16()
     codes = torch.randint(0, 4, (64, 200), generator=torch.Generator().manual_seed(0))

@@ -144,8 +144,11 @@ class StridedTokenizer(DNATokenizer):
 
 
 def have_hooks(*modules: nn.Module) -> bool:
-    """Return whether something takes part in a module's forward pass, as saliency or pruning does."""
-    return any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+    """Return whether something takes part in a module's pass, as saliency, pruning or adapters do."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(
+        "forward" in vars(one) or any(getattr(one, kind) for kind in kinds) for one in modules
+    )
 
 
 def in_parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,21 +66,26 @@ class ResidualTokens(StridedTokenizer):
     def _best_matches(self, letters: Tensor, own: Tensor) -> Tensor:
         """Return `[B, N, D]` for one-hot letters `[B, C, T]`, of which `own` `[B, N stride]` are present.
 
-        A product with the windows of letters is several times faster than a convolution, as is
-        normalising the weights in place of the matches.
+        With short filters, a product with the windows of letters is several times faster than a
+        convolution, as is normalising the weights in place of the matches.
         """
         tokens = own.unflatten(1, (-1, self.stride))  # [B, N, stride]
-        if is_recorded() or have_hooks(self.conv, self.norm):
+        channels = letters.shape[1]
+        size = self.kernel_size * channels
+        long = size > 2 * len(self.conv.weight)
+        if long or is_recorded() or have_hooks(self.conv, self.norm, self.out):
             matches = self.norm(self.conv(letters).mT, own)
             return self._best(matches.unflatten(1, (-1, self.stride)), tokens)
-        channels = letters.shape[1]
-        windows = letters.mT.flatten(1).unfold(1, self.kernel_size * channels, channels)
-        windows = windows.flatten(0, 1)  # [B N stride, kernel_size C]
+        windows = (
+            letters.mT.flatten(1).unfold(1, size, channels).flatten(0, 1)
+        )  # [B N stride, size]
         weight, bias = self.conv.weight.mT.flatten(1), self.conv.bias
         assert bias is not None
         weight, bias = self.norm.of_linear(weight, bias, windows, own.flatten())
-        windows = windows.unflatten(0, (-1, self.stride))
-        parts = in_parts(len(weight) * self.stride, windows, tokens.flatten(0, 1))
+        rows = windows.unflatten(0, (-1, self.stride)), tokens.flatten(0, 1)
+        parts: Iterable[tuple[Tensor, ...]] = [rows]
+        if letters.device.type == "cpu" and not torch.is_grad_enabled():
+            parts = in_parts(len(weight) * self.stride, *rows)
         best = torch.cat([self._best(F.linear(some, weight, bias), mask) for some, mask in parts])
         return best.unflatten(0, tokens.shape[:2])
 
@@ -160,14 +167,16 @@ class _BatchNorm(nn.BatchNorm1d):
                 centre = rows.mean(0)
                 rows = rows - centre
                 mean = known @ centre + bias
-                variance = ((known @ (rows.mT @ rows / n)) * known).sum(1)
-            if (mean + variance).isfinite().all():
-                assert self.num_batches_tracked is not None
-                with torch.no_grad():
+                variance = ((known @ (rows.mT @ rows / n)) * known).sum(1).clamp(min=0)
+            with torch.no_grad():
+                own = self.running_mean, self.running_var
+                new = mean.to(own[0]), (variance * (n / (n - 1))).to(own[1])
+                if all(one.isfinite().all() for one in new):
+                    assert self.num_batches_tracked is not None
                     share = self._share()
                     self.num_batches_tracked.add_(1)
-                    self.running_mean.lerp_(mean.to(self.running_mean), share)
-                    self.running_var.lerp_((variance * n / (n - 1)).to(self.running_var), share)
+                    for one, value in zip(own, new, strict=True):
+                        one.lerp_(value, share)
         scale = self.weight * (variance + self.eps).rsqrt()
         bias = (bias - mean) * scale + self.bias
         return (weight * scale[:, None]).to(weight), bias.to(weight)
