@@ -76,9 +76,8 @@ class ResidualTokens(StridedTokenizer):
         if long or is_recorded() or have_hooks(self.conv, self.norm, self.out):
             matches = self.norm(self.conv(letters).mT, own)
             return self._best(matches.unflatten(1, (-1, self.stride)), tokens)
-        windows = (
-            letters.mT.flatten(1).unfold(1, size, channels).flatten(0, 1)
-        )  # [B N stride, size]
+        windows = letters.mT.flatten(1).unfold(1, size, channels)  # [B, N stride, size]
+        windows = windows.flatten(0, 1)
         weight, bias = self.conv.weight.mT.flatten(1), self.conv.bias
         assert bias is not None
         weight, bias = self.norm.of_linear(weight, bias, windows, own.flatten())
