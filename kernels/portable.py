@@ -21,7 +21,15 @@ from torch import Tensor
 from titans_ts.kernels.call import MemoryCall
 from titans_ts.kernels.state import MemoryOutput, MemoryState, initial_state
 
-__all__ = ["Format", "asinh", "compute", "largest_so_far", "recorded_format", "recording"]
+__all__ = [
+    "Format",
+    "asinh",
+    "compute",
+    "is_recorded",
+    "largest_so_far",
+    "recorded_format",
+    "recording",
+]
 
 Format = Literal["torch", "onnx"]
 """What a graph is recorded for."""
@@ -44,6 +52,11 @@ def recorded_format() -> Format | None:
     if torch.compiler.is_dynamo_compiling():  # torch.compile cannot follow a context variable
         return None
     return _RECORDED.get()
+
+
+def is_recorded() -> bool:
+    """Return whether a graph is recorded, in which nothing may depend on the values that are read."""
+    return recorded_format() is not None or torch.compiler.is_compiling()
 
 
 def asinh(x: Tensor) -> Tensor:

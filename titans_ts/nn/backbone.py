@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from titans_ts.config import BackboneConfig
-from titans_ts.kernels.portable import recorded_format
+from titans_ts.kernels.portable import is_recorded, recorded_format
 from titans_ts.nn.blocks import Block
 from titans_ts.nn.layers import Norm
 from titans_ts.nn.packing import Packing
@@ -148,7 +148,7 @@ class TitansBackbone(nn.Module):
 
 def _most_present(mask: Tensor) -> int:
     """Return the largest number of tokens that a sample of `mask` `[B, T]` has, at least 1."""
-    if torch.compiler.is_compiling() or recorded_format():  # shapes must not depend on values
+    if is_recorded():  # shapes must not depend on values
         return mask.shape[1]
     return max(1, int(mask.sum(1).max()))
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
-from titans_ts.kernels.portable import recorded_format
 from titans_ts.nn.dna.nucleotides import ABSENT, LOWER, SHARES
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "StridedTokenizer",
     "have_hooks",
     "in_parts",
-    "is_recorded",
     "sinusoids",
 ]
 
@@ -154,11 +152,6 @@ def have_hooks(*modules: nn.Module) -> bool:
 def in_parts(width: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield a few rows of all tensors at a time, where each row is for `width` numbers."""
     return zip(*(x.split(max(1, NUMBERS_AT_ONCE // width)) for x in tensors), strict=True)
-
-
-def is_recorded() -> bool:
-    """Return whether a graph is recorded, in which nothing may depend on the values that are read."""
-    return recorded_format() is not None or torch.compiler.is_compiling()
 
 
 class OneHot(nn.Module):

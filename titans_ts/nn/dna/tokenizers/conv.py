@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from titans_ts.config import SequenceConfig
+from titans_ts.kernels.portable import is_recorded
 from titans_ts.nn.dna.nucleotides import LOWER
 from titans_ts.nn.dna.tokenizers.base import (
     OneHot,
     StridedTokenizer,
     have_hooks,
     in_parts,
-    is_recorded,
 )
 
 __all__ = ["ConvTokens"]
@@ -53,9 +53,8 @@ class ConvTokens(StridedTokenizer):
         """As in the base class."""
         own = mask[:, self.kernel_size - 1 :]
         recorded = is_recorded()
-        looked_up = codes.device.type == "cpu" and not recorded
         tokens: Tensor
-        if looked_up and not have_hooks(self.one_hot, self.conv):
+        if codes.device.type == "cpu" and not (recorded or have_hooks(self.one_hot, self.conv)):
             tokens = self.out(self._looked_up(codes, mask, own))
             return tokens
         x = F.gelu(self.conv(self.one_hot(codes, mask)))  # [B, F, N stride]

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans_ts.config import SequenceConfig
+from titans_ts.kernels.portable import is_recorded
 from titans_ts.nn.dna.tokenizers.base import (
     OneHot,
     StridedTokenizer,
     have_hooks,
     in_parts,
-    is_recorded,
 )
 
 __all__ = ["ResidualTokens"]
